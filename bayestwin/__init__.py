@@ -1,0 +1,104 @@
+"""Bayesian calibration of digital twins: from an ODE model and telemetry to intervals that hold what they promise.
+
+Everything public is listed here and imported when it is first used, so that `import bayestwin` costs next to nothing.
+"""
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayestwin import datasets, errors
+    from bayestwin.assess import coverage, diagnose, intervals, scores
+    from bayestwin.calibration import calibrate
+    from bayestwin.noise import Gaussian, LogNormal, Poisson, StudentT
+    from bayestwin.ppl.numpyro import numpyro_model
+    from bayestwin.prediction import predict
+    from bayestwin.report import render_report
+    from bayestwin.simulation import simulate
+    from bayestwin.store import load, save
+    from bayestwin.telemetry import Telemetry, read_telemetry
+    from bayestwin.twin import Input, Observation, Parameter, Solver, State, Twin
+
+_HOME = {
+    "Gaussian": "noise",
+    "Input": "twin",
+    "LogNormal": "noise",
+    "Observation": "twin",
+    "Parameter": "twin",
+    "Poisson": "noise",
+    "Solver": "twin",
+    "State": "twin",
+    "StudentT": "noise",
+    "Telemetry": "telemetry",
+    "Twin": "twin",
+    "calibrate": "calibration",
+    "coverage": "assess",
+    "datasets": "datasets",
+    "diagnose": "assess",
+    "errors": "errors",
+    "intervals": "assess",
+    "load": "store",
+    "numpyro_model": "ppl.numpyro",
+    "predict": "prediction",
+    "read_telemetry": "telemetry",
+    "render_report": "report",
+    "save": "store",
+    "scores": "assess",
+    "simulate": "simulation",
+}
+
+__all__ = [
+    "Gaussian",
+    "Input",
+    "LogNormal",
+    "Observation",
+    "Parameter",
+    "Poisson",
+    "Solver",
+    "State",
+    "StudentT",
+    "Telemetry",
+    "Twin",
+    "calibrate",
+    "coverage",
+    "datasets",
+    "diagnose",
+    "errors",
+    "intervals",
+    "load",
+    "numpyro_model",
+    "predict",
+    "read_telemetry",
+    "render_report",
+    "save",
+    "scores",
+    "simulate",
+]
+
+
+def _prefer_float64() -> None:
+    """Switch float64 on, unless the user has switched it off: then every verb stops and says so."""
+    if "JAX_ENABLE_X64" in os.environ:
+        return
+    os.environ["JAX_ENABLE_X64"] = "1"
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", True)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        message = f"module 'bayestwin' has no attribute '{name}'"
+        raise AttributeError(message)
+    module = importlib.import_module(f"bayestwin.{_HOME[name]}")
+    value = module if name in ("datasets", "errors") else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+_prefer_float64()

@@ -1,0 +1,10 @@
+"""Can a result be trusted: findings on telemetry, gates on a posterior, coverage and scores of forecasts."""
+
+from bayestwin.assess.check import Finding, check
+from bayestwin.assess.coverage import coverage
+from bayestwin.assess.diagnose import diagnose
+from bayestwin.assess.gates import Gate, failed
+from bayestwin.assess.intervals import intervals
+from bayestwin.assess.scores import crps, scores
+
+__all__ = ["Finding", "Gate", "check", "coverage", "crps", "diagnose", "failed", "intervals", "scores"]

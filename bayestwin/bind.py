@@ -1,0 +1,130 @@
+"""Binding telemetry to a twin: columns to signals, units to the twin's, times to elapsed time, all checked.
+
+What comes out is plain float64 arrays, so that nothing has to be checked again once the solver runs.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.telemetry import Telemetry
+from bayestwin.twin import Twin
+from bayestwin.units import convert
+
+
+class Bound(NamedTuple):
+    """Telemetry in a twin's terms, for n times.
+
+    Attributes:
+        times: Elapsed time since `t0`, in the twin's `time_unit`, increasing; shape (n,).
+        labels: The user's own times; shape (n,).
+        observations: By name, in the twin's units, NaN = missing; shape (n,) each.
+        inputs: By name, in the twin's units; shape (n,) each.
+    """
+
+    times: np.ndarray
+    labels: np.ndarray
+    observations: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
+
+
+def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
+    """Check telemetry against a twin and convert it.
+
+    Args:
+        twin: The twin.
+        telemetry: Has a column for each input, and for each observation if `observed`.
+        observed: Whether observations must be there; with `False` those that are there are taken.
+
+    Raises:
+        InvalidTelemetry: If a column is absent, a unit has the wrong dimension, an input has a gap, an observation
+            cannot occur under its noise model, there is nothing observed at all, or a time lies before `t0`.
+    """
+    times = elapsed(telemetry.table.index, telemetry.t0, telemetry.units.get("time", twin.time_unit), twin.time_unit)
+    if times[0] < 0:
+        message = explain(
+            f"Telemetry has a sample at {telemetry.table.index[0]}, before the initial state holds.",
+            expected=f"times from t0 = {telemetry.t0} on",
+            received=f"{int((times < 0).sum())} earlier samples",
+            advice="Pass an earlier `t0=`, or drop these rows.",
+        )
+        raise InvalidTelemetry(message)
+    inputs = {name: _column(telemetry, name, "input", spec.unit) for name, spec in twin.inputs.items()}
+    for name, values in inputs.items():
+        _check_no_gap(name, values, telemetry.table.index)
+    wanted = [name for name in twin.observations if observed or name in telemetry.table.columns]
+    observations = {name: _column(telemetry, name, "observation", twin.observations[name].unit) for name in wanted}
+    for name, values in observations.items():
+        _check_support(twin, name, values)
+    if observed and not any(np.isfinite(values).any() for values in observations.values()):
+        message = explain(
+            "Telemetry has no observation at all.",
+            expected=f"values for {', '.join(f'`{n}`' for n in wanted)}",
+            received="nothing but missing values",
+            advice="Without data the posterior would be the prior; check the columns.",
+        )
+        raise InvalidTelemetry(message)
+    return Bound(times, telemetry.table.index.to_numpy(), observations, inputs)
+
+
+def elapsed(labels: pd.Index, t0: Any, source_unit: str, time_unit: str) -> np.ndarray:
+    """Times since `t0` in `time_unit`; epoch seconds and dates lose no digits, since the difference comes first.
+
+    Args:
+        labels: The user's times, dates or numbers; shape (n,).
+        t0: The user's time at which elapsed time is zero.
+        source_unit: Unit of the labels where they are numbers.
+        time_unit: Unit wanted.
+
+    Returns:
+        float64, shape (n,).
+    """
+    if isinstance(labels, pd.DatetimeIndex):
+        nanoseconds = (labels - pd.Timestamp(t0)).to_numpy().astype("timedelta64[ns]").astype(np.int64)
+        return convert(nanoseconds * 1e-9, "s", time_unit, "the twin's time", InvalidTelemetry)
+    return convert(labels.to_numpy(np.float64) - float(t0), source_unit, time_unit, "time", InvalidTelemetry)
+
+
+def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray:
+    if name not in telemetry.table.columns:
+        columns = ", ".join(f"`{c}`" for c in telemetry.table.columns) or "no columns"
+        message = explain(
+            f"Telemetry has no column for the {kind} `{name}`.",
+            expected=f"one of its columns renamed to `{name}`",
+            received=columns,
+            advice=f"Pass `rename={{'<column>': '{name}'}}` to `read_telemetry`.",
+        )
+        raise InvalidTelemetry(message)
+    return telemetry.in_unit(name, unit)
+
+
+def _check_no_gap(name: str, values: np.ndarray, labels: pd.Index) -> None:
+    missing = np.flatnonzero(~np.isfinite(values))
+    if missing.size == 0:
+        return
+    run = missing[: np.argmax(np.append(np.diff(missing) > 1, True)) + 1]
+    message = explain(
+        f"Input `{name}` has a gap.",
+        expected="a value at each time: the twin is driven by it, also where nothing is observed",
+        received=f"{missing.size} missing, the first from {labels[run[0]]} to {labels[run[-1]]}",
+        advice=f"Fill it knowingly, e.g. `table['{name}'] = table['{name}'].interpolate()`.",
+    )
+    raise InvalidTelemetry(message)
+
+
+def _check_support(twin: Twin, name: str, values: np.ndarray) -> None:
+    noise = twin.observations[name].noise
+    present = np.isfinite(values)
+    bad = np.flatnonzero(present & ~np.asarray(noise.support(np.where(present, values, 1.0))))
+    if bad.size:
+        rows = ", ".join(f"{values[row]:g} in row {row + 1}" for row in bad[:5])
+        message = explain(
+            f"Observation `{name}` has values that cannot occur under {type(noise).__name__} noise.",
+            expected=str(noise.support),
+            received=rows + (f", … ({bad.size} in all)" if bad.size > 5 else ""),
+            advice="Correct the data, or choose a noise model that allows them.",
+        )
+        raise InvalidTelemetry(message)

@@ -1,0 +1,135 @@
+"""Public telemetry by name: from a local folder, else the user's cache, else its public source; hash-checked.
+
+Nothing here ships with the package; each entry says where it comes from and under which licence.
+"""
+
+import hashlib
+import os
+import pathlib
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bayestwin.errors import InvalidTelemetry, StorageFailure, explain
+from bayestwin.telemetry import Telemetry, read_telemetry
+
+
+class Source(NamedTuple):
+    """Where a dataset comes from.
+
+    Attributes:
+        url: Public address of the file, at one commit.
+        file: Name under `<folder>/<dataset>/`.
+        sha256: Hash of the file.
+        licence: Licence of the data.
+        words: What it is.
+        time: Column with the times.
+        units: Unit of each column.
+    """
+
+    url: str
+    file: str
+    sha256: str
+    licence: str
+    words: str
+    time: str
+    units: Mapping[str, str]
+
+
+REGISTRY: Mapping[str, Source] = {
+    "armadillo": Source(
+        url="https://raw.githubusercontent.com/locie/pySIP/da70d25619add47e6d16b75d95a662d2630f5547/data/armadillo/armadillo_data_H2.csv",
+        file="armadillo.csv",
+        sha256="87cafaf39e414a4f732c4ed01c8c74cc69c3cbad43ab439e68a40f39b9236a16",
+        licence="MIT (locie/pySIP)",
+        words="unoccupied test house, 233 samples of 30 min: outdoor and indoor temperature, heating, sun",
+        time="Time",
+        units={"Time": "s", "T_ext": "degC", "P_hea": "W", "I_sol": "W/m^2", "T_int": "degC"},
+    ),
+}
+
+
+def load(name: str, *, rename: Mapping[str, str] | None = None) -> Telemetry:
+    """Load a dataset as telemetry.
+
+    Args:
+        name: One of `datasets.REGISTRY`.
+        rename: Columns → names in a twin.
+
+    Raises:
+        InvalidTelemetry: If the name is unknown or the file is not the one that was published.
+        StorageFailure: If the file is nowhere and cannot be downloaded.
+    """
+    path = find(name)
+    source = REGISTRY[name]
+    return read_telemetry(path, time=source.time, units=source.units, rename=rename)
+
+
+def find(name: str) -> pathlib.Path:
+    """Path of a dataset's file, downloaded first where it has to be.
+
+    Looks under `BAYESTWIN_DATA_DIR`, then in the user's cache (`BAYESTWIN_CACHE_DIR`, by default the system's place
+    for caches); errors are those of `load`.
+    """
+    if name not in REGISTRY:
+        message = explain(
+            f"There is no dataset `{name}`.",
+            expected=", ".join(f"`{known}`" for known in REGISTRY),
+            received=f"`{name}`",
+            advice="Read your own files with `bt.read_telemetry`.",
+        )
+        raise InvalidTelemetry(message)
+    source = REGISTRY[name]
+    folders = [pathlib.Path(os.environ["BAYESTWIN_DATA_DIR"])] if "BAYESTWIN_DATA_DIR" in os.environ else []
+    folders.append(cache_folder())
+    for folder in folders:
+        path = folder / name / source.file
+        if path.is_file():
+            _check_hash(path.read_bytes(), source, str(path))
+            return path
+    data = _download(name, source)
+    _check_hash(data, source, source.url)
+    path = folders[-1] / name / source.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def cache_folder() -> pathlib.Path:
+    """The user's own folder for downloaded data."""
+    if "BAYESTWIN_CACHE_DIR" in os.environ:
+        return pathlib.Path(os.environ["BAYESTWIN_CACHE_DIR"])
+    home = pathlib.Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "bayestwin"
+    if sys.platform == "win32":
+        return pathlib.Path(os.environ.get("LOCALAPPDATA", home)) / "bayestwin" / "Cache"
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "bayestwin"
+
+
+def _check_hash(data: bytes, source: Source, where: str) -> None:
+    received = hashlib.sha256(data).hexdigest()
+    if received != source.sha256:
+        message = explain(
+            f"`{where}` is not the file that was published.",
+            expected=f"sha256 {source.sha256}",
+            received=f"sha256 {received}",
+            advice="It was changed or damaged on the way: remove it to have it downloaded again.",
+        )
+        raise InvalidTelemetry(message)
+
+
+def _download(name: str, source: Source) -> bytes:
+    try:
+        with urllib.request.urlopen(source.url, timeout=30) as response:
+            return response.read()
+    except (urllib.error.URLError, TimeoutError) as reason:
+        message = explain(
+            f"Dataset `{name}` is not on this machine and cannot be downloaded.",
+            expected=f"`{name}/{source.file}` under BAYESTWIN_DATA_DIR or in `{cache_folder()}`",
+            received=f"{getattr(reason, 'reason', reason)}",
+            advice=f"Download {source.url} yourself and put it there.",
+        )
+        raise StorageFailure(message) from reason

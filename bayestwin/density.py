@@ -1,0 +1,162 @@
+"""Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move.
+
+`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jax.typing import ArrayLike
+from numpyro.distributions import biject_to
+
+from bayestwin.bind import Bound
+from bayestwin.dynamics.grid import Grid, build_grid
+from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.twin import Site, Twin
+
+
+class Predicted(NamedTuple):
+    """What the twin says for one value of all sites, at n times.
+
+    Attributes:
+        noise_free: By observation; shape (n,) each.
+        noise: By observation, the distribution of a new observation; batch shape (n,).
+        states: Shape (n, s).
+        solved: Whether the solve succeeded; where it did not, the rest means nothing.
+        num_steps: Steps of the solver.
+    """
+
+    noise_free: Mapping[str, Array]
+    noise: Mapping[str, dist.Distribution]
+    states: Array
+    solved: Array
+    num_steps: Array
+
+
+class Local(NamedTuple):
+    """What a log density looks like around one point.
+
+    Attributes:
+        log_density: The value there.
+        gradient: Shape (d,).
+        hessian: Shape (d, d).
+    """
+
+    log_density: Array
+    gradient: Array
+    hessian: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Density:
+    """The log density of a twin given telemetry; a function of z with shape (d,).
+
+    Attributes:
+        twin: The twin.
+        bound: Its telemetry.
+        grid: Where the solver stops.
+        sites: What is inferred, in the order of z.
+    """
+
+    twin: Twin
+    bound: Bound
+    grid: Grid
+    sites: tuple[Site, ...]
+
+    def __call__(self, z: Array) -> Array:
+        """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
+        return self._given(z, self._solve(self.constrain(z)))
+
+    def local(self, z: Array) -> Local:
+        """Log density, gradient and Gauss–Newton Hessian at z, for the price of the gradient.
+
+        The twin is replaced by its linearisation, everything else stays as it is: value and gradient are exact, the
+        Hessian leaves out the second derivatives of the trajectory, which a good fit multiplies by small residuals.
+        """
+
+        def states_and_trajectory(z: Array) -> tuple[Array, Trajectory]:
+            trajectory = self._solve(self.constrain(z))
+            return trajectory.states, trajectory
+
+        jacobian, trajectory = jax.jacfwd(states_and_trajectory, has_aux=True)(z)
+
+        def linearised(step: Array) -> Array:
+            return self._given(z + step, trajectory._replace(states=trajectory.states + jacobian @ step))
+
+        nowhere = jnp.zeros_like(z)
+        value, gradient = jax.value_and_grad(linearised)(nowhere)
+        return Local(value, gradient, jax.hessian(linearised)(nowhere))
+
+    def constrain(self, z: Array) -> dict[str, Array]:
+        """Values of all sites, by name, for unconstrained z."""
+        return self.constrain_with_log_det(z)[0]
+
+    def constrain_with_log_det(self, z: Array) -> tuple[dict[str, Array], Array]:
+        """Values of all sites, and the log of the determinant of their derivative with respect to z."""
+        values, correction = {}, jnp.zeros(())
+        for site, coordinate in zip(self.sites, z, strict=True):
+            transform = biject_to(site.prior.support)
+            values[site.name] = transform(coordinate)
+            correction += transform.log_abs_det_jacobian(coordinate, values[site.name])
+        return values, correction
+
+    def unconstrain(self, values: Mapping[str, ArrayLike]) -> Array:
+        """The z of given values, shape (d,)."""
+        return jnp.stack([biject_to(s.prior.support).inv(jnp.asarray(values[s.name], float)) for s in self.sites])
+
+    def sample_prior(self, key: Array) -> dict[str, Array]:
+        """One draw of all sites from their priors."""
+        keys = jax.random.split(key, len(self.sites))
+        return {s.name: jnp.asarray(s.prior.sample(k)) for s, k in zip(self.sites, keys, strict=True)}
+
+    def log_prior(self, values: Mapping[str, Array]) -> Array:
+        """Log prior density of values, in the constrained space."""
+        return jnp.stack([site.prior.log_prob(values[site.name]) for site in self.sites]).sum()
+
+    def predict(self, values: Mapping[str, ArrayLike]) -> Predicted:
+        """Solve the twin for one value of all sites."""
+        return self._predicted(values, self._solve(values))
+
+    def _solve(self, values: Mapping[str, ArrayLike]) -> Trajectory:
+        return solve(self.twin, self.grid, values)
+
+    def _given(self, z: Array, trajectory: Trajectory) -> Array:
+        """Log density at z, if that is the trajectory."""
+        values, correction = self.constrain_with_log_det(z)
+        predicted = self._predicted(values, trajectory)
+        likelihood = sum(term.sum() for term in self.log_likelihood(values, predicted).values())
+        total = self.log_prior(values) + correction + likelihood
+        return jnp.where(predicted.solved & jnp.isfinite(total), total, -jnp.inf)
+
+    def _predicted(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
+        noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
+        noise = {name: self.noise(name, value, values) for name, value in noise_free.items()}
+        return Predicted(noise_free, noise, trajectory.states, trajectory.solved, trajectory.num_steps)
+
+    def noise(self, name: str, noise_free: ArrayLike, values: Mapping[str, ArrayLike]) -> dist.Distribution:
+        """Distribution of observation `name` around `noise_free`, any shape, with the noise parameters in `values`."""
+        model = self.twin.observations[name].noise
+        given = {key: values.get(f"{name}_{key}", prior) for key, prior in model.parameters.items()}
+        return model.distribution(noise_free, **given)  # type: ignore[arg-type]
+
+    def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
+        """Log density of each observation, shape (n,) each; 0 where it is missing."""
+        terms = {}
+        for name, observed in self.bound.observations.items():
+            present = np.isfinite(observed)
+            # Where nothing was observed, 1 stands for observation and prediction: every noise model has a finite
+            # density there, whatever the prediction is, and it is masked out again.
+            noise = self.noise(name, jnp.where(present, predicted.noise_free[name], 1.0), values)
+            terms[name] = noise.log_prob(np.where(present, observed, 1.0)) * present
+        return terms
+
+
+def build_density(twin: Twin, bound: Bound) -> Density:
+    """The log density of `twin` given bound telemetry whose samples are also those of the inputs."""
+    return Density(twin, bound, build_grid(twin, bound.times, bound.times, bound.inputs), twin.sites())

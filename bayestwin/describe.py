@@ -1,0 +1,114 @@
+"""A twin in words and as a fingerprint: what reports show, and what tells whether two results come from one twin."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpyro.distributions as dist
+
+from bayestwin.noise import Noise
+from bayestwin.twin import Twin
+from bayestwin.types import Prior
+
+
+def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
+    """The twin as plain text, ready for JSON.
+
+    Args:
+        twin: The twin.
+        digits: Significant digits of numbers in priors.
+
+    Returns:
+        Name, words, source of the vector field, and a list each for states, parameters, inputs and observations.
+    """
+    return {
+        "name": twin.name,
+        "doc": inspect.cleandoc(twin.doc or twin.vector_field.__doc__ or ""),
+        "equations": source(twin.vector_field),
+        "time_unit": twin.time_unit,
+        "solver": f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}",
+        "states": [
+            {"name": n, "unit": s.unit, "doc": s.doc, "initial": prior_text(s.initial, digits)}
+            for n, s in twin.states.items()
+        ],
+        "parameters": [
+            {"name": n, "unit": p.unit, "doc": p.doc, "prior": prior_text(p.prior, digits)}
+            for n, p in twin.parameters.items()
+        ],
+        "inputs": [
+            {"name": n, "unit": i.unit, "doc": i.doc, "hold": i.hold, "beyond": i.beyond}
+            for n, i in twin.inputs.items()
+        ],
+        "observations": [
+            {
+                "name": n,
+                "unit": o.unit,
+                "doc": o.doc,
+                "noise": noise_text(o.noise, digits),
+                "of": f"state `{n}`" if o.of is None else source(o.of),
+            }
+            for n, o in twin.observations.items()
+        ],
+    }
+
+
+def fingerprint(twin: Twin) -> str:
+    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver."""
+    code = [bytecode(twin.vector_field)]
+    code += [bytecode(o.of) for o in twin.observations.values() if o.of is not None]
+    text = json.dumps([describe(twin, digits=17), twin.solver.max_steps, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def source(function: Callable) -> str:
+    """Source text of a function, or a note where Python does not have it."""
+    try:
+        return inspect.cleandoc("\n" + inspect.getsource(function))
+    except (OSError, TypeError):
+        return f"(source of {getattr(function, '__name__', 'function')} not available)"
+
+
+def bytecode(function: Callable) -> str:
+    """What a function does, for the case that its source text is not available or leaves out what it closes over."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return repr(type(function))
+    constants = [c for c in code.co_consts if isinstance(c, int | float | str | tuple)]
+    closed = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    numbers = [c for c in closed if isinstance(c, int | float | str)]
+    return repr((code.co_names, code.co_varnames, constants, numbers))
+
+
+def noise_text(noise: Noise, digits: int = 6) -> str:
+    """A noise model in words, e.g. `Gaussian(scale ~ HalfNormal(0.5))`."""
+    parts = [
+        f"{name} ~ {prior_text(prior, digits)}"
+        if isinstance(prior, dist.Distribution)
+        else f"{name} = {prior:.{digits}g}"
+        for name, prior in noise.parameters.items()
+    ]
+    return f"{type(noise).__name__}({', '.join(parts)})"
+
+
+def prior_text(prior: Prior, digits: int = 6) -> str:
+    """A prior in words, e.g. `Normal(1, 0.5) truncated to > 0`, or the known number."""
+    if not isinstance(prior, dist.Distribution):
+        return f"{prior:.{digits}g} (known)"
+    base = getattr(prior, "base_dist", None)
+    low, high = (_number(getattr(prior, end, None), digits) for end in ("low", "high"))
+    if isinstance(base, dist.Distribution) and (low or high):
+        bounds = f"({low}, {high})" if low and high else f"> {low}" if low else f"< {high}"
+        return f"{prior_text(base, digits)} truncated to {bounds}"
+    arguments = [_number(getattr(prior, name), digits) for name in prior.arg_constraints]
+    return f"{type(prior).__name__}({', '.join(arguments)})"
+
+
+def _number(value: Any, digits: int) -> str:
+    if value is None:
+        return ""
+    try:
+        return f"{float(value):.{digits}g}"
+    except TypeError:
+        return str(value)

@@ -1,0 +1,116 @@
+"""Solving a twin on a grid. A solve that fails is data: a flag beside the states, never an exception."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from bayestwin.dynamics import explicit, implicit
+from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.sensitivity import through_jacobian
+from bayestwin.tracing import namespace
+from bayestwin.twin import Twin
+
+STEPPERS = {"tsit5": explicit.advance, "kvaerno5": implicit.advance}
+
+
+class Trajectory(NamedTuple):
+    """States over n saved times.
+
+    Attributes:
+        states: In the order of the twin; 1 throughout where the solve failed, so that nothing after it is NaN; shape (n, s).
+        solved: Whether the solver reached the last time.
+        num_steps: Steps taken, rejected ones included.
+    """
+
+    states: Array
+    solved: Array
+    num_steps: Array
+
+
+def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory:
+    """Solve the twin, differentiably in its free quantities.
+
+    Args:
+        twin: The twin.
+        grid: Where to stop and to save.
+        values: Parameters by name and initial states as `<state>_initial`; what the twin knows may be left out.
+
+    Returns:
+        The trajectory; `solved` is False where the solver gave up or a state is not finite.
+    """
+    free = [site.name for site in twin.sites() if site.kind != "noise"]
+    theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
+
+    def of_theta(theta: Array) -> tuple[Array, tuple[Array, Array]]:
+        return _integrate(twin, grid, dict(zip(free, theta, strict=True)))
+
+    states, (solved, num_steps) = (through_jacobian(of_theta) if free else of_theta)(theta)
+    return Trajectory(jnp.where(solved, states, 1.0), solved, num_steps)
+
+
+def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
+    """States at the saved times, and the record (solved, number of steps)."""
+    parameters = [free.get(name, spec.prior) for name, spec in twin.parameters.items()]
+    initial = [free.get(f"{name}_initial", spec.initial) for name, spec in twin.states.items()]
+    p = namespace("parameters", tuple(twin.parameters))(*parameters)
+    state = jnp.stack([jnp.asarray(value, float) for value in initial])
+    stepper = STEPPERS[twin.solver.method]
+
+    def interval(at: explicit.Position, span: tuple[Array, ...]) -> tuple[explicit.Position, Array]:
+        start, end, left, right = span
+        rate = (right - left) / (end - start)
+        slope = right_hand_side(twin, p, lambda t: left + rate * (t - start))
+        at = stepper(slope, start, end, at, twin.solver)
+        return at, at.state
+
+    edges = jnp.asarray(grid.edges)
+    first = edges[1] - edges[0] if len(grid.edges) > 1 else jnp.ones(())
+    at = explicit.Position(state, first, jnp.isfinite(state).all(), jnp.zeros((), int))
+    at, after = lax.scan(interval, at, (edges[:-1], edges[1:], jnp.asarray(grid.left), jnp.asarray(grid.right)))
+    states = jnp.concatenate([state[None], after])[grid.save]
+    return states, (at.solved & jnp.isfinite(states).all(), at.num_steps)
+
+
+def right_hand_side(twin: Twin, p: Any, inputs_at: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+    """The vector field on plain arrays: `(t, (s,)) → (s,)`, with parameters and inputs filled in."""
+    x_of, u_of = namespace("states", tuple(twin.states)), namespace("inputs", tuple(twin.inputs))
+
+    def slope(t: Array, state: Array) -> Array:
+        derivative = twin.vector_field(t, x_of(*state), p, u_of(*inputs_at(t)))
+        return jnp.stack([jnp.asarray(derivative[name], float) for name in twin.states])
+
+    return slope
+
+
+def observe(
+    twin: Twin, times: ArrayLike, states: Array, inputs: ArrayLike, values: Mapping[str, Any]
+) -> dict[str, Array]:
+    """Noise-free value of each observation.
+
+    Args:
+        twin: The twin.
+        times: Elapsed times; shape (n,).
+        states: Shape (n, s).
+        inputs: Inputs at these times; shape (n, q).
+        values: Parameters by name; what the twin knows may be left out.
+
+    Returns:
+        By name; shape (n,) each.
+    """
+    known = {n: s.prior for n, s in twin.parameters.items() if not isinstance(s.prior, dist.Distribution)}
+    p = namespace("parameters", tuple(twin.parameters))(*[(known | dict(values))[name] for name in twin.parameters])
+    x_of, u_of = namespace("states", tuple(twin.states)), namespace("inputs", tuple(twin.inputs))
+
+    def at_one_time(t: Array, state: Array, signal: Array) -> dict[str, Array]:
+        x, u = x_of(*state), u_of(*signal)
+        return {
+            name: getattr(x, name) if spec.of is None else jnp.asarray(spec.of(t, x, p, u), float)
+            for name, spec in twin.observations.items()
+        }
+
+    return jax.vmap(at_one_time)(jnp.asarray(times), states, jnp.asarray(inputs))

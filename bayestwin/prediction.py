@@ -1,0 +1,126 @@
+"""Prediction: what a calibrated twin says about new times and inputs."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayestwin.bind import Bound, bind, elapsed
+from bayestwin.calibration import root_attributes, thinned
+from bayestwin.density import Density
+from bayestwin.describe import fingerprint
+from bayestwin.dynamics.grid import build_grid
+from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
+from bayestwin.groups import series_dataset, signals_dataset
+from bayestwin.predictive import Predictor
+from bayestwin.progress import Progress
+from bayestwin.seeds import key_for
+from bayestwin.setting import on_device, require_float64
+from bayestwin.telemetry import Telemetry
+from bayestwin.twin import Twin
+
+
+def predict(
+    twin: Twin,
+    posterior: xr.DataTree,
+    future: Telemetry,
+    *,
+    seed: int,
+    draws: int = 1000,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """Predict at the times of `future`, driven by its inputs.
+
+    The twin is solved from the start of the calibration: the inputs of the calibration are taken from the posterior
+    and continued by those of `future`, which win where both have the same time.
+
+    Args:
+        twin: The twin that was calibrated.
+        posterior: As `calibrate` returned it.
+        future: Times, inputs, and perhaps observations, which are not looked at.
+        seed: Determines the noise of new observations.
+        draws: About how many posterior draws are used.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown; by default on a terminal only.
+
+    Returns:
+        Groups `predictions` (for each observation a new observation `<name>`, which has all uncertainty, and
+        `<name>_noise_free`, which has that of parameters and initial states alone; `<state>_state` trajectories),
+        `predictions_constant_data` (inputs), and `observed_data` of the calibration.
+
+    Raises:
+        InvalidArtifact: If the posterior belongs to another twin.
+        InvalidTelemetry: If `future` does not fit the twin or starts before the calibration does.
+    """
+    require_float64()
+    check_belongs(twin, posterior)
+    future = _from_same_start(posterior, future)
+    bound = bind(twin, future, observed=False)._replace(observations={})
+    knots, inputs = _continued(twin, posterior, future, bound)
+    density = Density(twin, bound, build_grid(twin, bound.times, knots, inputs), twin.sites())
+    group = posterior["posterior"].to_dataset()
+    chains, num = group.sizes["chain"], group.sizes["draw"]
+    kept = thinned(chains, num, draws)
+    values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in density.sites}
+    shown = progress or Progress()
+    with on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
+        found = Predictor(density)(values, key_for(seed, "predictions"), phase)
+    tree = xr.DataTree.from_dict(
+        {
+            "predictions": series_dataset(twin, found, bound.labels, chains, group["draw"].values[kept]),
+            "predictions_constant_data": signals_dataset(twin.inputs, bound.inputs, bound.labels),
+            "observed_data": posterior["observed_data"].to_dataset(),
+        }
+    )
+    tree.attrs = root_attributes(twin, future, seed, {"draws": draws}) | {
+        "posterior_telemetry_sha256": posterior.attrs["telemetry_sha256"],
+        "posterior_seed": posterior.attrs["seed"],
+    }
+    return tree
+
+
+def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:
+    """Refuse a posterior of another twin, or of this twin before its equations, priors or units were changed."""
+    ours, theirs = fingerprint(twin), posterior.attrs.get("twin_sha256")
+    if ours == theirs:
+        return
+    message = explain(
+        f"This posterior does not belong to twin `{twin.name}` as it is now.",
+        expected=f"a posterior of a twin with fingerprint {ours[:12]}",
+        received=f"one of twin `{posterior.attrs.get('twin', '?')}` with fingerprint {str(theirs)[:12]}",
+        advice="Calibrate again: equations, priors, units or solver are different.",
+    )
+    raise InvalidArtifact(message)
+
+
+def _from_same_start(posterior: xr.DataTree, future: Telemetry) -> Telemetry:
+    """The future telemetry, with times counted from where the calibration's were."""
+    dated = np.issubdtype(posterior["observed_data"]["time"].dtype, np.datetime64)
+    if dated != future.dated:
+        message = explain(
+            "The times of `future` are of another kind than those of the calibration.",
+            expected="dates" if dated else "numbers",
+            received="dates" if future.dated else "numbers",
+            advice="Use the same kind of time in both.",
+        )
+        raise InvalidTelemetry(message)
+    start = posterior.attrs["t0"]
+    return dataclasses.replace(future, t0=pd.Timestamp(start) if dated else float(start))
+
+
+def _continued(
+    twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bound
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Input samples of the calibration, continued by those of the future: elapsed times, and values by input."""
+    if not twin.inputs:
+        return bound.times, {}
+    past = posterior["constant_data"].to_dataset()
+    unit = future.units.get("time", twin.time_unit)
+    earlier = elapsed(pd.Index(past["time"].values), future.t0, unit, twin.time_unit)
+    keep = ~np.isin(earlier, bound.times)
+    times = np.concatenate([earlier[keep], bound.times])
+    order = np.argsort(times)
+    inputs = {n: np.concatenate([past[n].values[keep], bound.inputs[n]])[order] for n in twin.inputs}
+    return times[order], inputs

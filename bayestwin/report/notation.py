@@ -1,0 +1,87 @@
+"""Numbers and units as an engineer writes them: sensible digits, powers of ten as 10⁶, °C for degC."""
+
+import math
+import re
+from typing import NamedTuple
+
+NARROW = "\u202f"
+"""A narrow space at which lines do not break."""
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Scale(NamedTuple):
+    """How one quantity is written: multiply by `factor`, then the unit is `unit`."""
+
+    factor: float
+    unit: str
+
+
+def unit_text(unit: str) -> str:
+    """A unit for reading: `"degC"` → °C, `"W/m**2"` → W/m², `"J*s"` → J·s; nothing else is touched."""
+    text = str(unit or "").replace("delta_deg", "deg").replace("degC", "°C").replace("degF", "°F")
+    text = re.sub(r"(?:\*\*|\^)\s*(-?\d+)", lambda power: power[1].translate(SUPERSCRIPTS), text)
+    return re.sub(r"\s*\*\s*", "·", text)
+
+
+def scale_for(size: float, unit: str) -> Scale:
+    """The power of ten, a multiple of three, that makes a quantity of about `size` readable.
+
+    Args:
+        size: Its largest magnitude, in `unit`.
+        unit: Its unit as text.
+
+    Returns:
+        `Scale(1e-6, "10⁶ J/K")` for 14,690,000 J/K; no scaling between 0.001 and 100,000.
+    """
+    if not math.isfinite(size) or size == 0 or 1e-3 <= abs(size) < 1e5:
+        return Scale(1.0, unit_text(unit))
+    power = 3 * math.floor(math.log10(abs(size)) / 3)
+    return Scale(10.0**-power, f"10{str(power).translate(SUPERSCRIPTS)} {unit_text(unit)}".strip())
+
+
+def labelled(name: str, unit: str) -> str:
+    """A name with its unit, for an axis: `indoor (°C)`."""
+    text = unit_text(unit)
+    return f"{name} ({text})" if text else name
+
+
+def decimals_for(spread: float) -> int:
+    """Decimals that show two significant digits of `spread`."""
+    if not math.isfinite(spread) or spread <= 0:
+        return 3
+    return min(max(1 - math.floor(math.log10(float(f"{spread:.1e}"))), 0), 9)
+
+
+def fixed(value: float, decimals: int) -> str:
+    """`value` with so many decimals, thousands parted, a true minus; NaN says so."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    text = f"{value:,.{decimals}f}"
+    return text.replace("-", "−" if float(text.replace(",", "")) else "")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`value` to so many significant digits: 0.0123, 14.7, 2,880, 1.47 × 10⁷."""
+    value = float(value)
+    if not math.isfinite(value) or value == 0:
+        return fixed(value, 0)
+    power = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if -4 <= power < 6:
+        return fixed(value, max(digits - 1 - power, 0))
+    return f"{fixed(value / 10.0**power, digits - 1)} × 10{str(power).translate(SUPERSCRIPTS)}"
+
+
+def percent(share: float, decimals: int = 0) -> str:
+    """A share as text: 90 %; 0.9996 is not rounded up to 100 %."""
+    if not math.isfinite(share):
+        return "NaN"
+    text = f"{100 * share:.{decimals}f}"
+    if 0 < share < 1 and float(text) in (0.0, 100.0):
+        return f"< 1{NARROW}%" if share < 0.5 else f"> 99{NARROW}%"
+    return f"{text}{NARROW}%".replace("-", "−")
+
+
+def count(quantity: int, noun: str, plural: str = "") -> str:
+    """`1 chain`, `4 chains`, `2,880 times`."""
+    return f"{quantity:,} {noun if quantity == 1 else plural or noun + 's'}"

@@ -1,0 +1,137 @@
+"""One self-contained HTML page about one result: gathered here, laid out in `template.html`."""
+
+import importlib.resources
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import xarray as xr
+from markupsafe import Markup, escape
+
+from bayestwin import errors
+from bayestwin.assess import Gate, coverage, diagnose, scores
+from bayestwin.report import checks, pairs, posteriors, sampling, series, tables
+from bayestwin.report.notation import percent, unit_text
+from bayestwin.report.parts import Part, group, record, split, time_axis
+from bayestwin.report.quantities import PROB, Quantity, read_quantities
+from bayestwin.report.residuals import Residuals, residual_words, residuals_of
+from bayestwin.report.style import DARK, LIGHT, Picture, drawing
+from bayestwin.report.verdict import interrupted, verdict
+from bayestwin.telemetry import Telemetry
+
+
+def render_report(
+    posterior: xr.DataTree,
+    forecast: xr.DataTree | None = None,
+    *,
+    validation: Telemetry | None = None,
+    gates: Sequence[Gate] | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> str:
+    """Write the report about a calibrated twin as one HTML page.
+
+    The page needs nothing beside itself: pictures are inline SVG, and there are no scripts and no addresses.
+    All text that comes from users is escaped. Where something is missing, the page says so, and what to do.
+
+    Args:
+        posterior: What `calibrate` returned.
+        forecast: What `predict` returned for times after the calibration; None if there is no forecast.
+        validation: Telemetry that calibration has not seen, to hold the forecast against.
+        gates: The verdict; by default `diagnose(posterior)`.
+        provenance: What the run recorded about itself (versions, settings, time taken); may be nested.
+
+    Returns:
+        The page as text, to be written as UTF-8.
+    """
+    judged = tuple(diagnose(posterior) if gates is None else gates)
+    quantities = read_quantities(posterior)
+    parts = split(posterior, forecast, validation)
+    covered, scored, missing = _held_out(forecast, validation)
+    residuals = residuals_of(parts)
+    page = {
+        "description": record(posterior, "description"),
+        "attrs": posterior.attrs,
+        "verdict": verdict(judged, covered, interrupted=interrupted(posterior)),
+        "gates": judged,
+        "figures": tables.key_figures(posterior, quantities, judged, covered, scored),
+        "prob": percent(PROB),
+        "parameters": tables.parameter_rows(quantities, judged),
+        "starts": tables.start_words(posterior),
+        "missing": missing,
+        "coverage": [] if covered is None else tables.coverage_rows(covered),
+        "coverage_kind": "" if covered is None else covered.attrs["kind"],
+        "band": "" if covered is None else percent(covered.attrs["level"]),
+        "scores": [] if scored is None else tables.score_rows(scored),
+        "residuals": residual_words(residuals),
+        "result": tables.result_rows(posterior, parts, forecast, validation),
+        "job": tables.flat_rows(posterior.attrs.get("job") or "{}"),
+        "run": tables.flat_rows(provenance or {}),
+        "pictures": _pictures(posterior, quantities, parts, covered, residuals),
+        "light": LIGHT,
+        "dark": DARK,
+    }
+    return _template().render(page)
+
+
+def _pictures(
+    posterior: xr.DataTree,
+    quantities: tuple[Quantity, ...],
+    parts: tuple[Part, ...],
+    covered: xr.Dataset | None,
+    residuals: tuple[Residuals, ...],
+) -> dict[str, Picture | None]:
+    """Every picture by its name; None where there is nothing to draw."""
+    axis = time_axis(posterior)
+    with drawing():
+        return {
+            "series": series.observations(parts, axis),
+            "closer": series.closer_look(parts, axis),
+            "hidden": series.hidden_states(parts, axis),
+            "prior": posteriors.against_prior(quantities),
+            "pairs": pairs.pairs(quantities, group(posterior, "sample_stats")),
+            "traces": sampling.traces(quantities),
+            "starts": sampling.starts(record(posterior, "starts").get("log_density", ())),
+            "coverage": None if covered is None else checks.coverage_plot(covered),
+            "residuals": checks.residual_plot(residuals, axis) if residuals else None,
+        }
+
+
+def _held_out(
+    forecast: xr.DataTree | None, validation: Telemetry | None
+) -> tuple[xr.Dataset | None, xr.Dataset | None, str]:
+    """Coverage and scores, or why there are none."""
+    if validation is None:
+        start = "There is a forecast, but no" if forecast is not None else "No"
+        reason = (
+            f"{start} telemetry was held out: whether the intervals keep their promise is not known. Leave the "
+            "last part of the record out of the calibration, predict it, and hold the forecast against it."
+        )
+        return None, None, reason
+    if forecast is None:
+        reason = (
+            "Telemetry was held out, but nothing was predicted for it: whether the intervals keep their promise "
+            "is not known. Predict at the held-out times, and make this report again with that forecast."
+        )
+        return None, None, reason
+    try:
+        return coverage(forecast, validation), scores(forecast, validation), ""
+    except errors.InvalidInput as reason:
+        return None, None, f"The forecast cannot be held against the held-out telemetry. {reason}"
+
+
+def _template() -> jinja2.Template:
+    text = importlib.resources.files("bayestwin.report").joinpath("template.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["prose"] = _prose
+    environment.filters["unit"] = unit_text
+    return environment.from_string(text)
+
+
+def _prose(text: str) -> Markup:
+    """Text from a person: escaped, names in backticks as code, blank lines between paragraphs."""
+    paragraphs = [block.strip() for block in re.split(r"\n\s*\n", str(text)) if block.strip()]
+    marked = [re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(block))) for block in paragraphs]
+    return Markup("<br><br>".join(marked))

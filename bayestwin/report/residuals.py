@@ -1,0 +1,105 @@
+"""Residuals of a result: raw, and as scores that are standard normal and independent if the twin is right."""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.special
+import xarray as xr
+
+from bayestwin.report.notation import fixed, scale_for
+from bayestwin.report.parts import Part, as_numbers
+
+
+class Residuals(NamedTuple):
+    """How one observation differs from its prediction in one part.
+
+    Attributes:
+        part: Which part of time.
+        name: The observation.
+        time: As numbers, shape (n,).
+        raw: Observed − predictive median, shape (n,); NaN where not observed.
+        scores: Normal scores, shape (n,): standard normal and independent if the twin is right. NaN as `raw`.
+        unit: Of `raw`.
+    """
+
+    part: Part
+    name: str
+    time: np.ndarray
+    raw: np.ndarray
+    scores: np.ndarray
+    unit: str
+
+
+def residuals_of(parts: tuple[Part, ...]) -> tuple[Residuals, ...]:
+    """Residuals of every observation in every part that has both observations and predictions."""
+    found = []
+    for name in parts[0].names:
+        for part in parts:
+            if part.bands is None or name not in part.observed or name not in part.draws:
+                continue
+            common = np.intersect1d(part.observed["time"], part.draws["time"])
+            values = part.observed[name].sel(time=common).to_numpy().astype(float)
+            if not np.isfinite(values).any():
+                continue
+            draws = part.draws[name].sel(time=common).transpose("chain", "draw", "time").to_numpy()
+            unit = str(part.draws[name].attrs.get("units", ""))
+            found.append(_residuals(part, name, as_numbers(xr.DataArray(common)), values, draws, unit))
+    return tuple(found)
+
+
+def residual_words(residuals: tuple[Residuals, ...]) -> tuple[str, ...]:
+    """What the residuals say, one sentence for each observation and part."""
+    words = []
+    for residual in residuals:
+        raw = residual.raw[np.isfinite(residual.raw)]
+        scale = scale_for(float(np.abs(raw).max()), residual.unit)
+        rms = scale.factor * float(np.sqrt(np.mean(raw**2)))
+        bias = scale.factor * float(raw.mean())
+        digits = 1 if rms >= 10 else 2 if rms >= 1 else 3
+        unit = f" {scale.unit}" if scale.unit else ""
+        text = (
+            f"`{residual.name}`, {residual.part.label}: residuals have mean {fixed(bias, digits)}{unit} and "
+            f"root mean square {fixed(rms, digits)}{unit}."
+        )
+        first, limit = autocorrelation(residual.scores, 1)[0], band(residual.scores)
+        if not np.isfinite(first):
+            text += " They are too few, or not finite, to tell whether successive ones are correlated."
+        elif abs(first) > max(limit, 0.1):
+            text += (
+                f" Successive ones are correlated ({fixed(float(first), 2)} at lag 1): the twin leaves "
+                "something out, and intervals of means and sums come out too narrow. Look for a missing input "
+                "or state."
+            )
+        else:
+            text += f" Successive ones are not correlated beyond chance ({fixed(float(first), 2)} at lag 1)."
+        words.append(text)
+    return tuple(words)
+
+
+def autocorrelation(scores: np.ndarray, most: int) -> np.ndarray:
+    """Autocorrelation at lags 1 … `most`, over pairs that are both observed; NaN with fewer than 4."""
+    centred = scores - np.nanmean(scores) if np.isfinite(scores).any() else scores
+    variance = np.nanmean(centred**2) if np.isfinite(centred).any() else np.nan
+    found = np.full(most, np.nan)
+    for lag in range(1, most + 1):
+        products = centred[lag:] * centred[:-lag]
+        products = products[np.isfinite(products)]
+        if len(products) >= 4 and variance > 0:
+            found[lag - 1] = products.mean() / variance
+    return found
+
+
+def _residuals(part: Part, name: str, time: np.ndarray, values: np.ndarray, draws: np.ndarray, unit: str) -> Residuals:
+    """Residuals from observations (n,) and predictive draws (chain, draw, n)."""
+    flat = draws.reshape(-1, draws.shape[-1])
+    usable = np.isfinite(flat).all(axis=0) & np.isfinite(values)
+    raw, scores = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+    raw[usable] = values[usable] - np.median(flat[:, usable], axis=0)
+    below = (flat[:, usable] < values[usable]).sum(axis=0) + 0.5 * (flat[:, usable] == values[usable]).sum(axis=0)
+    scores[usable] = scipy.special.ndtri((below + 0.5) / (len(flat) + 1))
+    return Residuals(part, name, time, raw, scores, unit)
+
+
+def band(scores: np.ndarray) -> float:
+    """Where 95 % of the autocorrelations of independent scores lie."""
+    return 1.96 / np.sqrt(max(np.isfinite(scores).sum(), 1))

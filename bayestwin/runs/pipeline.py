@@ -1,0 +1,218 @@
+"""What the verbs do with a model folder: calibrate it, predict what was held out, judge, report, and record it all."""
+
+import hashlib
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import xarray as xr
+
+from bayestwin.assess import Gate, coverage, diagnose, failed, scores
+from bayestwin.bind import bind
+from bayestwin.calibration import calibrate
+from bayestwin.describe import fingerprint
+from bayestwin.errors import BayestwinError, InvalidInput, explain
+from bayestwin.prediction import check_belongs, predict
+from bayestwin.progress import Progress
+from bayestwin.report import render_report
+from bayestwin.runs.folder import POSTERIOR, PREDICTIONS, REPORT, new_run
+from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
+from bayestwin.runs.record import begin_record, end_record, gate_rows, read_record
+from bayestwin.store import load, save, write_text_durably
+
+
+class Results(NamedTuple):
+    """What is known after a run.
+
+    Attributes:
+        run: Its folder.
+        posterior: The posterior.
+        predictions: Predictions at the held-out times; None if nothing is held out.
+        gates: The verdict on the posterior.
+        coverage: Shares inside intervals: of held-out observations, or of the calibration's own if none are held out.
+        scores: Errors on held-out observations; None if nothing is held out.
+        split: The telemetry.
+        record: The content of `run.json`.
+    """
+
+    run: pathlib.Path
+    posterior: xr.DataTree
+    predictions: xr.DataTree | None
+    gates: tuple[Gate, ...]
+    coverage: xr.Dataset
+    scores: xr.Dataset | None
+    split: Split
+    record: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """What became of the run: "finished", "failed gates" or "interrupted"."""
+        if self.posterior.attrs["interrupted"]:
+            return "interrupted"
+        return "failed gates" if failed(self.gates) else "finished"
+
+
+def calibrate_model(
+    model: Model, results: pathlib.Path, *, device: str | None = None, progress: Progress | None = None
+) -> Results:
+    """Run a model's job: calibrate, save, predict, judge, report.
+
+    Bad input is an error before a run begins; a run that begins leaves a record whatever happens to it.
+
+    Args:
+        model: The model folder.
+        results: Where runs are filed.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown.
+
+    Returns:
+        What came out; the run folder holds it as files.
+    """
+    split = load_telemetry(model)
+    bind(model.twin, split.calibration)
+    shown = progress or Progress()
+    run = new_run(results, model.folder.name)
+    job = model.job.model_dump(mode="json", exclude_none=True)
+    record = begin_record(run, "calibrate", _inputs(model, split, job))
+    try:
+        posterior = calibrate(
+            model.twin,
+            split.calibration,
+            device=device,
+            progress=shown,
+            job=job,
+            **model.job.calibrate.model_dump(),
+        )
+        begun = time.perf_counter()
+        save(posterior, run / POSTERIOR)
+        shown.timings["save"] = time.perf_counter() - begun
+        predictions = predict_model(model, posterior, split, run, device=device, progress=shown)
+        found = judge(model, run, posterior, predictions, split, record)
+        begun = time.perf_counter()
+        write_report(found)
+        shown.timings["report"] = time.perf_counter() - begun
+    except BaseException as reason:  # Ctrl-C too leaves a record
+        status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
+        what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
+        end_record(run, record, status, error=what, timings=_rounded(shown))
+        raise
+    outcome = {"gates": gate_rows(found.gates), "timings": _rounded(shown), "summary": summary(found)}
+    return found._replace(record=end_record(run, record, found.status, **outcome))
+
+
+def predict_model(
+    model: Model,
+    posterior: xr.DataTree,
+    split: Split,
+    run: pathlib.Path,
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree | None:
+    """Predict at a model's held-out times, and save that; None if nothing is held out."""
+    if split.held_out is None:
+        return None
+    settings = model.job.predict.model_dump()
+    predictions = predict(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
+    save(predictions, run / PREDICTIONS)
+    return predictions
+
+
+def predict_again(
+    model: Model, run: pathlib.Path, file: pathlib.Path | None, out: pathlib.Path | None
+) -> tuple[pathlib.Path, xr.DataTree]:
+    """Predict with the posterior of an earlier run.
+
+    Args:
+        model: The model that was calibrated.
+        run: The run.
+        file: CSV file with the job's columns; by default the job's held-out telemetry.
+        out: File to write; by default one in the run folder.
+
+    Returns:
+        The file written, and the predictions.
+    """
+    split = load_telemetry(model)
+    future = split.held_out
+    if file is not None:
+        future = read_model_telemetry(model, file)
+    if future is None:
+        message = explain(
+            f"Nothing is held out by `{model.job_path}`, so there is nothing to predict.",
+            expected="`hold_out_from` in its `[split]`, `--hold-out-from TIME`, or `--telemetry FILE`",
+            received="none of them",
+            advice="Say for which times and inputs you want predictions.",
+        )
+        raise InvalidInput(message)
+    path = out or run / (PREDICTIONS if file is None else f"predictions-{file.stem}.nc")
+    predictions = predict(model.twin, load(run / POSTERIOR), future, **model.job.predict.model_dump())
+    return save(predictions, path), predictions
+
+
+def open_results(model: Model, run: pathlib.Path) -> Results:
+    """What is known of an earlier run of a model, from its files."""
+    posterior = load(run / POSTERIOR)
+    check_belongs(model.twin, posterior)
+    predictions = load(run / PREDICTIONS) if (run / PREDICTIONS).is_file() else None
+    split = load_telemetry(model)
+    return judge(model, run, posterior, predictions, split, read_record(run))
+
+
+def judge(
+    model: Model,
+    run: pathlib.Path,
+    posterior: xr.DataTree,
+    predictions: xr.DataTree | None,
+    split: Split,
+    record: dict[str, Any],
+) -> Results:
+    """Gates, coverage and scores of a posterior and its predictions."""
+    gates = diagnose(posterior, **model.job.gates.model_dump())
+    if predictions is None or split.held_out is None:
+        return Results(run, posterior, None, gates, coverage(posterior, split.calibration), None, split, record)
+    covered = coverage(predictions, split.held_out)
+    scored = scores(predictions, split.held_out)
+    return Results(run, posterior, predictions, gates, covered, scored, split, record)
+
+
+def write_report(found: Results) -> pathlib.Path:
+    """Write `report.html` into the run folder."""
+    page = render_report(
+        found.posterior,
+        found.predictions,
+        validation=found.split.held_out,
+        gates=found.gates,
+        provenance={k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs")},
+    )
+    return write_text_durably(found.run / REPORT, page)
+
+
+def summary(found: Results) -> dict[str, Any]:
+    """The key figures of a run, as JSON."""
+    frame = found.coverage["coverage"].to_pandas()
+    figures: dict[str, Any] = {
+        "held_out": found.scores is not None,
+        "coverage": {str(name): {f"{p:g}": float(v) for p, v in row.items()} for name, row in frame.iterrows()},
+    }
+    if found.scores is not None:
+        numbers = found.scores.drop_vars("units", errors="ignore").to_dataframe()
+        figures["scores"] = {str(name): {k: float(v) for k, v in row.items()} for name, row in numbers.iterrows()}
+    return figures
+
+
+def _inputs(model: Model, split: Split, job: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": model.folder.name,
+        "twin": model.twin.name,
+        "twin_sha256": fingerprint(model.twin),
+        "job": job,
+        "job_sha256": hashlib.sha256(model.job_path.read_bytes()).hexdigest(),
+        "telemetry_sha256": {
+            "calibration": split.calibration.sha256,
+            "held_out": None if split.held_out is None else split.held_out.sha256,
+        },
+    }
+
+
+def _rounded(progress: Progress) -> dict[str, float]:
+    return {name: round(seconds, 3) for name, seconds in progress.timings.items()}

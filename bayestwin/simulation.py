@@ -1,0 +1,75 @@
+"""Simulation: a twin at given values, to look at it before calibrating and to make data whose truth is known."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from bayestwin.bind import bind
+from bayestwin.density import Density
+from bayestwin.dynamics.grid import build_grid
+from bayestwin.errors import InvalidSetting, SolverFailure, explain
+from bayestwin.inference.failure import blame_state
+from bayestwin.seeds import key_for
+from bayestwin.setting import require_float64
+from bayestwin.telemetry import Telemetry
+from bayestwin.twin import Twin
+
+
+def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, seed: int) -> xr.Dataset:
+    """Solve a twin at given values and add noise.
+
+    Args:
+        twin: The twin.
+        values: Every quantity with a prior, under its name in the posterior (`alpha`, `hare_initial`, `hare_scale`).
+        telemetry: Gives times and inputs; observations in it are not looked at.
+        seed: Determines the noise.
+
+    Returns:
+        For each observation `<name>` (with noise) and `<name>_noise_free`, for each state `<name>_state`, over `time`.
+
+    Raises:
+        InvalidSetting: If a value is missing or unknown.
+        SolverFailure: If the twin cannot be solved there.
+    """
+    require_float64()
+    names = {site.name for site in twin.sites()}
+    if set(values) != names:
+        message = explain(
+            f"`values` does not fit twin `{twin.name}`.",
+            expected=", ".join(f"`{n}`" for n in sorted(names)),
+            received=", ".join(f"`{n}`" for n in sorted(values)) or "nothing",
+            advice="Give a number to each quantity that has a prior, and to nothing else.",
+        )
+        raise InvalidSetting(message)
+    bound = bind(twin, telemetry, observed=False)._replace(observations={})
+    density = Density(twin, bound, build_grid(twin, bound.times, bound.times, bound.inputs), twin.sites())
+    predicted = jax.jit(lambda v: _drawn(density, v, seed))({n: float(v) for n, v in values.items()})
+    if not bool(predicted.pop("solved")):
+        message = explain(
+            f"Twin `{twin.name}` cannot be solved at these values.",
+            expected="a finite solution at all times",
+            received=blame_state(density, dict(values)),
+            advice="Check the values; a stiff twin needs `bt.Solver('kvaerno5')`.",
+        )
+        raise SolverFailure(message)
+    units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
+    data = {
+        name: (("time",), np.asarray(array), {"units": units[name.removesuffix("_noise_free")]})
+        for name, array in predicted.items()
+    }
+    return xr.Dataset(data, coords={"time": bound.labels}, attrs={"twin": twin.name, "seed": seed})
+
+
+def _drawn(density: Density, values: Mapping[str, float], seed: int) -> dict[str, jax.Array]:
+    predicted = density.predict(values)
+    key = key_for(seed, "simulate")
+    found = {"solved": predicted.solved}
+    for number, (name, noise) in enumerate(predicted.noise.items()):
+        found[name] = jnp.asarray(noise.sample(jax.random.fold_in(key, number)), float)
+        found[f"{name}_noise_free"] = predicted.noise_free[name]
+    for number, name in enumerate(density.twin.states):
+        found[f"{name}_state"] = predicted.states[:, number]
+    return found

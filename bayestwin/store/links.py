@@ -1,0 +1,79 @@
+"""What is refused in an open HDF5 file before any value is read: ways to other files, code, and memory."""
+
+import math
+from pathlib import Path
+from typing import NoReturn
+
+import h5py
+
+from bayestwin import errors
+
+# Deflate, shuffle and Fletcher-32 are all that `save` uses; others may be plug-ins, which are code.
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+# Deflate shrinks at most 1,032-fold, so that a whole file cannot hold more than this times its size.
+_LARGEST_RATIO = 2_000
+_SMALL = 64 << 20
+
+
+def refuse_reaching_out(file: h5py.File, path: Path, size: int) -> None:
+    """Refuse links, virtual and external datasets, unknown filters and shapes beyond what the file can hold.
+
+    Args:
+        file: The open file, of which nothing has been read yet.
+        path: Where it lies.
+        size: Its length in bytes.
+
+    Raises:
+        UnsafeArtifact: It has any of these.
+    """
+    waiting: list[h5py.Group] = [file]
+    seen = {_address(file)}
+    declared = 0
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            where = f"{str(group.name).rstrip('/')}/{name}"
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                _refuse(path, where, f"{type(link).__name__} to another place")
+            item = group[name]
+            if _address(item) in seen:
+                _refuse(path, where, "second name of another item")
+            seen.add(_address(item))
+            if isinstance(item, h5py.Group):
+                waiting.append(item)
+            elif isinstance(item, h5py.Dataset):
+                _refuse_dataset(item, path, where)
+                declared += math.prod(item.shape or ()) * item.dtype.itemsize
+            else:
+                _refuse(path, where, f"{type(item).__name__}")
+    if declared > _SMALL + _LARGEST_RATIO * size:
+        _refuse(path, "/", f"set of shapes that needs {declared:,} bytes, in a file of {size:,} bytes")
+
+
+def _refuse_dataset(dataset: h5py.Dataset, path: Path, where: str) -> None:
+    """Refuse a dataset whose values lie elsewhere or need a filter that is not ours."""
+    layout = dataset.id.get_create_plist()
+    if layout.get_layout() == h5py.h5d.VIRTUAL:
+        _refuse(path, where, "virtual dataset, which reads other files")
+    if layout.get_external_count():
+        _refuse(path, where, "dataset with external storage, which reads other files")
+    for index in range(layout.get_nfilters()):
+        if layout.get_filter(index)[0] not in _FILTERS:
+            _refuse(path, where, "filter that may be a plug-in")
+
+
+def _refuse(path: Path, where: str, what: str) -> NoReturn:
+    """Raise for one thing in a file."""
+    message = errors.explain(
+        f"`{path}` holds what no file of bayestwin holds, at `{where}`.",
+        expected="groups, and datasets whose values are in the file itself",
+        received=f"a {what}",
+        advice="Do not open it unless you know where it comes from.",
+    )
+    raise errors.UnsafeArtifact(message)
+
+
+def _address(item: object) -> int:
+    """Give the place of a group or dataset in its file, equal for two names of one item."""
+    return h5py.h5o.get_info(item.id).addr  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,122 @@
+"""Calling the user's functions: named access to states, parameters and inputs, and a first trace that finds mistakes.
+
+Tracing evaluates no numbers: it runs a function once on abstract scalars, so that wrong names and shapes are errors
+when the twin is built and not in the middle of a run.
+"""
+
+import difflib
+import functools
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bayestwin.errors import InvalidTwin, explain
+
+
+@functools.cache
+def namespace(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """A record type with one attribute for each name; `kind` is what messages call it ("states", …)."""
+    return namedtuple(kind, names)  # type: ignore[misc]
+
+
+def trace_vector_field(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> None:
+    """Trace a vector field and check what it returns.
+
+    Args:
+        function: `(t, x, p, u)` → dict of derivatives.
+        owner: What it belongs to, for messages.
+        names: Names of the states, parameters and inputs.
+
+    Raises:
+        InvalidTwin: If it does not trace, or does not return one scalar for each state.
+    """
+    states = names[0]
+    result = _trace(function, owner, names)
+    if not isinstance(result, dict) or set(result) != set(states):
+        received = _listed(result) if isinstance(result, dict) else type(result).__name__
+        message = explain(
+            f"{owner} does not return the derivative of each state.",
+            expected=f"a dict with the keys {_listed(states)}",
+            received=f"a dict with the keys {received}" if isinstance(result, dict) else received,
+            advice=_difference(result, states) if isinstance(result, dict) else "Return `{name: derivative, …}`.",
+        )
+        raise InvalidTwin(message)
+    for name, value in result.items():
+        _check_scalar(value, f"the derivative of `{name}` that {owner} returns")
+
+
+def trace_observed(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> None:
+    """Trace the `of=` function of an observation and check that it returns a scalar.
+
+    Args:
+        function: `(t, x, p, u)` → value.
+        owner: What it belongs to, for messages.
+        names: Names of the states, parameters and inputs.
+
+    Raises:
+        InvalidTwin: If it does not trace, or returns something else.
+    """
+    _check_scalar(_trace(function, owner, names), f"what {owner} returns")
+
+
+def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> Any:
+    scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    kinds = zip(("states", "parameters", "inputs"), names, strict=True)
+    x, p, u = (namespace(kind, group)(*[scalar] * len(group)) for kind, group in kinds)
+    try:
+        return jax.eval_shape(function, scalar, x, p, u)
+    except AttributeError as reason:
+        groups: dict[str, tuple[str, ...]] = dict(zip(("states", "parameters", "inputs"), names, strict=True))
+        group = groups.get(type(reason.obj).__name__)
+        if group is None:
+            raise _does_not_trace(owner, reason) from reason
+        close = difflib.get_close_matches(reason.name or "", group, n=1)
+        message = explain(
+            f"{owner} asks for `{reason.name}`, which is not one of the {type(reason.obj).__name__}.",
+            expected=_listed(group),
+            received=f"`{reason.name}`",
+            advice=f"Did you mean `{close[0]}`?" if close else "Add it to the twin, or correct the name.",
+        )
+        raise InvalidTwin(message) from reason
+    except Exception as reason:
+        raise _does_not_trace(owner, reason) from reason
+
+
+def _does_not_trace(owner: str, reason: Exception) -> InvalidTwin:
+    first_line = str(reason).strip().splitlines()[:1]
+    return InvalidTwin(
+        explain(
+            f"{owner} cannot be traced by JAX.",
+            expected="a function `(t, x, p, u)` written with `jax.numpy` (`jnp.where` for `if`)",
+            received=f"{type(reason).__name__}: {first_line[0] if first_line else 'no message'}",
+            advice="Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms.",
+        )
+    )
+
+
+def _check_scalar(value: Any, owner: str) -> None:
+    shape, dtype = jnp.shape(value), jnp.result_type(value)
+    if shape == () and jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        return
+    message = explain(
+        f"{owner[0].upper()}{owner[1:]} has the wrong shape or type.",
+        expected="a real scalar",
+        received=f"shape {shape}, {dtype}",
+        advice="Write vectors and matrices out as scalar states and parameters.",
+    )
+    raise InvalidTwin(message)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def _difference(result: dict, states: tuple[str, ...]) -> str:
+    missing = [name for name in states if name not in result]
+    unknown = [name for name in result if name not in states]
+    parts = [f"Missing: {_listed(missing)}."] if missing else []
+    parts += [f"Not a state: {_listed(unknown)}."] if unknown else []
+    return " ".join(parts)

@@ -1,0 +1,15 @@
+"""Names for types that several modules share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpyro.distributions as dist
+
+type Prior = dist.Distribution | float
+"""A scalar NumPyro distribution, or a number when the value is known."""
+
+type VectorField = Callable[[Any, Any, Any, Any], dict[str, Any]]
+"""`(t, x, p, u)` → the time derivative of each state, by name."""
+
+type Observed = Callable[[Any, Any, Any, Any], Any]
+"""`(t, x, p, u)` → the noise-free value of an observation."""

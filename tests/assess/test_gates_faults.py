@@ -1,0 +1,147 @@
+"""Every planted fault fails the gate that is named after it, with a sentence that says where it is."""
+
+import re
+
+import numpy as np
+import pytest
+
+from bayestwin.assess import diagnose, failed
+from bayestwin.errors import InvalidInput
+
+
+@pytest.fixture
+def draws(healthy_draws):
+    return healthy_draws()
+
+
+def failures(tree):
+    """Sentences of the failed gates by name."""
+    return {gate.name: gate.sentence for gate in failed(diagnose(tree))}
+
+
+def test_a_chain_that_does_not_move_is_stuck(make_posterior, draws):
+    draws["alpha"][2] = 3.25
+    found = failures(make_posterior(draws))
+    assert {"stuck_chain", "rhat"} <= set(found)
+    assert "Chain 2 is stuck (1 of 4 chains are): `alpha` does not move in it" in found["stuck_chain"]
+    assert ", 2: 3.25, 3: " in found["stuck_chain"]
+
+
+def test_a_chain_that_hardly_moves_is_stuck_where_it_agrees_on_average(make_posterior, draws):
+    draws["beta"][1] = 0.5 + (draws["beta"][1] - 0.5) / 50
+    found = failures(make_posterior(draws))
+    assert "Chain 1 is stuck" in found["stuck_chain"]
+    assert re.search(r"`beta` spreads (2|1\.9|2\.1) % as wide", found["stuck_chain"])
+
+
+def test_three_stuck_chains_of_four_are_not_taken_for_the_norm(make_posterior, draws):
+    draws["alpha"][:3] = np.array([[1.0], [2.0], [3.0]])
+    assert "(3 of 4 chains are)" in failures(make_posterior(draws))["stuck_chain"]
+
+
+def test_several_modes_disagree_with_the_means_by_chain(make_posterior, draws):
+    draws["alpha"][[1, 3]] += 5.0
+    found = failures(make_posterior(draws))
+    assert "stuck_chain" not in found
+    assert "`alpha`" in found["rhat"]
+    assert "several modes" in found["rhat"]
+    for label, values in enumerate(draws["alpha"]):
+        assert f"{label}: {values.mean():.4g}" in found["rhat"]
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-9])
+def test_identical_chains_fail_by_name(make_posterior, draws, rounding):
+    for values in draws.values():
+        values[3] = values[0] * (1 + rounding)
+    found = failures(make_posterior(draws))
+    assert set(found) == {"identical_chains"}  # R̂ and ESS see nothing
+    assert "chain 3 of 0" in found["identical_chains"]
+
+
+def test_chains_that_share_one_parameter_only_are_no_copies(make_posterior, draws):
+    draws["alpha"][3] = draws["alpha"][0]
+    assert failures(make_posterior(draws)) == {}
+
+
+def test_four_times_the_same_chain_fails(make_posterior, draws):
+    found = failures(make_posterior({name: np.repeat(values[:1], 4, 0) for name, values in draws.items()}))
+    assert "3 of 4 chains are copies" in found["identical_chains"]
+
+
+def test_one_chain_fails_and_its_rhat_too(make_posterior, draws):
+    found = failures(make_posterior({name: values[:1] for name, values in draws.items()}))
+    assert set(found) == {"chains", "rhat"}
+    assert "only one chain" in found["rhat"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_draw_that_is_not_finite_fails_and_is_counted(make_posterior, draws, bad):
+    draws["beta"][1, 17] = bad
+    found = failures(make_posterior(draws))
+    assert found["finite"].startswith("1 of 4,000 draws of `beta` are NaN or infinite")
+    assert {"finite", "rhat", "ess_bulk", "ess_tail", "stuck_chain"} <= set(found)
+
+
+@pytest.mark.parametrize("name", ["diverging", "solver_failed"])
+def test_all_divergent_or_unsolved_fails(make_posterior, draws, name):
+    found = failures(make_posterior(draws, stats={name: np.ones((4, 1000), dtype=bool)}))
+    assert set(found) == {{"diverging": "divergences", "solver_failed": "solver_failures"}[name]}
+    assert "4,000 of 4,000" in next(iter(found.values()))
+
+
+def test_one_divergence_fails_and_names_its_chain(make_posterior, draws):
+    diverging = np.zeros((4, 1000), dtype=bool)
+    diverging[2, 5] = True
+    sentence = failures(make_posterior(draws, stats={"diverging": diverging}))["divergences"]
+    assert sentence.startswith("1 of 4,000 transitions diverged (chain 2: 1): ")
+
+
+@pytest.mark.parametrize(("count", "passes"), [(40, True), (41, False)])
+def test_solver_failures_pass_up_to_their_share(make_posterior, draws, count, passes):
+    solver_failed = np.zeros(4000, dtype=bool)
+    solver_failed[:count] = True
+    found = failures(make_posterior(draws, stats={"solver_failed": solver_failed.reshape(4, 1000)}))
+    assert ("solver_failures" not in found) == passes
+
+
+def test_energies_that_move_slowly_fail(make_posterior, draws):
+    energy = np.random.default_rng(8).normal(size=(4, 1000))
+    energy[1] = np.cumsum(energy[1])
+    assert "(chain 1, limit 0.3)" in failures(make_posterior(draws, stats={"energy": energy}))["bfmi"]
+
+
+def test_too_few_effective_draws_fail(make_posterior):
+    rng = np.random.default_rng(9)
+    values = rng.normal(size=(4, 1000))
+    for draw in range(1, 1000):
+        values[:, draw] = 0.99 * values[:, draw - 1] + np.sqrt(1 - 0.99**2) * values[:, draw]
+    found = failures(make_posterior({"alpha": values}))
+    assert {"ess_bulk", "ess_tail"} <= set(found)
+    assert "times as many" in found["ess_bulk"]
+
+
+def test_a_statistic_that_is_missing_does_not_pass(make_posterior, draws):
+    tree = make_posterior(draws)
+    tree["sample_stats"] = tree["sample_stats"].to_dataset().drop_vars(["energy", "diverging"])
+    assert set(failures(tree)) == {"bfmi", "divergences"}
+    assert set(failures(tree.filter(lambda node: node.name != "sample_stats"))) == {
+        "bfmi",
+        "divergences",
+        "solver_failures",
+    }
+
+
+@pytest.mark.parametrize("name", ["diverging", "solver_failed", "energy"])
+def test_a_statistic_that_is_nan_does_not_pass(make_posterior, draws, name):
+    assert len(failures(make_posterior(draws, stats={name: np.full((4, 1000), np.nan)}))) == 1
+
+
+def test_a_tree_without_draws_of_parameters_is_refused(make_forecast, make_posterior, draws):
+    with pytest.raises(InvalidInput, match="`posterior` is not a set of draws"):
+        diagnose(make_forecast({"level": np.zeros((2, 5, 3))}, np.arange(3.0)))
+    with pytest.raises(InvalidInput, match="Received: no variable or chain"):
+        diagnose(make_posterior({"alpha": np.empty((0, 100))}))
+    tree = make_posterior(draws)
+    tree["posterior"] = tree["posterior"].to_dataset().assign(scale=3.0)
+    with pytest.raises(InvalidInput, match="Received: variables without them: scale"):
+        diagnose(tree)
