@@ -26,7 +26,7 @@ from bayestwin.inference.nuts import Draws, sample_nuts
 from bayestwin.inference.starts import find_starts
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
-from bayestwin.seeds import key_for
+from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import on_device, require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
@@ -75,6 +75,7 @@ def calibrate(
         NoValidStart: If no prior draw has a finite log density.
     """
     require_float64()
+    check_seed(seed)
     settings = {
         "num_warmup": num_warmup,
         "num_samples": num_samples,
@@ -109,11 +110,12 @@ def calibrate(
 def check_settings(twin: Twin, settings: Mapping[str, float]) -> None:
     """Refuse numbers that make no sense, and twins with nothing to infer."""
     for name, value in settings.items():
-        fine = 0.0 < value < 1.0 if name == "target_acceptance" else value >= 1
+        whole = isinstance(value, int | np.integer) and value >= 1
+        fine = 0.0 < value < 1.0 if name == "target_acceptance" else whole
         if not fine:
             message = explain(
                 f"`{name}` makes no sense.",
-                expected="between 0 and 1" if name == "target_acceptance" else "at least 1",
+                expected="between 0 and 1" if name == "target_acceptance" else "an integer, at least 1",
                 received=f"{value}",
                 advice="Leave it out for the default.",
             )
@@ -139,6 +141,7 @@ def root_attributes(twin: Twin, telemetry: Telemetry, seed: int, job: Mapping[st
         "seed": seed,
         "job": json.dumps(job, sort_keys=True, default=str),
         "time_unit": twin.time_unit,
+        "telemetry_time_unit": "" if telemetry.dated else telemetry.units.get("time", twin.time_unit),
         "t0": str(telemetry.t0),
         "description": describe(twin),
     }

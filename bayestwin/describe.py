@@ -1,11 +1,17 @@
 """A twin in words and as a fingerprint: what reports show, and what tells whether two results come from one twin."""
 
+import dis
+import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+import sysconfig
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import numpy as np
 import numpyro.distributions as dist
 
 from bayestwin.noise import Noise
@@ -70,15 +76,48 @@ def source(function: Callable) -> str:
         return f"(source of {getattr(function, '__name__', 'function')} not available)"
 
 
-def bytecode(function: Callable) -> str:
-    """What a function does, for the case that its source text is not available or leaves out what it closes over."""
+def bytecode(function: Callable, seen: frozenset[int] = frozenset()) -> str:
+    """What a function does beyond its source text: constants, and what it takes from outside, the user's own helpers.
+
+    Args:
+        function: The function.
+        seen: Code already described on the way to it.
+    """
     code = getattr(function, "__code__", None)
     if code is None:
-        return repr(type(function))
-    constants = [c for c in code.co_consts if isinstance(c, int | float | str | tuple)]
-    closed = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    numbers = [c for c in closed if isinstance(c, int | float | str)]
-    return repr((code.co_names, code.co_varnames, constants, numbers))
+        return _outside(function, seen)
+    inner = list(_nested(code))
+    constants = [c for one in inner for c in one.co_consts if isinstance(c, int | float | str | tuple)]
+    closed = inspect.getclosurevars(function).nonlocals
+    loaded = {i.argval for one in inner for i in dis.get_instructions(one) if i.opname == "LOAD_GLOBAL"}
+    found = dict(closed) | {n: v for n, v in function.__globals__.items() if n in loaded}
+    outside = [(name, _outside(found[name], seen | {id(code)})) for name in sorted(found)]
+    return repr(([(one.co_names, one.co_varnames) for one in inner], constants, outside))
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)
+
+
+def _outside(value: Any, seen: frozenset[int]) -> str:
+    """A value that a function takes from outside; libraries count by name only."""
+    if isinstance(value, int | float | str | tuple | list | dict):
+        return repr(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return repr(np.asarray(value).tolist())
+    if isinstance(value, functools.partial):
+        return repr((_outside(value.func, seen), value.args, value.keywords))
+    value = inspect.unwrap(value) if callable(value) else value
+    if isinstance(value, types.FunctionType):
+        code = value.__code__
+        paths = sysconfig.get_paths()
+        if id(code) in seen or code.co_filename.startswith((paths["purelib"], paths["stdlib"])):
+            return value.__name__
+        return source(value) + bytecode(value, seen)
+    return getattr(value, "__name__", type(value).__name__)
 
 
 def noise_text(noise: Noise, digits: int = 6) -> str:
@@ -102,7 +141,16 @@ def prior_text(prior: Prior, digits: int = 6) -> str:
         bounds = f"({low}, {high})" if low and high else f"> {low}" if low else f"< {high}"
         return f"{prior_text(base, digits)} truncated to {bounds}"
     arguments = [_number(getattr(prior, name), digits) for name in prior.arg_constraints]
+    if isinstance(prior, dist.TransformedDistribution) and not arguments:
+        arguments = [prior_text(prior.base_dist, digits)]
+        for transform in prior.transforms:
+            settings = [f"{k}={_number(v, digits)}" for k, v in sorted(vars(transform).items()) if _is_number(v)]
+            arguments.append(f"{type(transform).__name__}({', '.join(settings)})")
     return f"{type(prior).__name__}({', '.join(arguments)})"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.generic | jax.Array) and np.ndim(value) == 0
 
 
 def _number(value: Any, digits: int) -> str:

@@ -15,7 +15,7 @@ from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
 from bayestwin.groups import series_dataset, signals_dataset
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Progress
-from bayestwin.seeds import key_for
+from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import on_device, require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
@@ -55,6 +55,7 @@ def predict(
         InvalidTelemetry: If `future` does not fit the twin or starts before the calibration does.
     """
     require_float64()
+    check_seed(seed)
     check_belongs(twin, posterior)
     future = _from_same_start(posterior, future)
     bound = bind(twin, future, observed=False)._replace(observations={})
@@ -104,6 +105,16 @@ def _from_same_start(posterior: xr.DataTree, future: Telemetry) -> Telemetry:
             expected="dates" if dated else "numbers",
             received="dates" if future.dated else "numbers",
             advice="Use the same kind of time in both.",
+        )
+        raise InvalidTelemetry(message)
+    ours = "" if dated else future.units.get("time", posterior.attrs["time_unit"])
+    theirs = posterior.attrs["telemetry_time_unit"]
+    if ours != theirs:
+        message = explain(
+            "The times of `future` are in another unit than those of the calibration.",
+            expected=f"`{theirs}`",
+            received=f"`{ours}`",
+            advice=f"Count them in `{theirs}`, and say so by `units={{'time': '{theirs}'}}`.",
         )
         raise InvalidTelemetry(message)
     start = posterior.attrs["t0"]

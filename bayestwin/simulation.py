@@ -12,7 +12,7 @@ from bayestwin.density import Density
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.errors import InvalidSetting, SolverFailure, explain
 from bayestwin.inference.failure import blame_state
-from bayestwin.seeds import key_for
+from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
@@ -35,6 +35,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         SolverFailure: If the twin cannot be solved there.
     """
     require_float64()
+    check_seed(seed)
     names = {site.name for site in twin.sites()}
     if set(values) != names:
         message = explain(

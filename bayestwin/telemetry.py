@@ -5,6 +5,7 @@ A table has one row a time and one column a signal; NaN is a missing value. Time
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -117,6 +118,7 @@ def read_telemetry(
     _check_known(rename, table.columns, "rename")
     named = {rename.get(c, c): u for c, u in (units or {}).items()}
     table = table.rename(columns=rename)
+    _check_unique(table.columns)
     _check_known(named, [*table.columns, time], "units")
     for column, unit in named.items():
         check_unit(unit, f"telemetry column `{column}`", InvalidTelemetry)
@@ -143,17 +145,17 @@ def _table(data: Any) -> tuple[pd.DataFrame, str]:
         return data.copy(), "pandas table"
     if isinstance(data, xr.Dataset):
         return data.to_dataframe(), "xarray dataset"
-    path = pathlib.Path(data)
-    if not path.is_file():
+    path = pathlib.Path(data) if isinstance(data, str | os.PathLike) else None
+    if path is None or not path.is_file():
         message = explain(
-            f"There is no telemetry file `{path}`.",
+            f"There is no telemetry file `{path}`." if path else "Telemetry comes from something else.",
             expected="the path of a CSV file, a pandas table or an xarray dataset",
-            received=f"`{data}`",
+            received=f"`{path}`" if path else type(data).__name__,
             advice="Check the path; it is taken from the current folder.",
         )
         raise InvalidTelemetry(message)
     try:
-        return pd.read_csv(path, comment="#", skipinitialspace=True, encoding="utf-8-sig"), str(path)
+        return pd.read_csv(path, comment="#", skipinitialspace=True, encoding="utf-8-sig"), path.name
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as reason:
         message = explain(
             f"`{path}` does not read as a CSV file.",
@@ -174,6 +176,18 @@ def _check_known(mapping: Mapping[str, str], columns: Any, argument: str) -> Non
                 advice="Correct the name.",
             )
             raise InvalidTelemetry(message)
+
+
+def _check_unique(columns: pd.Index) -> None:
+    twice = columns[columns.duplicated()]
+    if twice.size:
+        message = explain(
+            f"Telemetry has two columns called `{twice[0]}`.",
+            expected="each name once, also after `rename`",
+            received=", ".join(f"`{c}`" for c in columns),
+            advice="Drop one of them, or rename it.",
+        )
+        raise InvalidTelemetry(message)
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:

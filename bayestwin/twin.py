@@ -17,6 +17,9 @@ from bayestwin.tracing import trace_observed, trace_vector_field
 from bayestwin.types import Observed, Prior, VectorField
 from bayestwin.units import check_unit
 
+DIMENSIONS = ("chain", "draw", "time")
+"""Dimensions of a result; nothing in a twin can be called so."""
+
 
 @dataclasses.dataclass(frozen=True)
 class State:
@@ -255,19 +258,21 @@ def _check_choices(twin: Twin) -> None:
 
 
 def _check_sites(twin: Twin) -> None:
-    """Priors are scalar and continuous, known values are numbers, and no two sites share a name."""
+    """Priors are scalar and continuous, known values are numbers, and no two variables of a result share a name."""
     priors: dict[str, object] = {f"parameter `{n}`": p.prior for n, p in twin.parameters.items()}
     priors |= {f"the initial value of state `{n}`": s.initial for n, s in twin.states.items()}
     for name, observation in twin.observations.items():
         priors |= {f"noise `{key}` of observation `{name}`": p for key, p in observation.noise.parameters.items()}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
-    names = [site.name for site in twin.sites()]
-    for name in names:
-        if names.count(name) > 1:
+    names = [site.name for site in twin.sites()] + list(twin.observations)
+    names += [f"{name}_noise_free" for name in twin.observations] + [f"{name}_state" for name in twin.states]
+    for name in [*names, *twin.inputs]:
+        if names.count(name) > 1 or name in DIMENSIONS:
             message = explain(
-                f"Two quantities of twin `{twin.name}` are called `{name}`.",
-                expected="names that stay apart after `_initial` and the noise parameters are appended",
+                f"The name `{name}` stands for two things in a result of twin `{twin.name}`.",
+                expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and the noise "
+                f"parameters are appended and the dimensions are {', '.join(f'`{d}`' for d in DIMENSIONS)}",
                 received=", ".join(f"`{n}`" for n in names),
                 advice="Rename one of them.",
             )

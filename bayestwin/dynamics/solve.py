@@ -22,7 +22,8 @@ class Trajectory(NamedTuple):
     """States over n saved times.
 
     Attributes:
-        states: In the order of the twin; 1 throughout where the solve failed, so that nothing after it is NaN; shape (n, s).
+        states: In the order of the twin; 1 throughout where the solve failed, so that nothing
+            computed from them is NaN; shape (n, s).
         solved: Whether the solver reached the last time.
         num_steps: Steps taken, rejected ones included.
     """

@@ -6,10 +6,14 @@ import numpy as np
 from jax import Array
 
 from bayestwin.density import Density
-from bayestwin.dynamics.solve import right_hand_side
+from bayestwin.dynamics.explicit import Position
+from bayestwin.dynamics.solve import STEPPERS, right_hand_side
 from bayestwin.errors import explain
 from bayestwin.seeds import key_for
 from bayestwin.tracing import namespace
+from bayestwin.twin import Twin
+
+PIECES, DEPTH = 64, 3
 
 
 def explain_no_start(density: Density, seed: int, drawn: int) -> str:
@@ -48,7 +52,11 @@ def explain_no_start(density: Density, seed: int, drawn: int) -> str:
 
 
 def blame_state(density: Density, values: dict[str, float]) -> str:
-    """Follow one solve step by step, and name the state and the time at which it breaks down."""
+    """Follow one solve to where it breaks down, and name the state and the time.
+
+    The interval in which the solver gives up is cut into pieces, and the piece again, so that the time is known to
+    about a 10⁵th of it.
+    """
     twin, grid = density.twin, density.grid
     state = np.array([values.get(f"{n}_initial", spec.initial) for n, spec in twin.states.items()], dtype=float)
     for name, value in zip(twin.states, state, strict=True):
@@ -57,15 +65,46 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
     p = namespace("parameters", tuple(twin.parameters))(
         *[values.get(name, spec.prior) for name, spec in twin.parameters.items()]
     )
+
+    @jax.jit
+    def piece(state: Array, ends: Array, whole: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:
+        """Solve over a piece of a whole interval: the state there, whether it was reached, derivatives straight on."""
+        rate = (right - left) / (whole[1] - whole[0])
+        slope = right_hand_side(twin, p, lambda t: left + rate * (t - whole[0]))
+        at = Position(state, ends[1] - ends[0], jnp.asarray(True), jnp.zeros((), int))
+        at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, twin.solver)
+        times = jnp.linspace(ends[0], ends[1], PIECES + 1)
+        ahead = jax.vmap(lambda t: slope(t, state + (t - ends[0]) * slope(ends[0], state)))(times)
+        return at.state, at.solved & jnp.isfinite(at.state).all(), ahead
+
+    usual = 1.0 + np.abs(state)
     for start, end, left, right in zip(grid.edges[:-1], grid.edges[1:], grid.left, grid.right, strict=True):
-        rate = (right - left) / (end - start)
-        slope = jax.jit(
-            right_hand_side(twin, p, lambda t, left=left, rate=rate, start=start: left + rate * (t - start))
-        )
-        for t in np.linspace(start, end, 65)[:-1]:
-            derivative = np.asarray(slope(jnp.asarray(t), jnp.asarray(state)))
-            state = state + derivative * (end - start) / 64
-            for name, change, value in zip(twin.states, derivative, state, strict=True):
-                if not np.isfinite(change) or not np.isfinite(value):
-                    return f"state `{name}` is not finite at t={t:g}"
-    return f"the solver gives up within {twin.solver.max_steps} steps between two stops, though no state blows up"
+        ends = np.array([start, end])
+        following, solved, _ = piece(state, ends, ends, left, right)
+        if solved:
+            state = np.asarray(following)
+            usual = np.maximum(usual, np.abs(state))
+            continue
+        for _ in range(DEPTH):
+            marks = np.linspace(ends[0], ends[1], PIECES + 1)
+            for ends in np.stack([marks[:-1], marks[1:]], axis=1):
+                following, solved, slopes = piece(state, ends, np.array([start, end]), left, right)
+                if not solved:
+                    break
+                state = np.asarray(following)
+            if solved:  # in smaller pieces, each with as many steps, the solver comes through
+                break
+        return _verdict(twin, state, ends, np.asarray(slopes), usual)
+    return "the solver comes through here"
+
+
+def _verdict(twin: Twin, state: np.ndarray, ends: np.ndarray, slopes: np.ndarray, usual: np.ndarray) -> str:
+    """Words about a piece in which the solver gives up, from the state before it and derivatives along it."""
+    for t, derivative in zip(np.linspace(ends[0], ends[1], PIECES + 1), slopes, strict=True):
+        for name, change in zip(twin.states, derivative, strict=True):
+            if not np.isfinite(change):
+                return f"state `{name}` is not finite at t={t:g}"
+    growth = np.abs(state) / usual
+    if growth.max() > 1e3:
+        return f"state `{list(twin.states)[growth.argmax()]}` grows without bound at t={ends[0]:g}"
+    return f"the solver gives up at t={ends[0]:g} after {twin.solver.max_steps} steps, though no state blows up"

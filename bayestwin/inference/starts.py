@@ -65,11 +65,11 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
         NoValidStart: If no prior draw has a finite log density.
     """
     with progress.phase("ladder", "finding where to start", NUM_DRAWN + NUM_CLIMBED) as phase:
-        evaluate = jax.jit(jax.vmap(density))
+        evaluate = _in_batches(jax.jit(jax.vmap(density)))
         z, log_density, drawn = _draw(density, evaluate, seed)
         order = np.argsort(-log_density)[:NUM_CLIMBED]
         order = order[np.isfinite(log_density[order])]
-        failed = int((~np.isfinite(log_density)).sum())
+        failed = drawn - int(np.isfinite(log_density).sum())
         phase.advance(NUM_DRAWN, f"{failed} of {drawn} prior draws cannot be solved")
         # a full batch whatever the number that is finite, so that there is one compilation
         points = jax.jit(lambda z: climb(density.local, z))(jnp.asarray(z[np.resize(order, NUM_CLIMBED)]))
@@ -88,8 +88,19 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
     return Starts(_disperse(evaluate, modes, num_chains, seed), modes, record)
 
 
-type Evaluate = Callable[[Array], Array]
-"""Log densities of a batch of `NUM_DRAWN` points: always that many, so that it is compiled once."""
+type Evaluate = Callable[[np.ndarray], np.ndarray]
+"""(n, d) → log densities, shape (n,)."""
+
+
+def _in_batches(evaluate: Callable[[Array], Array]) -> Evaluate:
+    """Evaluate any number of points, always `NUM_DRAWN` at a time, so that there is one compilation."""
+
+    def whole(z: np.ndarray) -> np.ndarray:
+        batches = -(-len(z) // NUM_DRAWN)
+        padded = np.resize(z, (batches, NUM_DRAWN, z.shape[1]))
+        return np.concatenate([np.asarray(evaluate(jnp.asarray(batch))) for batch in padded])[: len(z)]
+
+    return whole
 
 
 def _draw(density: Density, evaluate: Evaluate, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -98,9 +109,9 @@ def _draw(density: Density, evaluate: Evaluate, seed: int) -> tuple[np.ndarray, 
     for batch in range(MOST_BATCHES):
         keys = jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN)
         z = np.asarray(draw(keys))
-        log_density = np.where(np.isfinite(z).all(axis=1), np.asarray(evaluate(jnp.asarray(z))), -np.inf)
+        log_density = np.where(np.isfinite(z).all(axis=1), evaluate(z), -np.inf)
         if np.isfinite(log_density).any():
-            return z, log_density, NUM_DRAWN
+            return z, log_density, NUM_DRAWN * (batch + 1)
     raise NoValidStart(explain_no_start(density, seed, NUM_DRAWN * MOST_BATCHES))
 
 
@@ -148,8 +159,7 @@ def _disperse(evaluate: Evaluate, modes: tuple[Mode, ...], num_chains: int, seed
     settled = np.zeros(num_chains, dtype=bool)
     for spread in (2.0, 1.0, 0.5, 0.25, 0.1):
         trial = starts + spread * direction
-        padded = jnp.asarray(np.resize(trial, (NUM_DRAWN, dim)))
-        good = ~settled & (np.asarray(evaluate(padded))[:num_chains] > lowest)
+        good = ~settled & (evaluate(trial) > lowest)
         starts = np.where(good[:, None], trial, starts)
         direction = np.where(good[:, None], 0.0, direction)
         settled |= good

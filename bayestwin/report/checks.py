@@ -12,7 +12,7 @@ from bayestwin.report.notation import labelled, percent, scale_for
 from bayestwin.report.parts import TimeAxis
 from bayestwin.report.residuals import Residuals, autocorrelation, band
 from bayestwin.report.series import dress_time
-from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, picture
+from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
 
 ACROSS = 4
 MOST_LAGS = 24
@@ -103,17 +103,9 @@ def _cover(axes: Axes, found: xr.Dataset, name: str) -> None:
 def _over_time(axes: Axes, own: list[Residuals]) -> None:
     scale = scale_for(max(float(np.nanmax(np.abs(r.raw))) for r in own if np.isfinite(r.raw).any()), own[0].unit)
     axes.set_title(labelled(own[0].name, scale.unit))
+    many = sum(len(residual.raw) for residual in own)
     for residual in own:
-        count = len(residual.raw)
-        size = 3.2 if count < 100 else 2.0 if count < 500 else 1.2
-        dots(
-            axes,
-            residual.time,
-            residual.raw * scale.factor,
-            size,
-            residual.part.colour,
-            0.9 if count < 500 else 0.6,
-        )
+        dots(axes, residual.time, residual.raw * scale.factor, *marker(many), residual.part.colour)
     axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y")
@@ -127,7 +119,8 @@ def _against_normal(axes: Axes, own: list[Residuals]) -> None:
         count = min(len(scores), 300)
         shares = (np.arange(count) + 0.5) / max(count, 1)
         found = np.quantile(scores, shares) if len(scores) > 300 else scores
-        dots(axes, scipy.special.ndtri(shares), found, 2.6 if count < 100 else 1.8, residual.part.colour, 0.9)
+        size = 2.6 if count < 100 else 1.8
+        dots(axes, scipy.special.ndtri(shares), found, size, 0.9, residual.part.colour)
     axes.set_title("normal scores")
     axes.set_ylim(-3.6, 3.6)
     axes.set_xlim(-3.4, 3.4)

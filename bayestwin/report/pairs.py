@@ -65,7 +65,7 @@ def pairs(quantities: tuple[Quantity, ...], stats: xr.Dataset) -> Picture | None
                 _marginal(axes, below, room)
             else:
                 _region(axes, beside, below, marks)
-            _ticks(axes, beside, None if row == column else below)
+            _ticks(axes, beside, None if row == column else below, room)
             if row == size - 1:
                 axes.set_xlabel(beside.stacked, fontsize=fitting(beside.name, room, 8))
                 axes.xaxis.set_tick_params(labelbottom=True)
@@ -131,7 +131,7 @@ def _region(axes: Axes, beside: Quantity, below: Quantity, marks: tuple[Mark, ..
         for level, opacity in zip(levels, (0.28, 0.5), strict=True):
             axes.contourf(*middles, table.T, levels=[level, ranked[0]], colors=[LIGHT["calibrated"]], alpha=opacity)
     for mark in marks:
-        dots(axes, x[mark.draws], y[mark.draws], 2.4, mark.colour, 0.8)
+        dots(axes, x[mark.draws], y[mark.draws], 2.4, 0.8, mark.colour)
     axes.set_ylim(*limits[1])
 
 
@@ -157,21 +157,35 @@ def _limits(quantity: Quantity) -> tuple[float, float]:
 
 
 def _inner_ticks(quantity: Quantity) -> list[float]:
-    """Two round numbers well inside a panel, so that labels of neighbours do not meet."""
+    """Two round numbers well inside a panel and far apart, so that their labels do not meet; or none."""
     low, high = _limits(quantity)
-    margin = 0.12 * (high - low)
+    margin = 0.1 * (high - low)
+    best = [low, low]
     for most in (2, 3, 4, 5, 6, 8, 12):
-        ticks = [float(tick) for tick in MaxNLocator(most).tick_values(low, high)]
-        ticks = [tick for tick in ticks if low + margin <= tick <= high - margin]
-        if len(ticks) >= 2:
-            return [ticks[0], ticks[-1]]
-    return []
+        inner = [float(t) for t in MaxNLocator(most).tick_values(low, high) if low + margin <= t <= high - margin]
+        if len(inner) >= 2 and inner[-1] - inner[0] > best[1] - best[0]:
+            best = [inner[0], inner[-1]]
+        if best[1] - best[0] >= 0.5 * (high - low):
+            break
+    return best if best[0] < best[1] else []
 
 
-def _ticks(axes: Axes, beside: Quantity, below: Quantity | None) -> None:
-    """Limits and ticks of one panel, without labels; `below` is None on the diagonal."""
-    axes.set_xlim(*_limits(beside))
-    axes.set_xticks(_inner_ticks(beside))
-    axes.set_yticks([] if below is None else _inner_ticks(below))
+def _tick_labels(ticks: list[float]) -> list[str]:
+    """Ticks with as many decimals as they need, the same for all."""
+    step = ticks[-1] - ticks[0]
+    decimals = next((d for d in range(12) if all(abs(round(t, d) - t) < 1e-6 * step for t in ticks)), 12)
+    return [fixed(tick, decimals) for tick in ticks]
+
+
+def _ticks(axes: Axes, beside: Quantity, below: Quantity | None, room: float) -> None:
+    """Limits and ticks of one panel, their labels hidden; `below` is None on the diagonal."""
+    low, high = _limits(beside)
+    axes.set_xlim(low, high)
+    across, up = _inner_ticks(beside), [] if below is None else _inner_ticks(below)
+    if across:
+        labels = _tick_labels(across)
+        apart = room * (across[-1] - across[0]) / (high - low)
+        axes.set_xticks(across, labels, fontsize=fitting(max(labels, key=len), 0.95 * apart, 8))
+    axes.set_yticks(up, _tick_labels(up) if up else [])
     axes.xaxis.set_tick_params(labelbottom=False)
     axes.yaxis.set_tick_params(left=False, labelleft=False)

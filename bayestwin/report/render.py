@@ -66,7 +66,8 @@ def render_report(
         "residuals": residual_words(residuals),
         "result": tables.result_rows(posterior, parts, forecast, validation),
         "job": tables.flat_rows(posterior.attrs.get("job") or "{}"),
-        "run": tables.flat_rows(provenance or {}),
+        # The settings stand in the result already, as they were used.
+        "run": tables.flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
         "pictures": _pictures(posterior, quantities, parts, covered, residuals),
         "light": LIGHT,
         "dark": DARK,

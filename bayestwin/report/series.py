@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bayestwin.report.notation import labelled, percent, scale_for
 from bayestwin.report.parts import PROBS, Part, TimeAxis, as_numbers
-from bayestwin.report.style import LIGHT, Picture, dots, figure, picture
+from bayestwin.report.style import LIGHT, Picture, dots, figure, marker, picture
 
 MOST_TIMES = 4000
 CLOSE_LOOK = 150
@@ -93,14 +93,14 @@ def _stack(parts: tuple[Part, ...], axis: TimeAxis, window: tuple[float, float] 
     grid = list(drawn.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     cut = [part.between(window) for part in parts]
     shown = [(part, part.bands) for part in cut if part.bands is not None]
+    many = sum(part.observed.sizes.get("time", 0) for part in cut)
     gaps = False
     for axes, name in zip(grid, names, strict=False):
         factor = _bands(axes, name, shown)
         for part in cut:
             if name in part.observed:
                 x, y = as_numbers(part.observed["time"]), part.observed[name].to_numpy() * factor
-                size, opacity = (3.8, 1.0) if len(x) < 100 else (2.2, 1.0) if len(x) < 500 else (1.2, 0.6)
-                dots(axes, x, y, size, LIGHT["ink"], opacity)
+                dots(axes, x, y, *marker(many), LIGHT["ink"])
                 gaps |= _mark_gaps(axes, x, y)
     for axes, name in zip(grid[len(names) :], inputs, strict=True):
         _input(axes, name, parts)

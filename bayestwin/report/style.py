@@ -126,7 +126,14 @@ def fitting(text: str, room: float, most: float) -> float:
     return max(4.5, min(most, room / (0.62 * max(len(text), 1))))
 
 
-def dots(axes: Axes, x: np.ndarray, y: np.ndarray, size: float, colour: str, opacity: float = 1.0) -> None:
+def marker(many: int) -> tuple[float, float]:
+    """Size in points and opacity of the dots of one axes, when there are so many."""
+    if many < 100:
+        return 3.6, 1.0
+    return (2.2, 1.0) if many < 500 else (1.2, 0.6)
+
+
+def dots(axes: Axes, x: np.ndarray, y: np.ndarray, size: float, opacity: float, colour: str) -> None:
     """Draw points (x, y), both shaped (n,), as one path: some 15 bytes a point, where markers take 80.
 
     A zero-length stroke with round ends is a disc; NaN are left out.

@@ -148,7 +148,8 @@ def key_figures(
     """The numbers that a reader looks for first."""
     bad = {gate.name: gate.severity for gate in gates if not gate.passed}
     chains, draws = quantities[0].draws.shape
-    figures = [Figure("chains × draws", f"{chains} × {draws:,}", "", bad.get("chains", ""))]
+    note = f"{count(chains, 'chain')} × {draws:,}"
+    figures = [Figure("draws", f"{chains * draws:,}", note, bad.get("chains", ""))]
     # NaN wins on purpose: a number that cannot be computed must not hide behind the others.
     rhat = float(np.max([quantity.rhat for quantity in quantities]))
     ess = float(np.min([(quantity.ess_bulk, quantity.ess_tail) for quantity in quantities]))
@@ -163,7 +164,9 @@ def key_figures(
         if name in stats:
             values = stats[name].to_numpy()
             figures.append(Figure(words, f"{int((values != 0).sum()):,}", f"of {values.size:,}", bad.get(gate, "")))
-    if covered is not None:
+    if covered is None:
+        figures.append(Figure(f"{percent(PROB)} interval covers", "not known", "nothing to compare with"))
+    else:
         figures.append(_coverage_figure(covered))
     if scored is not None:
         skill = [float(value) for value in scored["skill"].to_numpy()]
@@ -241,10 +244,9 @@ def flat_rows(nested: Mapping[str, Any] | str, front: str = "") -> list[tuple[st
         if isinstance(value, Mapping):
             rows += flat_rows(value, name)
         elif isinstance(value, list | tuple):
-            rows.append((name.replace("_", " "), ", ".join(map(str, value)) or "none"))
+            rows.append((name, ", ".join(map(str, value)) or "none"))
         else:
-            text = number(value, 4) if isinstance(value, float) else str(value)
-            rows.append((name.replace("_", " "), text))
+            rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return rows
 
 

@@ -35,9 +35,9 @@ def verdict(gates: Sequence[Gate], covered: xr.Dataset | None, *, interrupted: b
     if covered is None:
         lines.append("Whether intervals cover as promised is not known: no held-out telemetry was predicted.")
     elif misses:
-        lines.append(f"On held-out telemetry {'; '.join(misses)}.")
+        lines.append(f"On held-out telemetry, {'; '.join(misses)}.")
     else:
-        lines.append(f"On held-out telemetry all intervals cover as promised ({_observed(covered)}).")
+        lines.append(f"On held-out telemetry, all intervals cover as promised ({_observed(covered)}).")
     status = "fail" if bad else "warn" if warned or misses or interrupted or not gates else "pass"
     return Verdict(status, _headline(gates, bad, warned, bool(misses)), tuple(lines), bad + warned)
 

@@ -77,7 +77,7 @@ def _write_node(node: xr.DataTree, group: h5py.Group, inherited: dict[str, h5py.
     write_attributes(group, dataset.attrs, hints, f"group `{node.path}`")
     scales = dict(inherited)
     for name, length in dataset.sizes.items():
-        if name not in dataset.variables and (name not in scales or scales[str(name)].shape != (length,)):
+        if name not in dataset.variables and name not in scales:
             placeholder = group.create_dataset(name, shape=(length,), dtype=">f4", track_order=True)
             placeholder.make_scale(f"{_NO_COORDINATE}{length:10d}")
             scales[str(name)] = placeholder

@@ -18,7 +18,7 @@ TRUTH = {
     "C_in": 1.8e6,
     "envelope_initial": 24.0,
     "indoor_initial": 26.5,
-    "indoor_scale": 0.15,
+    "indoor_scale": 0.25,
 }
 
 STEP_MINUTES, DAYS = 15, 30

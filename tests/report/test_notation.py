@@ -1,0 +1,62 @@
+"""Numbers and units are written as an engineer writes them."""
+
+import math
+
+import pytest
+
+from bayestwin.report.notation import decimals_for, fixed, number, percent, scale_for, unit_text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.23e-02, "0.0123"),
+        (0.0, "0"),
+        (2880, "2,880"),
+        (-14.678, "−14.7"),
+        (1.469e7, "1.47 × 10⁷"),
+        (9.9999e-6, "1.00 × 10⁻⁵"),
+        (0.99999, "1.00"),
+        (math.nan, "NaN"),
+        (-math.inf, "−∞"),
+    ],
+)
+def test_number(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "unit"),
+    [(1.469e7, 1e-6, "10⁶ J/K"), (0.00198, 1.0, "J/K"), (4.2e-5, 1e6, "10⁻⁶ J/K"), (math.nan, 1.0, "J/K")],
+)
+def test_scale(size, factor, unit):
+    found = scale_for(size, "J/K")
+    assert found.factor == pytest.approx(factor)
+    assert found.unit == unit
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("degC", "°C"),
+        ("W/m**2", "W/m²"),
+        ("kg*m^2/s**3", "kg·m²/s³"),
+        ("", ""),
+        ("m**-1", "m⁻¹"),
+        ("degrees", "degrees"),
+    ],
+)
+def test_unit(unit, text):
+    assert unit_text(unit) == text
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.9, "90"), (1.0, "100"), (0.0, "0"), (0.9996, "> 99"), (0.002, "< 1")])
+def test_percent_never_rounds_to_certainty(share, text):
+    assert percent(share) == f"{text}\u202f%"
+
+
+def test_two_digits_of_the_spread():
+    assert fixed(0.546864, decimals_for(0.0631)) == "0.547"
+    assert fixed(26.9, decimals_for(0.05)) == "26.900"
+    assert fixed(1234.5, decimals_for(99)) == "1,234"
+    assert fixed(-0.001, 2) == "0.00"
