@@ -52,7 +52,8 @@ def predict(
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin.
-        InvalidTelemetry: If `future` does not fit the twin or starts before the calibration does.
+        InvalidTelemetry: If `future` does not fit the twin, starts before the calibration does, or leaves the inputs
+            unknown for a while after it.
     """
     require_float64()
     check_seed(seed)
@@ -130,8 +131,24 @@ def _continued(
     past = posterior["constant_data"].to_dataset()
     unit = future.units.get("time", twin.time_unit)
     earlier = elapsed(pd.Index(past["time"].values), future.t0, unit, twin.time_unit)
+    _check_no_gap(past["time"].values, earlier, bound)
     keep = ~np.isin(earlier, bound.times)
     times = np.concatenate([earlier[keep], bound.times])
     order = np.argsort(times)
     inputs = {n: np.concatenate([past[n].values[keep], bound.inputs[n]])[order] for n in twin.inputs}
     return times[order], inputs
+
+
+def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None:
+    """Refuse to interpolate inputs over a gap that is much longer than their samples are ever apart."""
+    gap = bound.times[0] - earlier[-1]
+    longest = max((np.diff(times).max() for times in (earlier, bound.times) if times.size > 1), default=gap)
+    if gap <= 2.0 * longest:
+        return
+    message = explain(
+        f"The inputs are unknown between {labels[-1]} and {bound.labels[0]}.",
+        expected=f"samples at most {longest:g} apart, as elsewhere",
+        received=f"a gap of {gap:g}, in the twin's time unit",
+        advice="The twin is solved from the start of the calibration: let `future` begin where that ended.",
+    )
+    raise InvalidTelemetry(message)
