@@ -1,0 +1,86 @@
+"""A solve that fails is a flag, in one lane of a batch only: no exception, no NaN, and no word against the others."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from twins import decay
+
+import bayestwin as bt
+from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.solve import Trajectory, solve
+
+METHODS = ["tsit5", "kvaerno5"]
+TIMES = np.array([0.0, 0.4, 0.9, 1.7, 3.0])
+
+
+def stiff(t, x, p, u):
+    return {"level": -p.rate * (x.level - jnp.cos(t))}
+
+
+def squared(t, x, p, u):
+    return {"level": p.rate * x.level**2}
+
+
+def leaves_its_domain(t, x, p, u):
+    return {"level": p.rate * jnp.log(0.5 - t)}
+
+
+@functools.cache
+def solver(field: Callable, method: str) -> Callable[[Array, Array], Trajectory]:
+    """Trajectories for a batch of four rates and initial levels."""
+    twin = decay(vector_field=field, solver=bt.Solver(method))
+    grid = build_grid(twin, TIMES, TIMES, {})
+    one = jax.vmap(lambda rate, start: solve(twin, grid, {"rate": rate, "level_initial": start}))
+    return jax.jit(one)
+
+
+def solved(field: Callable, method: str, rates: list[float], starts: list[float] | None = None) -> Trajectory:
+    """One trajectory for each rate, in one batch; leading axis 4."""
+    batch = jnp.array(rates), jnp.array(starts or [1.0] * 4)
+    return jax.tree.map(np.asarray, solver(field, method)(*batch))
+
+
+def test_a_stiff_twin_runs_out_of_steps_in_an_explicit_solver_alone() -> None:
+    found = solved(stiff, "tsit5", [1e6, 1.0, 1.0, 1.0])
+    assert found.solved.tolist() == [False, True, True, True]
+    assert np.isfinite(found.states).all()
+    # the first interval is given up at its limit, and none is begun after it
+    assert found.num_steps[0] == bt.Solver().max_steps
+    assert solved(stiff, "kvaerno5", [1e6, 1.0, 1.0, 1.0]).solved.all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_blow_up_in_finite_time_is_flagged(method: str) -> None:
+    found = solved(squared, method, [1.0, 0.1, 5.0, 0.2])
+    assert found.solved.tolist() == [False, True, False, True]
+    assert np.isfinite(found.states).all()
+    for lane, rate in ((1, 0.1), (3, 0.2)):
+        np.testing.assert_allclose(found.states[lane, :, 0], 1.0 / (1.0 - rate * TIMES), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_failure_leaves_the_rest_of_its_batch_as_it_is_without_it(method: str) -> None:
+    with_failures = solved(squared, method, [1.0, 0.1, 5.0, 0.2])
+    without = solved(squared, method, [0.2, 0.1, 0.1, 0.2])
+    # XLA may round a lane differently beside other lanes
+    np.testing.assert_allclose(with_failures.states[[1, 3]], without.states[[1, 3]], rtol=1e-13)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_initial_state_that_is_not_finite_is_flagged(method: str) -> None:
+    found = solved(squared, method, [0.1] * 4, [1.0, np.nan, np.inf, -np.inf])
+    assert found.solved.tolist() == [True, False, False, False]
+    assert np.isfinite(found.states).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_right_hand_side_that_is_not_finite_is_flagged(method: str) -> None:
+    found = solved(leaves_its_domain, method, [1.0, 0.0, -1.0, 2.0])
+    # 0 · log of a negative number is not a number either
+    assert not found.solved.any()
+    assert np.isfinite(found.states).all()
