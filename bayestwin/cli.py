@@ -4,7 +4,7 @@ Heavy modules are imported inside the commands, so that `--help` and mistyped op
 """
 
 import contextlib
-import json
+import importlib.metadata
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 ModelPath = Annotated[pathlib.Path, typer.Argument(help="Model folder with `twin.py` and a job file.")]
@@ -29,26 +30,48 @@ ResultsPath = Annotated[pathlib.Path, typer.Option("--results", help="Where runs
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; by default the newest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu or gpu; by default what JAX chooses.")]
-HoldOut = Annotated[str | None, typer.Option(help="Calibrate on what lies before this time, predict the rest.")]
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[rich.console.Console]:
     """Errors as one text and an exit code: 2 bad input, 1 a run that failed, 130 Ctrl-C."""
     try:
-        yield rich.console.Console()
+        yield rich.console.Console(highlight=False)
     except errors.BayestwinError as reason:
-        rich.console.Console(stderr=True).print(f"[red]error:[/red] {rich.markup.escape(str(reason))}", soft_wrap=True)
+        _say_why("[red]error:[/red]", reason, str(reason))
         bad_input = isinstance(reason, errors.InvalidInput | errors.InvalidSetting)
         raise typer.Exit(2 if bad_input else 1) from None
-    except KeyboardInterrupt:
-        rich.console.Console(stderr=True).print("[yellow]interrupted[/yellow]")
+    except KeyboardInterrupt as reason:
+        _say_why("[yellow]interrupted[/yellow]", reason)
         raise typer.Exit(130) from None
 
 
+def _say_why(mark: str, reason: BaseException, words: str = "") -> None:
+    """Words and notes on standard error; text that comes from users is not taken for markup."""
+    notes = getattr(reason, "__notes__", [])
+    text = "\n".join([f"{mark} {rich.markup.escape(words)}".rstrip(), *(f"  {rich.markup.escape(n)}" for n in notes)])
+    rich.console.Console(stderr=True).print(text, soft_wrap=True, highlight=False)
+
+
 def _print_json(content: Any) -> None:
-    json.dump(content, sys.stdout, indent=2, default=str)
-    sys.stdout.write("\n")
+    from bayestwin.runs.plain import to_json
+
+    sys.stdout.write(to_json(content))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bayestwin {importlib.metadata.version('bayestwin')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out."""
 
 
 @app.command()
@@ -56,7 +79,9 @@ def calibrate(
     model: ModelPath,
     job: JobName = "job.toml",
     seed: Annotated[int | None, typer.Option(help="Instead of the job's.")] = None,
-    hold_out_from: HoldOut = None,
+    hold_out_from: Annotated[
+        str | None, typer.Option(help="Calibrate on what lies before this time, predict the rest.")
+    ] = None,
     results: ResultsPath = pathlib.Path("results"),
     device: Device = None,
     as_json: AsJson = False,
@@ -73,7 +98,7 @@ def calibrate(
         chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from)
         found = calibrate_model(chosen, results, device=device)
         if as_json:
-            _print_json(found.record)
+            _print_json({"folder": found.run} | found.record)
         else:
             show_results(console, found)
         code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
@@ -86,12 +111,11 @@ def predict(
     model: ModelPath,
     telemetry: Annotated[
         pathlib.Path | None,
-        typer.Option(help="CSV file with new times and inputs; by default the job's held-out part."),
+        typer.Option(help="CSV file with new times and inputs; by default what the run held out."),
     ] = None,
     job: JobName = "job.toml",
-    hold_out_from: HoldOut = None,
     run: RunName = None,
-    out: Annotated[pathlib.Path | None, typer.Option(help="Where to write; by default into the run folder.")] = None,
+    out: Annotated[pathlib.Path | None, typer.Option(help="File to write; by default one in the run folder.")] = None,
     results: ResultsPath = pathlib.Path("results"),
     as_json: AsJson = False,
 ) -> None:
@@ -101,28 +125,27 @@ def predict(
     """
     with _explained() as console:
         from bayestwin.assess import intervals
+        from bayestwin.runs.earlier import predict_again
+        from bayestwin.runs.figures import forecast_figures
         from bayestwin.runs.folder import find_run
-        from bayestwin.runs.model import changed, load_model
-        from bayestwin.runs.pipeline import predict_again
-        from bayestwin.show import forecast_table
+        from bayestwin.runs.model import load_model
+        from bayestwin.show import show_forecast
 
-        chosen = changed(load_model(model, job), hold_out_from=hold_out_from)
-        path, predictions = predict_again(chosen, find_run(model, results, run), telemetry, out)
-        found = intervals(predictions)
+        chosen = load_model(model, job)
+        used = find_run(results, chosen, run)
+        found = predict_again(chosen, used, telemetry, out)
         if as_json:
-            _print_json({"file": str(path), "intervals": found.to_dict()})
-            return
-        console.print(f"Medians and {found.attrs['kind']}s of new observations:")
-        for made in forecast_table(found):
-            console.print(made)
-        console.print(f"  {path}", soft_wrap=True, highlight=False)
+            about = {"run": used.name, "status": found.status, "file": found.path}
+            _print_json(about | forecast_figures(intervals(found.predictions)))
+        else:
+            show_forecast(console, intervals(found.predictions, prob=(0.5, 0.9)), found.path)
+        _stop_unless_finished(used.name, found.status)
 
 
 @app.command()
 def coverage(
     model: ModelPath,
     job: JobName = "job.toml",
-    hold_out_from: HoldOut = None,
     run: RunName = None,
     results: ResultsPath = pathlib.Path("results"),
     as_json: AsJson = False,
@@ -132,27 +155,26 @@ def coverage(
     Example: bayestwin coverage models/room
     """
     with _explained() as console:
+        from bayestwin.runs.earlier import open_results
+        from bayestwin.runs.figures import summary
         from bayestwin.runs.folder import find_run
-        from bayestwin.runs.model import changed, load_model
-        from bayestwin.runs.pipeline import open_results, summary
-        from bayestwin.show import coverage_table, coverage_words, score_table
+        from bayestwin.runs.model import load_model
+        from bayestwin.show import show_coverage
 
-        chosen = changed(load_model(model, job), hold_out_from=hold_out_from)
-        found = open_results(chosen, find_run(model, results, run))
+        chosen = load_model(model, job)
+        found = open_results(chosen, find_run(results, chosen, run))
         if as_json:
-            _print_json(summary(found))
-            return
-        console.print(coverage_words(found))
-        console.print(coverage_table(found.coverage))
-        if found.scores is not None:
-            console.print(score_table(found.scores))
+            figures = summary(found.coverage, found.scores)
+            _print_json({"run": found.run.name, "status": found.status} | figures)
+        else:
+            show_coverage(console, found)
+        _stop_unless_finished(found.run.name, found.status)
 
 
 @app.command()
 def report(
     model: ModelPath,
     job: JobName = "job.toml",
-    hold_out_from: HoldOut = None,
     run: RunName = None,
     results: ResultsPath = pathlib.Path("results"),
     as_json: AsJson = False,
@@ -162,16 +184,26 @@ def report(
     Example: bayestwin report models/lynx_hare
     """
     with _explained() as console:
+        from bayestwin.runs.earlier import open_results, renew_report
         from bayestwin.runs.folder import find_run
-        from bayestwin.runs.model import changed, load_model
-        from bayestwin.runs.pipeline import open_results, write_report
+        from bayestwin.runs.model import load_model
+        from bayestwin.show import show_path
 
-        chosen = changed(load_model(model, job), hold_out_from=hold_out_from)
-        path = write_report(open_results(chosen, find_run(model, results, run)))
+        chosen = load_model(model, job)
+        found = open_results(chosen, find_run(results, chosen, run))
+        path = renew_report(found)
         if as_json:
-            _print_json({"file": str(path)})
+            _print_json({"run": found.run.name, "status": found.status, "file": path})
         else:
-            console.print(str(path), soft_wrap=True, highlight=False)
+            show_path(console, path)
+
+
+def _stop_unless_finished(run: str, status: str) -> None:
+    """Exit with 1 where what was printed rests on a run that must not be relied on."""
+    if status != "finished":
+        words = f"[red]Do not rely on this:[/red] the status of run {run} is “{status}”."
+        rich.console.Console(stderr=True).print(words, soft_wrap=True, highlight=False)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -208,9 +240,13 @@ def models(
 
         found = list_models(root)
         if as_json:
-            _print_json([{"model": str(folder), "about": words} for folder, words in found])
+            _print_json([{"model": folder, "about": words} for folder, words in found])
             return
+        width = max((len(str(folder)) for folder, _ in found), default=0)
         for folder, words in found:
-            console.print(f"[bold]{folder}[/bold]  {rich.markup.escape(words)}", highlight=False, soft_wrap=True)
+            name = rich.markup.escape(str(folder)) + " " * (width - len(str(folder)))
+            console.print(f"[bold]{name}[/bold]  {rich.markup.escape(words)}", highlight=False, soft_wrap=True)
         if not found:
-            console.print(f"No model folders in {root}: a model is a folder with a `twin.py`.")
+            console.print(
+                f"No model folders in {root}: a model is a folder with a `twin.py`.", markup=False, soft_wrap=True
+            )

@@ -4,8 +4,10 @@ Nothing here ships with the package; each entry says where it comes from and und
 """
 
 import hashlib
+import http.client
 import os
 import pathlib
+import secrets
 import sys
 import urllib.error
 import urllib.request
@@ -82,7 +84,8 @@ def find(name: str) -> pathlib.Path:
         )
         raise InvalidTelemetry(message)
     source = REGISTRY[name]
-    folders = [pathlib.Path(os.environ["BAYESTWIN_DATA_DIR"])] if "BAYESTWIN_DATA_DIR" in os.environ else []
+    own = os.environ.get("BAYESTWIN_DATA_DIR")
+    folders = [pathlib.Path(own)] if own else []
     folders.append(cache_folder())
     for folder in folders:
         path = folder / name / source.file
@@ -92,15 +95,14 @@ def find(name: str) -> pathlib.Path:
     data = _download(name, source)
     _check_hash(data, source, source.url)
     path = folders[-1] / name / source.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    _keep(data, path)
     return path
 
 
 def cache_folder() -> pathlib.Path:
     """The user's own folder for downloaded data."""
-    if "BAYESTWIN_CACHE_DIR" in os.environ:
-        return pathlib.Path(os.environ["BAYESTWIN_CACHE_DIR"])
+    if own := os.environ.get("BAYESTWIN_CACHE_DIR"):
+        return pathlib.Path(own)
     home = pathlib.Path.home()
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "bayestwin"
@@ -125,11 +127,33 @@ def _download(name: str, source: Source) -> bytes:
     try:
         with urllib.request.urlopen(source.url, timeout=30) as response:
             return response.read()
-    except (urllib.error.URLError, TimeoutError) as reason:
+    except (OSError, http.client.HTTPException) as reason:
+        if isinstance(reason, urllib.error.HTTPError):
+            reason.close()
         message = explain(
             f"Dataset `{name}` is not on this machine and cannot be downloaded.",
             expected=f"`{name}/{source.file}` under BAYESTWIN_DATA_DIR or in `{cache_folder()}`",
-            received=f"{getattr(reason, 'reason', reason)}",
+            received=f"{getattr(reason, 'reason', None) or reason or type(reason).__name__}",
             advice=f"Download {source.url} yourself and put it there.",
+        )
+        raise StorageFailure(message) from reason
+
+
+def _keep(data: bytes, path: pathlib.Path) -> None:
+    """Put a download into the cache, under its name only once it is whole."""
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as reason:
+        message = explain(
+            f"The download cannot be kept as `{path}`.",
+            expected="a folder that can be written to",
+            received=reason.strerror or str(reason),
+            advice="Name another by BAYESTWIN_CACHE_DIR.",
         )
         raise StorageFailure(message) from reason

@@ -64,8 +64,15 @@ def fingerprint(twin: Twin) -> str:
     """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver."""
     code = [bytecode(twin.vector_field)]
     code += [bytecode(o.of) for o in twin.observations.values() if o.of is not None]
-    text = json.dumps([describe(twin, digits=17), twin.solver.max_steps, code], sort_keys=True)
+    text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_words(description: Any) -> Any:
+    """A description less its `doc`: a better word for a parameter does not change the posterior."""
+    if isinstance(description, dict):
+        return {key: _without_words(value) for key, value in description.items() if key != "doc"}
+    return [_without_words(one) for one in description] if isinstance(description, list) else description
 
 
 def source(function: Callable) -> str:

@@ -1,5 +1,6 @@
 """What the commands print: short texts and tables for people. Numbers come from elsewhere."""
 
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,18 +9,23 @@ import pandas as pd
 import rich.box
 import rich.console
 import rich.markup
+import rich.padding
 import rich.table
 import xarray as xr
 
 from bayestwin.assess import Finding, Gate, failed
+from bayestwin.report.notation import count
 from bayestwin.runs.pipeline import Results
 
 
 def table(*columns: str) -> rich.table.Table:
-    """An empty table in the one style used; the first column is text, the others are numbers."""
+    """An empty table in the one style used; the first column is text, which gives way, the others are numbers."""
     made = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        made.add_column(column, justify="left" if number == 0 else "right")
+        if number == 0:
+            made.add_column(column, overflow="fold")
+        else:
+            made.add_column(column, justify="right", no_wrap=True)
     return made
 
 
@@ -28,23 +34,54 @@ def show_results(console: rich.console.Console, found: Results) -> None:
     attrs, posterior = found.posterior.attrs, found.posterior["posterior"].to_dataset()
     times = found.posterior["observed_data"].to_dataset()["time"].values
     console.print(
-        f"[bold]{attrs['twin']}[/bold]: {len(posterior.data_vars)} quantities calibrated on {len(times):,} times "
-        f"from {moment(times[0])} to {moment(times[-1])}, {posterior.sizes['chain']} chains of "
-        f"{posterior.sizes['draw']:,} draws, seed {attrs['seed']}."
+        f"[bold]{attrs['twin']}[/bold]: {count(len(posterior.data_vars), 'quantity', 'quantities')} calibrated on "
+        f"{count(len(times), 'time')} from {moment(times[0])} to {moment(times[-1])}, "
+        f"{count(posterior.sizes['chain'], 'chain')} of {count(posterior.sizes['draw'], 'draw')}, "
+        f"seed {attrs['seed']}."
     )
     if attrs["interrupted"]:
         console.print("[yellow]Interrupted:[/yellow] these are the draws made until then.")
+    console.print("Posterior, with equal-tailed intervals:")
     console.print(parameter_table(posterior))
     show_gates(console, found.gates)
+    show_coverage(console, found)
+    for path in sorted(p for p in found.run.iterdir() if not p.name.startswith(".")):
+        show_path(console, path)
+    timings = found.record.get("timings", {})
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items())
+    show_line(console, "", f"{sum(timings.values()):.0f} s: {parts}")
+
+
+def show_coverage(console: rich.console.Console, found: Results) -> None:
+    """Coverage, and scores where something was held out."""
     console.print(coverage_words(found))
     console.print(coverage_table(found.coverage))
     if found.scores is not None:
         console.print(score_table(found.scores))
-    for path in sorted(p for p in found.run.iterdir() if not p.name.startswith(".")):
-        console.print(f"  {path}", soft_wrap=True, highlight=False)
-    timings = found.record.get("timings", {})
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items())
-    console.print(f"  {sum(timings.values()):.0f} s: {parts}", highlight=False, soft_wrap=True)
+
+
+def show_forecast(console: rich.console.Console, found: xr.Dataset, path: pathlib.Path) -> None:
+    """Medians and intervals of a forecast, and the file that has them all."""
+    console.print(f"Medians and {found.attrs['kind']}s of new observations:")
+    for made in forecast_tables(found):
+        console.print(made)
+    show_path(console, path)
+
+
+def show_path(console: rich.console.Console, path: pathlib.Path) -> None:
+    """A file on a line of its own, whole, so that it can be copied."""
+    console.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def show_line(console: rich.console.Console, mark: str, words: str) -> None:
+    """A mark and a sentence: with a hanging indent on a terminal, elsewhere as one line, for logs and `grep`."""
+    words = rich.markup.escape(words)
+    if not console.is_terminal:
+        console.print(f"  {mark}  {words}" if mark else f"  {words}", highlight=False, soft_wrap=True)
+        return
+    grid = rich.table.Table.grid(padding=(0, 2))
+    grid.add_row(*([mark, words] if mark else [words]))
+    console.print(rich.padding.Padding(grid, (0, 0, 0, 2)), highlight=False)
 
 
 def show_gates(console: rich.console.Console, gates: Sequence[Gate]) -> None:
@@ -52,14 +89,14 @@ def show_gates(console: rich.console.Console, gates: Sequence[Gate]) -> None:
     bad = failed(gates)
     for gate in gates:
         mark = "[green]pass[/green]" if gate.passed else "[red]FAIL[/red]" if gate in bad else "[yellow]warn[/yellow]"
-        console.print(f"  {mark}  {rich.markup.escape(gate.sentence)}", highlight=False, soft_wrap=True)
+        show_line(console, mark, gate.sentence)
     if bad:
         console.print("[red]Do not rely on this result[/red] before the failed gates are understood.")
 
 
 def parameter_table(posterior: xr.Dataset) -> rich.table.Table:
-    """Mean, sd and 90 % interval of each quantity."""
-    made = table("", "mean", "sd", "90 % equal-tailed interval", "unit")
+    """Mean, sd and 90 % equal-tailed interval of each quantity."""
+    made = table("", "mean", "sd", "90 % interval", "unit")
     for name, values in posterior.data_vars.items():
         low, high = np.quantile(values, [0.05, 0.95])
         spread = float(values.std())
@@ -79,7 +116,7 @@ def coverage_words(found: Results) -> str:
         return "Coverage of held-out observations (* outside the band that chance allows):"
     return (
         "Coverage of the observations that were calibrated (* outside the band that chance allows); "
-        "nothing was held out, so this flatters:"
+        "nothing was held out (`calibrate --hold-out-from TIME` does that), so this flatters:"
     )
 
 
@@ -99,33 +136,36 @@ def coverage_table(covered: xr.Dataset) -> rich.table.Table:
 
 def score_table(scored: xr.Dataset) -> rich.table.Table:
     """Errors of the forecast and of persistence."""
-    made = table("observation", "RMSE", "MAE", "MAPE", "CRPS", "persistence RMSE", "skill", "unit")
+    made = table("observation", "RMSE", "MAE", "MAPE", "CRPS", "persistence\nRMSE", "skill")
     for name in scored["observation"].values:
         row = {key: float(v) for key, v in scored.sel(observation=name).data_vars.items() if v.dtype != object}
+        unit = str(scored["units"].sel(observation=name).item()) if "units" in scored.coords else ""
         made.add_row(
-            str(name),
+            f"{name} ({unit})" if unit else str(name),
             *[f"{row[key]:.4g}" for key in ("rmse", "mae")],
-            f"{row['mape']:.2g} %",
+            f"{row['mape']:.0f} %" if row["mape"] >= 10 else f"{row['mape']:.2g} %",
             *[f"{row[key]:.4g}" for key in ("crps", "persistence_rmse", "skill")],
-            str(scored["units"].sel(observation=name).item()) if "units" in scored.coords else "",
         )
     return made
 
 
-def forecast_table(found: xr.Dataset, most: int = 12) -> Iterable[rich.table.Table]:
+def forecast_tables(found: xr.Dataset, most: int = 12) -> Iterable[rich.table.Table]:
     """Median and intervals of each observation at up to `most` times, evenly spaced."""
     rows = np.unique(np.linspace(0, found.sizes["time"] - 1, most).round().astype(int))
     for name in found["observation"].values:
         own = found.sel(observation=name).isel(time=rows)
-        probs = own["prob"].values
-        made = table(f"{name} ({own['units'].item()})", "median", *[f"{100 * p:g} % interval" for p in probs])
+        unit = f" ({own['units'].item()})" if own["units"].item() else ""
+        made = table(f"{name}{unit}", "median", *[f"{100 * p:g} % interval" for p in own["prob"].values])
         for at in range(len(rows)):
             lower, upper = own["lower"].isel(time=at).values, own["upper"].isel(time=at).values
+            spread = float(upper[-1] - lower[-1]) / 4.0
             made.add_row(
                 moment(own["time"].values[at]),
-                f"{float(own['median'][at]):.4g}",
-                *[f"{low:.4g} … {high:.4g}" for low, high in zip(lower, upper, strict=True)],
+                number(float(own["median"][at]), spread),
+                *[f"{number(low, spread)} … {number(high, spread)}" for low, high in zip(lower, upper, strict=True)],
             )
+        if len(rows) < found.sizes["time"]:
+            made.caption = f"{len(rows)} of {found.sizes['time']:,} times; the file has all"
         yield made
 
 
@@ -133,20 +173,15 @@ def show_findings(console: rich.console.Console, findings: Sequence[Finding]) ->
     """Findings on telemetry, one line each."""
     marks = {"fail": "[red]FAIL[/red]", "warn": "[yellow]warn[/yellow]", "note": "[dim]note[/dim]"}
     for finding in findings:
-        console.print(
-            f"  {marks[finding.severity]}  {rich.markup.escape(finding.sentence)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    if not findings:
-        console.print("  [green]pass[/green]  nothing to say against this telemetry")
+        show_line(console, marks[finding.severity], finding.sentence)
 
 
 def moment(value: Any) -> str:
     """A time of the user's, without digits that say nothing."""
     if isinstance(value, np.datetime64):
-        return f"{pd.Timestamp(value):%Y-%m-%d %H:%M}"
-    return f"{float(value):g}"
+        stamp = pd.Timestamp(value)
+        return f"{stamp:%Y-%m-%d %H:%M}" if stamp == stamp.floor("min") else f"{stamp:%Y-%m-%d %H:%M:%S}"
+    return f"{float(value):.12g}"
 
 
 def number(value: float, spread: float) -> str:
@@ -154,7 +189,8 @@ def number(value: float, spread: float) -> str:
     if not (np.isfinite(value) and np.isfinite(spread)) or spread <= 0:
         return f"{value:.4g}"
     digits = 1 - int(np.floor(np.log10(spread)))
-    if abs(value) >= 1e5 or abs(value) < 1e-5:
-        size = int(np.floor(np.log10(abs(value)))) if value else 0
+    value = round(value, digits) + 0.0  # no negative zero
+    if value and (abs(value) >= 1e5 or spread < 1e-6):
+        size = int(np.floor(np.log10(abs(value))))
         return f"{value:.{max(size + digits, 1)}e}".replace("e+0", "e").replace("e-0", "e-")
-    return f"{value:.{max(digits, 0)}f}"
+    return f"{value:.{min(max(digits, 0), 7)}f}"

@@ -67,7 +67,6 @@ class Telemetry:
             raise InvalidTelemetry(message)
         return _sealed(self.table.loc[keep], self.units, self.t0, self.source)
 
-
     def in_unit(self, column: str, unit: str) -> np.ndarray:
         """The values of a column in a unit; where the telemetry states none, they are taken to be in it already.
 

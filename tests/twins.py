@@ -92,6 +92,19 @@ def decay_telemetry(num: int = 12, **settings: object) -> bt.Telemetry:
     return telemetry_of({"time": times, "level": level}, **settings)
 
 
+def known_decay() -> bt.Twin:
+    """The decay of an unknown level at a known rate: one unknown, and a normal posterior."""
+    return decay(
+        parameters={"rate": bt.Parameter(0.8)}, observations={"level": bt.Observation(bt.Gaussian(0.3), unit="m")}
+    )
+
+
+@functools.cache
+def known_decay_posterior() -> xr.DataTree:
+    """Its posterior, calibrated once for all tests: read it, and leave it as it is."""
+    return bt.calibrate(known_decay(), decay_telemetry(), seed=3)
+
+
 def driven_field(t, x, p, u):
     """First-order lag of two inputs."""
     return {"level": p.gain * u.stepped + u.sloped - p.rate * x.level}

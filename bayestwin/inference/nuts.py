@@ -47,7 +47,7 @@ class Whitening(NamedTuple):
     scale: Array
 
     def unwhiten(self, w: Array) -> Array:
-        """Z of w; shape (…, d)."""
+        """Z of w; shape (d,)."""
         return self.centre + w @ self.scale.T
 
 
@@ -173,7 +173,7 @@ def _build_states(log_density: Callable[[Array], Array]) -> Callable[[Array, Whi
     """A function that gives the sampler's states at z, shape (c, d)."""
 
     def states_at(z: Array, whitening: Whitening) -> HMCState:
-        w = jnp.linalg.solve(whitening.scale, (z - whitening.centre).T).T
+        w = jnp.linalg.solve(whitening.scale, (z - whitening.centre[None]).T).T
         return jax.vmap(lambda w: blackjax.nuts.init(w, lambda w: log_density(whitening.unwhiten(w))))(w)
 
     return states_at
@@ -209,7 +209,7 @@ def _build_chunk(log_density: Callable[[Array], Array], target_acceptance: float
             edges = (info.trajectory_leftmost_state.logdensity, info.trajectory_rightmost_state.logdensity)
             failed = ~(jnp.isfinite(edges[0]) & jnp.isfinite(edges[1]))
             found = {
-                "z": whitening.unwhiten(states.position),
+                "z": jax.vmap(whitening.unwhiten)(states.position),
                 "lp": states.logdensity,
                 "diverging": info.is_divergent & ~failed,
                 "solver_failed": failed,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 
 from bayestwin.bind import bind
 from bayestwin.density import build_density
@@ -37,7 +38,9 @@ def numpyro_model(twin: Twin, telemetry: Telemetry) -> Callable[[], None]:
         values = {site.name: numpyro.sample(site.name, site.prior) for site in density.sites}
         predicted = density.predict(values)
         # a failed solve is impossible, not an error
-        numpyro.factor("solved", jnp.where(predicted.solved, 0.0, -jnp.inf))
+        # (not `numpyro.factor`: where ArviZ was imported first, its lazy loading hides a module that `factor` looks up)
+        solved = dist.Unit(jnp.where(predicted.solved, 0.0, -jnp.inf))
+        numpyro.sample("solved", solved, obs=solved.sample(None), infer={"is_auxiliary": True})
         for name, rows in present.items():
             noise = density.noise(name, predicted.noise_free[name][rows], values)
             numpyro.sample(name, noise, obs=density.bound.observations[name][rows])

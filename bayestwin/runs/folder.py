@@ -4,45 +4,58 @@ import datetime
 import pathlib
 import secrets
 
-from bayestwin.errors import InvalidInput, explain
+from bayestwin.errors import InvalidArtifact, InvalidInput, explain
+from bayestwin.runs.model import Model
+from bayestwin.runs.record import RECORD, read_record
 from bayestwin.store import check_writable
 
-RECORD, POSTERIOR, PREDICTIONS, REPORT = "run.json", "posterior.nc", "predictions.nc", "report.html"
+POSTERIOR, PREDICTIONS, REPORT = "posterior.nc", "predictions.nc", "report.html"
+
+ENDED = ("finished", "failed gates")
+"""What the record of a run says that came to its end."""
 
 
-def new_run(results: pathlib.Path, model: str) -> pathlib.Path:
+def new_run(results: pathlib.Path, model: Model) -> pathlib.Path:
     """Make the folder of a new run, and make sure that it can be written before anything is computed.
 
     Raises:
         StorageFailure: If it cannot be written.
     """
     now = datetime.datetime.now(datetime.UTC)
-    return check_writable(results / model / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+    return check_writable(results / model.name / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
 
 
-def find_run(target: pathlib.Path, results: pathlib.Path, run: str | None = None) -> pathlib.Path:
+def find_run(results: pathlib.Path, model: Model, run: str | None = None) -> pathlib.Path:
     """The run that a user means.
 
     Args:
-        target: A run folder itself, or a model folder.
         results: Where runs are filed.
-        run: Name of a run of that model; by default the newest that has a posterior.
+        model: The model.
+        run: Name of a run with a posterior; by default the newest that came to its end.
 
     Raises:
         InvalidInput: If there is none.
     """
-    if (target / RECORD).is_file():
-        return target
-    folder = results / target.name
-    runs = sorted(path.parent for path in folder.glob(f"*/{POSTERIOR}")) if folder.is_dir() else []
-    if run is not None:
-        runs = [path for path in runs if path.name == run]
-    if not runs:
-        message = explain(
-            f"There is no finished run of `{target}`" + (f" named `{run}`." if run else "."),
-            expected=f"a run folder, or a model with runs under `{folder}`",
-            received="none with a posterior",
-            advice=f"Run `bayestwin calibrate {target}` first.",
-        )
-        raise InvalidInput(message)
-    return runs[-1]
+    folder = results / model.name
+    found = {path.parent.name: _status(path.parent) for path in sorted(folder.glob(f"*/{RECORD}"))}
+    stored = {name for name in found if (folder / name / POSTERIOR).is_file()}
+    fitting = [name for name in found if name in stored and (found[name] in ENDED if run is None else name == run)]
+    if fitting:
+        return folder / fitting[-1]
+    wanted = "a run that came to its end" if run is None else f"a run named `{run}`, with a posterior"
+    listed = [f"`{name}` ({status}{'' if name in stored else ', no posterior'})" for name, status in found.items()]
+    message = explain(
+        f"There is no such run of `{model.folder}`.",
+        expected=f"{wanted}, in `{folder}`",
+        received=", ".join(listed[-5:]) or "no runs there",
+        advice=f"Run `bayestwin calibrate {model.folder}` first"
+        + (", or name one of these by `--run`." if stored else ", or say by `--results` where runs are filed."),
+    )
+    raise InvalidInput(message)
+
+
+def _status(run: pathlib.Path) -> str:
+    try:
+        return str(read_record(run).get("status", "unknown"))
+    except InvalidArtifact:
+        return "damaged"

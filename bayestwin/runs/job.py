@@ -3,8 +3,10 @@
 import datetime
 import difflib
 import pathlib
+import re
 import tomllib
-from typing import Any
+import typing
+from typing import Annotated, Any
 
 import pydantic
 
@@ -12,11 +14,25 @@ from bayestwin.errors import InvalidJob, explain
 
 type Moment = float | datetime.datetime | datetime.date | str
 
+type Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+
+WORDS = {
+    "model_type": "a table with keys of its own",
+    "dict_type": 'a table such as `{ column = "text" }`',
+    "string_type": "text in quotes",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+}
+"""What pydantic expects, in the words of a job file."""
+
+MOMENT = "a date such as 2026-03-21, text that reads as one, or a number, as the times of the telemetry are"
+
 
 class Section(pydantic.BaseModel):
     """A table of the job file: unknown keys and wrong types are errors, nothing changes after reading."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class TelemetrySection(Section):
@@ -41,7 +57,7 @@ class TelemetrySection(Section):
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> "TelemetrySection":
         if (self.file is None) == (self.dataset is None):
-            message = "give either `file` or `dataset`"
+            message = "either `file` or `dataset`, and not both"
             raise ValueError(message)
         return self
 
@@ -63,7 +79,7 @@ class SplitSection(Section):
 class CalibrateSection(Section):
     """Arguments of `bt.calibrate`."""
 
-    seed: int = 0
+    seed: Seed = 0
     num_warmup: int = pydantic.Field(default=300, ge=1)
     num_samples: int = pydantic.Field(default=1000, ge=1)
     num_chains: int = pydantic.Field(default=4, ge=1)
@@ -74,7 +90,7 @@ class CalibrateSection(Section):
 class PredictSection(Section):
     """Arguments of `bt.predict`."""
 
-    seed: int = 1
+    seed: Seed = 1
     draws: int = pydantic.Field(default=1000, ge=1)
 
 
@@ -105,59 +121,109 @@ def read_job(path: pathlib.Path) -> Job:
         InvalidJob: If there is no such file, it is not TOML (with line and column), or a key is unknown or has the
             wrong type (naming the key, with a suggestion).
     """
+    text = ""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        found = tomllib.loads(text + "\n")
     except OSError as reason:
         message = explain(
             f"There is no job file `{path}`.",
             expected="a TOML file with at least a `[telemetry]` table",
-            received=reason.strerror or str(reason),
-            advice="Write one; the README shows the shortest.",
+            received=f"{reason.strerror or reason}; in that folder: {_jobs_beside(path)}",
+            advice="Write one, or name another with `--job`; the README shows one.",
         )
         raise InvalidJob(message) from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
         message = explain(
             f"Job file `{path}` is not valid TOML.",
             expected='lines like `key = "text"` or `key = 1.5` beneath `[tables]`, each key once',
-            received=str(reason),
-            advice="Correct the line that is named.",
+            received=_with_line(str(reason), text),
+            advice="Correct that line.",
         )
         raise InvalidJob(message) from reason
     try:
         return Job.model_validate(found)
     except pydantic.ValidationError as reason:
-        raise InvalidJob(_explained(path, reason.errors()[0], len(reason.errors()))) from reason
+        raise InvalidJob(_explained(path, reason.errors())) from reason
 
 
-def _explained(path: pathlib.Path, error: Any, num: int) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    more = f" ({num - 1} more after this)" if num > 1 else ""
+def _with_line(reason: str, text: str) -> str:
+    """What tomllib says, with the line that it means."""
+    lines = text.splitlines()
+    reason = reason.replace("end of document", f"line {len(lines)}, the end of the file")
+    found = re.search(r"line (\d+)", reason)
+    return f"{reason}: {lines[int(found[1]) - 1].strip()}" if found and lines else reason
+
+
+def _jobs_beside(path: pathlib.Path) -> str:
+    return ", ".join(f"`{found.name}`" for found in sorted(path.parent.glob("*.toml"))) or "none"
+
+
+def _explained(path: pathlib.Path, found: list[Any]) -> str:
+    """The message for the first error; a key that is not known comes first, since what is missing may be misspelt."""
+    error = min(found, key=lambda one: one["type"] != "extra_forbidden")
+    location, moment = _within_job(error["loc"])
+    key = ".".join(location) or "telemetry"
+    more = len({_within_job(one["loc"])[0] for one in found}) - 1
+    also = f" ({more} more wrong after this)" if more else ""
     if error["type"] == "extra_forbidden":
-        known = _known_keys(error["loc"][:-1])
-        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        known = _known_keys(location[:-1])
         return explain(
-            f"Job file `{path}` has the unknown key `{key}`{more}.",
+            f"Job file `{path}` has the unknown key `{key}`{also}.",
             expected=", ".join(f"`{name}`" for name in known),
-            received=f"`{error['loc'][-1]}`",
-            advice=f"Did you mean `{close[0]}`?" if close else "Remove it, or correct its name.",
+            received=f"`{location[-1]}`",
+            advice=_suggestion(location[-1], known),
         )
     if error["type"] == "missing":
         return explain(
-            f"Job file `{path}` lacks `{key}`{more}.",
-            expected=f"`{key}`",
-            received="nothing",
-            advice="Add it.",
+            f"Job file `{path}` lacks `{key}`{also}.",
+            expected=f"a table `[{key}]`, with at least `file` or `dataset`",
+            received=", ".join(f"`[{name}]`" for name in error["input"]) or "an empty file",
+            advice="Add it; the README shows a whole job file.",
         )
+    wanted = MOMENT if moment else str(WORDS.get(error["type"], error["msg"]))
     return explain(
-        f"Job file `{path}` has a wrong value for `{key or 'the file'}`{more}.",
-        expected=error["msg"].removeprefix("Value error, "),
-        received=f"{error['input']!r} ({type(error['input']).__name__})",
+        f"Job file `{path}` has a wrong value for `{key}`{also}.",
+        expected=wanted.removeprefix("Value error, ").removeprefix("Input should be "),
+        received=_received(error["input"]),
         advice="Correct the value.",
     )
 
 
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
+def _within_job(location: tuple[Any, ...]) -> tuple[tuple[str, ...], bool]:
+    """The keys of a job file that an error is about, without pydantic's own additions; whether a time belongs there."""
+    section: Any = Job
+    for depth, part in enumerate(location, start=1):
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            return tuple(str(one) for one in location[:depth]), False
+        section = fields[part].annotation
+        if Moment in typing.get_args(section):
+            return location[:depth], True
+    return location, False
+
+
+def _known_keys(location: tuple[str, ...]) -> list[str]:
     section: Any = Job
     for part in location:
         section = section.model_fields[part].annotation
     return list(section.model_fields)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    """What an unknown key may have meant: a key of this table, or one of another."""
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"Did you mean `{close[0]}`?"
+    for table in Job.model_fields:
+        if name in _known_keys((table,)):
+            return f"`{name}` belongs beneath `[{table}]`."
+    return "Remove it, or correct its name."
+
+
+def _received(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"`{name}`" for name in value) or "an empty table"
+    if isinstance(value, bool):
+        return str(value).lower()
+    kinds = {str: "text", int: "whole number", float: "number", list: "list"}
+    return f"the {kinds.get(type(value), type(value).__name__)} {value!r}"

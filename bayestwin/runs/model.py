@@ -1,18 +1,19 @@
 """Model folders: `twin.py`, `job.toml`, `card.md` and data, side by side.
 
-`twin.py` is the user's own code: it runs because the user typed the folder that it is in. Nothing here takes a path
-from a result.
+Nothing here takes a path from a result.
 """
 
-import importlib.util
+import difflib
+import os
 import pathlib
-import sys
-import traceback
 from typing import NamedTuple
 
+import pandas as pd
+
 from bayestwin import datasets
-from bayestwin.errors import BayestwinError, InvalidInput, InvalidTwin, explain
-from bayestwin.runs.job import Job, read_job
+from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
+from bayestwin.runs.importing import import_twin
+from bayestwin.runs.job import Job, SplitSection, read_job
 from bayestwin.telemetry import Telemetry, read_telemetry
 from bayestwin.twin import Twin
 
@@ -31,6 +32,11 @@ class Model(NamedTuple):
     twin: Twin
     job: Job
     job_path: pathlib.Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, also where it was typed as `.`; runs are filed under it."""
+        return pathlib.Path(os.path.abspath(self.folder)).name
 
 
 class Split(NamedTuple):
@@ -55,33 +61,59 @@ def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
             f"There is no model folder `{folder}`.",
             expected="a folder with `twin.py` and `job.toml`",
             received="a file" if folder.exists() else "nothing under that path",
-            advice="`bayestwin models` lists the folders in `models/`.",
+            advice=_meant(folder),
         )
         raise InvalidInput(message)
     job_path = folder / job_name
-    return Model(folder, _import_twin(folder / "twin.py"), read_job(job_path), job_path)
+    return Model(folder, import_twin(folder / "twin.py"), read_job(job_path), job_path)
 
 
-def load_telemetry(model: Model) -> Split:
-    """Read a model's telemetry and split it as the job says.
+def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
+    """Read a model's telemetry and split it.
+
+    Args:
+        model: The model.
+        split: What is held out; by default what the model's job says.
 
     Raises:
+        InvalidJob: If the file that the job names is not there.
         InvalidTelemetry: If it cannot be read or the split leaves nothing.
     """
-    source, split = model.job.telemetry, model.job.split
-    path = model.folder / source.file if source.file is not None else datasets.find(source.dataset or "")
-    telemetry = read_model_telemetry(model, path)
+    split = split or model.job.split
+    telemetry = read_model_telemetry(model, _own_telemetry(model))
     if split.start is not None or split.end is not None:
         telemetry = telemetry.between(split.start, split.end)
     if split.hold_out_from is None:
         return Split(telemetry, None)
-    return Split(telemetry.between(end=split.hold_out_from), telemetry.between(start=split.hold_out_from))
+    try:
+        return Split(telemetry.between(end=split.hold_out_from), telemetry.between(start=split.hold_out_from))
+    except InvalidTelemetry as reason:
+        times = telemetry.table.index
+        message = explain(
+            f"The telemetry of `{model.folder}` cannot be split where the held-out part is to begin.",
+            expected=f"a time after {times[0]} and not after {times[-1]}, so that both parts have rows",
+            received=f"{split.hold_out_from}",
+            advice="Correct `hold_out_from` in `[split]`, or `--hold-out-from`.",
+        )
+        raise InvalidTelemetry(message) from reason
 
 
-def read_model_telemetry(model: Model, path: pathlib.Path) -> Telemetry:
-    """Read a CSV file whose columns are those of the model's own telemetry."""
+def read_model_telemetry(model: Model, path: pathlib.Path, *, partly: bool = False) -> Telemetry:
+    """Read a CSV file whose columns are those of the model's own telemetry.
+
+    Args:
+        model: The model.
+        path: The file.
+        partly: Whether columns may be absent, as observations are where the future is predicted.
+    """
     source = model.job.telemetry
-    return read_telemetry(path, time=source.time, units=source.units, rename=source.rename, t0=source.t0)
+    units, rename = source.units, source.rename
+    if partly and path.is_file():
+        there = set(_header(path))
+        rename = {column: name for column, name in rename.items() if column in there}
+        there |= set(rename.values())
+        units = {column: unit for column, unit in units.items() if column in there}
+    return read_telemetry(path, time=source.time, units=units, rename=rename, t0=source.t0)
 
 
 def changed(model: Model, *, seed: int | None = None, hold_out_from: str | None = None) -> Model:
@@ -94,41 +126,39 @@ def changed(model: Model, *, seed: int | None = None, hold_out_from: str | None 
     return model._replace(job=job)
 
 
-def _import_twin(path: pathlib.Path) -> Twin:
+def _meant(folder: pathlib.Path) -> str:
+    """Which model folder a mistyped one may have been."""
+    if folder.is_file():
+        return f"Name the folder that it is in: `{folder.parent}`."
+    roots = (folder.parent, pathlib.Path("models"))
+    known = {path.parent.name: path.parent for root in roots for path in sorted(root.glob("*/twin.py"))}
+    if close := difflib.get_close_matches(folder.name, known, n=1):
+        return f"Did you mean `{known[close[0]]}`?"
+    return "`bayestwin models` lists the folders in `models/`; `bayestwin models FOLDER` those elsewhere."
+
+
+def _own_telemetry(model: Model) -> pathlib.Path:
+    """The file that a job names, or the dataset's."""
+    source = model.job.telemetry
+    if source.file is None:
+        return datasets.find(source.dataset or "")
+    path = model.folder / source.file
     if not path.is_file():
+        there = sorted(found.relative_to(model.folder) for found in model.folder.glob("**/*.csv"))
         message = explain(
-            f"Model folder `{path.parent}` has no `twin.py`.",
-            expected="a file that assigns `twin = bt.Twin(…)`",
-            received=", ".join(f"`{p.name}`" for p in sorted(path.parent.iterdir())) or "an empty folder",
-            advice="The README shows one.",
+            f"Job file `{model.job_path}` names the telemetry file `{source.file}`, which is not there.",
+            expected=f"a CSV file, its path counted from `{model.folder}`",
+            received="in that folder: " + (", ".join(f"`{found}`" for found in there) or "no CSV file"),
+            advice="Correct `file` in `[telemetry]`.",
         )
-        raise InvalidTwin(message)
-    spec = importlib.util.spec_from_file_location(f"bayestwin_model_{path.parent.name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and inspect look modules up by name
+        raise InvalidJob(message)
+    return path
+
+
+def _header(path: pathlib.Path) -> list[str]:
+    """The columns of a CSV file; none where it cannot be read, which `read_telemetry` then explains."""
     try:
-        spec.loader.exec_module(module)
-    except BayestwinError:
-        raise
-    except Exception as reason:
-        lines = [f.lineno for f in traceback.extract_tb(reason.__traceback__) if f.filename == str(path)]
-        line = getattr(reason, "lineno", None) or (lines[-1] if lines else "?")
-        message = explain(
-            f"`{path}` does not run.",
-            expected="Python that assigns `twin = bt.Twin(…)`",
-            received=f"{type(reason).__name__} in line {line}: {reason}",
-            advice="Correct that line.",
-        )
-        raise InvalidTwin(message) from reason
-    twin = getattr(module, "twin", None)
-    if not isinstance(twin, Twin):
-        message = explain(
-            f"`{path}` defines no twin.",
-            expected="`twin = bt.Twin(…)` at the top level",
-            received="no variable `twin`" if twin is None else f"`twin` is a {type(twin).__name__}",
-            advice="Assign the twin to the variable `twin`.",
-        )
-        raise InvalidTwin(message)
-    return twin
+        table = pd.read_csv(path, comment="#", skipinitialspace=True, encoding="utf-8-sig", nrows=0)
+    except (ValueError, OSError):
+        return []
+    return [str(column) for column in table.columns]

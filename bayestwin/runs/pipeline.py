@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 import xarray as xr
 
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
-from bayestwin.bind import bind
 from bayestwin.calibration import calibrate
 from bayestwin.describe import fingerprint
-from bayestwin.errors import BayestwinError, InvalidInput, explain
-from bayestwin.prediction import check_belongs, predict
+from bayestwin.errors import BayestwinError
+from bayestwin.prediction import predict
 from bayestwin.progress import Progress
 from bayestwin.report import render_report
+from bayestwin.runs.figures import summary
 from bayestwin.runs.folder import POSTERIOR, PREDICTIONS, REPORT, new_run
-from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
-from bayestwin.runs.record import begin_record, end_record, gate_rows, read_record
-from bayestwin.store import load, save, write_text_durably
+from bayestwin.runs.model import Model, Split, load_telemetry
+from bayestwin.runs.readiness import check_ready
+from bayestwin.runs.record import begin_record, end_record
+from bayestwin.store import save, write_text_durably
 
 
 class Results(NamedTuple):
@@ -46,10 +47,8 @@ class Results(NamedTuple):
 
     @property
     def status(self) -> str:
-        """What became of the run: "finished", "failed gates" or "interrupted"."""
-        if self.posterior.attrs["interrupted"]:
-            return "interrupted"
-        return "failed gates" if failed(self.gates) else "finished"
+        """As `status_of`."""
+        return status_of(self.posterior, self.gates)
 
 
 def calibrate_model(
@@ -69,9 +68,9 @@ def calibrate_model(
         What came out; the run folder holds it as files.
     """
     split = load_telemetry(model)
-    bind(model.twin, split.calibration)
+    check_ready(model, split, device)
     shown = progress or Progress()
-    run = new_run(results, model.folder.name)
+    run = new_run(results, model)
     job = model.job.model_dump(mode="json", exclude_none=True)
     record = begin_record(run, "calibrate", _inputs(model, split, job))
     try:
@@ -88,15 +87,21 @@ def calibrate_model(
         shown.timings["save"] = time.perf_counter() - begun
         predictions = predict_model(model, posterior, split, run, device=device, progress=shown)
         found = judge(model, run, posterior, predictions, split, record)
+        found = found._replace(record=record | {"status": found.status, "timings": _rounded(shown)})
         begun = time.perf_counter()
         write_report(found)
         shown.timings["report"] = time.perf_counter() - begun
     except BaseException as reason:  # Ctrl-C too leaves a record
         status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
         what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
+        reason.add_note(f"What is left of this run lies in `{run}`.")
         end_record(run, record, status, error=what, timings=_rounded(shown))
         raise
-    outcome = {"gates": gate_rows(found.gates), "timings": _rounded(shown), "summary": summary(found)}
+    outcome = {
+        "gates": [gate._asdict() for gate in found.gates],
+        "timings": _rounded(shown),
+        "summary": summary(found.coverage, found.scores),
+    }
     return found._replace(record=end_record(run, record, found.status, **outcome))
 
 
@@ -118,46 +123,6 @@ def predict_model(
     return predictions
 
 
-def predict_again(
-    model: Model, run: pathlib.Path, file: pathlib.Path | None, out: pathlib.Path | None
-) -> tuple[pathlib.Path, xr.DataTree]:
-    """Predict with the posterior of an earlier run.
-
-    Args:
-        model: The model that was calibrated.
-        run: The run.
-        file: CSV file with the job's columns; by default the job's held-out telemetry.
-        out: File to write; by default one in the run folder.
-
-    Returns:
-        The file written, and the predictions.
-    """
-    split = load_telemetry(model)
-    future = split.held_out
-    if file is not None:
-        future = read_model_telemetry(model, file)
-    if future is None:
-        message = explain(
-            f"Nothing is held out by `{model.job_path}`, so there is nothing to predict.",
-            expected="`hold_out_from` in its `[split]`, `--hold-out-from TIME`, or `--telemetry FILE`",
-            received="none of them",
-            advice="Say for which times and inputs you want predictions.",
-        )
-        raise InvalidInput(message)
-    path = out or run / (PREDICTIONS if file is None else f"predictions-{file.stem}.nc")
-    predictions = predict(model.twin, load(run / POSTERIOR), future, **model.job.predict.model_dump())
-    return save(predictions, path), predictions
-
-
-def open_results(model: Model, run: pathlib.Path) -> Results:
-    """What is known of an earlier run of a model, from its files."""
-    posterior = load(run / POSTERIOR)
-    check_belongs(model.twin, posterior)
-    predictions = load(run / PREDICTIONS) if (run / PREDICTIONS).is_file() else None
-    split = load_telemetry(model)
-    return judge(model, run, posterior, predictions, split, read_record(run))
-
-
 def judge(
     model: Model,
     run: pathlib.Path,
@@ -175,6 +140,13 @@ def judge(
     return Results(run, posterior, predictions, gates, covered, scored, split, record)
 
 
+def status_of(posterior: xr.DataTree, gates: tuple[Gate, ...]) -> str:
+    """What became of a run: "finished", "failed gates" or "interrupted"; only the first is to be relied on."""
+    if posterior.attrs["interrupted"]:
+        return "interrupted"
+    return "failed gates" if failed(gates) else "finished"
+
+
 def write_report(found: Results) -> pathlib.Path:
     """Write `report.html` into the run folder."""
     page = render_report(
@@ -187,24 +159,12 @@ def write_report(found: Results) -> pathlib.Path:
     return write_text_durably(found.run / REPORT, page)
 
 
-def summary(found: Results) -> dict[str, Any]:
-    """The key figures of a run, as JSON."""
-    frame = found.coverage["coverage"].to_pandas()
-    figures: dict[str, Any] = {
-        "held_out": found.scores is not None,
-        "coverage": {str(name): {f"{p:g}": float(v) for p, v in row.items()} for name, row in frame.iterrows()},
-    }
-    if found.scores is not None:
-        numbers = found.scores.drop_vars("units", errors="ignore").to_dataframe()
-        figures["scores"] = {str(name): {k: float(v) for k, v in row.items()} for name, row in numbers.iterrows()}
-    return figures
-
-
 def _inputs(model: Model, split: Split, job: dict[str, Any]) -> dict[str, Any]:
     return {
-        "model": model.folder.name,
+        "model": model.name,
         "twin": model.twin.name,
         "twin_sha256": fingerprint(model.twin),
+        "job_file": model.job_path.name,
         "job": job,
         "job_sha256": hashlib.sha256(model.job_path.read_bytes()).hexdigest(),
         "telemetry_sha256": {

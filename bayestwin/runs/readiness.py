@@ -5,13 +5,15 @@ import numpy as np
 
 from bayestwin.assess import Finding, check
 from bayestwin.bind import bind
+from bayestwin.calibration import check_settings
 from bayestwin.density import Density, build_density
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.inference.failure import blame_state
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Progress
-from bayestwin.runs.model import Model, load_telemetry
-from bayestwin.seeds import key_for
-from bayestwin.setting import require_float64
+from bayestwin.runs.model import Model, Split, load_telemetry
+from bayestwin.seeds import check_seed, key_for
+from bayestwin.setting import on_device, require_float64
 
 PRIOR_DRAWS = 200
 
@@ -22,11 +24,34 @@ def check_model(model: Model) -> tuple[Finding, ...]:
     Returns:
         Findings, those on the telemetry first.
     """
-    require_float64()
-    telemetry = load_telemetry(model).calibration
+    split = load_telemetry(model)
+    check_ready(model, split)
+    telemetry = split.calibration
     columns = [*model.twin.observations, *model.twin.inputs]
     density = build_density(model.twin, bind(model.twin, telemetry))
     return (*check(telemetry, columns), *_prior_findings(density))
+
+
+def check_ready(model: Model, split: Split, device: str | None = None) -> None:
+    """Refuse what would be refused in the middle of a calibration.
+
+    Raises:
+        InvalidInput: If the telemetry, its held-out part included, does not fit the twin.
+        InvalidSetting: If float64 is off, the device is absent, or a seed makes no sense.
+    """
+    require_float64()
+    on_device(device)
+    for seed in (model.job.calibrate.seed, model.job.predict.seed):
+        check_seed(seed)
+    check_settings(model.twin, model.job.calibrate.model_dump(exclude={"seed"}))
+    bind(model.twin, split.calibration)
+    if split.held_out is None:
+        return
+    try:
+        bind(model.twin, split.held_out)
+    except InvalidTelemetry as reason:
+        message = f"In the part that is held out: {reason}"
+        raise InvalidTelemetry(message) from reason
 
 
 def _prior_findings(density: Density) -> tuple[Finding, ...]:

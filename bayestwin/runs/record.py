@@ -7,14 +7,16 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from bayestwin.assess import Gate
-from bayestwin.runs.folder import RECORD
+from bayestwin.errors import CorruptArtifact, explain
+from bayestwin.runs.plain import to_json
 from bayestwin.store import write_text_durably
+
+RECORD = "run.json"
 
 PACKAGES = ("bayestwin", "arviz", "blackjax", "diffrax", "jax", "jaxlib", "numpy", "numpyro", "xarray")
 
@@ -51,33 +53,50 @@ def begin_record(run: pathlib.Path, command: str, inputs: Mapping[str, Any]) -> 
 
 def end_record(run: pathlib.Path, record: dict[str, Any], status: str, **outcome: Any) -> dict[str, Any]:
     """Complete a record: its status, what came out, and the hashes of the files in the run folder."""
-    files = sorted(path for path in run.iterdir() if path.name != RECORD and not path.name.startswith("."))
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    done = record | {"status": status, "ended": _now(), **outcome, "outputs": hashes}
+    done = record | {"status": status, "ended": _now(), **outcome, "outputs": _hashes(run)}
     write_record(run, done)
     return done
 
 
+def renew_outputs(run: pathlib.Path) -> None:
+    """Record the hashes of a run's files anew, after one was added or written again."""
+    if record := read_record(run):
+        write_record(run, record | {"outputs": _hashes(run)})
+
+
 def write_record(run: pathlib.Path, record: Mapping[str, Any]) -> None:
     """Write `run.json`, whole or not at all."""
-    write_text_durably(run / RECORD, json.dumps(record, indent=2, default=str) + "\n")
+    write_text_durably(run / RECORD, to_json(record))
 
 
 def read_record(run: pathlib.Path) -> dict[str, Any]:
-    """Read `run.json`; empty where there is none."""
+    """Read `run.json`; empty where there is none.
+
+    Raises:
+        CorruptArtifact: If it is no record.
+    """
     path = run / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return record
+        reason = f"a {type(record).__name__}"
+    except ValueError as failure:
+        reason = str(failure)
+    message = explain(
+        f"`{path}` is damaged.",
+        expected="the record of a run: one JSON object",
+        received=reason,
+        advice="The results beside it may be whole; without the record nothing says what they were made of.",
+    )
+    raise CorruptArtifact(message)
 
 
-def gate_rows(gates: Iterable[Gate]) -> list[dict[str, Any]]:
-    """Gates as JSON; numbers that are not finite become null."""
-    rows = []
-    for gate in gates:
-        row = gate._asdict()
-        rows.append(
-            {k: None if (isinstance(v, float) and v != v) or v in (float("inf"),) else v for k, v in row.items()}
-        )
-    return rows
+def _hashes(run: pathlib.Path) -> dict[str, str]:
+    files = sorted(path for path in run.iterdir() if path.name != RECORD and not path.name.startswith("."))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
 
 
 def _now() -> str:

@@ -46,9 +46,7 @@ def test_counts_equal_a_loop(make_forecast, make_telemetry, draws, columns):
             assert here["coverage"] == pytest.approx(inside / counted, rel=1e-12)
 
 
-def test_band_holds_the_binomial_probability_and_no_narrower_one_does(
-    make_forecast, make_telemetry, draws, columns
-):
+def test_band_holds_the_binomial_probability_and_no_narrower_one_does(make_forecast, make_telemetry, draws, columns):
     found = coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), PROB, level=0.9)
     for name in columns:
         for prob in PROB:
@@ -70,9 +68,7 @@ def test_every_variable_has_observation_and_prob(make_forecast, make_telemetry, 
     assert found.attrs == {"kind": "highest-density interval", "group": "predictions", "level": 0.95}
 
 
-def test_telemetry_may_hold_some_of_the_times_in_any_order_of_date_units(
-    make_forecast, make_telemetry, draws, columns
-):
+def test_telemetry_may_hold_some_of_the_times_in_any_order_of_date_units(make_forecast, make_telemetry, draws, columns):
     dates = pd.date_range("2024-03-30", periods=40, freq="15min").to_numpy()
     part = np.r_[30:35, 3:9]
     telemetry = make_telemetry(
@@ -114,9 +110,7 @@ def test_nothing_observed_is_an_error_and_one_of_two_is_not_within_its_band(
     assert not indoor["within_band"].any()
 
 
-def test_where_a_draw_is_not_finite_the_observation_is_not_covered(
-    make_forecast, make_telemetry, draws, columns
-):
+def test_where_a_draw_is_not_finite_the_observation_is_not_covered(make_forecast, make_telemetry, draws, columns):
     columns["flow"] = np.full(40, 5.0)  # the centre of the draws: always inside
     draws["flow"][0, 3, :10] = np.nan
     found = coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), 0.9).sel(observation="flow")

@@ -24,9 +24,9 @@ def within(make_forecast, make_telemetry):
     def judge(seed, **fault):
         draws, observed = simulate(seed, **fault)
         time = np.arange(NUM_TIMES, dtype=float)
-        return coverage(
-            make_forecast({"level": draws}, time), make_telemetry({"level": observed}, time), PROB
-        )["within_band"].to_numpy()[0]
+        return coverage(make_forecast({"level": draws}, time), make_telemetry({"level": observed}, time), PROB)[
+            "within_band"
+        ].to_numpy()[0]
 
     return judge
 

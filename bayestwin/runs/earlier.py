@@ -1,0 +1,108 @@
+"""What can be done with an earlier run of a model: predict with its posterior, judge and report it anew."""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import xarray as xr
+
+from bayestwin.assess import diagnose
+from bayestwin.errors import InvalidInput, explain
+from bayestwin.prediction import check_belongs, predict
+from bayestwin.runs.folder import POSTERIOR, PREDICTIONS
+from bayestwin.runs.job import SplitSection
+from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
+from bayestwin.runs.pipeline import Results, judge, status_of, write_report
+from bayestwin.runs.record import read_record, renew_outputs
+from bayestwin.store import load, save
+
+
+class Predicted(NamedTuple):
+    """Predictions with the posterior of an earlier run.
+
+    Attributes:
+        predictions: As of `predict`.
+        path: The file that has them.
+        status: What became of the run, as of `status_of`.
+    """
+
+    predictions: xr.DataTree
+    path: pathlib.Path
+    status: str
+
+
+def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, out: pathlib.Path | None) -> Predicted:
+    """Predict with the posterior of an earlier run.
+
+    Args:
+        model: The model that was calibrated.
+        run: The run.
+        file: CSV file with times, inputs, and perhaps observations; by default what the run held out.
+        out: File to write; by default one in the run folder.
+
+    Returns:
+        The predictions, the file that has them, and what became of the run.
+
+    Raises:
+        InvalidInput: If the run belongs to another twin or other telemetry, or there is nothing to predict.
+    """
+    posterior = load(run / POSTERIOR)
+    check_belongs(model.twin, posterior)
+    if file is not None:
+        future = read_model_telemetry(model, file, partly=True)
+    else:
+        future = _split_of(model, run, posterior).held_out
+    if future is None:
+        message = explain(
+            f"Run `{run.name}` of `{model.folder}` held nothing out, so there is nothing to predict.",
+            expected="`--telemetry FILE`, or a run with `hold_out_from` in the `[split]` of its job",
+            received="neither",
+            advice="Say for which times and inputs you want predictions.",
+        )
+        raise InvalidInput(message)
+    path = out or run / (PREDICTIONS if file is None else f"predictions-{file.stem}.nc")
+    predictions = predict(model.twin, posterior, future, **model.job.predict.model_dump())
+    save(predictions, path)
+    renew_outputs(run)
+    gates = diagnose(posterior, **model.job.gates.model_dump())
+    return Predicted(predictions, path, status_of(posterior, gates))
+
+
+def open_results(model: Model, run: pathlib.Path) -> Results:
+    """What is known of an earlier run of a model, from its files.
+
+    Raises:
+        InvalidInput: If the run belongs to another twin or other telemetry.
+    """
+    posterior = load(run / POSTERIOR)
+    check_belongs(model.twin, posterior)
+    split = _split_of(model, run, posterior)
+    predictions = load(run / PREDICTIONS) if (run / PREDICTIONS).is_file() else None
+    return judge(model, run, posterior, predictions, split, read_record(run))
+
+
+def renew_report(found: Results) -> pathlib.Path:
+    """Write the report of an earlier run again, and record that."""
+    path = write_report(found)
+    renew_outputs(found.run)
+    return path
+
+
+def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
+    """The telemetry, split as it was in a run: what a posterior has seen must not pass for held out."""
+    made_with = json.loads(posterior.attrs["job"])
+    split = load_telemetry(model, SplitSection.model_validate(made_with.get("split", {})))
+    ours, theirs = split.calibration.sha256, posterior.attrs["telemetry_sha256"]
+    if ours == theirs:
+        return split
+    job = read_record(run).get("job_file", model.job_path.name)
+    other = (
+        f"That run was made with `--job {job}`." if job != model.job_path.name else "Its data or units have changed."
+    )
+    message = explain(
+        f"Run `{run.name}` was not calibrated on the telemetry that `{model.job_path}` names.",
+        expected=f"telemetry with the sha256 {theirs[:12]}",
+        received=f"{ours[:12]}",
+        advice=f"{other} Name another run by `--run`, or calibrate again.",
+    )
+    raise InvalidInput(message)

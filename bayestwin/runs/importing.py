@@ -1,0 +1,71 @@
+"""`twin.py` of a model folder: the user's own code, run because the user typed the folder that it is in."""
+
+import contextlib
+import importlib.util
+import os
+import pathlib
+import sys
+import traceback
+
+from bayestwin.errors import BayestwinError, InvalidTwin, explain
+from bayestwin.twin import Twin
+
+
+def import_twin(path: pathlib.Path) -> Twin:
+    """Run a `twin.py` and take its variable `twin`.
+
+    What it prints goes to standard error: standard output belongs to the command, and may be JSON.
+
+    Raises:
+        InvalidTwin: If there is no such file, it does not run (naming the line), or it defines no twin.
+    """
+    if not path.is_file():
+        raise InvalidTwin(_absent(path))
+    name = f"bayestwin_model_{pathlib.Path(os.path.abspath(path)).parent.name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and inspect look modules up by name
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            # Compiled here: no byte code is left in the user's folder, and none older than the source is taken.
+            exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except BayestwinError:
+        raise
+    except (Exception, SystemExit) as reason:
+        message = explain(
+            f"`{path}` does not run.",
+            expected="Python that assigns `twin = bt.Twin(…)`",
+            received=_failure(reason, path),
+            advice="Correct that line.",
+        )
+        raise InvalidTwin(message) from reason
+    twin = getattr(module, "twin", None)
+    if not isinstance(twin, Twin):
+        message = explain(
+            f"`{path}` defines no twin.",
+            expected="`twin = bt.Twin(…)` at the top level",
+            received="no variable `twin`" if twin is None else f"`twin` is a {type(twin).__name__}",
+            advice="Assign the twin to the variable `twin`.",
+        )
+        raise InvalidTwin(message)
+    return twin
+
+
+def _absent(path: pathlib.Path) -> str:
+    there = sorted(found.name for found in path.parent.iterdir())
+    run = "This is the folder of a run: name that of its model, and the run by `--run`."
+    return explain(
+        f"Model folder `{path.parent}` has no `{path.name}`.",
+        expected="a file that assigns `twin = bt.Twin(…)`",
+        received=", ".join(f"`{name}`" for name in there) or "an empty folder",
+        advice=run if "run.json" in there else "The README shows one.",
+    )
+
+
+def _failure(reason: BaseException, path: pathlib.Path) -> str:
+    """What went wrong, and in which line of the file."""
+    lines = [frame.lineno for frame in traceback.extract_tb(reason.__traceback__) if frame.filename == str(path)]
+    line = lines[-1] if lines else getattr(reason, "lineno", "?")
+    what = reason.msg if isinstance(reason, SyntaxError) else reason
+    return f"{type(reason).__name__} in line {line}: {what}"

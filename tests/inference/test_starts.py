@@ -1,0 +1,158 @@
+"""Chains start in every mode by its weight, and where nothing can start the error says which part is to blame."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from twins import bound_density, decay, decay_telemetry, telemetry_of
+
+import bayestwin as bt
+from bayestwin.assess import diagnose, failed
+from bayestwin.errors import NoValidStart
+from bayestwin.inference.starts import Starts, find_starts, group_modes
+from bayestwin.progress import Progress
+from bayestwin.seeds import key_for
+
+
+def starts_of(twin: bt.Twin, telemetry: bt.Telemetry, num_chains: int = 4, seed: int = 0) -> Starts:
+    return find_starts(bound_density(twin, telemetry), num_chains, seed, Progress(show=False))
+
+
+def two_signed() -> bt.Twin:
+    """Only the square of `size` is seen, so that its sign is anybody's guess."""
+    return decay(
+        states={"level": bt.State(1.0)},
+        parameters={"rate": bt.Parameter(0.8), "size": bt.Parameter(dist.Normal(0.0, 3.0))},
+        observations={"level": bt.Observation(bt.Gaussian(0.1), of=lambda t, x, p, u: p.size**2 * x.level)},
+    )
+
+
+def test_points_near_each_other_are_one_mode_and_others_are_not() -> None:
+    hessian = np.tile(-np.diag([1.0, 100.0]), (5, 1, 1))
+    z = np.array([[0.0, 0.0], [1.0, 0.1], [0.0, 9.0], [30.0, 0.0], [0.2, 0.0]])
+    modes = group_modes(z, np.array([0.0, -0.5, -1.0, -2.0, -1e-9]), hessian)
+    np.testing.assert_array_equal([mode.z for mode in modes], z[[0, 2, 3]])
+    assert [mode.log_density for mode in modes] == [0.0, -1.0, -2.0]
+
+
+def test_modes_weigh_by_their_laplace_evidence_and_not_by_their_height() -> None:
+    # the lower one is nine times as wide in its one direction, so three times as heavy at a third of the density
+    z, log_density = np.array([[0.0], [50.0], [-50.0]]), np.array([0.0, -np.log(3.0), -12.0])
+    modes = group_modes(z, log_density, -np.array([[[4.0]], [[4.0 / 81.0]], [[4.0]]]))
+    assert [mode.z[0] for mode in modes] == [50.0, 0.0]
+    np.testing.assert_allclose([mode.weight for mode in modes], [0.75, 0.25], rtol=1e-4)
+    np.testing.assert_allclose(modes[0].scale @ modes[0].scale.T, [[81.0 / 4.0]])
+
+
+def test_a_direction_without_information_is_five_units_wide() -> None:
+    (mode,) = group_modes(np.zeros((1, 2)), np.zeros(1), -np.diag([1e-9, 1.0])[None])
+    np.testing.assert_allclose(np.linalg.eigvalsh(mode.scale @ mode.scale.T), [1.0, 25.0])
+
+
+def test_two_signs_are_two_modes_and_the_chains_that_show_them_do_not_pass() -> None:
+    times = np.linspace(0.0, 3.0, 10)
+    telemetry = telemetry_of({"time": times, "level": 4.0 * np.exp(-0.8 * times)})
+    posterior = bt.calibrate(two_signed(), telemetry, seed=0, num_warmup=75, num_samples=100)
+    assert posterior.attrs["starts"]["modes"] == 2
+    np.testing.assert_allclose(posterior.attrs["starts"]["weights"], [0.5, 0.5], atol=1e-3)
+    means = np.sort(posterior["posterior/size"].mean("draw").values)
+    np.testing.assert_allclose(means, [-2.0, -2.0, 2.0, 2.0], atol=0.1)
+    assert "rhat" in [gate.name for gate in failed(diagnose(posterior))]
+
+
+def test_starts_lie_around_the_mode_and_differ() -> None:
+    starts = starts_of(decay(), decay_telemetry(), num_chains=70)
+    (mode,) = starts.modes
+    off = np.linalg.solve(mode.scale, (starts.z - mode.z).T).T
+    assert starts.z.shape == (70, 3)
+    assert len(np.unique(starts.z, axis=0)) == 70
+    # over-dispersed: drawn at twice the Laplace scale, nearer only where the density is far below the mode's
+    assert 1.0 < off.std() < 2.5
+    assert starts.record["drawn"] == 64
+    assert starts.record["optimised"] == starts.record["converged"] == 16
+    assert starts.record["log_density"] == sorted(starts.record["log_density"], reverse=True)
+
+
+def blowing_up(initial: dist.Distribution) -> bt.Twin:
+    """Solved up to t = 1 where the initial level is below 1, and not otherwise."""
+    return decay(
+        vector_field=lambda t, x, p, u: {"level": x.level**2},
+        states={"level": bt.State(initial)},
+        parameters={},
+        observations={"level": bt.Observation(bt.Gaussian(0.1))},
+    )
+
+
+HALF = {"time": [0.0, 0.5, 1.0], "level": [0.5, 0.67, 1.0]}
+
+
+def test_prior_draws_that_cannot_be_solved_are_survived_and_counted() -> None:
+    starts = starts_of(blowing_up(dist.Uniform(0.0, 10.0)), telemetry_of(HALF))
+    record = starts.record
+    assert record["drawn"] == 64
+    assert 64 * 0.9 - 4 * np.sqrt(64 * 0.09) < record["failed"] < 64
+    assert record["optimised"] == min(16, 64 - record["failed"])
+    assert record["modes"] == 1
+    level = bound_density(blowing_up(dist.Uniform(0.0, 10.0)), telemetry_of(HALF)).constrain(
+        jnp.array(starts.modes[0].z)
+    )
+    assert abs(float(level["level_initial"]) - 0.5) < 0.05
+
+
+def test_more_draws_are_made_while_none_can_be_solved_and_all_are_counted() -> None:
+    twin = blowing_up(dist.Uniform(0.0, 150.0))
+    # the first batches of this seed, drawn here as the ladder draws them: how many come before one that can be solved
+    record = starts_of(twin, telemetry_of(HALF), seed=3).record
+    density = bound_density(twin, telemetry_of(HALF))
+    batches = []
+    for number in range(8):
+        keys = jax.random.split(key_for(3, f"ladder {number}"), 64)
+        batches.append(int((jax.vmap(density.sample_prior)(keys)["level_initial"] < 0.999).sum()))
+        if batches[-1]:
+            break
+    assert len(batches) > 1
+    assert record["drawn"] == 64 * len(batches)
+    assert record["failed"] == 64 * len(batches) - batches[-1]
+
+
+def blamed(twin: bt.Twin, telemetry: bt.Telemetry) -> str:
+    with pytest.raises(NoValidStart) as raised:
+        starts_of(twin, telemetry)
+    message = str(raised.value)
+    for part in ("`decay` has no valid start", "Expected: a finite log density for some of 512 draws", "Received: "):
+        assert part in message
+    return message.split("Received: ")[1]
+
+
+def test_no_start_for_a_likelihood_names_the_observation() -> None:
+    twin = decay(
+        observations={
+            "level": bt.Observation(bt.Gaussian(0.1)),
+            "debt": bt.Observation(bt.LogNormal(0.1), of=lambda t, x, p, u: -(x.level**2) - 1.0),
+        }
+    )
+    table = decay_telemetry().table
+    received = blamed(twin, telemetry_of({"time": table.index, "level": table["level"], "debt": 1.0}))
+    assert "64 of 64 can be solved" in received
+    assert "log likelihood of `debt` is never finite" in received
+    assert "`level`" not in received
+
+
+TIMES = telemetry_of({"time": [0.0, 0.2, 0.4, 2.0], "level": [1.0, 1.0, 1.0, 1.0]})
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        (lambda t, x, p, u: {"level": p.rate * jnp.log(0.5 - t)}, "state `level` is not finite at t=0.5"),
+        (lambda t, x, p, u: {"level": -3.0 - 3.0 * jnp.sqrt(x.level)}, "state `level` is not finite at t=0.7"),
+        (lambda t, x, p, u: {"level": x.level**2}, "state `level` grows without bound at t="),
+        (lambda t, x, p, u: {"level": -1e6 * (x.level - jnp.cos(t))}, "the solver gives up at t="),
+    ],
+)
+def test_no_start_for_a_solve_names_the_state_and_the_time(field: object, words: str) -> None:
+    received = blamed(decay(vector_field=field, states={"level": bt.State(dist.Normal(5.0, 0.1))}), TIMES)
+    assert words in received
+    if "gives up" in words:
+        assert "though no state blows up" in received

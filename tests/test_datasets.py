@@ -1,0 +1,194 @@
+"""A dataset is the file that was published or an error: found locally, else in the cache, else downloaded."""
+
+import functools
+import hashlib
+import http.server
+import os
+import pathlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from bayestwin import datasets
+from bayestwin.errors import InvalidTelemetry, StorageFailure
+from bayestwin.runs.model import load_model, load_telemetry
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = pathlib.Path(os.environ.get("BAYESTWIN_DATA_DIR") or ROOT / ".." / "shared" / "data").resolve()
+CONTENT = b"Time,level\n0,1.5\n60,1.25\n"
+
+real_data = pytest.mark.skipif(
+    not (SHARED / "armadillo" / "armadillo.csv").is_file(),
+    reason="armadillo is not on this machine: set BAYESTWIN_DATA_DIR to where it is",
+)
+
+
+class Served(http.server.BaseHTTPRequestHandler):
+    """Serves `/tank.csv`; everything else is not found."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        if self.path == "/cut.csv":
+            self.send_response(200)
+            self.send_header("Content-Length", str(2 * len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT)
+        elif self.path == "/tank.csv":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(CONTENT)
+        else:
+            self.send_error(404)
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[http.server.ThreadingHTTPServer]:
+    """A server on this machine, which keeps what it was asked for in `asked`."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served) as found:
+        found.asked = []
+        thread = threading.Thread(target=functools.partial(found.serve_forever, poll_interval=0.01))
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """No local data, no proxy, and a cache of our own, which is empty."""
+    monkeypatch.delenv("BAYESTWIN_DATA_DIR", raising=False)
+    monkeypatch.setenv("BAYESTWIN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return tmp_path / "cache"
+
+
+def source(port: int, file: str = "tank.csv", content: bytes = CONTENT) -> datasets.Source:
+    sha256 = hashlib.sha256(content).hexdigest()
+    return datasets.Source(f"http://127.0.0.1:{port}/{file}", file, sha256, "MIT", "a tank", "Time", {"Time": "s"})
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets a test add datasets of its own."""
+
+    def add(**sources: datasets.Source) -> None:
+        monkeypatch.setattr(datasets, "REGISTRY", dict(datasets.REGISTRY) | sources)
+
+    return add
+
+
+def test_it_is_downloaded_once_and_kept(server, register, nowhere: pathlib.Path) -> None:
+    register(tank=source(server.server_port))
+    telemetry = datasets.load("tank", rename={"level": "water"})
+    np.testing.assert_array_equal(telemetry.table["water"], [1.5, 1.25])
+    assert telemetry.units["time"] == "s"
+    path = nowhere / "tank" / "tank.csv"
+    assert path.read_bytes() == CONTENT
+    assert sorted(nowhere.rglob("*")) == [path.parent, path]
+    assert datasets.find("tank") == path
+    assert server.asked == ["/tank.csv"]
+
+
+def test_a_local_folder_goes_first(server, register, nowhere: pathlib.Path, tmp_path, monkeypatch) -> None:
+    register(tank=source(server.server_port))
+    local = tmp_path / "local" / "tank" / "tank.csv"
+    local.parent.mkdir(parents=True)
+    local.write_bytes(CONTENT)
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(tmp_path / "local"))
+    assert datasets.find("tank") == local
+    assert server.asked == []
+    assert not nowhere.exists()
+
+
+@pytest.mark.parametrize("where", ["BAYESTWIN_DATA_DIR", "BAYESTWIN_CACHE_DIR"])
+def test_another_file_under_its_name_is_refused(server, register, tmp_path, monkeypatch, where: str) -> None:
+    register(tank=source(server.server_port))
+    path = tmp_path / "local" / "tank" / "tank.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT.replace(b"1.5", b"1.6"))
+    monkeypatch.setenv(where, str(tmp_path / "local"))
+    with pytest.raises(InvalidTelemetry, match=r"is not the file that was published") as caught:
+        datasets.load("tank")
+    assert str(path) in str(caught.value)
+    assert hashlib.sha256(CONTENT).hexdigest() in str(caught.value)
+    assert server.asked == []
+
+
+def test_a_download_of_something_else_is_refused_and_not_kept(server, register, nowhere: pathlib.Path) -> None:
+    register(tank=source(server.server_port, content=b"what was published"))
+    with pytest.raises(InvalidTelemetry, match="is not the file that was published"):
+        datasets.find("tank")
+    assert not nowhere.exists()
+
+
+@pytest.mark.parametrize("file", ["gone.csv", "cut.csv"])
+def test_a_download_that_fails_says_what_to_do(server, register, nowhere: pathlib.Path, file: str) -> None:
+    register(tank=source(server.server_port, file))
+    with pytest.raises(StorageFailure, match="cannot be downloaded") as caught:
+        datasets.find("tank")
+    assert f"http://127.0.0.1:{server.server_port}/{file}" in str(caught.value)
+    assert str(nowhere) in str(caught.value)
+    assert not nowhere.exists()
+
+
+def test_without_a_network_it_says_so(register) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    register(tank=source(port))
+    with pytest.raises(StorageFailure, match=r"(?s)`tank` is not on this machine.*Received: .*refused.*yourself"):
+        datasets.load("tank")
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(server, register, nowhere: pathlib.Path) -> None:
+    register(tank=source(server.server_port))
+    nowhere.write_text("in the way")
+    with pytest.raises(StorageFailure, match="BAYESTWIN_CACHE_DIR"):
+        datasets.load("tank")
+
+
+@pytest.mark.parametrize("name", ["armadilo", "", "../armadillo"])
+def test_an_unknown_name_lists_those_that_are_known(name: str) -> None:
+    with pytest.raises(InvalidTelemetry, match="`armadillo`"):
+        datasets.load(name)
+
+
+def test_the_cache_is_the_user_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setenv("BAYESTWIN_CACHE_DIR", "")  # set but empty is not set
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert datasets.cache_folder() == tmp_path / "bayestwin"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert datasets.cache_folder() == pathlib.Path.home() / ".cache" / "bayestwin"
+
+
+def test_every_dataset_says_where_it_comes_from() -> None:
+    for found in datasets.REGISTRY.values():
+        assert found.url.startswith("https://")
+        # at one commit, so that the hash can hold
+        assert any(len(part) == 40 for part in found.url.split("/"))
+        assert len(found.sha256) == 64
+        assert found.licence
+        assert found.words
+
+
+@real_data
+def test_the_test_house_is_found_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(SHARED))
+    house = datasets.load("armadillo", rename={"T_int": "indoor"})
+    assert house.table.shape == (233, 4)
+    assert house.units == {"time": "s", "T_ext": "degC", "P_hea": "W", "I_sol": "W/m^2", "indoor": "degC"}
+    np.testing.assert_allclose(np.diff(house.table.index), 1800.0)
+    assert house.table["indoor"].between(25.0, 42.0).all()
+
+
+@real_data
+def test_the_room_is_bound_to_the_test_house(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(SHARED))
+    split = load_telemetry(load_model(ROOT / "models" / "room", "armadillo.toml"))
+    assert (len(split.calibration.table), len(split.held_out.table)) == (180, 53)

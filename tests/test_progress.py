@@ -1,0 +1,34 @@
+"""Progress is shown on a terminal and silent elsewhere, and says how long each phase took."""
+
+import time
+
+import pytest
+
+from bayestwin.progress import Progress
+
+
+def test_it_is_silent_where_there_is_no_terminal(capfd: pytest.CaptureFixture) -> None:
+    with Progress() as progress, progress.phase("draws", "drawing", 10) as phase:
+        phase.advance(10, "all is well")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_it_says_what_it_does_where_it_is_shown(capfd: pytest.CaptureFixture) -> None:
+    with Progress(show=True) as progress, progress.phase("draws", "drawing", 10) as phase:
+        phase.advance(4, "all is well")
+    out, err = capfd.readouterr()
+    assert out == ""
+    for words in ("drawing", "4/10", "all is well"):
+        assert words in err
+
+
+def test_phases_are_timed_also_where_they_fail() -> None:
+    progress = Progress(show=False)
+    with progress.phase("ladder", "climbing", 1):
+        time.sleep(0.02)
+    with pytest.raises(KeyError), progress.phase("draws", "drawing", 1):
+        raise KeyError
+    with progress.phase("ladder", "climbing", 1):
+        time.sleep(0.02)
+    assert 0.04 <= progress.timings["ladder"] < 5.0
+    assert 0.0 <= progress.timings["draws"] < 0.02
