@@ -97,13 +97,13 @@ def test_it_is_downloaded_once_and_kept(server, register, nowhere: pathlib.Path)
 
 def test_a_local_folder_goes_first(server, register, nowhere: pathlib.Path, tmp_path, monkeypatch) -> None:
     register(tank=source(server.server_port))
-    local = tmp_path / "local" / "tank" / "tank.csv"
-    local.parent.mkdir(parents=True)
-    local.write_bytes(CONTENT)
+    local, cached = (folder / "tank" / "tank.csv" for folder in (tmp_path / "local", nowhere))
     monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(tmp_path / "local"))
-    assert datasets.find("tank") == local
+    for path in (cached, local):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(CONTENT)
+        assert datasets.find("tank") == path
     assert server.asked == []
-    assert not nowhere.exists()
 
 
 @pytest.mark.parametrize("where", ["BAYESTWIN_DATA_DIR", "BAYESTWIN_CACHE_DIR"])
@@ -150,6 +150,14 @@ def test_a_cache_that_cannot_be_written_is_an_error(server, register, nowhere: p
     nowhere.write_text("in the way")
     with pytest.raises(StorageFailure, match="BAYESTWIN_CACHE_DIR"):
         datasets.load("tank")
+
+
+def test_a_download_that_cannot_be_kept_whole_is_not_kept(server, register, nowhere, monkeypatch) -> None:
+    register(tank=source(server.server_port))
+    monkeypatch.setattr("os.replace", lambda *paths: os.stat("/no/such/file"))
+    with pytest.raises(StorageFailure, match="cannot be kept"):
+        datasets.load("tank")
+    assert [path for path in nowhere.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("name", ["armadilo", "", "../armadillo"])

@@ -97,14 +97,15 @@ def _draw(
     states, averaging = adapt.begin(z, whitening, step_size)
     kept: list[dict[str, np.ndarray]] = []
     interrupted = False
+    divergent = failed = 0
     try:
         for first in range(0, num_samples, CHUNK):
             states, averaging, found = adapt.chunk(
                 states, averaging, whitening, key_for(seed, "draws"), first, jnp.asarray(False)
             )
             kept.append({name: np.asarray(value) for name, value in found.items()})
-            divergent = sum(int(k["diverging"].sum()) for k in kept)
-            failed = sum(int(k["solver_failed"].sum()) for k in kept)
+            divergent += int(kept[-1]["diverging"].sum())
+            failed += int(kept[-1]["solver_failed"].sum())
             phase.advance(min(CHUNK, num_samples - first), f"{divergent} divergences, {failed} failed solves")
     except KeyboardInterrupt:
         if not kept:
