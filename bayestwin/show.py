@@ -19,13 +19,10 @@ from bayestwin.runs.pipeline import Results
 
 
 def table(*columns: str) -> rich.table.Table:
-    """An empty table in the one style used; the first column is text, which gives way, the others are numbers."""
+    """An empty table in the one style used: text, then numbers. What is too wide is wrapped, never cut off."""
     made = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        if number == 0:
-            made.add_column(column, overflow="fold")
-        else:
-            made.add_column(column, justify="right", no_wrap=True)
+        made.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     return made
 
 

@@ -105,7 +105,7 @@ def read_telemetry(
     table, source = _table(data)
     if time in table.columns:
         table = table.set_index(time)
-    elif table.index.name != time:
+    elif table.index.name != time and isinstance(table.index, pd.RangeIndex):
         message = explain(
             f"Telemetry has no time column `{time}`.",
             expected=f"one of {', '.join(f'`{c}`' for c in table.columns)} named as the time",

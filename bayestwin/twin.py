@@ -243,6 +243,14 @@ def _check_members(twin: Twin) -> None:
 
 def _check_choices(twin: Twin) -> None:
     """Settings that are one word out of a few."""
+    if not isinstance(twin.solver, Solver):
+        message = explain(
+            f"The solver of twin `{twin.name}` is something else.",
+            expected='bt.Solver(…), for example bt.Solver("kvaerno5")',
+            received=f"{twin.solver!r}",
+            advice="Wrap it: `solver=bt.Solver(…)`.",
+        )
+        raise InvalidTwin(message)
     choices = [(f"`hold` of input `{n}`", i.hold, ("linear", "previous")) for n, i in twin.inputs.items()]
     choices += [(f"`beyond` of input `{n}`", i.beyond, ("error", "hold")) for n, i in twin.inputs.items()]
     choices += [("`method` of the solver", twin.solver.method, ("tsit5", "kvaerno5"))]

@@ -77,8 +77,11 @@ def test_a_forecast_fits_with_its_ends_on_one_line() -> None:
         | {name: (("observation", "prob", "time"), value) for name, value in ends.items()},
         coords={"observation": [LONG], "prob": [0.5, 0.9], "time": times, "units": ("observation", ["degC"])},
     )
-    text = printed(*forecast_tables(found), width=70)
+    text = printed(*forecast_tables(found))
     check_whole(text, "304.37 … 304.77", "304.07 … 305.07", "2026-03-21 00:00:29", "12 of 30 times")
+    # where there is too little room for that, it is broken and not cut
+    narrow = printed(*forecast_tables(found), width=40)
+    assert all(narrow.count(end) == 12 for end in ("304.37", "304.77", "304.07", "305.07"))
 
 
 GATE = Gate("rhat", False, 1.2, 1.01, "The chains disagree about `x`: " + "take more draws. " * 8)

@@ -53,6 +53,8 @@ def test_a_prior_that_does_not_expect_the_data_warns(make_model: MakeModel) -> N
     (found,) = [f for f in check_model(load_model(make_model(twin=far))) if "99 %" in f.sentence]
     assert (found.severity, found.column) == ("warn", "level")
     assert "check units and priors" in found.sentence
+    (found,) = [f for f in check_model(load_model(make_model("near"))) if "99 %" in f.sentence]
+    assert (found.severity, found.evidence["inside"] >= 0.95) == ("note", True)
 
 
 def test_what_is_held_out_is_checked_too(make_model: MakeModel) -> None:
