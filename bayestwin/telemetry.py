@@ -103,6 +103,7 @@ def read_telemetry(
             missing, duplicate, unsorted or ambiguous.
     """
     table, source = _table(data)
+    _check_flat(table)
     if time in table.columns:
         table = table.set_index(time)
     elif table.index.name != time and isinstance(table.index, pd.RangeIndex):
@@ -173,6 +174,19 @@ def _check_known(mapping: Mapping[str, str], columns: Any, argument: str) -> Non
                 expected=", ".join(f"`{c}`" for c in columns),
                 received=f"`{name}`",
                 advice="Correct the name.",
+            )
+            raise InvalidTelemetry(message)
+
+
+def _check_flat(table: pd.DataFrame) -> None:
+    """Levels of columns, or of rows as a two-dimensional variable gives them, have no place in a record of signals."""
+    for what, index in (("column", table.columns), ("row", table.index)):
+        if isinstance(index, pd.MultiIndex):
+            message = explain(
+                f"Telemetry has {what}s in {index.nlevels} levels.",
+                expected="one row a time and one column a signal, each value a plain number",
+                received=f"levels {', '.join(f'`{n}`' for n in index.names)}",
+                advice="Select one entry of the further dimension, or give each a column of its own.",
             )
             raise InvalidTelemetry(message)
 

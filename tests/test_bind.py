@@ -83,18 +83,18 @@ def test_values_inside_the_support_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "words"),
     [
-        np.ones((4, 1)),
-        xr.Dataset({"level": (("time", "sensor"), np.ones((4, 1)))}, coords={"time": TIMES}),
-        pd.DataFrame(np.ones((4, 2)), columns=pd.MultiIndex.from_tuples([("time", ""), ("level", "a")])),
-        pd.DataFrame([[t, 1.0, 1.0] for t in TIMES], columns=["time", "level", "level"]),
-        pd.DataFrame({"time": TIMES, "level": [np.ones(1)] * 4}),
+        (np.ones((4, 1)), "something else"),
+        (xr.Dataset({"level": (("time", "sensor"), np.ones((4, 1)))}, {"time": TIMES}), "rows in 2 levels"),
+        (pd.DataFrame(np.ones((4, 1)), columns=pd.MultiIndex.from_tuples([("level", "a")])), "columns in 2 levels"),
+        (pd.DataFrame([[t, 1.0, 1.0] for t in TIMES], columns=["time", "level", "level"]), "two columns"),
+        (pd.DataFrame({"time": TIMES, "level": [np.ones(1)] * 4}), "not a number|not numbers|no column"),
     ],
     ids=["array", "xarray", "columns of columns", "two columns of one name", "arrays in cells"],
 )
-def test_columns_of_another_shape_are_an_error(data: object) -> None:
-    with pytest.raises(InvalidTelemetry):
+def test_columns_of_another_shape_are_an_error(data: object, words: str) -> None:
+    with pytest.raises(InvalidTelemetry, match=words):
         bind(decay(), bt.read_telemetry(data))
 
 

@@ -1,5 +1,8 @@
 """One seed gives the same bits every time, whatever was computed in between; another seed gives other draws."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -49,6 +52,12 @@ def test_each_use_of_a_seed_has_a_key_of_its_own() -> None:
     uses = ["warmup", "draws", "prior", "prior_predictive", "posterior_predictive", "ladder 0", "ladder 1", "simulate"]
     keys = {tuple(jax.random.key_data(key_for(seed, use)).tolist()) for use in uses for seed in (0, 1, 2**40)}
     assert len(keys) == 3 * len(uses)
+
+
+def test_keys_are_the_same_in_another_process() -> None:
+    program = "import jax; from bayestwin.seeds import key_for; print(*jax.random.key_data(key_for(7, 'draws')))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(word) for word in jax.random.key_data(key_for(7, "draws"))]
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, None, "7", True, 2**63])
