@@ -1,9 +1,12 @@
 """Calibration: a twin and its telemetry in, the posterior out."""
 
+import dataclasses
 import importlib.metadata
 import json
+import os
+import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,8 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.bind import bind
-from bayestwin.density import Density, build_density
+from bayestwin.checkpoint import FileCheckpoint
+from bayestwin.density import LOSSES, Density, Loss, build_density
 from bayestwin.describe import describe, fingerprint
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.groups import (
@@ -22,8 +26,8 @@ from bayestwin.groups import (
     sites_dataset,
     stats_dataset,
 )
-from bayestwin.inference.nuts import Draws, sample_nuts
-from bayestwin.inference.starts import find_starts
+from bayestwin.inference import METHODS
+from bayestwin.inference.method import Draws, Problem, Settings
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
 from bayestwin.seeds import check_seed, key_for
@@ -39,16 +43,23 @@ def calibrate(
     telemetry: Telemetry,
     *,
     seed: int,
-    num_warmup: int = 300,
+    method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts",
+    loss: Loss = "linear",
+    num_warmup: int = 200,
     num_samples: int = 1000,
     num_chains: int = 4,
-    target_acceptance: float = 0.9,
+    target_acceptance: float = 0.8,
     predictive_draws: int = 1000,
     device: str | None = None,
     progress: Progress | None = None,
     job: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> xr.DataTree:
-    """Infer a twin's parameters from telemetry by NUTS.
+    """Infer a twin's parameters from telemetry.
+
+    By default by NUTS. `method="laplace"` and `"pathfinder"` draw from approximations, in seconds or without Hessians;
+    `"map"` gives the most probable values alone; `"smc"` goes from the prior to the posterior in populations, which
+    finds the weights of modes that lie apart. Each returns the same groups.
 
     Ctrl-C while draws are made ends sampling and returns what there is, with the root attribute `interrupted`.
 
@@ -56,14 +67,20 @@ def calibrate(
         twin: The twin.
         telemetry: Its observations and inputs.
         seed: Determines everything random.
+        method: How to infer.
+        loss: For `method="map"`: `"linear"` is least squares where the noise is Gaussian; `"huber"`, `"soft_l1"` and
+            `"cauchy"` keep outliers from pulling the values far.
         num_warmup: Transitions of each chain that adapt and are thrown away.
         num_samples: Draws kept of each chain.
-        num_chains: Number of chains; fewer than two cannot be checked against each other.
-        target_acceptance: Mean acceptance that the step size aims at; raise it when transitions diverge.
+        num_chains: Number of chains, or of populations; fewer than two cannot be checked against each other.
+        target_acceptance: Mean acceptance that the step size of NUTS aims at first; while transitions diverge it is
+            raised by itself.
         predictive_draws: About how many draws, over all chains, have their trajectories stored.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
         job: Recorded with the result; by default the settings of this call.
+        checkpoint: File in which NUTS keeps its draws while it makes them. If it is there already, calibration goes on
+            from it: the posterior is, to the bit, that of a calibration that was never interrupted.
 
     Returns:
         Groups `posterior`, `sample_stats`, `prior`, `prior_predictive`, `posterior_predictive`, `log_likelihood`,
@@ -71,12 +88,15 @@ def calibrate(
 
     Raises:
         InvalidTelemetry: If the telemetry does not fit the twin.
-        InvalidSetting: If float64 is off, the device is absent, or a number makes no sense.
+        InvalidSetting: If float64 is off, the device is absent, or a setting makes no sense.
+        InvalidArtifact: If the checkpoint belongs to another calibration.
         NoValidStart: If no prior draw has a finite log density.
     """
     require_float64()
     check_seed(seed)
     settings = {
+        "method": method,
+        "loss": loss,
         "num_warmup": num_warmup,
         "num_samples": num_samples,
         "num_chains": num_chains,
@@ -85,41 +105,57 @@ def calibrate(
     }
     check_settings(twin, settings)
     with on_device(device), progress or Progress() as shown:
-        density = build_density(twin, bind(twin, telemetry))
-        starts = find_starts(density, num_chains, seed, shown)
-        drawn = sample_nuts(
-            density,
-            starts,
-            num_warmup=num_warmup,
-            num_samples=num_samples,
-            seed=seed,
-            target_acceptance=target_acceptance,
-            progress=shown,
-        )
+        density = dataclasses.replace(build_density(twin, bind(twin, telemetry)), loss=loss)
+        asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
+        kept = None
+        if checkpoint is not None:
+            identity = _identity(twin, telemetry, seed, method) | asked._asdict()
+            kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity)
+        drawn = METHODS[method](Problem(density, asked, seed, shown, kept))
         groups = _groups(density, drawn, seed, predictive_draws, shown)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
-        "starts": starts.record,
+        **drawn.record,
+        "method": method,
         "solver": describe(twin)["solver"],
-        "num_warmup": num_warmup,
         "interrupted": drawn.interrupted,
     }
     return tree
 
 
-def check_settings(twin: Twin, settings: Mapping[str, float]) -> None:
-    """Refuse numbers that make no sense, and twins with nothing to infer."""
+def _identity(twin: Twin, telemetry: Telemetry, seed: int, method: str) -> dict[str, Any]:
+    """What the bits of draws depend on, besides the settings."""
+    versions = {name: importlib.metadata.version(name) for name in ("bayestwin", "blackjax", "jax", "jaxlib")}
+    hashes = {"twin_sha256": fingerprint(twin), "telemetry_sha256": telemetry.sha256}
+    return {"method": method, "seed": seed} | hashes | versions
+
+
+def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
+    """Refuse words that are unknown, numbers that make no sense, and twins with nothing to infer."""
+    choices = {"method": tuple(METHODS), "loss": ("linear", *LOSSES)}
     for name, value in settings.items():
-        whole = isinstance(value, int | np.integer) and value >= 1
-        fine = 0.0 < value < 1.0 if name == "target_acceptance" else whole
+        if name in choices:
+            fine, expected = value in choices[name], ", ".join(f'"{word}"' for word in choices[name])
+        elif name == "target_acceptance":
+            fine, expected = isinstance(value, float) and 0.0 < value < 1.0, "between 0 and 1"
+        else:
+            fine, expected = isinstance(value, int | np.integer) and value >= 1, "an integer, at least 1"
         if not fine:
             message = explain(
                 f"`{name}` makes no sense.",
-                expected="between 0 and 1" if name == "target_acceptance" else "an integer, at least 1",
-                received=f"{value}",
+                expected=expected,
+                received=f"{value!r}",
                 advice="Leave it out for the default.",
             )
             raise InvalidSetting(message)
+    if settings.get("loss", "linear") != "linear" and settings.get("method") != "map":
+        message = explain(
+            f'`loss="{settings["loss"]}"` belongs to `method="map"`.',
+            expected='`loss="linear"`: a posterior needs a likelihood',
+            received=f"method {settings.get('method')!r}",
+            advice="For outliers in a posterior use the noise model `bt.StudentT`.",
+        )
+        raise InvalidSetting(message)
     if not twin.sites():
         message = explain(
             f"Twin `{twin.name}` has nothing to infer.",

@@ -93,17 +93,45 @@ def calibrate(
     with _explained() as console:
         from bayestwin.runs.model import changed, load_model
         from bayestwin.runs.pipeline import calibrate_model
-        from bayestwin.show import show_results
 
         chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from)
         found = calibrate_model(chosen, results, device=device)
-        if as_json:
-            _print_json({"folder": found.run} | found.record)
-        else:
-            show_results(console, found)
-        code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
-        if code:
-            raise typer.Exit(code)
+        _end(console, found, as_json)
+
+
+@app.command()
+def resume(
+    run: Annotated[pathlib.Path, typer.Argument(help="Run folder of a calibration that was killed or interrupted.")],
+    model: Annotated[
+        pathlib.Path | None, typer.Option(help="Its model folder; by default the one in `models/` of the same name.")
+    ] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a calibration that was killed or interrupted; the result is that of an uninterrupted one.
+
+    Example: bayestwin resume results/room/20260401-120000-1a2b
+    """
+    with _explained() as console:
+        from bayestwin.runs.model import load_model
+        from bayestwin.runs.pipeline import read_resumable, resume_run
+
+        job = pathlib.Path(str(read_resumable(run)["job_file"])).name
+        folder = model or pathlib.Path("models") / run.absolute().parent.name
+        _end(console, resume_run(load_model(folder, job), run, device=device), as_json)
+
+
+def _end(console: rich.console.Console, found: Any, as_json: bool) -> None:
+    """Print the results of a calibration, and exit as they ask for."""
+    from bayestwin.show import show_results
+
+    if as_json:
+        _print_json({"folder": found.run} | found.record)
+    else:
+        show_results(console, found)
+    code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -4,8 +4,8 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,26 @@ class Local(NamedTuple):
     hessian: Array
 
 
+type Loss = Literal["linear", "huber", "soft_l1", "cauchy"]
+
+
+def _huber(deviance: Array) -> Array:
+    far = jnp.maximum(deviance, HUBER**2)  # where it is not far the root is not used, and must have a derivative
+    return jnp.where(deviance <= HUBER**2, deviance, 2.0 * HUBER * jnp.sqrt(far) - HUBER**2)
+
+
+HUBER = 1.345
+"""Standard deviations from which on Huber's loss grows linearly: 95 % efficient where noise is Gaussian."""
+
+LOSSES: Mapping[str, Callable[[Array], Array]] = {
+    "huber": _huber,
+    "soft_l1": lambda deviance: 2.0 * (jnp.sqrt(1.0 + deviance) - 1.0),
+    "cauchy": jnp.log1p,
+}
+"""Losses of a deviance, which for Gaussian noise is the squared residual in standard deviations. P. J. Huber (1964),
+doi:10.1214/aoms/1177703732; the others as in SciPy's `least_squares`."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Density:
     """The log density of a twin given telemetry; a function of z with shape (d,).
@@ -62,12 +82,17 @@ class Density:
         bound: Its telemetry.
         grid: Where the solver stops.
         sites: What is inferred, in the order of z.
+        loss: What is done to observations far from what is predicted: `"linear"` nothing, others pull them in.
+        of_values: Whether this is the density of the values of the sites themselves, whose highest point is their
+            most probable value, and not that of z, whose highest point moves with the choice of coordinates.
     """
 
     twin: Twin
     bound: Bound
     grid: Grid
     sites: tuple[Site, ...]
+    loss: Loss = "linear"
+    of_values: bool = False
 
     def __call__(self, z: Array) -> Array:
         """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
@@ -126,13 +151,31 @@ class Density:
     def _solve(self, values: Mapping[str, ArrayLike]) -> Trajectory:
         return solve(self.twin, self.grid, values)
 
+    def parts(self, z: Array) -> tuple[Array, Array]:
+        """Log prior density and log likelihood at z; their sum is the log density."""
+        return self._parts(z, self._solve(self.constrain(z)))
+
     def _given(self, z: Array, trajectory: Trajectory) -> Array:
         """Log density at z, if that is the trajectory."""
+        prior, likelihood = self._parts(z, trajectory)
+        total = prior + likelihood
+        return jnp.where(jnp.isfinite(total), total, -jnp.inf)
+
+    def _parts(self, z: Array, trajectory: Trajectory) -> tuple[Array, Array]:
         values, correction = self.constrain_with_log_det(z)
         predicted = self._predicted(values, trajectory)
-        likelihood = sum(term.sum() for term in self.log_likelihood(values, predicted).values())
-        total = self.log_prior(values) + correction + likelihood
-        return jnp.where(predicted.solved & jnp.isfinite(total), total, -jnp.inf)
+        terms = self.log_likelihood(values, predicted)
+        if self.loss != "linear":
+            terms = self._softened(values, terms)
+        likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
+        prior = self.log_prior(values) + (0.0 if self.of_values else correction)
+        return prior, jnp.where(predicted.solved & jnp.isfinite(likelihood), likelihood, -jnp.inf)
+
+    def _softened(self, values: Mapping[str, Array], terms: Mapping[str, Array]) -> dict[str, Array]:
+        """Log likelihoods in which the deviance `2 (log p(y | y) − log p(y | v))` is replaced by its loss."""
+        best = self._log_likelihood_of(values, self.bound.observations)
+        deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
+        return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
 
     def _predicted(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
         noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
@@ -147,12 +190,17 @@ class Density:
 
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """Log density of each observation, shape (n,) each; 0 where it is missing."""
+        return self._log_likelihood_of(values, predicted.noise_free)
+
+    def _log_likelihood_of(
+        self, values: Mapping[str, ArrayLike], noise_free: Mapping[str, ArrayLike]
+    ) -> dict[str, Array]:
         terms = {}
         for name, observed in self.bound.observations.items():
             present = np.isfinite(observed)
             # Where nothing was observed, 1 stands for observation and prediction: every noise model has a finite
             # density there, whatever the prediction is, and it is masked out again.
-            noise = self.noise(name, jnp.where(present, predicted.noise_free[name], 1.0), values)
+            noise = self.noise(name, jnp.where(present, noise_free[name], 1.0), values)
             terms[name] = noise.log_prob(np.where(present, observed, 1.0)) * present
         return terms
 

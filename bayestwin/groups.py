@@ -18,6 +18,7 @@ WORDS = {
     "acceptance_rate": "mean acceptance along the trajectory",
     "step_size": "leapfrog step size",
     "energy": "Hamiltonian",
+    "log_ratio": "log density minus that of the approximation it was drawn from",
     "solver_failed": "a proposed solve failed and was rejected",
     "solver_steps": "solver steps for the draw kept",
 }
@@ -34,9 +35,7 @@ def sites_dataset(twin: Twin, values: Mapping[str, np.ndarray]) -> xr.Dataset:
 
 def stats_dataset(stats: Mapping[str, np.ndarray]) -> xr.Dataset:
     """Sampler statistics; shape (chain, draw)."""
-    return _with_draws(
-        xr.Dataset({n: (("chain", "draw"), stats[n], {"long_name": words}) for n, words in WORDS.items()})
-    )
+    return _with_draws(xr.Dataset({n: (("chain", "draw"), v, {"long_name": WORDS[n]}) for n, v in stats.items()}))
 
 
 def series_dataset(

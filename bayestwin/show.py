@@ -37,7 +37,8 @@ def show_results(console: rich.console.Console, found: Results) -> None:
         f"seed {attrs['seed']}."
     )
     if attrs["interrupted"]:
-        console.print("[yellow]Interrupted:[/yellow] these are the draws made until then.")
+        console.print("[yellow]Interrupted:[/yellow] these are the draws made until then; go on with them by")
+        console.print(f"  bayestwin resume {found.run}", soft_wrap=True, highlight=False, markup=False)
     console.print("Posterior, with equal-tailed intervals:")
     console.print(parameter_table(posterior))
     show_gates(console, found.gates)

@@ -13,8 +13,10 @@ import pytest
 from twins import decay_telemetry, known_decay
 
 import bayestwin as bt
+from bayestwin.inference.method import Settings
+from bayestwin.inference.modes import Mode
 from bayestwin.inference.nuts import sample_nuts
-from bayestwin.inference.starts import Mode, Starts
+from bayestwin.inference.starts import Starts
 from bayestwin.progress import Phase, Progress
 
 ROOT = Path(__file__).parents[1]
@@ -116,8 +118,6 @@ def test_while_starts_are_sought_it_is_a_keyboard_interrupt() -> None:
 @pytest.mark.usefixtures("listening")
 def test_during_warm_up_it_is_a_keyboard_interrupt() -> None:
     mode = Mode(np.zeros(1), 0.0, np.eye(1), 1.0)
-    settings = {"num_warmup": 75, "num_samples": 25, "seed": 0, "target_acceptance": 0.9}
+    starts, settings = Starts(np.zeros((2, 1)), (mode,), {}), Settings(num_warmup=75, num_samples=25, num_chains=2)
     with pytest.raises(KeyboardInterrupt):
-        sample_nuts(
-            lambda z: -0.5 * z @ z, Starts(np.zeros((2, 1)), (mode,), {}), progress=Interrupting("warmup"), **settings
-        )
+        sample_nuts(lambda z: -0.5 * z @ z, starts, settings=settings, seed=0, progress=Interrupting("warmup"))

@@ -80,7 +80,7 @@ def test_the_root_says_where_the_result_comes_from() -> None:
     assert attrs["time_unit"] == "year"
     assert attrs["t0"] == "1900.0"
     assert attrs["interrupted"] is False
-    assert attrs["num_warmup"] == 300
+    assert attrs["num_warmup"] == 200
     assert attrs["telemetry_sha256"] == pelts().sha256
     assert json.loads(attrs["job"])["num_chains"] == 4
     assert attrs["starts"]["modes"] == 1

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from arviz_stats.sampling_diagnostics import bfmi
 
-from bayestwin.assess import against_prior, agreement, chains
+from bayestwin.assess import against_prior, agreement, chains, engine
 from bayestwin.assess.gates import Gate
 
 
@@ -21,7 +21,8 @@ def diagnose(
 ) -> tuple[Gate, ...]:
     """Judge a posterior before anything is concluded from it.
 
-    What cannot be computed (a single chain has no R̂, a constant no ESS) does not pass.
+    What cannot be computed (a single chain has no R̂, a constant no ESS) does not pass. Which gates there are depends
+    on the method: independent draws of an approximation have no chains to compare, a point has no draws at all.
 
     Args:
         posterior: What `calibrate` returned: groups `posterior`, `sample_stats`, `prior`.
@@ -39,18 +40,31 @@ def diagnose(
         InvalidInput: The tree has no group `posterior` with chains and draws.
     """
     found = chains.read_chains(posterior, "posterior")
-    return (
-        agreement.finite_gate(found),
+    method = str(posterior.attrs.get("method", "nuts"))
+    finite, prior = agreement.finite_gate(found), against_prior.prior_gates
+    recorded = [gate for gate in (engine.modes_gate(posterior), engine.tolerance_gate(posterior)) if gate]
+    if method == "map":
+        return finite, engine.point_gate(), *recorded
+    if method in ("laplace", "pathfinder"):
+        return finite, engine.approximation_gate(posterior), *recorded, *prior(posterior, found)
+    mixing = (
+        finite,
         agreement.count_gate(found),
         agreement.copies_gate(found),
         agreement.stuck_gate(found),
         agreement.rhat_gate(found, max_rhat),
         agreement.ess_gate(found, "bulk", min_ess_per_chain),
         agreement.ess_gate(found, "tail", min_ess_per_chain),
+    )
+    if method == "smc":
+        return *mixing, *recorded, *prior(posterior, found)
+    return (
+        *mixing,
         _divergences(posterior, max_divergences),
         _bfmi(posterior, min_bfmi),
         _solver_failures(posterior, max_solver_failures),
-        *against_prior.prior_gates(posterior, found),
+        *recorded,
+        *prior(posterior, found),
     )
 
 

@@ -1,4 +1,4 @@
-"""Where chains start: prior draws → the best of them climb to modes → chains around the modes, by their weight.
+"""The ladder that leads to where chains start: prior draws → the best of them climb to modes → chains around the modes.
 
 Chains of an ODE posterior are lost when they start where the solver fails or the likelihood is flat. This ladder
 starts none there, and its Laplace covariance is the first metric of the sampler.
@@ -15,27 +15,33 @@ from jax import Array
 from bayestwin.density import Density
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.failure import explain_no_start
-from bayestwin.inference.newton import climb, positive
-from bayestwin.progress import Progress
+from bayestwin.inference.modes import Mode, group_modes
+from bayestwin.inference.newton import Climb, climb
+from bayestwin.inference.paths import follow_path
+from bayestwin.progress import Phase, Progress
 from bayestwin.seeds import key_for
 
 NUM_DRAWN, NUM_CLIMBED, MOST_BATCHES = 64, 16, 8
 
+CLIMBED = 1e-3
+"""Log density still to gain below which a point counts as having reached its mode."""
 
-class Mode(NamedTuple):
-    """One mode and its Laplace approximation `N(z, scale scaleᵀ)`.
+type Evaluate = Callable[[np.ndarray], np.ndarray]
+"""(n, d) → log densities, shape (n,)."""
+
+
+class Drawn(NamedTuple):
+    """The first rung: prior draws.
 
     Attributes:
-        z: Shape (d,).
-        log_density: At z.
-        scale: Shape (d, d).
-        weight: Share of the posterior mass that the approximation gives it.
+        best: Those of the highest log density, always as many, repeated where fewer can be solved; shape (n, d).
+        num_distinct: How many of them are distinct.
+        record: Plain numbers for the report: drawn, failed.
     """
 
-    z: np.ndarray
-    log_density: float
-    scale: np.ndarray
-    weight: float
+    best: np.ndarray
+    num_distinct: int
+    record: dict[str, Any]
 
 
 class Starts(NamedTuple):
@@ -64,36 +70,53 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
     Raises:
         NoValidStart: If no prior draw has a finite log density.
     """
-    with progress.phase("ladder", "finding where to start", NUM_DRAWN + NUM_CLIMBED) as phase:
-        evaluate = _in_batches(jax.jit(jax.vmap(density)))
-        z, log_density, drawn = _draw(density, evaluate, seed)
-        order = np.argsort(-log_density)[:NUM_CLIMBED]
-        order = order[np.isfinite(log_density[order])]
-        failed = drawn - int(np.isfinite(log_density).sum())
-        phase.advance(NUM_DRAWN, f"{failed} of {drawn} prior draws cannot be solved")
+    drawn = draw_starts(density, seed, progress)
+    with progress.phase("ladder", "climbing to modes", NUM_CLIMBED) as phase:
         # a full batch whatever the number that is finite, so that there is one compilation
-        points = jax.jit(lambda z: climb(density.local, z))(jnp.asarray(z[np.resize(order, NUM_CLIMBED)]))
-        points = jax.tree.map(lambda leaf: np.asarray(leaf)[: order.size], points)
-        modes = group_modes(points.z, points.log_density, points.hessian)
+        points = jax.jit(lambda z: climb(density.local, z))(jnp.asarray(drawn.best))
+        points = Climb(*(np.asarray(leaf)[: drawn.num_distinct] for leaf in points))  # type: ignore[arg-type]
+        modes = group_modes(*map(np.asarray, (points.z, points.log_density, points.hessian)))
+        converged = np.asarray(points.decrement) < CLIMBED
+        record = drawn.record | {"optimised": drawn.num_distinct, "converged": int(converged.sum())}
+        if not converged.any():
+            modes = _by_path(density, modes, seed, phase)
+            record["paths"] = 1
         phase.advance(NUM_CLIMBED, f"{len(modes)} mode{'s' if len(modes) > 1 else ''}")
-    record = {
-        "drawn": drawn,
-        "failed": failed,
-        "optimised": int(order.size),
-        "converged": int((points.decrement < 1e-3).sum()),
-        "log_density": [round(float(v), 3) for v in -np.sort(-points.log_density)],
+    record |= {
+        "log_density": [round(float(v), 3) for v in -np.sort(-np.asarray(points.log_density))],
         "modes": len(modes),
         "weights": [round(mode.weight, 6) for mode in modes],
     }
-    return Starts(_disperse(evaluate, modes, num_chains, seed), modes, record)
+    return Starts(disperse(in_batches(density), modes, num_chains, seed), modes, record)
 
 
-type Evaluate = Callable[[np.ndarray], np.ndarray]
-"""(n, d) → log densities, shape (n,)."""
+def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
+    """The first rung: draw from the prior until some draws can be solved.
+
+    Raises:
+        NoValidStart: If no prior draw has a finite log density.
+    """
+    evaluate = in_batches(density)
+    draw = jax.jit(jax.vmap(lambda key: density.unconstrain(density.sample_prior(key))))
+    with progress.phase("ladder", "trying the prior", NUM_DRAWN) as phase:
+        for batch in range(MOST_BATCHES):
+            z = np.asarray(draw(jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN)))
+            log_density = np.where(np.isfinite(z).all(axis=1), evaluate(z), -np.inf)
+            finite = np.isfinite(log_density)
+            drawn = NUM_DRAWN * (batch + 1)
+            failed = drawn - int(finite.sum())
+            phase.advance(0, f"{failed} of {drawn} cannot be solved")
+            if finite.any():
+                phase.advance(NUM_DRAWN)
+                order = np.argsort(-log_density)[: min(NUM_CLIMBED, int(finite.sum()))]
+                best = z[np.resize(order, NUM_CLIMBED)]
+                return Drawn(best, order.size, {"drawn": drawn, "failed": failed})
+    raise NoValidStart(explain_no_start(density, seed, NUM_DRAWN * MOST_BATCHES))
 
 
-def _in_batches(evaluate: Callable[[Array], Array]) -> Evaluate:
+def in_batches(log_density: Callable[[Array], Array]) -> Evaluate:
     """Evaluate any number of points, always `NUM_DRAWN` at a time, so that there is one compilation."""
+    evaluate = jax.jit(jax.vmap(log_density))
 
     def whole(z: np.ndarray) -> np.ndarray:
         batches = -(-len(z) // NUM_DRAWN)
@@ -103,52 +126,28 @@ def _in_batches(evaluate: Callable[[Array], Array]) -> Evaluate:
     return whole
 
 
-def _draw(density: Density, evaluate: Evaluate, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Prior draws in z and their log densities; more batches while not one is finite."""
-    draw = jax.jit(jax.vmap(lambda key: density.unconstrain(density.sample_prior(key))))
-    for batch in range(MOST_BATCHES):
-        keys = jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN)
-        z = np.asarray(draw(keys))
-        log_density = np.where(np.isfinite(z).all(axis=1), evaluate(z), -np.inf)
-        if np.isfinite(log_density).any():
-            return z, log_density, NUM_DRAWN * (batch + 1)
-    raise NoValidStart(explain_no_start(density, seed, NUM_DRAWN * MOST_BATCHES))
+def _by_path(density: Density, modes: tuple[Mode, ...], seed: int, phase: Phase) -> tuple[Mode, ...]:
+    """Where no point reached a mode, the Hessian does not do: a normal along a quasi-Newton path from the highest."""
+    phase.advance(0, "no point reached a mode; following a quasi-Newton path")
+    highest = max(modes, key=lambda mode: mode.log_density)
+    found = follow_path(density, highest.z, key_for(seed, "ladder path"))
+    return modes if found is None else (Mode(found.centre, found.log_density, found.scale, 1.0),)
 
 
-def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: np.ndarray) -> tuple[Mode, ...]:
-    """Group points that have climbed into distinct modes, and weigh them by their Laplace evidence.
-
-    Two points are one mode when they are nearer than three standard deviations of the higher one's Laplace
-    approximation. Modes lighter than 1e-4 are dropped.
+def disperse(evaluate: Evaluate, modes: tuple[Mode, ...], num_chains: int, seed: int, attempt: int = 1) -> np.ndarray:
+    """Over-dispersed starts around the modes, drawn nearer wherever the log density is far below its mode's.
 
     Args:
-        z: Points; shape (n, d).
-        log_density: Shape (n,).
-        hessian: Shape (n, d, d).
+        evaluate: Log densities of points.
+        modes: Each gets chains by its weight; shape (d,) each.
+        num_chains: Number of starts.
+        seed: Determines them, together with `attempt`.
+        attempt: Another one gives other starts.
 
     Returns:
-        Modes, heaviest first.
+        Starts; shape (c, d).
     """
-    found: list[tuple[np.ndarray, float, np.ndarray, float]] = []
-    for i in np.argsort(-log_density):
-        if any(
-            np.linalg.norm(np.linalg.solve(scale, z[i] - at)) < 3.0 * np.sqrt(z.shape[1]) for at, _, scale, _ in found
-        ):
-            continue
-        values, vectors = (np.asarray(a) for a in positive(jnp.asarray(hessian[i]), jnp.zeros(())))
-        values = np.maximum(values, 1.0 / 25.0)  # a direction the data say nothing about: five units of z at most
-        scale = vectors / np.sqrt(values)
-        found.append((z[i], float(log_density[i]), scale, float(log_density[i] - 0.5 * np.log(values).sum())))
-    evidence = np.array([mode[3] for mode in found])
-    weights = np.exp(evidence - evidence.max())
-    weights /= weights.sum()
-    modes = [Mode(at, value, scale, float(w)) for (at, value, scale, _), w in zip(found, weights, strict=True)]
-    return tuple(sorted((mode for mode in modes if mode.weight > 1e-4), key=lambda mode: -mode.weight))
-
-
-def _disperse(evaluate: Evaluate, modes: tuple[Mode, ...], num_chains: int, seed: int) -> np.ndarray:
-    """Over-dispersed starts around the modes, drawn nearer wherever the log density is far below its mode's."""
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([seed, attempt])
     counts = np.floor(np.array([m.weight for m in modes]) * num_chains + 0.5).astype(int)
     owners = np.repeat(np.arange(len(modes)), counts)[:num_chains]
     owners = np.append(owners, np.zeros(num_chains - owners.size, dtype=int))

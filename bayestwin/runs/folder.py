@@ -9,7 +9,7 @@ from bayestwin.runs.model import Model
 from bayestwin.runs.record import RECORD, read_record
 from bayestwin.store import check_writable
 
-POSTERIOR, PREDICTIONS, REPORT = "posterior.nc", "predictions.nc", "report.html"
+POSTERIOR, PREDICTIONS, REPORT, CHECKPOINT = "posterior.nc", "predictions.nc", "report.html", "checkpoint.nc"
 
 ENDED = ("finished", "failed gates")
 """What the record of a run says that came to its end."""

@@ -6,7 +6,7 @@ import pathlib
 import re
 import tomllib
 import typing
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -80,10 +80,12 @@ class CalibrateSection(Section):
     """Arguments of `bt.calibrate`."""
 
     seed: Seed = 0
-    num_warmup: int = pydantic.Field(default=300, ge=1)
+    method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts"
+    loss: Literal["linear", "huber", "soft_l1", "cauchy"] = "linear"
+    num_warmup: int = pydantic.Field(default=200, ge=1)
     num_samples: int = pydantic.Field(default=1000, ge=1)
     num_chains: int = pydantic.Field(default=4, ge=1)
-    target_acceptance: float = pydantic.Field(default=0.9, gt=0, lt=1)
+    target_acceptance: float = pydantic.Field(default=0.8, gt=0, lt=1)
     predictive_draws: int = pydantic.Field(default=1000, ge=1)
 
 

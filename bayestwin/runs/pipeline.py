@@ -10,15 +10,16 @@ import xarray as xr
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.calibration import calibrate
 from bayestwin.describe import fingerprint
-from bayestwin.errors import BayestwinError
+from bayestwin.errors import BayestwinError, InvalidInput, explain
 from bayestwin.prediction import predict
 from bayestwin.progress import Progress
 from bayestwin.report import render_report
 from bayestwin.runs.figures import summary
-from bayestwin.runs.folder import POSTERIOR, PREDICTIONS, REPORT, new_run
+from bayestwin.runs.folder import CHECKPOINT, ENDED, POSTERIOR, PREDICTIONS, REPORT, new_run
+from bayestwin.runs.job import Job
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.readiness import check_ready
-from bayestwin.runs.record import begin_record, end_record
+from bayestwin.runs.record import begin_record, end_record, read_record, write_record
 from bayestwin.store import save, write_text_durably
 
 
@@ -69,17 +70,50 @@ def calibrate_model(
     """
     split = load_telemetry(model)
     check_ready(model, split, device)
-    shown = progress or Progress()
     run = new_run(results, model)
-    job = model.job.model_dump(mode="json", exclude_none=True)
-    record = begin_record(run, "calibrate", _inputs(model, split, job))
+    record = begin_record(run, "calibrate", _inputs(model, split))
+    return _carry_out(model, split, run, record, device, progress or Progress())
+
+
+def resume_run(
+    model: Model, run: pathlib.Path, *, device: str | None = None, progress: Progress | None = None
+) -> Results:
+    """Go on with a run that was killed or interrupted, with the job that it was begun with.
+
+    Args:
+        model: The model that it calibrates.
+        run: The run folder.
+        device: As it was begun with.
+        progress: Where progress is shown.
+
+    Returns:
+        What came out: to the bit what the run would have given had it not been interrupted.
+
+    Raises:
+        InvalidInput: If the run has come to its end, or the twin or the telemetry is another one now.
+    """
+    record = read_resumable(run)
+    model = model._replace(job=Job.model_validate(record["job"]))
+    split = load_telemetry(model)
+    _check_same(run, record, _inputs(model, split))
+    check_ready(model, split, device)
+    kept = {name: value for name, value in record.items() if name not in ("error", "ended", "outputs", "timings")}
+    record = kept | {"status": "running", "resumed": int(record.get("resumed", 0)) + 1}
+    write_record(run, record)
+    return _carry_out(model, split, run, record, device, progress or Progress())
+
+
+def _carry_out(
+    model: Model, split: Split, run: pathlib.Path, record: dict[str, Any], device: str | None, shown: Progress
+) -> Results:
     try:
         posterior = calibrate(
             model.twin,
             split.calibration,
             device=device,
             progress=shown,
-            job=job,
+            job=record["job"],
+            checkpoint=run / CHECKPOINT,
             **model.job.calibrate.model_dump(),
         )
         begun = time.perf_counter()
@@ -95,14 +129,50 @@ def calibrate_model(
         status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
         what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
         reason.add_note(f"What is left of this run lies in `{run}`.")
+        if (run / CHECKPOINT).is_file():
+            reason.add_note(f"Go on with it by `bayestwin resume {run}`.")
         end_record(run, record, status, error=what, timings=_rounded(shown))
         raise
+    if found.status in ENDED:
+        (run / CHECKPOINT).unlink(missing_ok=True)
     outcome = {
         "gates": [gate._asdict() for gate in found.gates],
         "timings": _rounded(shown),
         "summary": summary(found.coverage, found.scores),
     }
     return found._replace(record=end_record(run, record, found.status, **outcome))
+
+
+def read_resumable(run: pathlib.Path) -> dict[str, Any]:
+    """The record of a run that can be gone on with.
+
+    Raises:
+        InvalidInput: If there is no such run, or it has come to its end.
+    """
+    record = read_record(run)
+    status = record.get("status")
+    if record.get("command") == "calibrate" and status not in ENDED:
+        return record
+    message = explain(
+        f"There is no run to resume in `{run}`.",
+        expected="the folder of a calibration that was killed or interrupted",
+        received=f"a run with the status “{status}”" if record else "no run: there is no record in it",
+        advice="`bayestwin report MODEL` shows a run that came to its end.",
+    )
+    raise InvalidInput(message)
+
+
+def _check_same(run: pathlib.Path, record: dict[str, Any], now: dict[str, Any]) -> None:
+    """Draws of another twin or of other telemetry must not be mixed with those that are there."""
+    names = [name for name in ("model", "twin_sha256", "telemetry_sha256") if record.get(name) != now[name]]
+    if names:
+        message = explain(
+            f"Run `{run.name}` cannot be resumed: what it calibrates has changed since it was begun.",
+            expected="; ".join(f"{name} {record.get(name)}" for name in names),
+            received="; ".join(f"{name} {now[name]}" for name in names),
+            advice="Restore the twin and the telemetry, or begin a new run by `bayestwin calibrate`.",
+        )
+        raise InvalidInput(message)
 
 
 def predict_model(
@@ -159,13 +229,13 @@ def write_report(found: Results) -> pathlib.Path:
     return write_text_durably(found.run / REPORT, page)
 
 
-def _inputs(model: Model, split: Split, job: dict[str, Any]) -> dict[str, Any]:
+def _inputs(model: Model, split: Split) -> dict[str, Any]:
     return {
         "model": model.name,
         "twin": model.twin.name,
         "twin_sha256": fingerprint(model.twin),
         "job_file": model.job_path.name,
-        "job": job,
+        "job": model.job.model_dump(mode="json", exclude_none=True),
         "job_sha256": hashlib.sha256(model.job_path.read_bytes()).hexdigest(),
         "telemetry_sha256": {
             "calibration": split.calibration.sha256,

@@ -15,8 +15,11 @@ from twins import telemetry_of
 
 import bayestwin as bt
 from bayestwin.assess import diagnose, failed
-from bayestwin.inference.nuts import Draws, Whitening, rescale, sample_nuts
-from bayestwin.inference.starts import Mode, Starts
+from bayestwin.inference.method import Draws, Settings
+from bayestwin.inference.modes import Mode
+from bayestwin.inference.nuts import sample_nuts
+from bayestwin.inference.starts import Starts
+from bayestwin.inference.whitening import Whitening, rescale, whitening_of
 from bayestwin.progress import Progress
 
 
@@ -24,8 +27,8 @@ def drawn(log_density: Callable[[Array], Array], starts: list[list[float]], scal
     """Draws from `starts`, one chain each, with a first metric of `scale`."""
     z = np.array(starts)
     mode = Mode(z.mean(axis=0), 0.0, scale, 1.0)
-    settings = {"num_warmup": 300, "num_samples": 1000, "seed": 0, "target_acceptance": 0.9} | settings
-    return sample_nuts(log_density, Starts(z, (mode,), {}), progress=Progress(show=False), **settings)
+    chosen = Settings(num_chains=len(starts))._replace(**settings)
+    return sample_nuts(log_density, Starts(z, (mode,), {}), settings=chosen, seed=0, progress=Progress(show=False))
 
 
 def bent(z: Array) -> Array:
@@ -36,6 +39,13 @@ def bent(z: Array) -> Array:
 def walled(z: Array) -> Array:
     """Standard normal, impossible beyond 1."""
     return jnp.where(z[0] < 1.0, -0.5 * z[0] ** 2, -jnp.inf)
+
+
+def covariance_of(whitening: Whitening) -> np.ndarray:
+    """The covariance of z where that of w is the unit matrix."""
+    dim = whitening.centre.shape[0]
+    columns = np.asarray(jax.vmap(whitening.unwhiten)(jnp.eye(dim))) - np.asarray(whitening.centre)
+    return columns.T @ columns
 
 
 def check_mean(draws: np.ndarray, exact: float) -> None:
@@ -86,11 +96,11 @@ def test_the_metric_becomes_that_of_the_draws() -> None:
     covariance = np.array([[4.0, 1.9], [1.9, 1.0]])
     z = rng.multivariate_normal([3.0, -1.0], covariance, size=(5000, 4))
     z += np.array([[100.0], [0.0], [0.0], [-100.0]])  # chains apart do not widen it
-    found = rescale(Whitening(jnp.zeros(2), jnp.eye(2)), z)
-    np.testing.assert_allclose(found.scale @ found.scale.T, covariance, rtol=0.05)
+    found = rescale(whitening_of(np.zeros(2), np.eye(2)), z)
+    np.testing.assert_allclose(covariance_of(found), covariance, rtol=0.05)
     np.testing.assert_allclose(found.centre, z.reshape(-1, 2).mean(axis=0))
-    few = rescale(Whitening(jnp.zeros(2), 10.0 * jnp.eye(2)), z[:1])
-    np.testing.assert_allclose(few.scale @ few.scale.T, 100.0 * np.eye(2) * 10 / 14, rtol=1e-6)
+    few = rescale(whitening_of(np.zeros(2), 100.0 * covariance), z[:1])
+    np.testing.assert_allclose(covariance_of(few), 100.0 * covariance * 10 / 14, rtol=1e-6)
 
 
 def blowing_up() -> bt.Twin:

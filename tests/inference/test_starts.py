@@ -10,7 +10,8 @@ from twins import bound_density, decay, decay_telemetry, telemetry_of
 import bayestwin as bt
 from bayestwin.assess import diagnose, failed
 from bayestwin.errors import NoValidStart
-from bayestwin.inference.starts import Starts, find_starts, group_modes
+from bayestwin.inference.modes import group_modes
+from bayestwin.inference.starts import Starts, find_starts
 from bayestwin.progress import Progress
 from bayestwin.seeds import key_for
 

@@ -19,7 +19,7 @@ def defaults(function: Callable) -> dict[str, object]:
     ("section", "function", "elsewhere"),
     [
         # `device` comes from the command line, the rest from the run itself; a seed has no default in Python
-        (CalibrateSection, bt.calibrate, {"device", "progress", "job"}),
+        (CalibrateSection, bt.calibrate, {"device", "progress", "job", "checkpoint"}),
         (PredictSection, bt.predict, {"device", "progress"}),
         (GatesSection, bt.diagnose, set()),
     ],

@@ -1,0 +1,81 @@
+"""The gates on what the engine itself recorded: an approximation, a point, several modes, the solver's tolerance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from bayestwin.assess.gates import Gate
+
+MAX_PARETO_K = 0.7
+"""Above this the largest importance ratios are too heavy-tailed to trust (Vehtari et al. 2024, arXiv:1507.02646)."""
+
+
+def approximation_gate(tree: xr.DataTree) -> Gate:
+    """The approximation covers the posterior."""
+    value = float(_record(tree, "approximation").get("pareto_k", float("nan")))
+    passed = value <= MAX_PARETO_K
+    sentence = f"The {_method(tree)} approximation is held against the posterior: Pareto k {value:.2f}"
+    if passed:
+        sentence += f" (limit {MAX_PARETO_K:g}): it covers it."
+    else:
+        sentence += (
+            f", limit {MAX_PARETO_K:g}: it misses parts of the posterior, and its intervals are too narrow."
+            ' Calibrate with `method="nuts"`.'
+        )
+    return Gate("approximation", passed, value, MAX_PARETO_K, sentence)
+
+
+def point_gate() -> Gate:
+    """The most probable values are no posterior."""
+    sentence = (
+        "These are the most probable values, not a posterior: intervals hold the noise of observations and nothing of"
+        ' what is uncertain about the parameters. Calibrate with `method="nuts"` for that.'
+    )
+    return Gate("point", False, 1.0, float("inf"), sentence, severity="warn")
+
+
+def modes_gate(tree: xr.DataTree) -> Gate | None:
+    """The ladder that led to the starts found one mode; None where it was not climbed."""
+    starts = _record(tree, "starts")
+    if "modes" not in starts:
+        return None
+    modes = int(starts["modes"])
+    if modes == 1:
+        return Gate("modes", True, 1.0, 1.0, "Climbing from many starts found one mode.", severity="warn")
+    shares = ", ".join(f"{100 * float(weight):.2g} %" for weight in starts.get("weights", ()))
+    sentence = (
+        f"Climbing from many starts found {modes} modes, which share the posterior by {shares} (Laplace): chains that"
+        ' stay in one do not say how much it weighs. Exclude by a prior what makes no sense, or use `method="smc"`.'
+    )
+    return Gate("modes", False, float(modes), 1.0, sentence, severity="warn")
+
+
+def tolerance_gate(tree: xr.DataTree) -> Gate | None:
+    """The solver's tolerance does not shape the posterior; None where it was not audited."""
+    audit = _record(tree, "tolerance_audit")
+    if not audit:
+        return None
+    value = float(audit["pareto_k"])
+    worst = float(audit["largest_difference"])
+    passed = value <= MAX_PARETO_K and int(audit["failed"]) == 0
+    sentence = (
+        f"{int(audit['draws']):,} draws were solved again {float(audit['tighter']):g} times more precisely: their log"
+        f" densities change by at most {worst:.2g} (Pareto k {value:.2f}, limit {MAX_PARETO_K:g})"
+    )
+    if not passed:
+        sentence += (
+            f", {int(audit['failed'])} could not be solved: the error of the solver shapes the posterior. Lower `rtol`"
+            " and `atol` of `bt.Solver`"
+        )
+    return Gate("tolerance", passed, value, MAX_PARETO_K, sentence + ".")
+
+
+def _method(tree: xr.DataTree) -> str:
+    return str(tree.attrs.get("method", "nuts"))
+
+
+def _record(tree: xr.DataTree, name: str) -> dict[str, Any]:
+    found = tree.attrs.get(name)
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,68 @@
+"""Pathfinder: normals found along quasi-Newton paths from many prior draws, resampled by importance.
+
+It needs gradients alone, and no Hessian, so that it serves many parameters; the paths are blackjax's.
+
+L. Zhang, B. Carpenter, A. Gelman & A. Vehtari (2022), jmlr.org/papers/v23/21-0889.html.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.diagnostics import psis_weights
+from blackjax.vi.pathfinder import sample
+from jax import Array
+
+from bayestwin.density import Density
+from bayestwin.errors import NoValidStart, explain
+from bayestwin.inference.approximation import as_draws
+from bayestwin.inference.method import Draws, Problem
+from bayestwin.inference.paths import approximate_along
+from bayestwin.inference.starts import draw_starts
+from bayestwin.seeds import key_for
+
+NUM_PATHS = 4
+"""Paths, from the best prior draws: the normals at their beginnings are wide, and solving draws from those is what
+takes the time."""
+
+
+def pathfinder(problem: Problem) -> Draws:
+    """Draw from the Pathfinder approximation."""
+    density, settings, seed, progress, _ = problem
+    drawn = draw_starts(density, seed, progress)
+    num = settings.num_chains * settings.num_samples
+    with progress.phase("draws", "following paths", 1) as phase:
+        each = max(200, -(-2 * num // NUM_PATHS))
+        starts = drawn.best[:NUM_PATHS]
+        found = jax.jit(_build_draw(density, each))(key_for(seed, "pathfinder"), jnp.asarray(starts))
+        z, log_density, log_approximation = (np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in found)
+        fine = np.isfinite(log_density) & np.isfinite(log_approximation)
+        if not fine.any():
+            raise NoValidStart(_nowhere())
+        z, log_density, log_approximation = z[fine], log_density[fine], log_approximation[fine]
+        log_ratio = log_density - log_approximation
+        weights = np.exp(np.asarray(psis_weights(jnp.asarray(log_ratio))[0]))
+        kept = np.random.default_rng([seed, 4]).choice(weights.size, size=num, p=weights / weights.sum())
+        phase.advance(1)
+    record = {"paths": NUM_PATHS, "thrown_away": int((~fine).sum())}
+    draws = as_draws(z[kept], log_density[kept], log_ratio[kept], settings.num_chains, log_ratio, record)
+    return draws._replace(record={"starts": drawn.record} | dict(draws.record))
+
+
+def _build_draw(density: Density, num: int):
+    """A function that follows the path from each point, shape (n, d), and draws `num` times from its best normal."""
+
+    def one(key: Array, z: Array) -> tuple[Array, Array, Array]:
+        along, drawing = jax.random.split(key)
+        draws, log_approximation = sample(drawing, approximate_along(along, density, z), num)
+        return jnp.asarray(draws), jax.vmap(density)(jnp.asarray(draws)), jnp.asarray(log_approximation)
+
+    return lambda key, z: jax.lax.map(lambda path: one(*path), (jax.random.split(key, len(z)), z))
+
+
+def _nowhere() -> str:
+    return explain(
+        "No quasi-Newton path leads to where the twin can be solved.",
+        expected="a normal with draws of finite log density along at least one path",
+        received=f"none along {NUM_PATHS} paths",
+        advice='Use `method="nuts"` or `"laplace"`.',
+    )

@@ -1,0 +1,95 @@
+"""Tempered sequential Monte Carlo: populations that go from the prior to the posterior, through every mode on the way.
+
+Each population is one chain of the result, so that R̂ between populations says whether they agree on the weights of the
+modes. Particles are moved by HMC with their own covariance as metric; blackjax tempers and resamples.
+
+P. Del Moral, A. Doucet & A. Jasra (2006), doi:10.1111/j.1467-9868.2006.00553.x.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.smc import adaptive_tempered, resampling
+from blackjax.smc.base import extend_params
+from blackjax.smc.tempered import TemperedSMCState
+from jax import Array
+
+from bayestwin.density import Density
+from bayestwin.inference.method import Draws, Problem
+from bayestwin.inference.starts import draw_starts
+from bayestwin.progress import Phase
+from bayestwin.seeds import key_for
+
+TARGET_ESS, MOVES, LEAPFROGS, ACCEPTANCE = 0.5, 3, 5, 0.8
+IMPOSSIBLE = -1e10
+"""Log likelihood of what cannot be solved: finite, since its zeroth power has to be one."""
+
+MOST_TEMPERATURES = 200
+SETTLING = 3
+"""Rounds of moves at the last temperature."""
+
+
+def smc(problem: Problem) -> Draws:
+    """Draw by one population for each chain."""
+    density, settings, seed, progress, _ = problem
+    drawn = draw_starts(density, seed, progress)
+    step = jax.jit(_build_step(density))
+    populations = []
+    with progress.phase("draws", "tempering", settings.num_chains) as phase:
+        for number in range(settings.num_chains):
+            key = jax.random.fold_in(key_for(seed, "smc"), number)
+            populations.append(_temper(density, step, key, settings.num_samples, phase))
+            phase.advance(1)
+    z = np.stack([population[0] for population in populations])
+    log_density = jax.jit(lambda z: jax.lax.map(jax.vmap(density), z))(jnp.asarray(z))
+    summaries = [population[1] for population in populations]
+    record = {"starts": drawn.record, "populations": summaries}
+    return Draws(z, {"lp": np.asarray(log_density)}, record)
+
+
+def _build_step(density: Density) -> Callable[..., tuple[TemperedSMCState, Array, Array]]:
+    """A function that goes on to the next temperature; shapes of particles (n, d)."""
+    kernel = adaptive_tempered.build_kernel(
+        lambda z: density.parts(z)[0],
+        lambda z: jnp.maximum(density.parts(z)[1], IMPOSSIBLE),
+        blackjax.hmc.build_kernel(),
+        blackjax.hmc.init,
+        resampling.systematic,
+        TARGET_ESS,
+    )
+
+    def step(key: Array, state: TemperedSMCState, step_size: Array) -> tuple[TemperedSMCState, Array, Array]:
+        particles = jnp.asarray(state.particles)
+        centred = particles - jnp.sum(state.weights[:, None] * particles, axis=0)[None]
+        covariance = (state.weights[:, None] * centred).T @ centred + 1e-9 * jnp.eye(centred.shape[1])
+        parameters = {"step_size": step_size, "inverse_mass_matrix": covariance, "num_integration_steps": LEAPFROGS}
+        parameters = {name: extend_params(jnp.asarray(value)) for name, value in parameters.items()}
+        state, info = kernel(key, state, MOVES, parameters)
+        acceptance = jnp.nan_to_num(info.update_info.acceptance_rate).mean()
+        return state, info.log_likelihood_increment, acceptance
+
+    return step
+
+
+def _temper(
+    density: Density, step: Callable[..., Any], key: Array, num: int, phase: Phase
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """One population from the prior to the posterior: particles (n, d), and its summary."""
+    draw = jax.jit(jax.vmap(lambda key: density.unconstrain(density.sample_prior(key))))
+    state = blackjax.smc.tempered.init(draw(jax.random.split(jax.random.fold_in(key, 0), num)))
+    state = state._replace(tempering_param=jnp.zeros(()))
+    step_size, log_evidence, acceptance, settled, taken = 0.5, 0.0, 0.0, 0, 0
+    while settled < SETTLING and taken < MOST_TEMPERATURES:
+        settled += float(state.tempering_param) >= 1.0
+        taken += 1
+        state, increment, acceptance = step(jax.random.fold_in(key, taken), state, jnp.asarray(step_size))
+        log_evidence += float(increment)
+        step_size *= float(np.exp(float(acceptance) - ACCEPTANCE))
+        phase.advance(0, f"temperature {float(state.tempering_param):.3g}, acceptance {float(acceptance):.2f}")
+    order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(num)
+    summary = {"temperatures": taken, "log_evidence": log_evidence, "acceptance": float(acceptance)}
+    return np.asarray(state.particles)[order], summary
