@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.bind import bind
+from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density, build_density
 from bayestwin.describe import describe, fingerprint
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
@@ -84,6 +85,7 @@ def calibrate(
         "predictive_draws": predictive_draws,
     }
     check_settings(twin, settings)
+    keep_compiled()
     with on_device(device), progress or Progress() as shown:
         density = build_density(twin, bind(twin, telemetry))
         starts = find_starts(density, num_chains, seed, shown)
@@ -153,11 +155,11 @@ def _groups(
     twin, bound = density.twin, density.bound
     chains, num = drawn.z.shape[:2]
     predictor = Predictor(density)
-    values = jax.jit(jax.vmap(density.constrain))(jnp.asarray(drawn.z.reshape(chains * num, -1)))
-    values = {name: np.asarray(v) for name, v in values.items()}
     kept = thinned(chains, num, predictive_draws)
     rows = frozenset((np.arange(chains)[:, None] * num + kept).ravel().tolist())
     with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
+        values = jax.jit(jax.vmap(density.constrain))(jnp.asarray(drawn.z.reshape(chains * num, -1)))
+        values = {name: np.asarray(v) for name, v in values.items()}
         found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows)
         prior, prior_found = _prior(density, predictor, seed, phase)
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}

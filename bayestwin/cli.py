@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import pathlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -90,13 +91,15 @@ def calibrate(
 
     Example: bayestwin calibrate models/lynx_hare
     """
+    began = time.perf_counter()
     with _explained() as console:
+        from bayestwin.progress import Progress
         from bayestwin.runs.model import changed, load_model
         from bayestwin.runs.pipeline import calibrate_model
         from bayestwin.show import show_results
 
         chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from)
-        found = calibrate_model(chosen, results, device=device)
+        found = calibrate_model(chosen, results, device=device, progress=Progress(began=began))
         if as_json:
             _print_json({"folder": found.run} | found.record)
         else:

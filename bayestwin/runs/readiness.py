@@ -6,6 +6,7 @@ import numpy as np
 from bayestwin.assess import Finding, check
 from bayestwin.bind import bind
 from bayestwin.calibration import check_settings
+from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density, build_density
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.inference.failure import blame_state
@@ -28,6 +29,7 @@ def check_model(model: Model) -> tuple[Finding, ...]:
     check_ready(model, split)
     telemetry = split.calibration
     columns = [*model.twin.observations, *model.twin.inputs]
+    keep_compiled()
     density = build_density(model.twin, bind(model.twin, telemetry))
     return (*check(telemetry, columns), *_prior_findings(density))
 
