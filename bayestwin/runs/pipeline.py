@@ -12,7 +12,6 @@ from bayestwin.describe import fingerprint
 from bayestwin.errors import BayestwinError
 from bayestwin.prediction import predict
 from bayestwin.progress import ORDER, Progress
-from bayestwin.report import render_report
 from bayestwin.runs.figures import summary
 from bayestwin.runs.folder import POSTERIOR, PREDICTIONS, REPORT, new_run
 from bayestwin.runs.model import Model, Split, load_telemetry
@@ -147,6 +146,8 @@ def status_of(posterior: xr.DataTree, gates: tuple[Gate, ...]) -> str:
 
 def write_report(found: Results) -> pathlib.Path:
     """Write `report.html` into the run folder."""
+    from bayestwin.report import render_report  # half a second, which only a report is worth
+
     page = render_report(
         found.posterior,
         found.predictions,
