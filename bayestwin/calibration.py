@@ -180,7 +180,7 @@ def _prior(
     density: Density, predictor: Predictor, seed: int, phase: Phase
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     keys = jax.random.split(key_for(seed, "prior"), PRIOR_DRAWS)
-    values = {name: np.asarray(v) for name, v in jax.jit(jax.vmap(density.sample_prior))(keys).items()}
+    values, _ = density.draw_prior(keys)
     return values, predictor(values, key_for(seed, "prior_predictive"), phase)
 
 

@@ -96,15 +96,14 @@ class CompileClock:
         """Seconds so far; a stage counts when it has ended."""
         return sum(end - begin for begin, end in self._spans)
 
-    def add(self, event: str, begin: float, end: float, **_: object) -> None:
+    def add(self, event: str, start_time: float, end_time: float, **_: object) -> None:
         """Count one stage, but no second twice: JAX reports a function that is traced within its caller, then that."""
         if event not in STAGES:
             return
-        while self._spans and self._spans[-1][0] >= begin:
+        while self._spans and self._spans[-1][0] >= start_time:
             self._spans.pop()
-        if self._spans:
-            begin = max(begin, self._spans[-1][1])
-        self._spans.append((begin, max(begin, end)))
+        begin = max(start_time, self._spans[-1][1]) if self._spans else start_time
+        self._spans.append((begin, max(begin, end_time)))
 
 
 @functools.cache

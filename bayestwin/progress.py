@@ -88,7 +88,7 @@ class Progress:
         try:
             yield
         finally:
-            passed, compiled = time.perf_counter() - begun, clock.seconds - compiled
+            passed, compiled = time.perf_counter() - begun, max(0.0, clock.seconds - compiled)
             self._add("compile", compiled)
             self._add(name, max(0.0, passed - compiled))
 

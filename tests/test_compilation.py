@@ -12,7 +12,9 @@ import jax
 import pytest
 from tank_model import write_model
 
+import bayestwin as bt
 from bayestwin.compilation import STAGES, CompileClock, compile_clock
+from bayestwin.runs.model import load_model, load_telemetry
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -171,7 +173,7 @@ def test_jax_reports_each_stage() -> None:
     """The names of JAX's events are not promised to stay."""
     heard = set()
 
-    def listen(event: str, begin: float, end: float, **_: object) -> None:
+    def listen(event: str, *_: float, **__: object) -> None:
         heard.add(event)
 
     clock = compile_clock()
@@ -184,3 +186,21 @@ def test_jax_reports_each_stage() -> None:
     assert heard >= STAGES
     assert clock.seconds > before
     assert compile_clock() is clock
+
+
+def test_prior_and_posterior_share_what_is_compiled(model: pathlib.Path) -> None:
+    loaded = load_model(model)
+    telemetry = load_telemetry(loaded).calibration
+    compiled = []
+
+    def listen(event: str, *_: float, fun_name: str = "", **__: object) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(fun_name)
+
+    jax.monitoring.register_event_time_span_listener(listen)
+    try:
+        bt.calibrate(loaded.twin, telemetry, seed=0, num_warmup=75, num_samples=50, num_chains=2)
+    finally:
+        jax.monitoring.unregister_event_time_span_listener(listen)
+    assert compiled.count("jit(prior_draw)") == 1  # for the ladder and for the group `prior`
+    assert compiled.count("jit(_one)") == 1  # for both predictive groups

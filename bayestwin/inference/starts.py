@@ -105,10 +105,9 @@ def _in_batches(evaluate: Callable[[Array], Array]) -> Evaluate:
 
 def _draw(density: Density, evaluate: Evaluate, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Prior draws in z and their log densities; more batches while not one is finite."""
-    draw = jax.jit(jax.vmap(lambda key: density.unconstrain(density.sample_prior(key))))
     for batch in range(MOST_BATCHES):
         keys = jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN)
-        z = np.asarray(draw(keys))
+        z = density.draw_prior(keys)[1]
         log_density = np.where(np.isfinite(z).all(axis=1), evaluate(z), -np.inf)
         if np.isfinite(log_density).any():
             return z, log_density, NUM_DRAWN * (batch + 1)

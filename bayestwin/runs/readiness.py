@@ -59,7 +59,7 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
 def _prior_findings(density: Density) -> tuple[Finding, ...]:
     """How many prior draws can be solved, and how much of the data the prior predictive reaches."""
     keys = jax.random.split(key_for(0, "check"), PRIOR_DRAWS)
-    values = {name: np.asarray(v) for name, v in jax.jit(jax.vmap(density.sample_prior))(keys).items()}
+    values, _ = density.draw_prior(keys)
     with Progress() as progress, progress.phase("check", "predicting from the prior", PRIOR_DRAWS) as phase:
         found = Predictor(density)(values, key_for(0, "check predictive"), phase)
     solved = found["solved"]

@@ -138,7 +138,7 @@ def test_time_in_the_vector_field_counts_from_t0_in_the_unit_of_the_twin() -> No
 
 def test_the_tableau_is_diffrax_s() -> None:
     tableau = diffrax.Tsit5.tableau
-    assert explicit.NODES == tuple(tableau.c)
-    assert explicit.STAGES == tuple(tuple(row) for row in tableau.a_lower)
-    assert explicit.WEIGHTS == tuple(tableau.b_sol)
-    assert explicit.ERRORS == tuple(tableau.b_error)
+    assert tuple(tableau.c) == explicit.NODES
+    assert tuple(tuple(row) for row in tableau.a_lower) == explicit.STAGES
+    assert tuple(tableau.b_sol) == explicit.WEIGHTS
+    assert tuple(tableau.b_error) == explicit.ERRORS
