@@ -50,7 +50,7 @@ def keep_compiled() -> None:
     try:
         folder = make_private(cache_folder() / "compiled")
         _drop_unfinished(folder)
-    except (StorageFailure, OSError, filelock.Timeout) as reason:
+    except (StorageFailure, OSError, NotImplementedError) as reason:  # these two where files cannot be locked
         words = f"Compiled code is not kept, so each process compiles anew ({SWITCH}=off silences this). {reason}"
         warnings.warn(words, stacklevel=3)
         return
