@@ -15,6 +15,7 @@ import xarray as xr
 
 from bayestwin.bind import bind
 from bayestwin.checkpoint import FileCheckpoint
+from bayestwin.compilation import keep_compiled
 from bayestwin.density import LOSSES, Density, Loss, build_density
 from bayestwin.describe import describe, fingerprint
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
@@ -104,6 +105,7 @@ def calibrate(
         "predictive_draws": predictive_draws,
     }
     check_settings(twin, settings)
+    keep_compiled()
     with on_device(device), progress or Progress() as shown:
         density = dataclasses.replace(build_density(twin, bind(twin, telemetry)), loss=loss)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
@@ -189,11 +191,11 @@ def _groups(
     twin, bound = density.twin, density.bound
     chains, num = drawn.z.shape[:2]
     predictor = Predictor(density)
-    values = jax.jit(jax.vmap(density.constrain))(jnp.asarray(drawn.z.reshape(chains * num, -1)))
-    values = {name: np.asarray(v) for name, v in values.items()}
     kept = thinned(chains, num, predictive_draws)
     rows = frozenset((np.arange(chains)[:, None] * num + kept).ravel().tolist())
     with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
+        values = jax.jit(jax.vmap(density.constrain))(jnp.asarray(drawn.z.reshape(chains * num, -1)))
+        values = {name: np.asarray(v) for name, v in values.items()}
         found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows)
         prior, prior_found = _prior(density, predictor, seed, phase)
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
@@ -214,7 +216,7 @@ def _prior(
     density: Density, predictor: Predictor, seed: int, phase: Phase
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     keys = jax.random.split(key_for(seed, "prior"), PRIOR_DRAWS)
-    values = {name: np.asarray(v) for name, v in jax.jit(jax.vmap(density.sample_prior))(keys).items()}
+    values, _ = density.draw_prior(keys)
     return values, predictor(values, key_for(seed, "prior_predictive"), phase)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import pathlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -90,12 +91,14 @@ def calibrate(
 
     Example: bayestwin calibrate models/lynx_hare
     """
+    began = time.perf_counter()
     with _explained() as console:
+        from bayestwin.progress import Progress
         from bayestwin.runs.model import changed, load_model
         from bayestwin.runs.pipeline import calibrate_model
 
         chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from)
-        found = calibrate_model(chosen, results, device=device)
+        found = calibrate_model(chosen, results, device=device, progress=Progress(began=began))
         _end(console, found, as_json)
 
 
@@ -112,13 +115,16 @@ def resume(
 
     Example: bayestwin resume results/room/20260401-120000-1a2b
     """
+    began = time.perf_counter()
     with _explained() as console:
+        from bayestwin.progress import Progress
         from bayestwin.runs.model import load_model
         from bayestwin.runs.pipeline import read_resumable, resume_run
 
         job = pathlib.Path(str(read_resumable(run)["job_file"])).name
         folder = model or pathlib.Path("models") / run.absolute().parent.name
-        _end(console, resume_run(load_model(folder, job), run, device=device), as_json)
+        found = resume_run(load_model(folder, job), run, device=device, progress=Progress(began=began))
+        _end(console, found, as_json)
 
 
 def _end(console: rich.console.Console, found: Any, as_json: bool) -> None:

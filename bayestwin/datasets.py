@@ -8,12 +8,12 @@ import http.client
 import os
 import pathlib
 import secrets
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from bayestwin.cache import cache_folder
 from bayestwin.errors import InvalidTelemetry, StorageFailure, explain
 from bayestwin.telemetry import Telemetry, read_telemetry
 
@@ -97,18 +97,6 @@ def find(name: str) -> pathlib.Path:
     path = folders[-1] / name / source.file
     _keep(data, path)
     return path
-
-
-def cache_folder() -> pathlib.Path:
-    """The user's own folder for downloaded data."""
-    if own := os.environ.get("BAYESTWIN_CACHE_DIR"):
-        return pathlib.Path(own)
-    home = pathlib.Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "bayestwin"
-    if sys.platform == "win32":
-        return pathlib.Path(os.environ.get("LOCALAPPDATA", home)) / "bayestwin" / "Cache"
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "bayestwin"
 
 
 def _check_hash(data: bytes, source: Source, where: str) -> None:

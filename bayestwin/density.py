@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,9 @@ from bayestwin.bind import Bound
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
 from bayestwin.twin import Site, Twin
+
+BATCH = 100
+"""Prior draws made in one call, so that there is one compilation for any number of them."""
 
 
 class Predicted(NamedTuple):
@@ -96,7 +100,7 @@ class Density:
 
     def __call__(self, z: Array) -> Array:
         """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
-        return self._given(z, self._solve(self.constrain(z)))
+        return self._log_density(z)
 
     def local(self, z: Array) -> Local:
         """Log density, gradient and Gauss–Newton Hessian at z, for the price of the gradient.
@@ -140,6 +144,23 @@ class Density:
         keys = jax.random.split(key, len(self.sites))
         return {s.name: jnp.asarray(s.prior.sample(k)) for s, k in zip(self.sites, keys, strict=True)}
 
+    def draw_prior(self, keys: Array) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Draws from the priors, one for each of n keys: values by site, shape (n,), and their z, shape (n, d)."""
+        bits = np.asarray(jax.random.key_data(keys))
+        num = len(bits)
+        rows = np.resize(np.arange(num), (-(-num // BATCH), BATCH))
+        drawn = [jax.tree.map(np.asarray, self._prior_batch(bits[some])) for some in rows]
+        values = {site.name: np.concatenate([v[site.name] for v, _ in drawn])[:num] for site in self.sites}
+        return values, np.concatenate([z for _, z in drawn])[:num]
+
+    @functools.cached_property
+    def _prior_batch(self) -> Callable[[np.ndarray], tuple[dict[str, Array], Array]]:
+        def prior_draw(bits: Array) -> tuple[dict[str, Array], Array]:
+            values = self.sample_prior(jax.random.wrap_key_data(bits))
+            return values, self.unconstrain(values)
+
+        return jax.jit(jax.vmap(prior_draw))
+
     def log_prior(self, values: Mapping[str, Array]) -> Array:
         """Log prior density of values, in the constrained space."""
         return jnp.stack([site.prior.log_prob(values[site.name]) for site in self.sites]).sum()
@@ -148,8 +169,16 @@ class Density:
         """Solve the twin for one value of all sites."""
         return self._predicted(values, self._solve(values))
 
-    def _solve(self, values: Mapping[str, ArrayLike]) -> Trajectory:
-        return solve(self.twin, self.grid, values)
+    # These are compiled as parts of what calls them. That they are jitted themselves makes JAX trace each once,
+    # and differentiate that, where else it would do so again in every function and every loop that one stands in.
+
+    @functools.cached_property
+    def _log_density(self) -> Callable[[Array], Array]:
+        return jax.jit(lambda z: self._given(z, self._solve(self.constrain(z))))
+
+    @functools.cached_property
+    def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory]:
+        return jax.jit(lambda values: solve(self.twin, self.grid, values))
 
     def parts(self, z: Array) -> tuple[Array, Array]:
         """Log prior density and log likelihood at z; their sum is the log density."""

@@ -8,6 +8,7 @@ import xarray as xr
 
 from bayestwin.bind import Bound, bind, elapsed
 from bayestwin.calibration import root_attributes, thinned
+from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density
 from bayestwin.describe import fingerprint
 from bayestwin.dynamics.grid import build_grid
@@ -66,6 +67,7 @@ def predict(
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
     values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in density.sites}
+    keep_compiled()
     shown = progress or Progress()
     with on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)

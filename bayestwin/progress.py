@@ -1,4 +1,4 @@
-"""Progress of long work: phases with a bar on a terminal, silence elsewhere, and how long each phase took."""
+"""Progress of long work: phases with a bar on a terminal, silence elsewhere, and where the time went."""
 
 import contextlib
 import time
@@ -7,6 +7,11 @@ from typing import Protocol, Self
 
 import rich.console
 import rich.progress
+
+from bayestwin.compilation import compile_clock
+
+ORDER = ("import", "compile", "ladder", "warmup", "draws", "predictive", "predict", "save", "report")
+"""The order in which timings are told; others come last."""
 
 
 class Phase(Protocol):
@@ -18,15 +23,22 @@ class Phase(Protocol):
 
 
 class Progress:
-    """Shows phases one after the other and keeps their durations.
+    """Shows phases one after the other and keeps where the time went.
 
     Attributes:
-        timings: Seconds by phase.
+        timings: Seconds by phase, no second in two of them: `compile` has what JAX spent on compiling in all phases,
+            and `import` what went by before the first.
     """
 
-    def __init__(self, *, show: bool | None = None) -> None:
-        """Show bars if `show`; by default only where standard error is a terminal."""
+    def __init__(self, *, show: bool | None = None, began: float | None = None) -> None:
+        """Show bars if `show`; by default only where standard error is a terminal.
+
+        Args:
+            show: Whether to show bars.
+            began: When the command began, by `time.perf_counter`; without it there is no timing `import`.
+        """
         self.timings: dict[str, float] = {}
+        self._began = began
         console = rich.console.Console(stderr=True)
         visible = console.is_terminal if show is None else show
         self._bars = rich.progress.Progress(
@@ -48,7 +60,6 @@ class Progress:
             words: What is shown.
             total: Number of steps expected.
         """
-        begun = time.perf_counter()
         task = self._bars.add_task(words, total=total, note="")
         bars = self._bars
 
@@ -57,10 +68,32 @@ class Progress:
                 bars.update(task, advance=steps, note=note)
 
         try:
-            yield Running()
+            with self.timed(name):
+                yield Running()
         finally:
             bars.stop_task(task)
-            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begun
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time what is done inside, without showing it; not within a phase.
+
+        Args:
+            name: Key in `timings`.
+        """
+        clock = compile_clock()
+        begun, compiled = time.perf_counter(), clock.seconds
+        if self._began is not None:
+            self._add("import", begun - self._began)
+            self._began = None
+        try:
+            yield
+        finally:
+            passed, compiled = time.perf_counter() - begun, max(0.0, clock.seconds - compiled)
+            self._add("compile", compiled)
+            self._add(name, max(0.0, passed - compiled))
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.timings[name] = self.timings.get(name, 0.0) + seconds
 
     def __enter__(self) -> Self:
         """Start drawing."""

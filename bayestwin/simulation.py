@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.bind import bind
+from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.errors import InvalidSetting, SolverFailure, explain
@@ -47,6 +48,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         raise InvalidSetting(message)
     bound = bind(twin, telemetry, observed=False)._replace(observations={})
     density = Density(twin, bound, build_grid(twin, bound.times, bound.times, bound.inputs), twin.sites())
+    keep_compiled()
     predicted = jax.jit(lambda v: _drawn(density, v, seed))({n: float(v) for n, v in values.items()})
     if not bool(predicted.pop("solved")):
         message = explain(

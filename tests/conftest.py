@@ -1,14 +1,30 @@
 """Settings that every test runs under: float64, no silent broadcast of arrays of unequal rank, and Ctrl-C heard.
 
-Those of JAX are set in this process, not in its environment: a program that a test starts runs as it does for a user.
+Those of JAX are set in this process, not in its environment: a program that a test starts runs as it does for a user,
+but for the user's cache. All tests of one session share a cache of their own, which is empty when the session begins.
 """
 
+import os
+import shutil
 import signal
+import tempfile
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Started in the background of a shell, a process ignores Ctrl-C, and so does all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit the environment
+        os.environ["BAYESTWIN_CACHE_DIR"] = tempfile.mkdtemp(prefix="bayestwin-tests-")
+        os.environ.pop("BAYESTWIN_COMPILE_CACHE", None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["BAYESTWIN_CACHE_DIR"], ignore_errors=True)

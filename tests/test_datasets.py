@@ -166,15 +166,6 @@ def test_an_unknown_name_lists_those_that_are_known(name: str) -> None:
         datasets.load(name)
 
 
-def test_the_cache_is_the_user_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    monkeypatch.setenv("BAYESTWIN_CACHE_DIR", "")  # set but empty is not set
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert datasets.cache_folder() == tmp_path / "bayestwin"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert datasets.cache_folder() == pathlib.Path.home() / ".cache" / "bayestwin"
-
-
 def test_every_dataset_says_where_it_comes_from() -> None:
     for found in datasets.REGISTRY.values():
         assert found.url.startswith("https://")

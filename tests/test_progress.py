@@ -2,6 +2,7 @@
 
 import time
 
+import jax
 import pytest
 
 from bayestwin.progress import Progress
@@ -32,3 +33,30 @@ def test_phases_are_timed_also_where_they_fail() -> None:
         time.sleep(0.02)
     assert 0.04 <= progress.timings["ladder"] < 5.0
     assert 0.0 <= progress.timings["draws"] < 0.02
+
+
+def test_compiling_is_told_apart_from_the_phase_in_which_it_happens() -> None:
+    progress = Progress(show=False, began=time.perf_counter() - 7.0)
+    begun = time.perf_counter()
+    with progress.phase("draws", "drawing", 1):
+        compiling = time.time()
+        time.sleep(0.04)
+        jax.monitoring.record_event_time_span("/jax/core/compile/backend_compile_duration", compiling, time.time())
+        time.sleep(0.02)
+    with progress.timed("save"):
+        time.sleep(0.02)
+    passed = time.perf_counter() - begun
+    told = progress.timings
+    assert list(told) == ["import", "compile", "draws", "save"]
+    assert 7.0 <= told["import"] < 7.0 + passed
+    assert told["compile"] >= 0.04
+    assert 0.02 <= told["draws"] <= passed - told["compile"]
+    # no second in two of them
+    assert told["compile"] + told["draws"] + told["save"] <= passed
+
+
+def test_only_a_command_knows_how_long_its_imports_took() -> None:
+    progress = Progress(show=False)
+    with progress.timed("save"):
+        pass
+    assert list(progress.timings) == ["compile", "save"]

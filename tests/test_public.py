@@ -24,8 +24,33 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = bt.fit
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    program = "import sys, bayestwin; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"jax", "numpyro", "blackjax", "diffrax", "arviz", "matplotlib", "xarray", "pandas", "numpy", "scipy"}
-    assert heavy & set(loaded) == set()
+HEAVY = """
+    arviz arviz_stats blackjax diffrax filelock h5py jax jaxlib matplotlib netCDF4 numpy numpyro pandas pint pymc scipy
+    xarray
+"""
+
+LIGHT = (
+    "import bayestwin",
+    "import bayestwin.cli",
+    "from bayestwin.cli import app; app(['--help'], standalone_mode=False)",
+    "from bayestwin.cli import app; app(['calibrate', '--help'], standalone_mode=False)",
+)
+
+
+def loaded_by(program: str) -> set[str]:
+    """Top-level modules that are there after a program has run in a process of its own."""
+    program = f"import sys; {program}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("program", LIGHT)
+def test_nothing_heavy_is_loaded_before_it_is_used(program: str) -> None:
+    assert loaded_by(program) & set(HEAVY.split()) == set()
+
+
+def test_a_calibration_loads_neither_what_draws_nor_what_solves_stiff_twins_nor_another_sampler() -> None:
+    program = "import bayestwin.show, bayestwin.runs.earlier, bayestwin.runs.pipeline, bayestwin.runs.readiness"
+    loaded = loaded_by(program)
+    assert "blackjax" in loaded
+    assert loaded & {"matplotlib", "diffrax", "equinox", "pymc", "pytensor", "netCDF4", "arviz", "arviz_plots"} == set()

@@ -1,8 +1,8 @@
-"""One interval of the grid by diffrax's implicit Kvaerno5, for stiff twins."""
+"""One interval of the grid by diffrax's implicit Kvaerno5, for stiff twins; only they import diffrax."""
 
 from collections.abc import Callable
 
-import diffrax
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -12,6 +12,9 @@ from bayestwin.twin import Solver
 
 def advance(slope: Callable[[Array, Array], Array], start: Array, end: Array, at: Position, solver: Solver) -> Position:
     """Solve from `start` to `end`; arguments and result as in `explicit.advance`."""
+    with jax.ensure_compile_time_eval():  # what it computes as it is imported must not become part of the trace
+        import diffrax
+
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, _: slope(jnp.asarray(t), y)),
         diffrax.Kvaerno5(scan_kind="lax"),

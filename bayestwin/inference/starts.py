@@ -97,10 +97,9 @@ def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
         NoValidStart: If no prior draw has a finite log density.
     """
     evaluate = in_batches(density)
-    draw = jax.jit(jax.vmap(lambda key: density.unconstrain(density.sample_prior(key))))
     with progress.phase("ladder", "trying the prior", NUM_DRAWN) as phase:
         for batch in range(MOST_BATCHES):
-            z = np.asarray(draw(jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN)))
+            z = density.draw_prior(jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN))[1]
             log_density = np.where(np.isfinite(z).all(axis=1), evaluate(z), -np.inf)
             finite = np.isfinite(log_density)
             drawn = NUM_DRAWN * (batch + 1)

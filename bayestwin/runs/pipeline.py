@@ -2,7 +2,6 @@
 
 import hashlib
 import pathlib
-import time
 from typing import Any, NamedTuple
 
 import xarray as xr
@@ -12,8 +11,7 @@ from bayestwin.calibration import calibrate
 from bayestwin.describe import fingerprint
 from bayestwin.errors import BayestwinError, InvalidInput, explain
 from bayestwin.prediction import predict
-from bayestwin.progress import Progress
-from bayestwin.report import render_report
+from bayestwin.progress import ORDER, Progress
 from bayestwin.runs.figures import summary
 from bayestwin.runs.folder import CHECKPOINT, ENDED, POSTERIOR, PREDICTIONS, REPORT, new_run
 from bayestwin.runs.job import Job
@@ -116,15 +114,13 @@ def _carry_out(
             checkpoint=run / CHECKPOINT,
             **model.job.calibrate.model_dump(),
         )
-        begun = time.perf_counter()
-        save(posterior, run / POSTERIOR)
-        shown.timings["save"] = time.perf_counter() - begun
+        with shown.timed("save"):
+            save(posterior, run / POSTERIOR)
         predictions = predict_model(model, posterior, split, run, device=device, progress=shown)
-        found = judge(model, run, posterior, predictions, split, record)
-        found = found._replace(record=record | {"status": found.status, "timings": _rounded(shown)})
-        begun = time.perf_counter()
-        write_report(found)
-        shown.timings["report"] = time.perf_counter() - begun
+        with shown.timed("report"):
+            found = judge(model, run, posterior, predictions, split, record)
+            found = found._replace(record=record | {"status": found.status, "timings": _rounded(shown)})
+            write_report(found)
     except BaseException as reason:  # Ctrl-C too leaves a record
         status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
         what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
@@ -181,15 +177,16 @@ def predict_model(
     split: Split,
     run: pathlib.Path,
     *,
-    device: str | None = None,
-    progress: Progress | None = None,
+    device: str | None,
+    progress: Progress,
 ) -> xr.DataTree | None:
     """Predict at a model's held-out times, and save that; None if nothing is held out."""
     if split.held_out is None:
         return None
     settings = model.job.predict.model_dump()
     predictions = predict(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
-    save(predictions, run / PREDICTIONS)
+    with progress.timed("save"):
+        save(predictions, run / PREDICTIONS)
     return predictions
 
 
@@ -219,6 +216,8 @@ def status_of(posterior: xr.DataTree, gates: tuple[Gate, ...]) -> str:
 
 def write_report(found: Results) -> pathlib.Path:
     """Write `report.html` into the run folder."""
+    from bayestwin.report import render_report  # half a second, which only a report is worth
+
     page = render_report(
         found.posterior,
         found.predictions,
@@ -245,4 +244,7 @@ def _inputs(model: Model, split: Split) -> dict[str, Any]:
 
 
 def _rounded(progress: Progress) -> dict[str, float]:
-    return {name: round(seconds, 3) for name, seconds in progress.timings.items()}
+    """Timings in the order in which they are told, to the millisecond."""
+    known = [name for name in ORDER if name in progress.timings]
+    names = [*known, *(name for name in progress.timings if name not in ORDER)]
+    return {name: round(progress.timings[name], 3) for name in names}

@@ -6,6 +6,7 @@ import numpy as np
 from bayestwin.assess import Finding, check
 from bayestwin.bind import bind
 from bayestwin.calibration import check_settings
+from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density, build_density
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.inference.failure import blame_state
@@ -28,6 +29,7 @@ def check_model(model: Model) -> tuple[Finding, ...]:
     check_ready(model, split)
     telemetry = split.calibration
     columns = [*model.twin.observations, *model.twin.inputs]
+    keep_compiled()
     density = build_density(model.twin, bind(model.twin, telemetry))
     return (*check(telemetry, columns), *_prior_findings(density))
 
@@ -57,7 +59,7 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
 def _prior_findings(density: Density) -> tuple[Finding, ...]:
     """How many prior draws can be solved, and how much of the data the prior predictive reaches."""
     keys = jax.random.split(key_for(0, "check"), PRIOR_DRAWS)
-    values = {name: np.asarray(v) for name, v in jax.jit(jax.vmap(density.sample_prior))(keys).items()}
+    values, _ = density.draw_prior(keys)
     with Progress() as progress, progress.phase("check", "predicting from the prior", PRIOR_DRAWS) as phase:
         found = Predictor(density)(values, key_for(0, "check predictive"), phase)
     solved = found["solved"]

@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 from twins import LYNX_HARE_VALUES, decay, driven, lag, lynx_hare
 
 import bayestwin as bt
+from bayestwin.dynamics import explicit
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.solve import Trajectory, solve
 
@@ -133,3 +134,11 @@ def test_time_in_the_vector_field_counts_from_t0_in_the_unit_of_the_twin() -> No
     times = np.array([0.0, 1.0, 3.5])
     ours = solved(twin, times, {"rate": 2.0, "level_initial": 1.0})
     assert np.abs(ours.states[:, 0] - (1.0 + times**2)).max() < allowed(twin, ours, growth=1.0)
+
+
+def test_the_tableau_is_diffrax_s() -> None:
+    tableau = diffrax.Tsit5.tableau
+    assert tuple(tableau.c) == explicit.NODES
+    assert tuple(tuple(row) for row in tableau.a_lower) == explicit.STAGES
+    assert tuple(tableau.b_sol) == explicit.WEIGHTS
+    assert tuple(tableau.b_error) == explicit.ERRORS

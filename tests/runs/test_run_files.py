@@ -79,7 +79,16 @@ def test_the_record_says_what_came_out(ran: Ran) -> None:
     gates = bt.diagnose(posterior, **model.job.gates.model_dump())
     assert [(g["name"], g["passed"], g["sentence"]) for g in record["gates"]] == [(g[0], g[1], g[4]) for g in gates]
     assert not failed(gates)
-    assert set(record["timings"]) >= {"ladder", "warmup", "draws", "predictive", "predict", "save", "report"}
+    phases = ["import", "compile", "ladder", "warmup", "draws", "predictive", "predict", "save", "report"]
+    assert list(record["timings"]) == phases
+    assert all(seconds >= 0.0 for seconds in record["timings"].values())
+
+
+def test_the_summary_says_where_the_time_went(ran: Ran) -> None:
+    (line,) = [line.strip() for line in ran.out.splitlines() if "warmup" in line]
+    timings = record_of(ran)["timings"]
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items())
+    assert line == f"{sum(timings.values()):.0f} s: {parts}"
 
 
 def test_the_summary_says_what_a_person_asks(ran: Ran) -> None:
