@@ -53,7 +53,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
             f"Twin `{twin.name}` cannot be solved at these values.",
             expected="a finite solution at all times",
             received=blame_state(density, dict(values)),
-            advice="Check the values; a stiff twin needs `bt.Solver('kvaerno5')`.",
+            advice="Check the values; a stiff twin needs `bt.Solver('rodas5p')`.",
         )
         raise SolverFailure(message)
     units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
