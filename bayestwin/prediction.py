@@ -11,6 +11,7 @@ from bayestwin.calibration import root_attributes, thinned
 from bayestwin.density import Density
 from bayestwin.describe import fingerprint
 from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.probe import choose_solver
 from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
 from bayestwin.groups import series_dataset, signals_dataset
 from bayestwin.predictive import Predictor
@@ -19,6 +20,9 @@ from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import on_device, require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
+
+SOLVER_DRAWS = 64
+"""How many draws choose the solver."""
 
 
 def predict(
@@ -61,14 +65,16 @@ def predict(
     future = _from_same_start(posterior, future)
     bound = bind(twin, future, observed=False)._replace(observations={})
     knots, inputs = _continued(twin, posterior, future, bound)
-    density = Density(twin, bound, build_grid(twin, bound.times, knots, inputs), twin.sites())
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
-    values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in density.sites}
+    values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in twin.sites()}
+    grid = build_grid(twin, bound.times, knots, inputs)
+    tried = np.unique(np.linspace(0, chains * len(kept) - 1, SOLVER_DRAWS).round().astype(int))
     shown = progress or Progress()
     with on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
-        found = Predictor(density)(values, key_for(seed, "predictions"), phase)
+        chosen, _ = choose_solver(twin, grid, {name: value[tried] for name, value in values.items()})
+        found = Predictor(Density(chosen, bound, grid, twin.sites()))(values, key_for(seed, "predictions"), phase)
     tree = xr.DataTree.from_dict(
         {
             "predictions": series_dataset(twin, found, bound.labels, chains, group["draw"].values[kept]),

@@ -90,13 +90,13 @@ class Solver:
     """How the twin is solved.
 
     Attributes:
-        method: `"tsit5"` (explicit) or `"rodas5p"` (implicit, for stiff twins).
+        method: `"tsit5"` (explicit), `"rodas5p"` (for stiff twins), or `"auto"`, whichever of them needs less work.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in the units of the states.
         max_steps: Most steps between two times at which the solver has to stop (observations, input samples).
     """
 
-    method: Literal["tsit5", "rodas5p"] = "tsit5"
+    method: Literal["auto", "tsit5", "rodas5p"] = "auto"
     rtol: float = 1e-6
     atol: float = 1e-8
     max_steps: int = 1000
@@ -253,7 +253,7 @@ def _check_choices(twin: Twin) -> None:
         raise InvalidTwin(message)
     choices = [(f"`hold` of input `{n}`", i.hold, ("linear", "previous")) for n, i in twin.inputs.items()]
     choices += [(f"`beyond` of input `{n}`", i.beyond, ("error", "hold")) for n, i in twin.inputs.items()]
-    choices += [("`method` of the solver", twin.solver.method, ("tsit5", "rodas5p"))]
+    choices += [("`method` of the solver", twin.solver.method, ("auto", "tsit5", "rodas5p"))]
     for owner, received, allowed in choices:
         if received not in allowed:
             message = explain(

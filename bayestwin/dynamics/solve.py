@@ -16,7 +16,11 @@ from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.tracing import namespace
 from bayestwin.twin import Twin
 
-STEPPERS = {"tsit5": explicit.advance, "rodas5p": rosenbrock.advance}
+STEPPERS = {
+    "tsit5": explicit.advance,
+    "rodas5p": rosenbrock.advance,
+    "auto": explicit.advance,  # where nobody asked `probe.choose_solver`
+}
 
 
 class Trajectory(NamedTuple):

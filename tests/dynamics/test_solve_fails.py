@@ -72,6 +72,17 @@ def test_a_failure_leaves_the_rest_of_its_batch_as_it_is_without_it(method: str)
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_derivatives_of_a_failed_solve_are_zero_and_the_others_are_there(method: str) -> None:
+    def levels(rates: Array) -> Array:
+        return solver(squared, method)(rates, jnp.ones(4)).states[:, -1, 0]
+
+    slopes = np.asarray(jax.jacrev(levels)(jnp.array([1.0, 0.1, 5.0, 0.2])))
+    # 1 / (1 - rate t) changes by t / (1 - rate t)² with the rate
+    expected = np.array([0.0, *(3.0 / (1.0 - np.array([0.1, 5.0, 0.2]) * 3.0) ** 2)]) * [0.0, 1.0, 0.0, 1.0]
+    np.testing.assert_allclose(slopes, np.diag(expected), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_an_initial_state_that_is_not_finite_is_flagged(method: str) -> None:
     found = solved(squared, method, [0.1] * 4, [1.0, np.nan, np.inf, -np.inf])
     assert found.solved.tolist() == [True, False, False, False]
