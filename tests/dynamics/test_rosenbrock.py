@@ -105,7 +105,7 @@ def test_matrices_are_inverted_whatever_the_order_of_their_rows(size: int) -> No
     rng = np.random.default_rng(size)
     # zeros on the diagonal, and rows of very different length
     matrices = rng.normal(size=(5, size, size)) * 10.0 ** rng.integers(-6, 6, (5, size, 1))
-    matrices = np.roll(np.where(np.eye(size, dtype=bool) & (size > 1), 0.0, matrices), 1, axis=1)
+    matrices = np.where(np.eye(size, dtype=bool) & (size > 1), 0.0, matrices)
     found = np.asarray(jax.jit(jax.vmap(invert))(matrices))
     expected = np.linalg.inv(matrices)
     # relative to the condition of the matrix with its rows made equally long, which does not enter
