@@ -102,6 +102,3 @@ def __dir__() -> list[str]:
 
 
 _prefer_float64()
-# equinox, beneath diffrax, raises from inside compiled code when a linear solve of an implicit step breaks down, which
-# would kill a run; as NaN it is a failed solve like any other. Read when equinox is imported.
-os.environ.setdefault("EQX_ON_ERROR", "nan")

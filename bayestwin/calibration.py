@@ -18,6 +18,7 @@ from bayestwin.checkpoint import FileCheckpoint
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import LOSSES, Density, Loss, build_density
 from bayestwin.describe import describe, fingerprint
+from bayestwin.dynamics.probe import choose_solver
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.groups import (
     SCHEMA_VERSION,
@@ -28,6 +29,7 @@ from bayestwin.groups import (
     stats_dataset,
 )
 from bayestwin.inference import METHODS
+from bayestwin.inference.audit import audit_tolerance
 from bayestwin.inference.method import Draws, Problem, Settings
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
@@ -36,7 +38,7 @@ from bayestwin.setting import on_device, require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
-PRIOR_DRAWS = 200
+PRIOR_DRAWS, SOLVER_DRAWS = 200, 64
 
 
 def calibrate(
@@ -108,18 +110,26 @@ def calibrate(
     keep_compiled()
     with on_device(device), progress or Progress() as shown:
         density = dataclasses.replace(build_density(twin, bind(twin, telemetry)), loss=loss)
+        with shown.phase("ladder", "choosing the solver", 1) as phase:
+            tried, _ = density.draw_prior(jax.random.split(key_for(seed, "solver"), SOLVER_DRAWS))
+            chosen, choice = choose_solver(twin, density.grid, tried)
+            density = dataclasses.replace(density, twin=chosen)
+            phase.advance(1, choice.method)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
         kept = None
         if checkpoint is not None:
             identity = _identity(twin, telemetry, seed, method) | asked._asdict()
             kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity)
         drawn = METHODS[method](Problem(density, asked, seed, shown, kept))
+        audit = {} if method == "map" else {"tolerance_audit": audit_tolerance(density, drawn, shown)}
         groups = _groups(density, drawn, seed, predictive_draws, shown)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
         **drawn.record,
+        **audit,
         "method": method,
         "solver": describe(twin)["solver"],
+        "solver_choice": {"method": choice.method, "reason": choice.reason, **choice.evidence},
         "interrupted": drawn.interrupted,
     }
     return tree

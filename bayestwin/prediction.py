@@ -12,6 +12,7 @@ from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density
 from bayestwin.describe import fingerprint
 from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.probe import with_method
 from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
 from bayestwin.groups import series_dataset, signals_dataset
 from bayestwin.predictive import Predictor
@@ -62,15 +63,17 @@ def predict(
     future = _from_same_start(posterior, future)
     bound = bind(twin, future, observed=False)._replace(observations={})
     knots, inputs = _continued(twin, posterior, future, bound)
-    density = Density(twin, bound, build_grid(twin, bound.times, knots, inputs), twin.sites())
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
-    values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in density.sites}
+    values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in twin.sites()}
+    grid = build_grid(twin, bound.times, knots, inputs)
     keep_compiled()
     shown = progress or Progress()
     with on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
-        found = Predictor(density)(values, key_for(seed, "predictions"), phase)
+        # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
+        chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
+        found = Predictor(Density(chosen, bound, grid, twin.sites()))(values, key_for(seed, "predictions"), phase)
     tree = xr.DataTree.from_dict(
         {
             "predictions": series_dataset(twin, found, bound.labels, chains, group["draw"].values[kept]),

@@ -11,6 +11,7 @@ from bayestwin.bind import bind
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density
 from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.probe import choose_solver
 from bayestwin.errors import InvalidSetting, SolverFailure, explain
 from bayestwin.inference.failure import blame_state
 from bayestwin.seeds import check_seed, key_for
@@ -47,7 +48,9 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         )
         raise InvalidSetting(message)
     bound = bind(twin, telemetry, observed=False)._replace(observations={})
-    density = Density(twin, bound, build_grid(twin, bound.times, bound.times, bound.inputs), twin.sites())
+    grid = build_grid(twin, bound.times, bound.times, bound.inputs)
+    chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
+    density = Density(chosen, bound, grid, twin.sites())
     keep_compiled()
     predicted = jax.jit(lambda v: _drawn(density, v, seed))({n: float(v) for n, v in values.items()})
     if not bool(predicted.pop("solved")):
@@ -55,7 +58,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
             f"Twin `{twin.name}` cannot be solved at these values.",
             expected="a finite solution at all times",
             received=blame_state(density, dict(values)),
-            advice="Check the values; a stiff twin needs `bt.Solver('kvaerno5')`.",
+            advice=f"Check the values, or choose another solver (this was {choice.reason}).",
         )
         raise SolverFailure(message)
     units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}

@@ -90,13 +90,13 @@ class Solver:
     """How the twin is solved.
 
     Attributes:
-        method: `"tsit5"` (explicit) or `"kvaerno5"` (implicit, for stiff twins).
+        method: `"tsit5"` (explicit), `"rodas5p"` (for stiff twins), or `"auto"`, whichever of them needs less work.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in the units of the states.
         max_steps: Most steps between two times at which the solver has to stop (observations, input samples).
     """
 
-    method: Literal["tsit5", "kvaerno5"] = "tsit5"
+    method: Literal["auto", "tsit5", "rodas5p"] = "auto"
     rtol: float = 1e-6
     atol: float = 1e-8
     max_steps: int = 1000
@@ -246,14 +246,14 @@ def _check_choices(twin: Twin) -> None:
     if not isinstance(twin.solver, Solver):
         message = explain(
             f"The solver of twin `{twin.name}` is something else.",
-            expected='bt.Solver(…), for example bt.Solver("kvaerno5")',
+            expected='bt.Solver(…), for example bt.Solver("rodas5p")',
             received=f"{twin.solver!r}",
             advice="Wrap it: `solver=bt.Solver(…)`.",
         )
         raise InvalidTwin(message)
     choices = [(f"`hold` of input `{n}`", i.hold, ("linear", "previous")) for n, i in twin.inputs.items()]
     choices += [(f"`beyond` of input `{n}`", i.beyond, ("error", "hold")) for n, i in twin.inputs.items()]
-    choices += [("`method` of the solver", twin.solver.method, ("tsit5", "kvaerno5"))]
+    choices += [("`method` of the solver", twin.solver.method, ("auto", "tsit5", "rodas5p"))]
     for owner, received, allowed in choices:
         if received not in allowed:
             message = explain(

@@ -80,7 +80,7 @@ def test_gradients_of_lynx_and_hares() -> None:
 
 
 def test_gradients_through_the_implicit_solver() -> None:
-    twin = dataclasses.replace(decay(), solver=bt.Solver("kvaerno5", rtol=1e-9, atol=1e-11, max_steps=10_000))
+    twin = dataclasses.replace(decay(), solver=bt.Solver("rodas5p", rtol=1e-9, atol=1e-11, max_steps=10_000))
     check(bound_density(twin, decay_telemetry()), np.array([[0.1, 4.0, -1.0], [-0.5, 6.0, 0.0]]))
 
 

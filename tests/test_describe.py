@@ -46,7 +46,7 @@ CHANGES = {
         "observations": {"level": bt.Observation(bt.Gaussian(dist.HalfNormal(0.5)), lambda t, x, p, u: 1.0 * x.level)}
     },
     "time unit": {"time_unit": "s"},
-    "method": {"solver": bt.Solver("kvaerno5")},
+    "method": {"solver": bt.Solver("rodas5p")},
     "tolerance": {"solver": bt.Solver(rtol=1e-7)},
     "steps": {"solver": bt.Solver(max_steps=999)},
     "equations": {"vector_field": lambda t, x, p, u: {"level": -p.rate * x.level * 1.0}},

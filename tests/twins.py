@@ -143,6 +143,28 @@ def lag(times: np.ndarray, stepped: np.ndarray, sloped: np.ndarray, start: float
     return np.array(states)
 
 
+ROBERTSON_RATES = {"k1": 0.04, "k2": 3e7, "k3": 1e4}
+
+
+def robertson_field(t, x, p, u):
+    """Three reactions whose rates are nine powers of ten apart."""
+    slow, fast, last = p.k1 * x.a, p.k3 * x.b * x.c, p.k2 * x.b**2
+    return {"a": -slow + fast, "b": slow - fast - last, "c": last}
+
+
+def robertson(**changes: object) -> bt.Twin:
+    """Robertson's stiff reaction from a known start, with priors on its three rates, seen in `a` and `c`."""
+    noise = bt.Gaussian(dist.HalfNormal(0.05))
+    settings = {
+        "name": "robertson",
+        "vector_field": robertson_field,
+        "states": {"a": bt.State(1.0), "b": bt.State(0.0), "c": bt.State(0.0)},
+        "parameters": {n: bt.Parameter(dist.LogNormal(np.log(v), 0.5)) for n, v in ROBERTSON_RATES.items()},
+        "observations": {"a": bt.Observation(noise), "c": bt.Observation(noise)},
+    }
+    return bt.Twin(**(settings | changes))
+
+
 NOISES = {
     "gaussian": bt.Gaussian(dist.HalfNormal(0.5)),
     "lognormal": bt.LogNormal(dist.LogNormal(-1.0, 0.5)),

@@ -9,13 +9,18 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics import explicit, implicit
+from bayestwin.dynamics import explicit, rosenbrock
+from bayestwin.dynamics.adaptive import Position
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.tracing import namespace
 from bayestwin.twin import Twin
 
-STEPPERS = {"tsit5": explicit.advance, "kvaerno5": implicit.advance}
+STEPPERS = {
+    "tsit5": explicit.advance,
+    "rodas5p": rosenbrock.advance,
+    "auto": explicit.advance,  # where nobody asked `probe.choose_solver`
+}
 
 
 class Trajectory(NamedTuple):
@@ -62,7 +67,7 @@ def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array
     state = jnp.stack([jnp.asarray(value, float) for value in initial])
     stepper = STEPPERS[twin.solver.method]
 
-    def interval(at: explicit.Position, span: tuple[Array, ...]) -> tuple[explicit.Position, Array]:
+    def interval(at: Position, span: tuple[Array, ...]) -> tuple[Position, Array]:
         start, end, left, right = span
         rate = (right - left) / (end - start)
         slope = right_hand_side(twin, p, lambda t: left + rate * (t - start))
@@ -71,7 +76,7 @@ def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array
 
     edges = jnp.asarray(grid.edges)
     first = edges[1] - edges[0] if len(grid.edges) > 1 else jnp.ones(())
-    at = explicit.Position(state, first, jnp.isfinite(state).all(), jnp.zeros((), int))
+    at = Position(state, first, jnp.isfinite(state).all(), jnp.zeros((), int))
     at, after = lax.scan(interval, at, (edges[:-1], edges[1:], jnp.asarray(grid.left), jnp.asarray(grid.right)))
     states = jnp.concatenate([state[None], after])[grid.save]
     return states, (at.solved & jnp.isfinite(states).all(), at.num_steps)

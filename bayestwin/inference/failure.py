@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 
 from bayestwin.density import Density
-from bayestwin.dynamics.explicit import Position
+from bayestwin.dynamics.adaptive import Position
 from bayestwin.dynamics.solve import STEPPERS, right_hand_side
 from bayestwin.errors import explain
 from bayestwin.seeds import key_for

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from twins import LYNX_HARE_VALUES, decay, driven, lag, lynx_hare
+from twins import LYNX_HARE_VALUES, ROBERTSON_RATES, decay, driven, lag, lynx_hare, robertson
 
 import bayestwin as bt
 from bayestwin.dynamics import explicit
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.solve import Trajectory, solve
 
-METHODS = ["tsit5", "kvaerno5"]
+METHODS = ["tsit5", "rodas5p"]
 PELT_TIMES = np.array([0.0, 0.3, 1.0, 1.01, 4.5, 5.0, 11.2, 20.0])
 
 
@@ -95,30 +95,72 @@ def test_inputs_held_and_interpolated_agree_with_the_closed_form(method: str) ->
     assert np.abs(ours.states[:, 0] - exact).max() < allowed(twin, ours, growth=1.0)
 
 
-def test_kvaerno5_solves_robertson_where_tsit5_gives_up() -> None:
-    def robertson(t, x, p, u):
-        slow, fast = p.k1 * x.a, p.k3 * x.b * x.c
-        return {"a": -slow + fast, "b": slow - fast - 3e7 * x.b**2, "c": 3e7 * x.b**2}
-
-    def plain(t: float, y: np.ndarray) -> list[float]:
-        slow, fast, last = 0.04 * y[0], 1e4 * y[1] * y[2], 3e7 * y[1] ** 2
+def plain_robertson(rates: dict[str, float]) -> Callable:
+    def field(t: float, y: np.ndarray) -> list[float]:
+        slow, fast, last = rates["k1"] * y[0], rates["k3"] * y[1] * y[2], rates["k2"] * y[1] ** 2
         return [-slow + fast, slow - fast - last, last]
 
-    times = np.array([0.0, 1e-5, 1e-3, 1.0, 40.0, 1e3, 1e5])
-    twin = bt.Twin(
-        name="robertson",
-        vector_field=robertson,
-        states={"a": bt.State(1.0), "b": bt.State(0.0), "c": bt.State(0.0)},
-        parameters={"k1": bt.Parameter(0.04), "k3": bt.Parameter(1e4)},
-        observations={"a": bt.Observation(bt.Gaussian(0.1))},
-        solver=bt.Solver("kvaerno5", rtol=1e-7, atol=1e-11),
-    )
-    ours = solved(twin, times, {})
-    exact = independent(plain, [1.0, 0.0, 0.0], times, method="Radau", rtol=1e-12, atol=1e-16)
+    return field
+
+
+REACTION_TIMES = np.array([0.0, 1e-5, 1e-3, 1.0, 40.0, 1e3, 1e5])
+RADAU = {"method": "Radau", "rtol": 1e-12, "atol": 1e-16}
+
+
+def test_rodas5p_solves_robertson_where_tsit5_gives_up() -> None:
+    twin = robertson(solver=bt.Solver("rodas5p", rtol=1e-7, atol=1e-11))
+    ours = solved(twin, REACTION_TIMES, ROBERTSON_RATES)
+    exact = independent(plain_robertson(ROBERTSON_RATES), [1.0, 0.0, 0.0], REACTION_TIMES, **RADAU)
     # the sum is conserved and the rest decays, so that errors do not grow
     assert ours.solved
     assert np.abs(ours.states - exact).max() < allowed(twin, ours, growth=1.0)
-    assert not solved(dataclasses.replace(twin, solver=bt.Solver("tsit5")), times, {}).solved
+    assert not solved(robertson(solver=bt.Solver("tsit5")), REACTION_TIMES, ROBERTSON_RATES).solved
+
+
+def test_derivatives_on_a_stiff_twin_are_those_of_differences_of_scipys_solutions() -> None:
+    twin = robertson(solver=bt.Solver("rodas5p", rtol=1e-8, atol=1e-12))
+    grid = build_grid(twin, REACTION_TIMES, REACTION_TIMES, {})
+    names, width = list(ROBERTSON_RATES), 1e-3
+
+    def states(logs: jnp.ndarray) -> jnp.ndarray:
+        return solve(twin, grid, dict(zip(names, jnp.exp(logs), strict=True))).states
+
+    def theirs(logs: np.ndarray) -> np.ndarray:
+        rates = dict(zip(names, np.exp(logs), strict=True))
+        return independent(plain_robertson(rates), [1.0, 0.0, 0.0], REACTION_TIMES, **RADAU)
+
+    logs = np.log(list(ROBERTSON_RATES.values()))
+    ours = np.asarray(jax.jit(jax.jacfwd(states))(logs))
+    by_differences = np.stack(
+        [(theirs(logs + step) - theirs(logs - step)) / (2 * width) for step in width * np.eye(3)], axis=-1
+    )
+    # the differences err by about width² / 6 of a third derivative
+    usual = np.abs(by_differences).max(axis=(0, 2))
+    assert (np.abs(ours - by_differences).max(axis=(0, 2)) < 2e-6 * usual).all()
+
+
+def test_rodas5p_follows_the_jumps_of_a_stiff_oscillator() -> None:
+    def field(t, x, p, u):
+        return {"y": x.speed, "speed": p.mu * (1.0 - x.y**2) * x.speed - x.y}
+
+    def plain(t: float, y: np.ndarray) -> list[float]:
+        return [y[1], 1000.0 * (1.0 - y[0] ** 2) * y[1] - y[0]]
+
+    # the jumps are near 807 and 1615; between them the oscillator creeps
+    times = np.array([0.0, 1.0, 400.0, 800.0, 820.0, 1600.0, 1700.0])
+    twin = bt.Twin(
+        name="van_der_pol",
+        vector_field=field,
+        states={"y": bt.State(2.0), "speed": bt.State(0.0)},
+        parameters={"mu": bt.Parameter(1000.0)},
+        observations={"y": bt.Observation(bt.Gaussian(0.1))},
+        solver=bt.Solver("rodas5p", rtol=1e-7, atol=1e-9),
+    )
+    ours = solved(twin, times, {})
+    exact = independent(plain, [2.0, 0.0], times, **RADAU)
+    assert ours.solved
+    # along the slow branches a jump that comes late by δ is an error of δ · |speed|, less than 0.01 δ
+    assert np.abs(ours.states - exact).max() < allowed(twin, ours, growth=10.0)
 
 
 @pytest.mark.parametrize("times", [[0.0], [0.0, 5.6e-17, 1.0], [0.3, 1e-9 + 0.3, 2.0], [1e-12, 3.0]])
@@ -129,8 +171,9 @@ def test_times_may_begin_anywhere_and_lie_arbitrarily_close(times: list[float]) 
     assert np.abs(ours.states[:, 0] - 5.0 * np.exp(-0.8 * at)).max() < 1e-12 + allowed(decay(), ours, growth=1.0)
 
 
-def test_time_in_the_vector_field_counts_from_t0_in_the_unit_of_the_twin() -> None:
-    twin = decay(vector_field=lambda t, x, p, u: {"level": p.rate * t})
+@pytest.mark.parametrize("method", METHODS)
+def test_time_in_the_vector_field_counts_from_t0_in_the_unit_of_the_twin(method: str) -> None:
+    twin = decay(vector_field=lambda t, x, p, u: {"level": p.rate * t}, solver=bt.Solver(method))
     times = np.array([0.0, 1.0, 3.5])
     ours = solved(twin, times, {"rate": 2.0, "level_initial": 1.0})
     assert np.abs(ours.states[:, 0] - (1.0 + times**2)).max() < allowed(twin, ours, growth=1.0)

@@ -14,7 +14,7 @@ import bayestwin as bt
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.solve import Trajectory, solve
 
-METHODS = ["tsit5", "kvaerno5"]
+METHODS = ["tsit5", "rodas5p"]
 TIMES = np.array([0.0, 0.4, 0.9, 1.7, 3.0])
 
 
@@ -51,7 +51,7 @@ def test_a_stiff_twin_runs_out_of_steps_in_an_explicit_solver_alone() -> None:
     assert np.isfinite(found.states).all()
     # the first interval is given up at its limit, and none is begun after it
     assert found.num_steps[0] == bt.Solver().max_steps
-    assert solved(stiff, "kvaerno5", [1e6, 1.0, 1.0, 1.0]).solved.all()
+    assert solved(stiff, "rodas5p", [1e6, 1.0, 1.0, 1.0]).solved.all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,6 +69,17 @@ def test_a_failure_leaves_the_rest_of_its_batch_as_it_is_without_it(method: str)
     without = solved(squared, method, [0.2, 0.1, 0.1, 0.2])
     # XLA may round a lane differently beside other lanes
     np.testing.assert_allclose(with_failures.states[[1, 3]], without.states[[1, 3]], rtol=1e-13)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_derivatives_of_a_failed_solve_are_zero_and_the_others_are_there(method: str) -> None:
+    def levels(rates: Array) -> Array:
+        return solver(squared, method)(rates, jnp.ones(4)).states[:, -1, 0]
+
+    slopes = np.asarray(jax.jacrev(levels)(jnp.array([1.0, 0.1, 5.0, 0.2])))
+    # 1 / (1 - rate t) changes by t / (1 - rate t)² with the rate
+    expected = np.array([0.0, *(3.0 / (1.0 - np.array([0.1, 5.0, 0.2]) * 3.0) ** 2)]) * [0.0, 1.0, 0.0, 1.0]
+    np.testing.assert_allclose(slopes, np.diag(expected), rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,87 @@
+"""The loop over adaptive steps from one stop to the next, whatever the method of a step is.
+
+A loop that ends at the next stop needs no buffer for saved times and no search for the next kink, which under `vmap`
+over chains and tangents is where the time goes: see `benchmarks/solve.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from bayestwin.twin import Solver
+
+SAFETY, SHRINK_LEAST, GROW_MOST = 0.9, 0.2, 10.0
+
+type Slope = Callable[[Array, Array], Array]
+"""`(t, state)` → derivative; shapes (), (s,) → (s,)."""
+
+type Step = Callable[[Slope, Array, Array, Array], tuple[Array, Array]]
+"""`(slope, t, state, step)` → the proposed state, and an estimate of its error of order `step ** 5`."""
+
+
+class Position(NamedTuple):
+    """Where the solver stands.
+
+    Attributes:
+        state: The state; shape (s,).
+        step: The step it would take next, in the twin's time unit.
+        solved: Whether every interval so far was solved.
+        num_steps: Steps taken so far, rejected ones included.
+    """
+
+    state: Array
+    step: Array
+    solved: Array
+    num_steps: Array
+
+
+def march(take_step: Step, slope: Slope, start: Array, end: Array, at: Position, solver: Solver) -> Position:
+    """Solve from `start` to `end`.
+
+    The step size carries no derivative: the result is differentiated as the sequence of steps that was taken.
+
+    Args:
+        take_step: One step of the method.
+        slope: The right-hand side.
+        start: Time of `at`.
+        end: Time to reach.
+        at: Where the solver stands; it is left there once an interval has failed.
+        solver: Tolerances and the most steps for this interval.
+
+    Returns:
+        Where the solver stands then; `solved` is False where it did not reach `end`.
+    """
+    smallest = 1e-12 * (end - start)
+    # a step that suited an interval a million times shorter says nothing about this one
+    at = at._replace(step=jnp.maximum(at.step, 1e-6 * (end - start)))
+
+    def unfinished(loop: tuple[Array, Position, Array]) -> Array:
+        t, now, taken = loop
+        return now.solved & (t < end) & (taken < solver.max_steps) & (now.step > smallest)
+
+    def body(loop: tuple[Array, Position, Array]) -> tuple[Array, Position, Array]:
+        t, now, taken = loop
+        last = now.step >= end - t
+        step = lax.stop_gradient(jnp.where(last, end - t, now.step))
+        proposed, error = take_step(slope, t, now.state, step)
+        scale = solver.atol + solver.rtol * jnp.maximum(jnp.abs(now.state), jnp.abs(proposed))
+        size = jnp.sqrt(jnp.mean(lax.stop_gradient(error / scale) ** 2))
+        accepted = size <= 1.0
+        factor = jnp.clip(SAFETY * jnp.maximum(size, 1e-10) ** -0.2, SHRINK_LEAST, GROW_MOST)
+        suggested = step * jnp.where(jnp.isfinite(size), factor, SHRINK_LEAST)
+        # a step cut short by `end` says little about the step that fits: do not shrink because of it
+        following = jnp.where(accepted & last, jnp.maximum(now.step, suggested), suggested)
+        t = jnp.where(accepted, jnp.where(last, end, t + step), t)
+        state = jnp.where(accepted, proposed, now.state)
+        return t, Position(state, following, now.solved, now.num_steps + 1), taken + 1
+
+    t, at, _ = lax.while_loop(unfinished, body, (start, at, jnp.zeros((), int)))
+    return at._replace(solved=at.solved & (t >= end))
+
+
+def weighted(weights: Sequence[float], vectors: Sequence[Array]) -> Array:
+    """The sum of vectors, each times its weight; those of weight 0 are left out."""
+    terms = [weight * vector for weight, vector in zip(weights, vectors, strict=True) if weight != 0.0]
+    return sum(terms[1:], start=terms[0])
