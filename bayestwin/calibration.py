@@ -20,6 +20,7 @@ from bayestwin.density import LOSSES, Density, Loss, build_density
 from bayestwin.describe import describe, fingerprint
 from bayestwin.dynamics.probe import choose_solver
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
+from bayestwin.exactness import exact_enough
 from bayestwin.groups import (
     SCHEMA_VERSION,
     likelihood_dataset,
@@ -116,12 +117,9 @@ def calibrate(
             density = dataclasses.replace(density, twin=chosen)
             phase.advance(1, choice.method)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
-        kept = None
-        if checkpoint is not None:
-            identity = _identity(twin, telemetry, seed, method) | asked._asdict()
-            kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity)
-        drawn = METHODS[method](Problem(density, asked, seed, shown, kept))
-        audit = {} if method == "map" else {"tolerance_audit": audit_tolerance(density, drawn, shown)}
+        identity = _identity(twin, telemetry, seed, method) | asked._asdict()
+        kept = None if checkpoint is None else FileCheckpoint(pathlib.Path(checkpoint), density, identity)
+        drawn, audit = _draw(method, Problem(density, asked, seed, shown, kept))
         groups = _groups(density, drawn, seed, predictive_draws, shown)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
@@ -133,6 +131,20 @@ def calibrate(
         "interrupted": drawn.interrupted,
     }
     return tree
+
+
+def _draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
+    """Draws, and the record of their tolerance audit; fixed steps that are not exact enough give way."""
+    drawn = METHODS[method](problem)
+    if method == "map":
+        return drawn, {}
+    audit = audit_tolerance(problem.density, drawn, problem.progress)
+    fixed = drawn.record.get("sensitivities", {}).get("mode") == "reverse"
+    if fixed and not exact_enough(audit) and not drawn.interrupted:
+        forward = problem.settings._replace(sensitivities="forward")
+        drawn = METHODS[method](problem._replace(settings=forward))
+        audit = audit_tolerance(problem.density, drawn, problem.progress)
+    return drawn, {"tolerance_audit": audit}
 
 
 def _identity(twin: Twin, telemetry: Telemetry, seed: int, method: str) -> dict[str, Any]:

@@ -7,12 +7,7 @@ from typing import Any
 import xarray as xr
 
 from bayestwin.assess.gates import Gate
-
-MAX_PARETO_K = 0.7
-"""Above this the largest importance ratios are too heavy-tailed to trust (Vehtari et al. 2024, arXiv:1507.02646)."""
-
-NEGLIGIBLE = 0.1
-"""Changes of a log density up to this do not move a posterior, however their tail is shaped."""
+from bayestwin.exactness import MAX_PARETO_K, exact_enough
 
 
 def approximation_gate(tree: xr.DataTree) -> Gate:
@@ -62,7 +57,7 @@ def tolerance_gate(tree: xr.DataTree) -> Gate | None:
         return None
     value = float(audit["pareto_k"])
     worst = float(audit["largest_difference"])
-    passed = (worst <= NEGLIGIBLE or value <= MAX_PARETO_K) and int(audit["failed"]) == 0
+    passed = exact_enough(audit)
     sentence = (
         f"{int(audit['draws']):,} draws were solved again {float(audit['tighter']):g} times more precisely: their log"
         f" densities change by at most {worst:.2g} (Pareto k {value:.2f}, limit {MAX_PARETO_K:g})"

@@ -22,6 +22,7 @@ class Grid(NamedTuple):
         right: Inputs at the end of each interval; shape (m, q).
         save: Positions of the saved times among the edges; shape (n,).
         inputs: Inputs at the saved times; shape (n, q).
+        substeps: Equal explicit steps in each interval, shape (m,); None where an adaptive solver chooses.
     """
 
     edges: np.ndarray
@@ -29,6 +30,7 @@ class Grid(NamedTuple):
     right: np.ndarray
     save: np.ndarray
     inputs: np.ndarray
+    substeps: np.ndarray | None = None
 
 
 def build_grid(twin: Twin, times: np.ndarray, knots: np.ndarray, inputs: Mapping[str, np.ndarray]) -> Grid:

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from bayestwin.dynamics import explicit, rosenbrock
 from bayestwin.dynamics.adaptive import Position
+from bayestwin.dynamics.fixed import integrate
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.tracing import namespace
@@ -55,31 +56,53 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
     def of_theta(theta: Array) -> tuple[Array, tuple[Array, Array]]:
         return _integrate(twin, grid, dict(zip(free, theta, strict=True)))
 
-    states, (solved, num_steps) = (through_jacobian(of_theta) if free else of_theta)(theta)
+    adaptive = grid.substeps is None
+    states, (solved, num_steps) = (through_jacobian(of_theta) if free and adaptive else of_theta)(theta)
     return Trajectory(jnp.where(solved, states, 1.0), solved, num_steps)
+
+
+def count_steps(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Array:
+    """Steps that the adaptive solver takes in each of m intervals, shape (m,); arguments as of `solve`."""
+    free = {name: jnp.asarray(value, float) for name, value in values.items()}
+    return jnp.diff(_march(twin, grid, *_begin(twin, free))[1].num_steps, prepend=0)
 
 
 def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
     """States at the saved times, and the record (solved, number of steps)."""
+    p, state = _begin(twin, free)
+    if grid.substeps is not None:
+        after = integrate(lambda inputs: right_hand_side(twin, p, inputs), state, grid, grid.substeps)
+        solved, num_steps = jnp.asarray(True), jnp.asarray(int(grid.substeps.sum()))
+    else:
+        at, passed = _march(twin, grid, p, state)
+        after, solved, num_steps = passed.state, at.solved, at.num_steps
+    states = jnp.concatenate([state[None], after])[grid.save]
+    return states, (solved & jnp.isfinite(states).all(), num_steps)
+
+
+def _begin(twin: Twin, free: Mapping[str, Array]) -> tuple[Any, Array]:
+    """Parameters, and the initial state, shape (s,)."""
     parameters = [free.get(name, spec.prior) for name, spec in twin.parameters.items()]
     initial = [free.get(f"{name}_initial", spec.initial) for name, spec in twin.states.items()]
     p = namespace("parameters", tuple(twin.parameters))(*parameters)
-    state = jnp.stack([jnp.asarray(value, float) for value in initial])
+    return p, jnp.stack([jnp.asarray(value, float) for value in initial])
+
+
+def _march(twin: Twin, grid: Grid, p: Any, state: Array) -> tuple[Position, Position]:
+    """Where the adaptive solver stands at the end, and at the end of each interval; a leading axis m in the second."""
     stepper = STEPPERS[twin.solver.method]
 
-    def interval(at: Position, span: tuple[Array, ...]) -> tuple[Position, Array]:
+    def interval(at: Position, span: tuple[Array, ...]) -> tuple[Position, Position]:
         start, end, left, right = span
         rate = (right - left) / (end - start)
         slope = right_hand_side(twin, p, lambda t: left + rate * (t - start))
         at = stepper(slope, start, end, at, twin.solver)
-        return at, at.state
+        return at, at
 
     edges = jnp.asarray(grid.edges)
     first = edges[1] - edges[0] if len(grid.edges) > 1 else jnp.ones(())
     at = Position(state, first, jnp.isfinite(state).all(), jnp.zeros((), int))
-    at, after = lax.scan(interval, at, (edges[:-1], edges[1:], jnp.asarray(grid.left), jnp.asarray(grid.right)))
-    states = jnp.concatenate([state[None], after])[grid.save]
-    return states, (at.solved & jnp.isfinite(states).all(), at.num_steps)
+    return lax.scan(interval, at, (edges[:-1], edges[1:], jnp.asarray(grid.left), jnp.asarray(grid.right)))
 
 
 def right_hand_side(twin: Twin, p: Any, inputs_at: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:

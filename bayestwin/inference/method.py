@@ -1,7 +1,7 @@
 """The one shape of all methods: a problem in, draws with their record out. A new method is one file and one export."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,12 +33,15 @@ class Settings(NamedTuple):
         num_samples: Draws kept of each chain.
         num_chains: Number of chains, or of independent populations.
         target_acceptance: Mean acceptance that NUTS aims at first.
+        sensitivities: `"auto"` for fixed steps and reverse mode where that is faster, `"forward"` for forward mode
+            through the adaptive solver.
     """
 
     num_warmup: int = 200
     num_samples: int = 1000
     num_chains: int = 4
     target_acceptance: float = 0.8
+    sensitivities: Literal["auto", "forward"] = "auto"
 
 
 class Checkpoint(Protocol):

@@ -19,6 +19,7 @@ from jax import Array
 
 from bayestwin.inference.method import Checkpoint, Draws, Problem, Settings
 from bayestwin.inference.modes import Mode
+from bayestwin.inference.sensitivities import choose_sensitivities
 from bayestwin.inference.starts import Starts, disperse, find_starts, in_batches
 from bayestwin.inference.transitions import Engine, Team
 from bayestwin.inference.whitening import Whitening, rescale, whitening_of
@@ -34,10 +35,13 @@ DRAWING = 3
 
 def nuts(problem: Problem) -> Draws:
     """Draw by NUTS, from the starts that the ladder finds."""
-    starts = find_starts(problem.density, problem.settings.num_chains, problem.seed, problem.progress)
     density, settings, seed, progress, checkpoint = problem
+    starts = find_starts(density, settings.num_chains, seed, progress)
+    mode = {"mode": "forward", "reason": "asked for"}
+    if settings.sensitivities == "auto":
+        density, mode = choose_sensitivities(density, starts, seed, progress)
     drawn = sample_nuts(density, starts, settings=settings, seed=seed, progress=progress, checkpoint=checkpoint)
-    return drawn._replace(record={"starts": starts.record} | dict(drawn.record))
+    return drawn._replace(record={"starts": starts.record, "sensitivities": mode} | dict(drawn.record))
 
 
 def sample_nuts(
@@ -212,7 +216,13 @@ class _March:
             self.checkpoint.leave(self._state(), self.draws() if drawing else None)
 
     def _state(self) -> dict[str, np.ndarray]:
-        words = {"window": self.window, "target": self.target, "events": self.events, "step_sizes": self.step_sizes}
+        words = {
+            "sensitivities": self.settings.sensitivities,
+            "window": self.window,
+            "target": self.target,
+            "events": self.events,
+            "step_sizes": self.step_sizes,
+        }
         state = {"words": np.frombuffer(json.dumps(words).encode(), np.uint8), "z": self.z}
         state |= {f"whitening_{name}": np.asarray(leaf) for name, leaf in self.whitening._asdict().items()}
         for number, leaf in enumerate(jax.tree.leaves(self.teams)):
@@ -222,6 +232,8 @@ class _March:
 
     def _go_on(self, state: Mapping[str, np.ndarray]) -> None:
         words = json.loads(np.asarray(state["words"]).tobytes())
+        if words["sensitivities"] != self.settings.sensitivities:
+            return  # left by draws that were not exact enough, and are made again
         self.target, self.events = words["target"], words["events"]
         empty = {"directions": np.zeros((self.z.shape[1], 0)), "stretch": np.zeros(0)}  # of a diagonal metric
         leaves = {name: state.get(f"whitening_{name}", empty.get(name)) for name in Whitening._fields}

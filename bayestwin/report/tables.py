@@ -196,6 +196,27 @@ def start_words(posterior: xr.DataTree) -> list[str]:
             f"{modes} modes share the posterior{held}: "
             "look whether more than one makes sense for this asset; a prior can exclude those that do not."
         )
+    return words + _engine_words(posterior)
+
+
+def _engine_words(posterior: xr.DataTree) -> list[str]:
+    """What the engine chose, and what it did by itself while sampling, in sentences."""
+    words = []
+    if choice := record(posterior, "solver_choice"):
+        words.append(f"Solver chosen: {choice.get('reason', choice.get('method'))}.")
+    if mode := record(posterior, "sensitivities"):
+        how = "in reverse, through fixed steps" if mode.get("mode") == "reverse" else "forward, through adaptive steps"
+        words.append(f"Derivatives were taken {how} ({mode.get('reason')}).")
+    sampling = record(posterior, "sampling")
+    for event in sampling.get("events", ()):
+        if event["what"] == "raised target acceptance":
+            words.append(
+                f"A transition diverged after {event['after_draws']:,} draws: all were made again with smaller steps, "
+                f"aiming at an acceptance of {event['to']:g}."
+            )
+        else:
+            chains = ", ".join(str(chain) for chain in event["chains"])
+            words.append(f"Chain {chains} stuck in {event['found_in']} and was started again from the ladder.")
     return words
 
 

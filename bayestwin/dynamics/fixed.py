@@ -1,0 +1,76 @@
+"""The whole grid by a fixed number of explicit steps an interval: one straight loop, which reverse mode goes through.
+
+How many steps each interval takes is learnt from adaptive solves; whether that was exact enough is found out
+afterwards by the tolerance audit.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from bayestwin.dynamics.adaptive import Slope
+from bayestwin.dynamics.explicit import take_step
+from bayestwin.dynamics.grid import Grid
+
+MOST_STEPS = 200_000
+"""Reverse mode keeps the state before every step."""
+
+LEAST_WORK = 4_000
+"""Steps times derivatives from which on reverse mode is faster: see `benchmarks/sensitivities.py`."""
+
+WASTEFUL = 1.5
+"""Fixed steps must be no more than this times those that a typical adaptive solve takes."""
+
+
+def integrate(
+    slope_with: Callable[[Callable[[Array], Array]], Slope], state: Array, grid: Grid, substeps: np.ndarray
+) -> Array:
+    """States at the end of each interval; shape (m, s).
+
+    Args:
+        slope_with: Inputs as a function of time → the right-hand side.
+        state: At the first edge; shape (s,).
+        grid: m intervals.
+        substeps: Equal steps in each; shape (m,).
+    """
+    length = np.diff(grid.edges)
+    interval = np.repeat(np.arange(len(substeps)), substeps)
+    number = np.arange(len(interval)) - np.repeat(np.cumsum(substeps) - substeps, substeps)
+    step = (length / substeps)[interval]
+    rate = ((grid.right - grid.left) / length[:, None])[interval]
+    left = grid.left[interval] + rate * (number * step)[:, None]
+    start = grid.edges[interval] + number * step
+
+    @jax.checkpoint  # its stages are computed again on the way back: less memory, and not slower
+    def body(state: Array, span: tuple[Array, ...]) -> tuple[Array, Array]:
+        start, step, left, rate = span
+        slope = slope_with(lambda t: left + rate * (t - start))
+        state, _ = take_step(slope, start, state, step)
+        return state, state
+
+    _, after = lax.scan(body, state, tuple(jnp.asarray(a) for a in (start, step, left, rate)))
+    return after[np.cumsum(substeps) - 1]
+
+
+def plan_substeps(num_steps: np.ndarray, num_derivatives: int) -> tuple[np.ndarray | None, Mapping[str, Any]]:
+    """How many steps each interval is to take, from adaptive solves; None where forward mode does better.
+
+    Args:
+        num_steps: Steps that n adaptive solves took in each of m intervals; shape (n, m).
+        num_derivatives: With respect to how many quantities derivatives are needed.
+
+    Returns:
+        Steps of each interval, shape (m,), or None; and what was chosen and why, as plain values.
+    """
+    substeps = np.maximum(num_steps.max(axis=0), 1)
+    total, typical = int(substeps.sum()), float(np.median(num_steps.sum(axis=1)))
+    evidence = {"steps": total, "derivatives": num_derivatives}
+    if total * num_derivatives < LEAST_WORK:
+        return None, {"mode": "forward", "reason": "few steps and derivatives", **evidence}
+    if total > WASTEFUL * typical or total > MOST_STEPS:
+        return None, {"mode": "forward", "reason": "the steps that solves need differ too much", **evidence}
+    return substeps, {"mode": "reverse", "reason": "many steps and derivatives, evenly needed", **evidence}

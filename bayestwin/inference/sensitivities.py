@@ -1,0 +1,47 @@
+"""How derivatives are taken while sampling: forward through the adaptive solver, or in reverse through fixed steps."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayestwin.density import Density
+from bayestwin.dynamics.fixed import plan_substeps
+from bayestwin.dynamics.solve import count_steps
+from bayestwin.inference.starts import Starts
+from bayestwin.progress import Progress
+
+NUM_TRIED = 32
+
+
+def choose_sensitivities(
+    density: Density, starts: Starts, seed: int, progress: Progress
+) -> tuple[Density, Mapping[str, Any]]:
+    """Choose by the steps that adaptive solves take around the modes, and by the number of derivatives.
+
+    Args:
+        density: The log density, solved adaptively.
+        starts: Whose modes say where the sampler will be.
+        seed: Determines the points that are tried.
+        progress: Shows the phase "ladder".
+
+    Returns:
+        The log density as it is to be sampled, and what was chosen and why, as plain values.
+    """
+    if density.twin.solver.method == "rodas5p":
+        return density, {"mode": "forward", "reason": "the twin is stiff"}
+    rng = np.random.default_rng([seed, 5])
+    weights = np.array([mode.weight for mode in starts.modes])
+    owners = rng.choice(len(weights), size=NUM_TRIED, p=weights / weights.sum())
+    unit = rng.standard_normal((NUM_TRIED, starts.z.shape[1]))
+    z = np.stack([starts.modes[m].z + starts.modes[m].scale @ w for m, w in zip(owners, unit, strict=True)])
+    with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
+        steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
+        num_steps = np.asarray(steps_at(jnp.asarray(z)))
+        derivatives = sum(site.kind != "noise" for site in density.sites)
+        substeps, record = plan_substeps(num_steps, derivatives)
+        phase.advance(1, record["mode"])
+    return dataclasses.replace(density, grid=density.grid._replace(substeps=substeps)), record
