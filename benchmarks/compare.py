@@ -15,14 +15,14 @@ import tempfile
 import time
 from typing import Any
 
-import results_page
 from rich.console import Console
 from rich.table import Table
-from rows import HEADER, MEANING, Row, agreement, make_rows
 
 import bayestwin  # noqa: F401 (switches float64 on, for the processes too)
 import engines
 import posteriors
+import results_page
+from rows import HEADER, MEANING, Row, agreement, make_rows
 
 WORKER = pathlib.Path(__file__).with_name("worker.py")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+
 from rows import Row
 
 MARKERS = {"ours": "o", "stan": "s", "numpyro_diffrax": "^", "pymc_nutpie": "D"}
