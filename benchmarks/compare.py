@@ -85,6 +85,8 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Run everything, then print and write."""
     asked, console = options(), Console()
+    if not console.is_terminal:
+        console = Console(width=240)
     rows: list[Row] = []
     for posterior in asked.posteriors:
         found = {}

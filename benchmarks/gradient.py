@@ -50,7 +50,7 @@ def compiled(folder: str) -> ctypes.CDLL:
 
 
 def microseconds(call: Callable[[], object], count: int) -> float:
-    """Microseconds for each of `count` gradients that a call makes, in the fastest call: whatever else runs only adds."""
+    """Microseconds for each of a call's `count` gradients, in the fastest call: whatever else runs only adds."""
     call()
     taken = []
     for _ in range(REPEATS):
