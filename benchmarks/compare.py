@@ -78,6 +78,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=1000, help="draws kept of each of 4 chains")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds that one run may take")
+    parser.add_argument(
+        "--warmup", type=int, help="warm-up of every engine instead of its own: to try this program out"
+    )
     parser.add_argument("--dry", action="store_true", help="print, and leave RESULTS.md as it is")
     return parser.parse_args()
 
@@ -95,7 +98,7 @@ def main() -> None:
                 found[engine] = []
                 for seed in range(asked.seeds):
                     job = {"engine": engine, "posterior": posterior, "seed": seed}
-                    job |= {"draws": asked.draws, "chains": 4, "device": asked.device}
+                    job |= {"draws": asked.draws, "chains": 4, "device": asked.device, "warmup": asked.warmup}
                     found[engine].append(run(job, asked.limit, cache))
                     last = found[engine][-1]
                     console.print(f"{posterior} · {engine} · seed {seed}: {last.get('reason') or last['status']}")

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from rows import Row
 
 MARKERS = {"ours": "o", "stan": "s", "numpyro_diffrax": "^", "pymc_nutpie": "D"}
-STYLE = {"svg.hashsalt": "bayestwin", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"svg.hashsalt": "bayestwin", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def draw_rates(rows: Sequence[Row], path: pathlib.Path) -> None:

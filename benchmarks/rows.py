@@ -45,19 +45,19 @@ class Row(NamedTuple):
     engine: str
     reference: str
     words: str
-    bulk: float | None
-    tail: float | None
-    build: float | None
-    warmup: float | None
-    sampling: float | None
-    process: float | None
-    rate: float | None
-    rate_with_build: float | None
-    gradients: float | None
-    divergences: float | None
-    rhat: float | None
-    z: float | None
-    failed: str
+    bulk: float | None = None
+    tail: float | None = None
+    build: float | None = None
+    warmup: float | None = None
+    sampling: float | None = None
+    process: float | None = None
+    rate: float | None = None
+    rate_with_build: float | None = None
+    gradients: float | None = None
+    divergences: float | None = None
+    rhat: float | None = None
+    z: float | None = None
+    failed: str = ""
     ratio: float | None = None
     ratio_with_build: float | None = None
 
@@ -120,7 +120,7 @@ def _row(posterior: str, engine: str, runs: Sequence[Found], ours: Found | None)
     if not done:
         words = runs[0].get("reason") or runs[0]["status"]
         absent = runs[0]["status"] in ("not installed", "CPU only")
-        return Row(posterior, engine, "", words, *[None] * 12, "" if absent else f"{len(runs)} of {len(runs)}")
+        return Row(posterior, engine, "", words, failed="" if absent else f"{len(runs)} of {len(runs)}")
     gold = done[0]["gold"]
     reference = gold or (ours["moments"] if ours and engine != "ours" else {})
     z = [largest_z(run, reference) if reference else None for run in done]

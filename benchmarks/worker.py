@@ -37,14 +37,14 @@ def measured(run: engines.Run) -> dict[str, Any]:
 
 def work(asked: dict[str, Any]) -> dict[str, Any]:
     """Run what is asked, and say what became of it."""
-    settings = engines.Settings(
-        asked["seed"], asked.get("draws", 1000), asked.get("chains", 4), asked.get("device", "cpu"), asked["posterior"]
-    )
-    if settings.device == "gpu" and asked["engine"] not in engines.ON_GPU:
+    asked = {"draws": 1000, "chains": 4, "device": "cpu"} | asked
+    engine = asked.pop("engine")
+    settings = engines.Settings(**asked)
+    if settings.device == "gpu" and engine not in engines.ON_GPU:
         return {"status": "CPU only"}
-    posterior = posteriors.load(asked["posterior"])
+    posterior = posteriors.load(settings.posterior)
     try:
-        run = engines.load(asked["engine"])
+        run = engines.load(engine)
     except ModuleNotFoundError as reason:
         return {"status": "not installed", "reason": f"no package {reason.name}"}
     try:

@@ -21,6 +21,7 @@ class Settings(NamedTuple):
         chains: Number of chains.
         device: `"cpu"` or `"gpu"`.
         posterior: Name of the posterior.
+        warmup: Warm-up transitions, to try the benchmark out; None for what each engine recommends.
     """
 
     seed: int
@@ -28,6 +29,7 @@ class Settings(NamedTuple):
     chains: int
     device: str
     posterior: str
+    warmup: int | None = None
 
 
 class Run(NamedTuple):

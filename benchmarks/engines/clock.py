@@ -31,10 +31,10 @@ class Clock:
         self.seconds["build"] += compiling
         self.seconds[name] = self.seconds.get(name, 0.0) + taken - compiling
 
-    def _listen(self, event: str, seconds: float, **_: object) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
             now = time.perf_counter()
-            self._compiled.append((now - seconds, now))
+            self._compiled.append((now - duration_secs, now))
 
 
 def _length(spans: list[tuple[float, float]]) -> float:

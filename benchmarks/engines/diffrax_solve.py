@@ -31,7 +31,7 @@ def build_solve(posterior: Posterior, adjoint: diffrax.AbstractAdjoint) -> Calla
     if twin.inputs:
         controller = diffrax.ClipStepSizeController(controller, jump_ts=jnp.asarray(bound.times))
 
-    def slope(t: Array, state: Array, parameters: list[Any]) -> Array:
+    def slope(t: Any, state: Any, parameters: Any) -> Array:
         p = _named(twin.parameters, parameters)
         found = twin.vector_field(t, _named(twin.states, state), p, inputs_at(t))
         return jnp.stack([jnp.asarray(found[name], float) for name in twin.states])

@@ -1,5 +1,7 @@
 """NumPyro's NUTS on a solve by diffrax, as their documentation shows: dense metric, 1,000 warm-up transitions."""
 
+from typing import Any
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from engines.clock import Clock
 from engines.diffrax_solve import build_solve, observed
 from posteriors import Posterior
 
+NUM_WARMUP = 1000
 MOST_FORWARD = 10
 """Quantities up to which forward mode is the faster of diffrax's two ways to differentiate."""
 
@@ -26,7 +29,7 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     data = observed(posterior)
 
     def model() -> None:
-        values = {site.name: numpyro.sample(site.name, site.prior) for site in twin.sites()}
+        values: dict[str, Any] = {site.name: numpyro.sample(site.name, site.prior) for site in twin.sites()}
         predicted = solve(values)
         for name, (rows, seen) in data.items():
             noise = twin.observations[name].noise
@@ -35,7 +38,7 @@ def run(posterior: Posterior, settings: Settings) -> Run:
 
     mcmc = MCMC(
         NUTS(model, dense_mass=True, forward_mode_differentiation=forward, init_strategy=init_to_median()),
-        num_warmup=1000,
+        num_warmup=settings.warmup or NUM_WARMUP,
         num_samples=settings.draws,
         num_chains=settings.chains,
         chain_method="vectorized",

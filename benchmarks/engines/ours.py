@@ -3,6 +3,7 @@
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     they are listed and not counted. A version that does not time compiling apart has it within `warmup`.
     """
     progress = Progress(show=False)
+    own: dict[str, Any] = {} if settings.warmup is None else {"num_warmup": settings.warmup}
     tree = bt.calibrate(
         posterior.twin,
         posterior.telemetry,
@@ -27,6 +29,7 @@ def run(posterior: Posterior, settings: Settings) -> Run:
         num_chains=settings.chains,
         device=settings.device,
         progress=progress,
+        **own,
     )
     seconds = dict(progress.timings)
     with tempfile.TemporaryDirectory() as folder:
@@ -39,7 +42,7 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     stats = tree["sample_stats"]
     return Run(
         {str(name): np.asarray(values) for name, values in tree["posterior"].data_vars.items()},
-        int(stats["diverging"].sum()),
+        int(np.asarray(stats["diverging"]).sum()),
         seconds,
-        float(stats["n_steps"].mean()) if "n_steps" in stats else float("nan"),
+        float(np.asarray(stats["n_steps"]).mean()) if "n_steps" in stats else float("nan"),
     )

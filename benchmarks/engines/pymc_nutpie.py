@@ -8,7 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 import nutpie
 import pymc as pm
-from pytensor import wrap_jax
+from pytensor import wrap_jax  # pyright: ignore
 
 import bayestwin as bt
 from engines import Run, Settings
@@ -34,20 +34,25 @@ def run(posterior: Posterior, settings: Settings) -> Run:
         compiled = nutpie.compile_pymc_model(_model(posterior), backend="jax", gradient_backend="jax")
     with clock.phase("sampling"):
         tree = nutpie.sample(
-            compiled, draws=settings.draws, chains=settings.chains, seed=settings.seed, progress_bar=False
+            compiled,
+            draws=settings.draws,
+            tune=settings.warmup,
+            chains=settings.chains,
+            seed=settings.seed,
+            progress_bar=False,
         )
     # one call makes warm-up and draws: its time is shared out by the gradients that each took
-    steps, before = (tree[group]["n_steps"] for group in ("sample_stats", "warmup_sample_stats"))
+    steps, before = (np.asarray(tree[group]["n_steps"]) for group in ("sample_stats", "warmup_sample_stats"))
     seconds = dict(clock.seconds)
     seconds["warmup"] = seconds["sampling"] * float(before.sum() / (before.sum() + steps.sum()))
     seconds["sampling"] -= seconds["warmup"]
     draws = {site.name: np.asarray(tree["posterior"][site.name]) for site in posterior.twin.sites()}
-    return Run(draws, int(tree["sample_stats"]["diverging"].sum()), seconds, float(steps.mean()))
+    return Run(draws, int(np.asarray(tree["sample_stats"]["diverging"]).sum()), seconds, float(steps.mean()))
 
 
 def _model(posterior: Posterior) -> pm.Model:
     twin = posterior.twin
-    solve = wrap_jax(build_solve(posterior, diffrax.RecursiveCheckpointAdjoint()))
+    solve: Any = wrap_jax(build_solve(posterior, diffrax.RecursiveCheckpointAdjoint()))
     with pm.Model() as model:
         values = {site.name: PRIORS[type(site.prior)](site.name, site.prior) for site in twin.sites()}
         predicted = solve(values)

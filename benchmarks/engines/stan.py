@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import stan
@@ -11,6 +12,7 @@ from engines import Run, Settings
 from engines.clock import Clock
 from posteriors import Posterior, stan_program
 
+NUM_WARMUP = 1000
 ELAPSED = re.compile(r"([\d.]+) seconds \((Warm-up|Sampling)\)")
 
 
@@ -28,7 +30,9 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     with clock.phase("build"):
         model = stan.build(stan_program(settings.posterior), data=data, random_seed=settings.seed + 1)
     with clock.phase("sampling"):
-        fit = model.sample(num_chains=settings.chains, num_samples=settings.draws)
+        fit = model.sample(
+            num_chains=settings.chains, num_samples=settings.draws, num_warmup=settings.warmup or NUM_WARMUP
+        )
     share = _warmup_share(fit)
     seconds = clock.seconds | {"warmup": share * clock.seconds["sampling"]}
     seconds["sampling"] -= seconds["warmup"]
@@ -38,11 +42,11 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     draws = {
         site.name: table[flat[site.name]].to_numpy().reshape(settings.draws, settings.chains).T for site in twin.sites()
     }
-    divergences, steps = table["divergent__"].sum(), table["n_leapfrog__"].mean()
+    divergences, steps = table["divergent__"].to_numpy().sum(), table["n_leapfrog__"].to_numpy().mean()
     return Run(draws, int(divergences), seconds, float(steps))
 
 
-def _warmup_share(fit: "stan.fit.Fit") -> float:
+def _warmup_share(fit: Any) -> float:
     """Share of warm-up in the chains' own times, which Stan writes into their output."""
     found = {"Warm-up": 0.0, "Sampling": 0.0}
     for output in fit.stan_outputs:
