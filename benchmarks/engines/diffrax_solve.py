@@ -14,8 +14,8 @@ from bayestwin.bind import Bound, bind
 from posteriors import Posterior
 
 SOLVERS = {"tsit5": diffrax.Tsit5, "kvaerno5": diffrax.Kvaerno5}
-MOST_STEPS = 100_000
-"""diffrax's own limit of 4,096 is less than the room's telemetry has times to stop at."""
+MOST_STEPS = 4096
+"""diffrax's own default; a jump of the inputs, at which a step has to end, adds one."""
 
 
 def build_solve(posterior: Posterior, adjoint: diffrax.AbstractAdjoint) -> Callable[[Mapping[str, Any]], dict]:
@@ -51,7 +51,7 @@ def build_solve(posterior: Posterior, adjoint: diffrax.AbstractAdjoint) -> Calla
             saveat=diffrax.SaveAt(ts=jnp.asarray(bound.times)),
             stepsize_controller=controller,
             adjoint=adjoint,
-            max_steps=MOST_STEPS,
+            max_steps=MOST_STEPS + (len(bound.times) if twin.inputs else 0),
             throw=False,
         )
         states = solution.ys
