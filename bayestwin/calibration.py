@@ -114,7 +114,7 @@ def calibrate(
         with shown.phase("ladder", "choosing the solver", 1) as phase:
             tried, _ = density.draw_prior(jax.random.split(key_for(seed, "solver"), SOLVER_DRAWS))
             chosen, choice = choose_solver(twin, density.grid, tried)
-            density = dataclasses.replace(density, twin=chosen)
+            density = density.solved_as(chosen)
             phase.advance(1, choice.method)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
         identity = _identity(twin, telemetry, seed, method) | asked._asdict()

@@ -98,6 +98,12 @@ class Density:
     loss: Loss = "linear"
     of_values: bool = False
 
+    def solved_as(self, twin: Twin) -> "Density":
+        """The density of the same twin with another solver; what is compiled for the prior stays."""
+        found = dataclasses.replace(self, twin=twin)
+        vars(found)["_prior_batch"] = self._prior_batch
+        return found
+
     def __call__(self, z: Array) -> Array:
         """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
         return self._log_density(z)

@@ -46,6 +46,7 @@ class Progress:
             rich.progress.BarColumn(bar_width=24),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeElapsedColumn(),
+            rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn("{task.fields[note]}", style="dim"),
             console=console,
             disable=not visible,

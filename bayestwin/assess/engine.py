@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import xarray as xr
@@ -75,5 +76,6 @@ def _method(tree: xr.DataTree) -> str:
 
 
 def _record(tree: xr.DataTree, name: str) -> dict[str, Any]:
-    found = tree.attrs.get(name)
+    found = tree.attrs.get(name, {})
+    found = json.loads(found) if isinstance(found, str) else found  # as another program than ours reads the file
     return found if isinstance(found, dict) else {}

@@ -50,7 +50,8 @@ def test_a_full_disk_fails_the_run_and_spares_the_older_ones(ran: Ran, tmp_path:
     record = read_record(run)
     assert record["status"] == "failed"
     assert "space" in record["error"]
-    assert "posterior.nc" in record["error"]
+    # whichever came first: on a busy machine that is the checkpoint
+    assert "posterior.nc" in record["error"] or "checkpoint.nc" in record["error"]
     assert record["timings"]["draws"] >= 0.0
     assert sorted(path.name for path in run.iterdir()) == ["run.json"]
     assert hashes(kept) == before
