@@ -90,6 +90,8 @@ def main() -> None:
     asked, console = options(), Console()
     if not console.is_terminal:
         console = Console(width=240)
+    # so that whoever ends this program ends the run under way with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
     for posterior in asked.posteriors:
         found = {}

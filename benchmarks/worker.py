@@ -46,7 +46,7 @@ def work(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         run = engines.load(engine)
     except ModuleNotFoundError as reason:
-        return {"status": "not installed", "reason": f"no package {reason.name}"}
+        return {"status": "not installed", "reason": f"not installed: {reason.name}"}
     try:
         found = measured(run(posterior, settings))
     except Exception as reason:  # whatever a peer raises is a result of the comparison
