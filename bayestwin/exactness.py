@@ -14,7 +14,8 @@ def exact_enough(audit: Mapping[str, Any]) -> bool:
     """Whether a tolerance audit found that the error of the solver does not shape the posterior.
 
     Args:
-        audit: With `largest_difference`, `pareto_k` and `failed`; what is NaN is not exact.
+        audit: With `largest_difference`, `pareto_k` and `failed`; what is NaN or None is not exact.
     """
-    small = audit["largest_difference"] <= NEGLIGIBLE or audit["pareto_k"] <= MAX_PARETO_K
+    pareto_k = audit["pareto_k"]
+    small = audit["largest_difference"] <= NEGLIGIBLE or (pareto_k is not None and pareto_k <= MAX_PARETO_K)
     return bool(small) and audit["failed"] == 0

@@ -1,7 +1,7 @@
 """Which way to differentiate: forward through the adaptive solver, or in reverse through fixed steps?
 
 A row of tanks with more and more parameters, observed at more and more times; the rule that follows from this table
-is `LEAST_WORK` in `bayestwin/dynamics/fixed.py`: steps times derivatives from which on reverse mode is taken.
+is that of `bayestwin/dynamics/fixed.py`: `MANY` derivatives, or `LEAST_WORK` steps times derivatives.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from rich.table import Table
 import bayestwin as bt
 from bayestwin.bind import bind
 from bayestwin.density import Density, build_density
-from bayestwin.dynamics.fixed import LEAST_WORK
+from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
 from scaling import Size, row_of_tanks
 
@@ -53,13 +53,16 @@ def main() -> None:
             forward = build_density(twin, bind(twin, bt.read_telemetry(record, t0=0.0)))
             z = jnp.asarray(0.1 * np.random.default_rng(0).standard_normal((CHAINS, len(forward.sites))))
             taken = jax.vmap(lambda z, d=forward: count_steps(d.twin, d.grid, d.constrain(z)))(z)
-            substeps = np.maximum(np.asarray(taken).max(axis=0), 1)
+            substeps, plan = (
+                np.maximum(np.asarray(taken).max(axis=0), 1),
+                plan_substeps(np.asarray(taken), parameters)[1],
+            )
             reverse = dataclasses.replace(forward, grid=forward.grid._replace(substeps=substeps))
             (first, ahead), (second, back) = seconds(forward, z), seconds(reverse, z)
-            work = int(substeps.sum()) * parameters
-            rule = "reverse" if work >= LEAST_WORK else "forward"
             row = (f"{1e3 * ahead:.3g}", f"{1e3 * back:.3g}", f"{ahead / back:.2f}", f"{first:.1f}, {second:.1f}")
-            table.add_row(str(parameters), f"{substeps.sum():,}", f"{work:,}", *row, rule)
+            table.add_row(
+                str(parameters), f"{substeps.sum():,}", f"{substeps.sum() * parameters:,}", *row, plan["mode"]
+            )
             console.print(parameters, observations, *row)
     console.print(table)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import xarray as xr
@@ -56,13 +57,15 @@ def tolerance_gate(tree: xr.DataTree) -> Gate | None:
     audit = _record(tree, "tolerance_audit")
     if not audit:
         return None
-    value = float(audit["pareto_k"])
+    value = float("nan") if audit["pareto_k"] is None else float(audit["pareto_k"])
     worst = float(audit["largest_difference"])
     passed = exact_enough(audit)
     sentence = (
         f"{int(audit['draws']):,} draws were solved again {float(audit['tighter']):g} times more precisely: their log"
-        f" densities change by at most {worst:.2g} (Pareto k {value:.2f}, limit {MAX_PARETO_K:g})"
+        f" densities change by at most {worst:.2g}"
     )
+    if not math.isnan(value):
+        sentence += f" (Pareto k {value:.2f}, limit {MAX_PARETO_K:g})"
     if not passed:
         sentence += (
             f", {int(audit['failed'])} could not be solved: the error of the solver shapes the posterior. Lower `rtol`"

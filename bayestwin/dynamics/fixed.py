@@ -19,8 +19,8 @@ from bayestwin.dynamics.grid import Grid
 MOST_STEPS = 200_000
 """Reverse mode keeps the state before every step."""
 
-LEAST_WORK = 4_000
-"""Steps times derivatives from which on reverse mode is faster: see `benchmarks/sensitivities.py`."""
+MANY, LEAST_WORK = 8, 4_000
+"""Derivatives, or steps times derivatives, from which on reverse mode is faster: see `benchmarks/sensitivities.py`."""
 
 WASTEFUL = 1.5
 """Fixed steps must be no more than this times those that a typical adaptive solve takes."""
@@ -69,8 +69,8 @@ def plan_substeps(num_steps: np.ndarray, num_derivatives: int) -> tuple[np.ndarr
     substeps = np.maximum(num_steps.max(axis=0), 1)
     total, typical = int(substeps.sum()), float(np.median(num_steps.sum(axis=1)))
     evidence = {"steps": total, "derivatives": num_derivatives}
-    if total * num_derivatives < LEAST_WORK:
+    if num_derivatives < MANY and total * num_derivatives < LEAST_WORK:
         return None, {"mode": "forward", "reason": "few steps and derivatives", **evidence}
     if total > WASTEFUL * typical or total > MOST_STEPS:
         return None, {"mode": "forward", "reason": "the steps that solves need differ too much", **evidence}
-    return substeps, {"mode": "reverse", "reason": "many steps and derivatives, evenly needed", **evidence}
+    return substeps, {"mode": "reverse", "reason": "many steps or derivatives, evenly needed", **evidence}

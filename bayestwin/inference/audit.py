@@ -54,5 +54,5 @@ def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[
         "tighter": TIGHTER,
         "failed": int((~solved).sum()),
         "largest_difference": largest,
-        "pareto_k": pareto_k,
+        "pareto_k": pareto_k if np.isfinite(pareto_k) else None,  # as it is where nothing changes at all
     }

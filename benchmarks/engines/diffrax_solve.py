@@ -13,7 +13,7 @@ import bayestwin as bt
 from bayestwin.bind import Bound, bind
 from posteriors import Posterior
 
-SOLVERS = {"tsit5": diffrax.Tsit5, "kvaerno5": diffrax.Kvaerno5}
+SOLVERS = {"auto": diffrax.Tsit5, "tsit5": diffrax.Tsit5, "rodas5p": diffrax.Kvaerno5}
 MOST_STEPS = 4096
 """diffrax's own default; a jump of the inputs, at which a step has to end, adds one."""
 

@@ -47,7 +47,7 @@ TWIN = bt.Twin(
         "B_magnified": bt.Observation(noise=noise(), of=lambda t, x, p, u: B_MAGNIFIED * x.B),
         "C": bt.Observation(noise=noise()),
     },
-    solver=bt.Solver("kvaerno5", rtol=1e-6, atol=1e-10),
+    solver=bt.Solver("rodas5p", rtol=1e-6, atol=1e-10),
     doc="The textbook example of a stiff reaction.",
 )
 
