@@ -1,4 +1,4 @@
-"""Every method of inference gives the same groups, which all verbs take; and each is right where the answer is known."""
+"""Every method of inference gives the same groups, which all verbs take; and is right where the answer is known."""
 
 import functools
 
