@@ -118,17 +118,14 @@ def calibrate(
             density = dataclasses.replace(density, twin=chosen)
             phase.advance(1, choice.method)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
-        kept = None
-        if checkpoint is not None:
-            identity = _identity(twin, telemetry, seed, method) | asked._asdict()
-            kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity)
+        identity = _identity(twin, telemetry, seed, method) | asked._asdict()
+        kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity) if checkpoint else None
         drawn = METHODS[method](Problem(density, asked, seed, shown, kept))
         audit = {} if method == "map" else {"tolerance_audit": audit_tolerance(density, drawn, shown)}
         groups = _groups(density, drawn, seed, predictive_draws, shown)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
-        **drawn.record,
-        **audit,
+        **(dict(drawn.record) | audit),
         "method": method,
         "solver": describe(twin)["solver"],
         "solver_choice": {"method": choice.method, "reason": choice.reason, **choice.evidence},
