@@ -35,11 +35,12 @@ from bayestwin.inference.method import Draws, Problem, Settings
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
 from bayestwin.seeds import check_seed, key_for
-from bayestwin.setting import on_device, require_float64
+from bayestwin.setting import enough_memory, on_device, require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
 PRIOR_DRAWS, SOLVER_DRAWS = 200, 64
+LOWER = "Lower `num_chains`, `num_samples` or `predictive_draws`, or calibrate on fewer samples of the telemetry."
 
 
 def calibrate(
@@ -95,6 +96,7 @@ def calibrate(
         InvalidSetting: If float64 is off, the device is absent, or a setting makes no sense.
         InvalidArtifact: If the checkpoint belongs to another calibration.
         NoValidStart: If no prior draw has a finite log density.
+        OutOfMemory: If draws, or their trajectories, do not fit into memory.
     """
     require_float64()
     check_seed(seed)
@@ -109,7 +111,7 @@ def calibrate(
     }
     check_settings(twin, settings)
     keep_compiled()
-    with on_device(device), progress or Progress() as shown:
+    with enough_memory(LOWER), on_device(device), progress or Progress() as shown:
         density = dataclasses.replace(build_density(twin, bind(twin, telemetry)), loss=loss)
         with shown.phase("ladder", "choosing the solver", 1) as phase:
             tried, _ = density.draw_prior(jax.random.split(key_for(seed, "solver"), SOLVER_DRAWS))
@@ -118,13 +120,12 @@ def calibrate(
             phase.advance(1, choice.method)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
         identity = _identity(twin, telemetry, seed, method) | asked._asdict()
-        kept = None if checkpoint is None else FileCheckpoint(pathlib.Path(checkpoint), density, identity)
+        kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity) if checkpoint else None
         drawn, audit = _draw(method, Problem(density, asked, seed, shown, kept))
         groups = _groups(density, drawn, seed, predictive_draws, shown)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
-        **drawn.record,
-        **audit,
+        **(dict(drawn.record) | audit),
         "method": method,
         "solver": describe(twin)["solver"],
         "solver_choice": {"method": choice.method, "reason": choice.reason, **choice.evidence},

@@ -12,6 +12,7 @@ BayestwinError
 ├── InvalidSetting            float64 off, no such device, no such method (exit code 2)
 ├── SolverFailure             the twin cannot be solved where it has to be (exit code 1, as the next)
 │   └── NoValidStart          no draw from the prior gives a finite log density
+├── OutOfMemory               not enough memory for what was asked
 └── StorageFailure            no space, no permission, no such folder
 """
 
@@ -62,6 +63,10 @@ class SolverFailure(BayestwinError):
 
 class NoValidStart(SolverFailure):
     """No draw from the prior gives a finite log density."""
+
+
+class OutOfMemory(BayestwinError):
+    """There is not enough memory, of the device or of the machine, for what was asked."""
 
 
 class StorageFailure(BayestwinError):

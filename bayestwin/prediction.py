@@ -18,7 +18,7 @@ from bayestwin.groups import series_dataset, signals_dataset
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Progress
 from bayestwin.seeds import check_seed, key_for
-from bayestwin.setting import on_device, require_float64
+from bayestwin.setting import enough_memory, on_device, require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
@@ -56,6 +56,7 @@ def predict(
         InvalidArtifact: If the posterior belongs to another twin.
         InvalidTelemetry: If `future` does not fit the twin, starts before the calibration does, or leaves the inputs
             unknown for a while after it.
+        OutOfMemory: If the trajectories do not fit into memory.
     """
     require_float64()
     check_seed(seed)
@@ -70,7 +71,8 @@ def predict(
     grid = build_grid(twin, bound.times, knots, inputs)
     keep_compiled()
     shown = progress or Progress()
-    with on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
+    lower = enough_memory("Lower `draws`, or predict fewer times at once.")
+    with lower, on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
         chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
         found = Predictor(Density(chosen, bound, grid, twin.sites()))(values, key_for(seed, "predictions"), phase)

@@ -1,10 +1,11 @@
-"""What must hold of the process before anything is computed: float64 on, and the device that was asked for."""
+"""What must hold of the process while anything is computed: float64, the device asked for, enough memory."""
 
 import contextlib
+from collections.abc import Iterator
 
 import jax
 
-from bayestwin.errors import InvalidSetting, explain
+from bayestwin.errors import InvalidSetting, OutOfMemory, explain
 
 
 def require_float64() -> None:
@@ -46,3 +47,27 @@ def on_device(device: str | None) -> contextlib.AbstractContextManager:
             advice='Install `bayestwin[gpu]` on a machine with a GPU, or pass `device="cpu"`.',
         )
         raise InvalidSetting(message) from reason
+
+
+@contextlib.contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """A context in which running out of memory is an error that says what to do.
+
+    Args:
+        advice: What to lower.
+
+    Raises:
+        OutOfMemory: In place of what Python, NumPy and XLA raise.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as reason:
+        if not isinstance(reason, MemoryError) and "RESOURCE_EXHAUSTED" not in str(reason):
+            raise
+        message = explain(
+            "There is not enough memory.",
+            expected="that what is computed fits into the memory of the device",
+            received=(str(reason).strip() or type(reason).__name__).splitlines()[0],
+            advice=advice,
+        )
+        raise OutOfMemory(message) from reason

@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from blackjax.diagnostics import psis_weights
-from blackjax.vi.pathfinder import sample
 from jax import Array
 
 from bayestwin.density import Density
 from bayestwin.errors import NoValidStart, explain
 from bayestwin.inference.approximation import as_draws
 from bayestwin.inference.method import Draws, Problem
-from bayestwin.inference.paths import approximate_along
+from bayestwin.inference.paths import approximate_along, draw_from
 from bayestwin.inference.starts import draw_starts
 from bayestwin.seeds import key_for
 
@@ -53,8 +52,8 @@ def _build_draw(density: Density, num: int):
 
     def one(key: Array, z: Array) -> tuple[Array, Array, Array]:
         along, drawing = jax.random.split(key)
-        draws, log_approximation = sample(drawing, approximate_along(along, density, z), num)
-        return jnp.asarray(draws), jax.vmap(density)(jnp.asarray(draws)), jnp.asarray(log_approximation)
+        draws, log_approximation = draw_from(drawing, approximate_along(along, density, z), num)
+        return draws, jax.vmap(density)(draws), log_approximation
 
     return lambda key, z: jax.lax.map(lambda path: one(*path), (jax.random.split(key, len(z)), z))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.vi.pathfinder import PathfinderState, approximate
+from blackjax.vi.pathfinder import PathfinderState, approximate, sample
 from jax import Array
 
 NUM_DRAWN, MOST_STEPS, MOST_TRIALS = 15, 60, 20
@@ -26,7 +26,15 @@ class PathNormal(NamedTuple):
 
 def approximate_along(key: Array, log_density: Callable[[Array], Array], z: Array) -> PathfinderState:
     """The normal of the highest evidence lower bound along the path from z, shape (d,)."""
-    return approximate(key, log_density, z, NUM_DRAWN, maxiter=MOST_STEPS, maxls=MOST_TRIALS)[0]
+    with jax.numpy_rank_promotion("allow"):  # blackjax counts on it, whatever the user has set
+        return approximate(key, log_density, z, NUM_DRAWN, maxiter=MOST_STEPS, maxls=MOST_TRIALS)[0]
+
+
+def draw_from(key: Array, normal: PathfinderState, num: int) -> tuple[Array, Array]:
+    """Draws from a normal, shape (n, d), and their log densities under it, shape (n,)."""
+    with jax.numpy_rank_promotion("allow"):
+        draws, log_density = sample(key, normal, num)
+    return jnp.asarray(draws), jnp.asarray(log_density)
 
 
 def follow_path(log_density: Callable[[Array], Array], z: np.ndarray, key: Array) -> PathNormal | None:

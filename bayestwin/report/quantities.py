@@ -99,7 +99,7 @@ def _quantity(name: str, doc: str, unit: str, draws: np.ndarray, prior: np.ndarr
             draws=draws,
             prior=prior,
             mean=float(draws.mean()),
-            sd=float(draws.std(ddof=1)),
+            sd=float(draws.std(ddof=1)) if draws.size > 1 else float("nan"),
             lower=lower,
             upper=upper,
             rhat=_statistic(draws, rhat),

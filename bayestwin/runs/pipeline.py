@@ -9,7 +9,7 @@ import xarray as xr
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.calibration import calibrate
 from bayestwin.describe import fingerprint
-from bayestwin.errors import BayestwinError, InvalidInput, explain
+from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput, explain
 from bayestwin.prediction import predict
 from bayestwin.progress import ORDER, Progress
 from bayestwin.runs.figures import summary
@@ -125,7 +125,7 @@ def _carry_out(
         status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
         what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
         reason.add_note(f"What is left of this run lies in `{run}`.")
-        if (run / CHECKPOINT).is_file():
+        if (run / CHECKPOINT).is_file() and not isinstance(reason, InvalidArtifact):
             reason.add_note(f"Go on with it by `bayestwin resume {run}`.")
         end_record(run, record, status, error=what, timings=_rounded(shown))
         raise

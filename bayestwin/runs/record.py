@@ -20,8 +20,35 @@ RECORD = "run.json"
 
 PACKAGES = ("bayestwin", "arviz", "blackjax", "diffrax", "jax", "jaxlib", "numpy", "numpyro", "xarray")
 
-ENVIRONMENT = ("JAX_ENABLE_X64", "JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS")
-"""The only environment variables that are recorded: others may hold secrets."""
+ENVIRONMENT = (
+    "BAYESTWIN_COMPILE_CACHE",
+    "EQX_GETKEY_SEED",
+    "EQX_ON_ERROR",
+    "EQX_ON_ERROR_BREAKPOINT_FRAMES",
+    "JAX_CPU_ENABLE_ASYNC_DISPATCH",
+    "JAX_DEBUG_INFS",
+    "JAX_DEBUG_NANS",
+    "JAX_DEFAULT_DEVICE",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_DISABLE_JIT",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "JAX_ENABLE_X64",
+    "JAX_NUMPY_DTYPE_PROMOTION",
+    "JAX_NUMPY_RANK_PROMOTION",
+    "JAX_NUM_CPU_DEVICES",
+    "JAX_PLATFORM_NAME",
+    "JAX_PLATFORMS",
+    "JAX_RANDOM_SEED_OFFSET",
+    "JAX_THREEFRY_PARTITIONABLE",
+    "OMP_NUM_THREADS",
+    "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+)
+"""The only environment variables that are recorded, all that change bits or memory: others may hold secrets, whatever
+their names begin with."""
 
 
 def begin_record(run: pathlib.Path, command: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
