@@ -106,13 +106,16 @@ class _March:
         quarter = settings.num_warmup // 4
         self.lengths = [max(1, n) for n in (quarter, 2 * quarter, settings.num_warmup - 3 * quarter)]
         self.lengths.append(settings.num_samples)
-        self.engine = Engine(log_density, settings.num_chains)
+        left = checkpoint.load() if checkpoint else None
+        words = {} if left is None else json.loads(np.asarray(left["words"]).tobytes())
+        # where it was begun there may have been more cores, and chains in other teams draw other numbers
+        self.engine = Engine(log_density, settings.num_chains, words.get("teams"))
         self._begin_anew(starts.z)
         self.target = settings.target_acceptance
         self.events: list[dict[str, Any]] = []
-        left = checkpoint.load() if checkpoint else None
-        if left is not None:
-            self._go_on(left)
+        # what was left by draws that were not exact enough is of no use to those that are made instead
+        if left is not None and words["sensitivities"] == settings.sensitivities:
+            self._go_on(left, words)
 
     def _begin_anew(self, z: np.ndarray) -> None:
         mode = self.starts.modes[0]
@@ -218,6 +221,7 @@ class _March:
     def _state(self) -> dict[str, np.ndarray]:
         words = {
             "sensitivities": self.settings.sensitivities,
+            "teams": self.engine.num_teams,
             "window": self.window,
             "target": self.target,
             "events": self.events,
@@ -230,10 +234,7 @@ class _March:
         names = self.drawn[0] if self.drawn else ()
         return state | {f"drawn_{name}": np.concatenate([c[name] for c in self.drawn]) for name in names}
 
-    def _go_on(self, state: Mapping[str, np.ndarray]) -> None:
-        words = json.loads(np.asarray(state["words"]).tobytes())
-        if words["sensitivities"] != self.settings.sensitivities:
-            return  # left by draws that were not exact enough, and are made again
+    def _go_on(self, state: Mapping[str, np.ndarray], words: Mapping[str, Any]) -> None:
         self.target, self.events = words["target"], words["events"]
         empty = {"directions": np.zeros((self.z.shape[1], 0)), "stretch": np.zeros(0)}  # of a diagonal metric
         leaves = {name: state.get(f"whitening_{name}", empty.get(name)) for name in Whitening._fields}

@@ -43,9 +43,15 @@ class Team(NamedTuple):
 class Engine:
     """Makes transitions of all chains; compiled once, for warm-up and draws alike."""
 
-    def __init__(self, log_density: Callable[[Array], Array], num_chains: int) -> None:
-        """Prepare for a log density (d,) → scalar, −inf where it is not defined; nothing is compiled yet."""
-        self.num_teams = _num_teams(num_chains)
+    def __init__(self, log_density: Callable[[Array], Array], num_chains: int, num_teams: int | None = None) -> None:
+        """Prepare; nothing is compiled yet.
+
+        Args:
+            log_density: (d,) → scalar; −inf where it is not defined.
+            num_chains: Number of chains.
+            num_teams: A divisor of that; by default as many as there are cores.
+        """
+        self.num_teams = num_teams or _num_teams(num_chains)
         self.members = np.arange(num_chains).reshape(self.num_teams, -1)
         self._begin = jax.jit(_build_begin(log_density))
         self._jitted = jax.jit(_build_chunk(log_density))

@@ -54,6 +54,16 @@ def sample(log_density, checkpoint: Leaving | None) -> Draws:
     )
 
 
+def test_on_a_machine_with_other_cores_it_stays_in_the_teams_it_was_begun_with(monkeypatch) -> None:
+    whole = sample(bent, None)
+    dying = Leaving(None, 2)
+    with pytest.raises(Killed):
+        sample(bent, dying)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0} if whole.record["sampling"]["teams"] == 2 else {0, 1})
+    resumed = sample(bent, Leaving(dying.state, 0))
+    np.testing.assert_array_equal(resumed.z, whole.z)
+
+
 @pytest.mark.parametrize("log_density", [bent, cliff])
 def test_the_bits_are_those_of_an_undisturbed_run(log_density) -> None:
     whole = sample(log_density, None)
