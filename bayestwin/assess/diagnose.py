@@ -40,7 +40,7 @@ def diagnose(
         InvalidInput: The tree has no group `posterior` with chains and draws.
     """
     found = chains.read_chains(posterior, "posterior")
-    method = str(posterior.attrs.get("method", "nuts"))
+    method = engine.method_of(posterior)
     finite, prior = agreement.finite_gate(found), against_prior.prior_gates
     recorded = [gate for gate in (engine.modes_gate(posterior), engine.tolerance_gate(posterior)) if gate]
     if method == "map":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
@@ -14,9 +15,9 @@ from bayestwin.exactness import MAX_PARETO_K, exact_enough
 
 def approximation_gate(tree: xr.DataTree) -> Gate:
     """The approximation covers the posterior."""
-    value = float(_record(tree, "approximation").get("pareto_k", float("nan")))
+    value = float(record(tree, "approximation").get("pareto_k", float("nan")))
     passed = value <= MAX_PARETO_K
-    sentence = f"The {_method(tree)} approximation is held against the posterior: Pareto k {value:.2f}"
+    sentence = f"The {method_of(tree)} approximation is held against the posterior: Pareto k {value:.2f}"
     if passed:
         sentence += f" (limit {MAX_PARETO_K:g}): it covers it."
     else:
@@ -38,7 +39,7 @@ def point_gate() -> Gate:
 
 def modes_gate(tree: xr.DataTree) -> Gate | None:
     """The ladder that led to the starts found one mode; None where it was not climbed."""
-    starts = _record(tree, "starts")
+    starts = record(tree, "starts")
     if "modes" not in starts:
         return None
     modes = int(starts["modes"])
@@ -54,7 +55,7 @@ def modes_gate(tree: xr.DataTree) -> Gate | None:
 
 def tolerance_gate(tree: xr.DataTree) -> Gate | None:
     """The solver's tolerance does not shape the posterior; None where it was not audited."""
-    audit = _record(tree, "tolerance_audit")
+    audit = record(tree, "tolerance_audit")
     if not audit:
         return None
     value = float("nan") if audit["pareto_k"] is None else float(audit["pareto_k"])
@@ -74,11 +75,13 @@ def tolerance_gate(tree: xr.DataTree) -> Gate | None:
     return Gate("tolerance", passed, value, MAX_PARETO_K, sentence + ".")
 
 
-def _method(tree: xr.DataTree) -> str:
+def method_of(tree: xr.DataTree) -> str:
+    """How a posterior was inferred; files from before there was a choice do not say."""
     return str(tree.attrs.get("method", "nuts"))
 
 
-def _record(tree: xr.DataTree, name: str) -> dict[str, Any]:
-    found = tree.attrs.get(name, {})
-    found = json.loads(found) if isinstance(found, str) else found  # as another program than ours reads the file
-    return found if isinstance(found, dict) else {}
+def record(tree: xr.DataTree, name: str) -> dict[str, Any]:
+    """A root attribute that holds a mapping, in memory or as JSON text; empty where it is missing or something else."""
+    held = tree.attrs.get(name) or {}
+    held = json.loads(held) if isinstance(held, str) else held
+    return dict(held) if isinstance(held, Mapping) else {}

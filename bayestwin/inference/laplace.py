@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from bayestwin.inference.approximation import as_draws, draw_solvable
 from bayestwin.inference.method import Draws, Problem
-from bayestwin.inference.modes import Mode
+from bayestwin.inference.modes import Mode, draw_around
 from bayestwin.inference.starts import find_starts, in_batches
 
 
@@ -21,19 +21,14 @@ def laplace(problem: Problem) -> Draws:
     num = settings.num_chains * settings.num_samples
     with progress.phase("draws", "drawing", num) as phase:
         rng = np.random.default_rng([seed, 3])
-        z, log_density, lost = draw_solvable(lambda rng, n: _draw(starts.modes, rng, n), in_batches(density), num, rng)
+        z, log_density, lost = draw_solvable(
+            lambda rng, n: draw_around(starts.modes, rng, n), in_batches(density), num, rng
+        )
         phase.advance(num, f"{lost} draws cannot be solved")
     log_ratio = log_density - log_mixture(starts.modes, z)
     record = {"normals": len(starts.modes), "thrown_away": lost}
     draws = as_draws(z, log_density, log_ratio, settings.num_chains, log_ratio, record)
     return draws._replace(record={"starts": starts.record} | dict(draws.record))
-
-
-def _draw(modes: tuple[Mode, ...], rng: np.random.Generator, num: int) -> np.ndarray:
-    weights = np.array([mode.weight for mode in modes])
-    owners = rng.choice(len(modes), size=num, p=weights / weights.sum())
-    unit = rng.standard_normal((num, modes[0].z.size))
-    return np.stack([modes[m].z + modes[m].scale @ w for m, w in zip(owners, unit, strict=True)])
 
 
 def log_mixture(modes: tuple[Mode, ...], z: np.ndarray) -> np.ndarray:

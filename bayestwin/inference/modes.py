@@ -59,3 +59,11 @@ def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: np.ndarray) -> 
     weights /= weights.sum()
     modes = [Mode(at, value, scale, float(w)) for (at, value, scale, _), w in zip(found, weights, strict=True)]
     return tuple(sorted((mode for mode in modes if mode.weight > LIGHTEST), key=lambda mode: -mode.weight))
+
+
+def draw_around(modes: tuple[Mode, ...], rng: np.random.Generator, num: int) -> np.ndarray:
+    """Draws from the mixture of the modes' Laplace approximations, by their weights; shape (num, d)."""
+    weights = np.array([mode.weight for mode in modes])
+    owners = rng.choice(len(modes), size=num, p=weights / weights.sum())
+    unit = rng.standard_normal((num, modes[0].z.size))
+    return np.stack([modes[m].z + modes[m].scale @ w for m, w in zip(owners, unit, strict=True)])

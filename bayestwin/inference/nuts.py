@@ -8,7 +8,6 @@ M. D. Hoffman & A. Gelman (2014), jmlr.org/papers/v15/hoffman14a.html.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -145,9 +144,7 @@ class _March:
         while (missing := self.lengths[self.window] - self.done) > 0 and not self._curable():
             length = self.engine.length(missing)
             target = self.target if adapting else None
-            teams, found = self.engine.run(
-                self.teams, self.whitening, key, self.done, length, target, time.perf_counter
-            )
+            teams, found = self.engine.run(self.teams, self.whitening, key, self.done, length, target)
             self._take(teams, found)
             phase.advance(length, self._note())
             if self.checkpoint and self.checkpoint.due():

@@ -5,6 +5,8 @@ It needs gradients alone, and no Hessian, so that it serves many parameters; the
 L. Zhang, B. Carpenter, A. Gelman & A. Vehtari (2022), jmlr.org/papers/v23/21-0889.html.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,7 @@ def pathfinder(problem: Problem) -> Draws:
     return draws._replace(record={"starts": drawn.record} | dict(draws.record))
 
 
-def _build_draw(density: Density, num: int):
+def _build_draw(density: Density, num: int) -> Callable[[Array, Array], tuple[Array, Array, Array]]:
     """A function that follows the path from each point, shape (n, d), and draws `num` times from its best normal."""
 
     def one(key: Array, z: Array) -> tuple[Array, Array, Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from bayestwin.density import Density
 from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
+from bayestwin.inference.modes import draw_around
 from bayestwin.inference.starts import Starts
 from bayestwin.progress import Progress
 
@@ -33,11 +34,7 @@ def choose_sensitivities(
     """
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
-    rng = np.random.default_rng([seed, 5])
-    weights = np.array([mode.weight for mode in starts.modes])
-    owners = rng.choice(len(weights), size=NUM_TRIED, p=weights / weights.sum())
-    unit = rng.standard_normal((NUM_TRIED, starts.z.shape[1]))
-    z = np.stack([starts.modes[m].z + starts.modes[m].scale @ w for m, w in zip(owners, unit, strict=True)])
+    z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
     with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
         steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
         num_steps = np.asarray(steps_at(jnp.asarray(z)))

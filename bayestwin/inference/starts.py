@@ -37,11 +37,13 @@ class Drawn(NamedTuple):
         best: Those of the highest log density, always as many, repeated where fewer can be solved; shape (n, d).
         num_distinct: How many of them are distinct.
         record: Plain numbers for the report: drawn, failed.
+        evaluate: The log density of any number of points, compiled.
     """
 
     best: np.ndarray
     num_distinct: int
     record: dict[str, Any]
+    evaluate: Evaluate
 
 
 class Starts(NamedTuple):
@@ -87,7 +89,7 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
         "modes": len(modes),
         "weights": [round(mode.weight, 6) for mode in modes],
     }
-    return Starts(disperse(in_batches(density), modes, num_chains, seed), modes, record)
+    return Starts(disperse(drawn.evaluate, modes, num_chains, seed), modes, record)
 
 
 def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
@@ -109,7 +111,7 @@ def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
                 phase.advance(NUM_DRAWN)
                 order = np.argsort(-log_density)[: min(NUM_CLIMBED, int(finite.sum()))]
                 best = z[np.resize(order, NUM_CLIMBED)]
-                return Drawn(best, order.size, {"drawn": drawn, "failed": failed})
+                return Drawn(best, order.size, {"drawn": drawn, "failed": failed}, evaluate)
     raise NoValidStart(explain_no_start(density, seed, NUM_DRAWN * MOST_BATCHES))
 
 

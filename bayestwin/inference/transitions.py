@@ -7,6 +7,7 @@ M. D. Hoffman & A. Gelman (2014), jmlr.org/papers/v15/hoffman14a.html; kernel an
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -78,7 +79,6 @@ class Engine:
         first: int,
         length: int,
         target: float | None,
-        clock: Callable[[], float],
     ) -> tuple[tuple[Team, ...], dict[str, np.ndarray]]:
         """Make transitions `first` to `first + length − 1` of all chains.
 
@@ -91,7 +91,6 @@ class Engine:
             first: Number of the first transition.
             length: How many; at most `CHUNK`.
             target: Mean acceptance at which the adapting step size aims; None to leave it as it is.
-            clock: Seconds.
 
         Returns:
             Where the teams stand then, and by name what was found; shape (length, c, …) each.
@@ -101,7 +100,7 @@ class Engine:
         jobs = [(team, whitening, key, jnp.asarray(m), *numbers) for team, m in zip(teams, self.members, strict=True)]
         if self._chunk is None:  # ahead of the threads, which would each compile it
             self._chunk = self._jitted.lower(*jobs[0]).compile()
-        begun = clock()
+        begun = time.perf_counter()
         device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
         def work(job: tuple) -> tuple[Team, dict[str, np.ndarray]]:
@@ -111,7 +110,7 @@ class Engine:
 
         with ThreadPoolExecutor(len(jobs)) as pool:
             results = list(pool.map(work, jobs))
-        self._seconds_each = (clock() - begun) / length
+        self._seconds_each = (time.perf_counter() - begun) / length
         found = {name: np.concatenate([f[name] for _, f in results], axis=1) for name in results[0][1]}
         return tuple(team for team, _ in results), found
 

@@ -1,13 +1,13 @@
 """A result cut into stretches of time: what was calibrated on, and what was forecast or held out after it."""
 
-import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from matplotlib.dates import date2num
 
 from bayestwin.assess import intervals
+from bayestwin.assess.engine import record
 from bayestwin.report.style import LIGHT
 from bayestwin.telemetry import Telemetry
 
@@ -96,12 +96,6 @@ def as_numbers(time: xr.DataArray) -> np.ndarray:
     """Times as matplotlib counts them, shape (time,)."""
     values = time.to_numpy()
     return date2num(values) if np.issubdtype(values.dtype, np.datetime64) else values.astype(float)
-
-
-def record(tree: xr.DataTree, name: str) -> dict[str, Any]:
-    """A root attribute that holds a mapping, in memory or as JSON text; empty where it is missing."""
-    held = tree.attrs.get(name) or {}
-    return json.loads(held) if isinstance(held, str) else dict(held)
 
 
 def group(tree: xr.DataTree | None, name: str) -> xr.Dataset:

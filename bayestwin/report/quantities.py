@@ -8,8 +8,9 @@ import xarray as xr
 from arviz_stats.sampling_diagnostics import ess, rhat
 
 from bayestwin.assess.chains import read_chains
+from bayestwin.assess.engine import record
 from bayestwin.report.notation import Scale, scale_for
-from bayestwin.report.parts import group, record
+from bayestwin.report.parts import group
 
 PROB = 0.9
 """Nominal probability of a quantity's interval; it is equal-tailed."""

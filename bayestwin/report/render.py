@@ -11,9 +11,10 @@ from markupsafe import Markup, escape
 
 from bayestwin import errors
 from bayestwin.assess import Gate, coverage, diagnose, scores
+from bayestwin.assess.engine import record
 from bayestwin.report import checks, pairs, posteriors, sampling, series, tables
 from bayestwin.report.notation import percent, unit_text
-from bayestwin.report.parts import Part, group, record, split, time_axis
+from bayestwin.report.parts import Part, group, split, time_axis
 from bayestwin.report.quantities import PROB, Quantity, read_quantities
 from bayestwin.report.residuals import Residuals, residual_words, residuals_of
 from bayestwin.report.style import DARK, LIGHT, Picture, drawing

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.assess import Gate
+from bayestwin.assess.engine import record
 from bayestwin.report.notation import count, decimals_for, fixed, number, percent, scale_for
-from bayestwin.report.parts import Part, group, record
+from bayestwin.report.parts import Part, group
 from bayestwin.report.quantities import PROB, Quantity
 from bayestwin.telemetry import Telemetry
 
