@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bayestwin import datasets, errors
     from bayestwin.assess import coverage, diagnose, intervals, scores
     from bayestwin.calibration import calibrate
+    from bayestwin.events import Event, SteadyState
+    from bayestwin.members import Input, Observation, Parameter, Solver, State
     from bayestwin.noise import Gaussian, LogNormal, Poisson, StudentT
     from bayestwin.ppl.numpyro import numpyro_model
     from bayestwin.prediction import predict
@@ -19,17 +21,19 @@ if TYPE_CHECKING:
     from bayestwin.simulation import simulate
     from bayestwin.store import load, save
     from bayestwin.telemetry import Telemetry, read_telemetry
-    from bayestwin.twin import Input, Observation, Parameter, Solver, State, Twin
+    from bayestwin.twin import Twin
 
 _HOME = {
+    "Event": "events",
     "Gaussian": "noise",
-    "Input": "twin",
+    "Input": "members",
     "LogNormal": "noise",
-    "Observation": "twin",
-    "Parameter": "twin",
+    "Observation": "members",
+    "Parameter": "members",
     "Poisson": "noise",
-    "Solver": "twin",
-    "State": "twin",
+    "Solver": "members",
+    "State": "members",
+    "SteadyState": "events",
     "StudentT": "noise",
     "Telemetry": "telemetry",
     "Twin": "twin",
@@ -50,6 +54,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Event",
     "Gaussian",
     "Input",
     "LogNormal",
@@ -58,6 +63,7 @@ __all__ = [
     "Poisson",
     "Solver",
     "State",
+    "SteadyState",
     "StudentT",
     "Telemetry",
     "Twin",

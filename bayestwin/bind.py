@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.members import Input
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 from bayestwin.units import convert
@@ -22,13 +23,16 @@ class Bound(NamedTuple):
         times: Elapsed time since `t0`, in the twin's `time_unit`, increasing; shape (n,).
         labels: The user's own times; shape (n,).
         observations: By name, in the twin's units, NaN = missing; shape (n,) each.
-        inputs: By name, in the twin's units; shape (n,) each.
+        inputs: By name, in the twin's units; NaN after their last sample, where the twin says how they go on; shape
+            (n,) each.
+        events: By name, the values of those that the telemetry tells; NaN where none happens; shape (n,) each.
     """
 
     times: np.ndarray
     labels: np.ndarray
     observations: Mapping[str, np.ndarray]
     inputs: Mapping[str, np.ndarray]
+    events: Mapping[str, np.ndarray] = {}
 
 
 def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
@@ -52,9 +56,9 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
             advice="Pass an earlier `t0=`, or drop these rows.",
         )
         raise InvalidTelemetry(message)
-    inputs = {name: _column(telemetry, name, "input", spec.unit) for name, spec in twin.inputs.items()}
-    for name, values in inputs.items():
-        _check_no_gap(name, values, telemetry.table.index)
+    inputs = {name: _input(telemetry, name, spec, observed) for name, spec in twin.inputs.items()}
+    told = {name: event for name, event in twin.events.items() if event.kind == "telemetry"}
+    events = {name: _column(telemetry, name, "event", event.unit) for name, event in told.items()}
     wanted = [name for name in twin.observations if observed or name in telemetry.table.columns]
     observations = {name: _column(telemetry, name, "observation", twin.observations[name].unit) for name in wanted}
     for name, values in observations.items():
@@ -67,7 +71,7 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
             advice="Without data the posterior would be the prior; check the columns.",
         )
         raise InvalidTelemetry(message)
-    return Bound(times, telemetry.table.index.to_numpy(), observations, inputs)
+    return Bound(times, telemetry.table.index.to_numpy(), observations, inputs, events)
 
 
 def elapsed(labels: pd.Index, t0: Any, source_unit: str, time_unit: str) -> np.ndarray:
@@ -99,6 +103,18 @@ def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray
         )
         raise InvalidTelemetry(message)
     return telemetry.in_unit(name, unit)
+
+
+def _input(telemetry: Telemetry, name: str, spec: Input, observed: bool) -> np.ndarray:
+    """Samples of an input; there may be none after the last one where the twin says how it goes on."""
+    goes_on = spec.beyond != "error"
+    if goes_on and not observed and name not in telemetry.table.columns:
+        return np.full(len(telemetry.table), np.nan)
+    values = _column(telemetry, name, "input", spec.unit)
+    sampled = np.flatnonzero(np.isfinite(values))
+    end = sampled.max(initial=-1) + 1 if goes_on and (sampled.size or not observed) else len(values)
+    _check_no_gap(name, values[:end], telemetry.table.index)
+    return values
 
 
 def _check_no_gap(name: str, values: np.ndarray, labels: pd.Index) -> None:

@@ -231,7 +231,9 @@ def _groups(
         "posterior_predictive": series_dataset(twin, found, bound.labels, chains, kept),
         "log_likelihood": likelihood_dataset(found, bound.observations, bound.labels, chains),
         "observed_data": signals_dataset(twin.observations, bound.observations, bound.labels),
-        "constant_data": signals_dataset(twin.inputs, bound.inputs, bound.labels),
+        "constant_data": signals_dataset(
+            {**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, bound.labels
+        ),
     }
 
 

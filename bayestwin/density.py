@@ -242,4 +242,5 @@ class Density:
 
 def build_density(twin: Twin, bound: Bound) -> Density:
     """The log density of `twin` given bound telemetry whose samples are also those of the inputs."""
-    return Density(twin, bound, build_grid(twin, bound.times, bound.times, bound.inputs), twin.sites())
+    grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
+    return Density(twin, bound, grid, twin.sites())

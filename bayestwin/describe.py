@@ -14,9 +14,10 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
+from bayestwin.events import Event, SteadyState
 from bayestwin.noise import Noise
 from bayestwin.twin import Twin
-from bayestwin.types import Prior
+from bayestwin.types import Initial, Prior
 
 
 def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
@@ -36,7 +37,8 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
         "time_unit": twin.time_unit,
         "solver": f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}",
         "states": [
-            {"name": n, "unit": s.unit, "doc": s.doc, "initial": prior_text(s.initial, digits)}
+            {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s.initial, digits)}
+            | ({"positive": True} if s.positive else {})
             for n, s in twin.states.items()
         ],
         "parameters": [
@@ -45,6 +47,7 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
         ],
         "inputs": [
             {"name": n, "unit": i.unit, "doc": i.doc, "hold": i.hold, "beyond": i.beyond}
+            | ({} if i.period is None else {"period": i.period})
             for n, i in twin.inputs.items()
         ],
         "observations": [
@@ -57,13 +60,25 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
             }
             for n, o in twin.observations.items()
         ],
-    }
+    } | ({"events": [_event(name, event) for name, event in twin.events.items()]} if twin.events else {})
+
+
+def _event(name: str, event: Event) -> dict[str, Any]:
+    happens = {"telemetry": f"where the telemetry has `{name}`", "scheduled": "at given times", "triggered": "by state"}
+    found = {"name": name, "unit": event.unit, "doc": event.doc, "happens": happens[event.kind]}
+    found |= {"effect": source(event.effect)}
+    if event.at is not None:
+        found |= {"at": [float(t) for t in event.at]}
+    return found if event.when is None else found | {"when": source(event.when)}
 
 
 def fingerprint(twin: Twin) -> str:
     """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver."""
     code = [bytecode(twin.vector_field)]
-    code += [bytecode(o.of) for o in twin.observations.values() if o.of is not None]
+    functions = [o.of for o in twin.observations.values()]
+    functions += [s.initial for s in twin.states.values() if callable(s.initial) and not _is_prior(s.initial)]
+    functions += [f for event in twin.events.values() for f in (event.effect, event.when)]
+    code += [bytecode(function) for function in functions if function is not None]
     text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -136,6 +151,17 @@ def noise_text(noise: Noise, digits: int = 6) -> str:
         for name, prior in noise.parameters.items()
     ]
     return f"{type(noise).__name__}({', '.join(parts)})"
+
+
+def initial_text(initial: Initial, digits: int = 6) -> str:
+    """Where a state starts, in words."""
+    if isinstance(initial, SteadyState):
+        return f"equilibrium, sought from {initial.guess:.{digits}g}"
+    return source(initial) if callable(initial) and not _is_prior(initial) else prior_text(initial, digits)  # type: ignore[arg-type]
+
+
+def _is_prior(value: Any) -> bool:
+    return isinstance(value, dist.Distribution)
 
 
 def prior_text(prior: Prior, digits: int = 6) -> str:

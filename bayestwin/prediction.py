@@ -63,12 +63,12 @@ def predict(
     check_belongs(twin, posterior)
     future = _from_same_start(posterior, future)
     bound = bind(twin, future, observed=False)._replace(observations={})
-    knots, inputs = _continued(twin, posterior, future, bound)
+    knots, signals = _continued(twin, posterior, future, bound)
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
     values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in twin.sites()}
-    grid = build_grid(twin, bound.times, knots, inputs)
+    grid = build_grid(twin, bound.times, knots, signals, signals)
     keep_compiled()
     shown = progress or Progress()
     lower = enough_memory("Lower `draws`, or predict fewer times at once.")
@@ -79,7 +79,9 @@ def predict(
     tree = xr.DataTree.from_dict(
         {
             "predictions": series_dataset(twin, found, bound.labels, chains, group["draw"].values[kept]),
-            "predictions_constant_data": signals_dataset(twin.inputs, bound.inputs, bound.labels),
+            "predictions_constant_data": signals_dataset(
+                {**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, bound.labels
+            ),
             "observed_data": posterior["observed_data"].to_dataset(),
         }
     )
@@ -132,18 +134,19 @@ def _from_same_start(posterior: xr.DataTree, future: Telemetry) -> Telemetry:
 def _continued(
     twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bound
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Input samples of the calibration, continued by those of the future: elapsed times, and values by input."""
-    if not twin.inputs:
+    """Inputs and events of the calibration, continued by those of the future: elapsed times, and values by name."""
+    ahead = {**bound.inputs, **bound.events}
+    if not ahead:
         return bound.times, {}
     past = posterior["constant_data"].to_dataset()
     unit = future.units.get("time", twin.time_unit)
     earlier = elapsed(pd.Index(past["time"].values), future.t0, unit, twin.time_unit)
-    _check_no_gap(past["time"].values, earlier, bound)
+    if any(spec.beyond == "error" for spec in twin.inputs.values()):
+        _check_no_gap(past["time"].values, earlier, bound)
     keep = ~np.isin(earlier, bound.times)
     times = np.concatenate([earlier[keep], bound.times])
     order = np.argsort(times)
-    inputs = {n: np.concatenate([past[n].values[keep], bound.inputs[n]])[order] for n in twin.inputs}
-    return times[order], inputs
+    return times[order], {n: np.concatenate([past[n].values[keep], values])[order] for n, values in ahead.items()}
 
 
 def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None:

@@ -48,7 +48,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         )
         raise InvalidSetting(message)
     bound = bind(twin, telemetry, observed=False)._replace(observations={})
-    grid = build_grid(twin, bound.times, bound.times, bound.inputs)
+    grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
     chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
     density = Density(chosen, bound, grid, twin.sites())
     keep_compiled()

@@ -48,8 +48,8 @@ def trace_vector_field(function: Callable, owner: str, names: Sequence[tuple[str
         _check_scalar(value, f"the derivative of `{name}` that {owner} returns")
 
 
-def trace_observed(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> None:
-    """Trace the `of=` function of an observation and check that it returns a scalar.
+def trace_scalar(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> None:
+    """Trace a function of an observation or event, and check that it returns a scalar.
 
     Args:
         function: `(t, x, p, u)` → value.
@@ -60,6 +60,44 @@ def trace_observed(function: Callable, owner: str, names: Sequence[tuple[str, ..
         InvalidTwin: If it does not trace, or returns something else.
     """
     _check_scalar(_trace(function, owner, names), f"what {owner} returns")
+
+
+def trace_initial(function: Callable, owner: str, parameters: tuple[str, ...]) -> None:
+    """Trace the `initial=` function of a state, `(p)` → value, and check that it returns a scalar.
+
+    Raises:
+        InvalidTwin: If it does not trace, or returns something else.
+    """
+    _check_scalar(_trace(lambda *given: function(given[2]), owner, ((), parameters, ())), f"what {owner} returns")
+
+
+def trace_effect(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Trace the effect of an event, and check that it returns a scalar for some of the states and parameters.
+
+    Args:
+        function: `(t, x, p, u)` → dict of new values.
+        owner: What it belongs to, for messages.
+        names: Names of the states, parameters and inputs, the event's own among the last.
+
+    Returns:
+        The names of what it changes.
+
+    Raises:
+        InvalidTwin: If it does not trace, or returns something else.
+    """
+    result = _trace(function, owner, names)
+    known = (*names[0], *names[1])
+    if not isinstance(result, dict) or not set(result) <= set(known) or not result:
+        message = explain(
+            f"{owner} does not return new values of states or parameters.",
+            expected=f"a dict with some of the keys {_listed(known)}",
+            received=f"a dict with the keys {_listed(result)}" if isinstance(result, dict) else type(result).__name__,
+            advice="Return `{name: new value, …}` for what changes, and leave out what stays.",
+        )
+        raise InvalidTwin(message)
+    for name, value in result.items():
+        _check_scalar(value, f"the new value of `{name}` that {owner} returns")
+    return tuple(result)
 
 
 def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> Any:
@@ -98,6 +136,8 @@ def _does_not_trace(owner: str, reason: Exception) -> InvalidTwin:
 
 
 def _check_scalar(value: Any, owner: str) -> None:
+    if isinstance(value, tuple | list):
+        value = jax.ShapeDtypeStruct((len(value),), jnp.result_type(float))
     shape, dtype = jnp.shape(value), jnp.result_type(value)
     if shape == () and jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating):
         return

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpyro.distributions as dist
 
+from bayestwin.events import SteadyState
+
 type Prior = dist.Distribution | float
 """A scalar NumPyro distribution, or a number when the value is known."""
 
@@ -13,3 +15,6 @@ type VectorField = Callable[[Any, Any, Any, Any], dict[str, Any]]
 
 type Observed = Callable[[Any, Any, Any, Any], Any]
 """`(t, x, p, u)` → the noise-free value of an observation."""
+
+type Initial = Prior | SteadyState | Callable[[Any], Any]
+"""Where a state starts: a prior, a number, the equilibrium, or a function of the parameters `(p)`."""

@@ -11,10 +11,13 @@ PACKAGE = Path(__file__).parents[1] / "bayestwin"
 # From the model as data down to the command line; a module may import from every line above its own, and from no
 # other. A folder stands for all of its modules, which may import each other.
 LAYERS = (
-    ("errors", "exactness", "types"),
+    ("errors", "exactness", "events"),
+    ("types",),
     ("cache",),
     ("compilation",),
     ("progress", "seeds", "setting", "units", "noise", "tracing"),
+    ("members",),
+    ("twin_checks",),
     ("twin", "telemetry"),
     ("bind", "describe", "datasets"),
     ("dynamics",),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bayestwin.twin import Solver
+from bayestwin.members import Solver
 
 SAFETY, SHRINK_LEAST, GROW_MOST = 0.9, 0.2, 10.0
 
@@ -19,6 +19,13 @@ type Slope = Callable[[Array, Array], Array]
 
 type Step = Callable[[Slope, Array, Array, Array], tuple[Array, Array]]
 """`(slope, t, state, step)` → the proposed state, and an estimate of its error of order `step ** 5`."""
+
+
+type Size = Callable[[Array, Array], Array]
+"""The state before and after a step → what an error of it is relative to; shape (s,) each."""
+
+type Interrupt = Callable[..., tuple[Array, Array, Array]]
+"""As `crossings.build_interrupt` makes it."""
 
 
 class Position(NamedTuple):
@@ -37,10 +44,20 @@ class Position(NamedTuple):
     num_steps: Array
 
 
-def march(take_step: Step, slope: Slope, start: Array, end: Array, at: Position, solver: Solver) -> Position:
+def march(
+    take_step: Step,
+    slope: Slope,
+    start: Array,
+    end: Array,
+    at: Position,
+    solver: Solver,
+    size: Size,
+    interrupt: Interrupt | None = None,
+) -> Position:
     """Solve from `start` to `end`.
 
-    The step size carries no derivative: the result is differentiated as the sequence of steps that was taken.
+    The step size carries no derivative: the result is differentiated as the sequence of steps that was taken. Only
+    the time of an event that the state triggers has a derivative, and so has the step that leads on from it.
 
     Args:
         take_step: One step of the method.
@@ -49,6 +66,8 @@ def march(take_step: Step, slope: Slope, start: Array, end: Array, at: Position,
         end: Time to reach.
         at: Where the solver stands; it is left there once an interval has failed.
         solver: Tolerances and the most steps for this interval.
+        size: What the relative tolerance is relative to.
+        interrupt: Ends a step early where the state triggers an event.
 
     Returns:
         Where the solver stands then; `solved` is False where it did not reach `end`.
@@ -64,15 +83,18 @@ def march(take_step: Step, slope: Slope, start: Array, end: Array, at: Position,
     def body(loop: tuple[Array, Position, Array]) -> tuple[Array, Position, Array]:
         t, now, taken = loop
         last = now.step >= end - t
-        step = lax.stop_gradient(jnp.where(last, end - t, now.step))
+        step = jnp.where(last, end - t, lax.stop_gradient(now.step))
         proposed, error = take_step(slope, t, now.state, step)
-        scale = solver.atol + solver.rtol * jnp.maximum(jnp.abs(now.state), jnp.abs(proposed))
-        size = jnp.sqrt(jnp.mean(lax.stop_gradient(error / scale) ** 2))
-        accepted = size <= 1.0
-        factor = jnp.clip(SAFETY * jnp.maximum(size, 1e-10) ** -0.2, SHRINK_LEAST, GROW_MOST)
-        suggested = step * jnp.where(jnp.isfinite(size), factor, SHRINK_LEAST)
+        scale = solver.atol + solver.rtol * size(now.state, proposed)
+        norm = jnp.sqrt(jnp.mean(lax.stop_gradient(error / scale) ** 2))
+        accepted = norm <= 1.0
+        factor = jnp.clip(SAFETY * jnp.maximum(norm, 1e-10) ** -0.2, SHRINK_LEAST, GROW_MOST)
+        suggested = lax.stop_gradient(step) * jnp.where(jnp.isfinite(norm), factor, SHRINK_LEAST)
         # a step cut short by `end` says little about the step that fits: do not shrink because of it
         following = jnp.where(accepted & last, jnp.maximum(now.step, suggested), suggested)
+        if interrupt is not None:
+            step, proposed, stopped = interrupt(take_step, slope, t, now.state, step, proposed, accepted)
+            last &= ~stopped
         t = jnp.where(accepted, jnp.where(last, end, t + step), t)
         state = jnp.where(accepted, proposed, now.state)
         return t, Position(state, following, now.solved, now.num_steps + 1), taken + 1

@@ -4,7 +4,7 @@ How many steps each interval takes is learnt from adaptive solves; whether that 
 afterwards by the tolerance audit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bayestwin.dynamics.adaptive import Slope
 from bayestwin.dynamics.explicit import take_step
-from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.field import Field
+from bayestwin.dynamics.grid import Grid, inputs_from
 
 MOST_STEPS = 200_000
 """Reverse mode keeps the state before every step."""
@@ -26,34 +26,50 @@ WASTEFUL = 1.5
 """Fixed steps must be no more than this times those that a typical adaptive solve takes."""
 
 
-def integrate(
-    slope_with: Callable[[Callable[[Array], Array]], Slope], state: Array, grid: Grid, substeps: np.ndarray
-) -> Array:
+def integrate(field: Field, state: Array, grid: Grid, substeps: np.ndarray) -> Array:
     """States at the end of each interval; shape (m, s).
 
     Args:
-        slope_with: Inputs as a function of time → the right-hand side.
+        field: The twin with its parameters.
         state: At the first edge; shape (s,).
         grid: m intervals.
         substeps: Equal steps in each; shape (m,).
     """
-    length = np.diff(grid.edges)
     interval = np.repeat(np.arange(len(substeps)), substeps)
     number = np.arange(len(interval)) - np.repeat(np.cumsum(substeps) - substeps, substeps)
-    step = (length / substeps)[interval]
-    rate = ((grid.right - grid.left) / length[:, None])[interval]
-    left = grid.left[interval] + rate * (number * step)[:, None]
-    start = grid.edges[interval] + number * step
+    step = (np.diff(grid.edges) / substeps)[interval]
+    begun = grid.edges[interval]
+    # what happens at the start of an interval happens before its first step only
+    amounts = np.where((number == 0)[:, None], grid.amounts[interval], np.nan)
 
     @jax.checkpoint  # its stages are computed again on the way back: less memory, and not slower
     def body(state: Array, span: tuple[Array, ...]) -> tuple[Array, Array]:
-        start, step, left, rate = span
-        slope = slope_with(lambda t: left + rate * (t - start))
-        state, _ = take_step(slope, start, state, step)
+        begun, start, step, coefficients, amounts = span
+        state = happen_at(field, start, state, coefficients[0], amounts)
+        state, _ = take_step(field.slope(inputs_from(begun, coefficients)), start, state, step)
         return state, state
 
-    _, after = lax.scan(body, state, tuple(jnp.asarray(a) for a in (start, step, left, rate)))
+    spans = (begun, begun + number * step, step, grid.coefficients[interval], amounts)
+    _, after = lax.scan(body, state, tuple(jnp.asarray(a) for a in spans))
     return after[np.cumsum(substeps) - 1]
+
+
+def happen_at(field: Field, t: Array, state: Array, inputs: Array, amounts: Array) -> Array:
+    """The state after the events of known time that happen at t, one after the other.
+
+    Args:
+        field: The twin with its parameters.
+        t: Now.
+        state: Shape (s,).
+        inputs: From now on; shape (q,).
+        amounts: With which value each event happens, NaN where it does not; shape (e,).
+    """
+    named = dict(zip(field.twin.inputs, inputs, strict=True))
+    for name, amount in zip(field.twin.timed, amounts, strict=True):
+        happens = jnp.isfinite(amount)
+        after = field.jump(name, t, state, named | {name: jnp.where(happens, amount, 0.0)})
+        state = jnp.where(happens, after, state)
+    return state
 
 
 def plan_substeps(num_steps: np.ndarray, num_derivatives: int) -> tuple[np.ndarray | None, Mapping[str, Any]]:

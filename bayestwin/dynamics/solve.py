@@ -1,19 +1,23 @@
 """Solving a twin on a grid. A solve that fails is data: a flag beside the states, never an exception."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics import explicit, rosenbrock
 from bayestwin.dynamics.adaptive import Position
-from bayestwin.dynamics.fixed import integrate
-from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.crossings import across, build_interrupt, triggers_of
+from bayestwin.dynamics.equilibrium import find_equilibrium
+from bayestwin.dynamics.field import Field
+from bayestwin.dynamics.fixed import happen_at, integrate
+from bayestwin.dynamics.grid import Grid, inputs_from
 from bayestwin.dynamics.sensitivity import through_jacobian
+from bayestwin.events import SteadyState
 from bayestwin.tracing import namespace
 from bayestwin.twin import Twin
 
@@ -28,8 +32,8 @@ class Trajectory(NamedTuple):
     """States over n saved times.
 
     Attributes:
-        states: In the order of the twin; 1 throughout where the solve failed, so that nothing
-            computed from them is NaN; shape (n, s).
+        states: In the order of the twin, and after them the parameters that events change; 1 throughout where the
+            solve failed, so that nothing computed from them is NaN; shape (n, s).
         solved: Whether the solver reached the last time.
         num_steps: Steps taken, rejected ones included.
     """
@@ -64,56 +68,72 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
 def count_steps(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Array:
     """Steps that the adaptive solver takes in each of m intervals, shape (m,); arguments as of `solve`."""
     free = {name: jnp.asarray(value, float) for name, value in values.items()}
-    return jnp.diff(_march(twin, grid, *_begin(twin, free))[1].num_steps, prepend=0)
+    return jnp.diff(_march(grid, *begin(twin, grid, free))[1].num_steps, prepend=0)
 
 
 def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
-    """States at the saved times, and the record (solved, number of steps)."""
-    p, state = _begin(twin, free)
+    """Values at the saved times, and the record (solved, number of steps)."""
+    field, state, found = begin(twin, grid, free)
     if grid.substeps is not None:
-        after = integrate(lambda inputs: right_hand_side(twin, p, inputs), state, grid, grid.substeps)
-        solved, num_steps = jnp.asarray(True), jnp.asarray(int(grid.substeps.sum()))
+        after = integrate(field, state, grid, grid.substeps)
+        solved, num_steps = found, jnp.asarray(int(grid.substeps.sum()))
     else:
-        at, passed = _march(twin, grid, p, state)
+        at, passed = _march(grid, field, state, found)
         after, solved, num_steps = passed.state, at.solved, at.num_steps
-    states = jnp.concatenate([state[None], after])[grid.save]
-    return states, (solved & jnp.isfinite(states).all(), num_steps)
+    values = field.values(jnp.concatenate([state[None], after])[grid.save])
+    return values, (solved & jnp.isfinite(values).all(), num_steps)
 
 
-def _begin(twin: Twin, free: Mapping[str, Array]) -> tuple[Any, Array]:
-    """Parameters, and the initial state, shape (s,)."""
-    parameters = [free.get(name, spec.prior) for name, spec in twin.parameters.items()]
-    initial = [free.get(f"{name}_initial", spec.initial) for name, spec in twin.states.items()]
-    p = namespace("parameters", tuple(twin.parameters))(*parameters)
-    return p, jnp.stack([jnp.asarray(value, float) for value in initial])
+def begin(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Field, Array, Array]:
+    """The twin with its parameters, the state at the start, and whether there is one: an equilibrium may be absent."""
+    p = parameters(twin, free)
+    field = Field(twin, p)
+    initial = {}
+    for name, spec in twin.states.items():
+        known = spec.initial.guess if isinstance(spec.initial, SteadyState) else spec.initial
+        value = free.get(f"{name}_initial", known)
+        initial[name] = jnp.asarray(value(p) if callable(value) else value, float)
+    state = field.pack(jnp.stack(list(initial.values())))
+    steady = [number for number, spec in enumerate(twin.states.values()) if isinstance(spec.initial, SteadyState)]
+    if not steady:
+        return field, state, jnp.isfinite(state).all()
+    slope = field.slope(inputs_from(jnp.zeros(()), jnp.asarray(grid.at_start)[None]))
+    return field, *find_equilibrium(slope, state, np.array(steady))
 
 
-def _march(twin: Twin, grid: Grid, p: Any, state: Array) -> tuple[Position, Position]:
+def parameters(twin: Twin, values: Mapping[str, Any]) -> Any:
+    """All parameters by name, from those that are free; the rest is known."""
+    return namespace("parameters", tuple(twin.parameters))(
+        *[values.get(name, spec.prior) for name, spec in twin.parameters.items()]
+    )
+
+
+def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Position, Position]:
     """Where the adaptive solver stands at the end, and at the end of each interval; a leading axis m in the second."""
+    twin = field.twin
     stepper = STEPPERS[twin.solver.method]
 
-    def interval(at: Position, span: tuple[Array, ...]) -> tuple[Position, Position]:
-        start, end, left, right = span
-        rate = (right - left) / (end - start)
-        slope = right_hand_side(twin, p, lambda t: left + rate * (t - start))
-        at = stepper(slope, start, end, at, twin.solver)
-        return at, at
+    def interval(loop: tuple[Position, Array], span: tuple[Array, ...]) -> tuple[tuple[Position, Array], Position]:
+        (at, levels), (start, end, coefficients, amounts) = loop, span
+        inputs_at = inputs_from(start, coefficients)
+        state = happen_at(field, start, at.state, coefficients[0], amounts)
+        interrupt = None
+        if twin.triggered:
+            state = across(field, inputs_at, levels, start, state)
+            interrupt = build_interrupt(field, inputs_at)
+        at = at._replace(state=state)
+        at = stepper(field.slope(inputs_at), start, end, at, twin.solver, field.size, interrupt)
+        if twin.triggered:
+            levels = triggers_of(field, inputs_at)(end, at.state)
+        return (at, levels), at
 
     edges = jnp.asarray(grid.edges)
     first = edges[1] - edges[0] if len(grid.edges) > 1 else jnp.ones(())
-    at = Position(state, first, jnp.isfinite(state).all(), jnp.zeros((), int))
-    return lax.scan(interval, at, (edges[:-1], edges[1:], jnp.asarray(grid.left), jnp.asarray(grid.right)))
-
-
-def right_hand_side(twin: Twin, p: Any, inputs_at: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
-    """The vector field on plain arrays: `(t, (s,)) → (s,)`, with parameters and inputs filled in."""
-    x_of, u_of = namespace("states", tuple(twin.states)), namespace("inputs", tuple(twin.inputs))
-
-    def slope(t: Array, state: Array) -> Array:
-        derivative = twin.vector_field(t, x_of(*state), p, u_of(*inputs_at(t)))
-        return jnp.stack([jnp.asarray(derivative[name], float) for name in twin.states])
-
-    return slope
+    at = Position(state, first, found, jnp.zeros((), int))
+    spans = (edges[:-1], edges[1:], jnp.asarray(grid.coefficients), jnp.asarray(grid.amounts))
+    # an event cannot be triggered at the very start: nothing has crossed anything yet
+    (at, _), passed = lax.scan(interval, (at, jnp.zeros(len(twin.triggered))), spans)
+    return at, passed
 
 
 def observe(
@@ -124,19 +144,18 @@ def observe(
     Args:
         twin: The twin.
         times: Elapsed times; shape (n,).
-        states: Shape (n, s).
+        states: As `solve` gives them; shape (n, s).
         inputs: Inputs at these times; shape (n, q).
         values: Parameters by name; what the twin knows may be left out.
 
     Returns:
         By name; shape (n,) each.
     """
-    known = {n: s.prior for n, s in twin.parameters.items() if not isinstance(s.prior, dist.Distribution)}
-    p = namespace("parameters", tuple(twin.parameters))(*[(known | dict(values))[name] for name in twin.parameters])
-    x_of, u_of = namespace("states", tuple(twin.states)), namespace("inputs", tuple(twin.inputs))
+    field = Field(twin, parameters(twin, values))
+    u_of = namespace("inputs", tuple(twin.inputs))
 
     def at_one_time(t: Array, state: Array, signal: Array) -> dict[str, Array]:
-        x, u = x_of(*state), u_of(*signal)
+        (x, p), u = field.named(state), u_of(*signal)
         return {
             name: getattr(x, name) if spec.of is None else jnp.asarray(spec.of(t, x, p, u), float)
             for name, spec in twin.observations.items()

@@ -7,10 +7,12 @@ from jax import Array
 
 from bayestwin.density import Density
 from bayestwin.dynamics.adaptive import Position
-from bayestwin.dynamics.solve import STEPPERS, right_hand_side
+from bayestwin.dynamics.crossings import build_interrupt
+from bayestwin.dynamics.fixed import happen_at
+from bayestwin.dynamics.grid import inputs_from
+from bayestwin.dynamics.solve import STEPPERS, begin
 from bayestwin.errors import explain
 from bayestwin.seeds import key_for
-from bayestwin.tracing import namespace
 from bayestwin.twin import Twin
 
 PIECES, DEPTH = 64, 3
@@ -58,29 +60,32 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
     about a 10⁵th of it.
     """
     twin, grid = density.twin, density.grid
-    state = np.array([values.get(f"{n}_initial", spec.initial) for n, spec in twin.states.items()], dtype=float)
-    for name, value in zip(twin.states, state, strict=True):
+    field, state, found = begin(twin, grid, {name: jnp.asarray(value, float) for name, value in values.items()})
+    for name, value in zip(twin.states, np.asarray(field.values(state)), strict=False):
         if not np.isfinite(value):
             return f"state `{name}` is not finite at t=0"
-    p = namespace("parameters", tuple(twin.parameters))(
-        *[values.get(name, spec.prior) for name, spec in twin.parameters.items()]
-    )
+    if not found:
+        return "there is no steady state to start from"
 
     @jax.jit
-    def piece(state: Array, ends: Array, whole: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:
+    def piece(state: Array, ends: Array, begun: Array, coefficients: Array) -> tuple[Array, Array, Array]:
         """Solve over a piece of a whole interval: the state there, whether it was reached, derivatives straight on."""
-        rate = (right - left) / (whole[1] - whole[0])
-        slope = right_hand_side(twin, p, lambda t: left + rate * (t - whole[0]))
+        inputs_at = inputs_from(begun, coefficients)
+        slope = field.slope(inputs_at)
+        interrupt = build_interrupt(field, inputs_at) if twin.triggered else None
         at = Position(state, ends[1] - ends[0], jnp.asarray(True), jnp.zeros((), int))
-        at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, twin.solver)
+        at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, twin.solver, field.size, interrupt)
         times = jnp.linspace(ends[0], ends[1], PIECES + 1)
         ahead = jax.vmap(lambda t: slope(t, state + (t - ends[0]) * slope(ends[0], state)))(times)
         return at.state, at.solved & jnp.isfinite(at.state).all(), ahead
 
+    state = np.asarray(state)
     usual = 1.0 + np.abs(state)
-    for start, end, left, right in zip(grid.edges[:-1], grid.edges[1:], grid.left, grid.right, strict=True):
+    spans = zip(grid.edges[:-1], grid.edges[1:], grid.coefficients, grid.amounts, strict=True)
+    for start, end, coefficients, amounts in spans:
         ends = np.array([start, end])
-        following, solved, _ = piece(state, ends, ends, left, right)
+        state = np.asarray(happen_at(field, start, jnp.asarray(state), coefficients[0], amounts))
+        following, solved, _ = piece(state, ends, start, coefficients)
         if solved:
             state = np.asarray(following)
             usual = np.maximum(usual, np.abs(state))
@@ -88,7 +93,7 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
         for _ in range(DEPTH):
             marks = np.linspace(ends[0], ends[1], PIECES + 1)
             for ends in np.stack([marks[:-1], marks[1:]], axis=1):
-                following, solved, slopes = piece(state, ends, np.array([start, end]), left, right)
+                following, solved, slopes = piece(state, ends, start, coefficients)
                 if not solved:
                     break
                 state = np.asarray(following)
@@ -101,10 +106,10 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
 def _verdict(twin: Twin, state: np.ndarray, ends: np.ndarray, slopes: np.ndarray, usual: np.ndarray) -> str:
     """Words about a piece in which the solver gives up, from the state before it and derivatives along it."""
     for t, derivative in zip(np.linspace(ends[0], ends[1], PIECES + 1), slopes, strict=True):
-        for name, change in zip(twin.states, derivative, strict=True):
+        for name, change in zip(twin.states, derivative, strict=False):
             if not np.isfinite(change):
                 return f"state `{name}` is not finite at t={t:g}"
     growth = np.abs(state) / usual
     if growth.max() > 1e3:
-        return f"state `{list(twin.states)[growth.argmax()]}` grows without bound at t={ends[0]:g}"
+        return f"state `{(*twin.states, *twin.switched)[growth.argmax()]}` grows without bound at t={ends[0]:g}"
     return f"the solver gives up at t={ends[0]:g} after {twin.solver.max_steps} steps, though no state blows up"

@@ -34,6 +34,8 @@ def choose_sensitivities(
     """
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
+    if density.twin.triggered:
+        return density, {"mode": "forward", "reason": "the state triggers events"}
     z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
     with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
         steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))

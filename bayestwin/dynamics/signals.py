@@ -1,0 +1,76 @@
+"""Samples of one signal: what it is between them, and beyond them."""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.members import Input
+
+
+class Signal(NamedTuple):
+    """Samples of a signal.
+
+    Attributes:
+        times: Elapsed times, increasing; shape (k,).
+        values: Shape (k,); NaN where it was not sampled.
+    """
+
+    times: np.ndarray
+    values: np.ndarray
+
+    def polynomials(self, hold: Literal["linear", "previous", "cubic"], edges: np.ndarray) -> np.ndarray:
+        """Coefficients of the powers of the time since each edge, up to the next one, from power 0 on; shape (p, m).
+
+        Beyond the samples the nearest is kept.
+        """
+        if hold == "previous":
+            return self.values[np.maximum(np.searchsorted(self.times, edges, side="right") - 1, 0)][None]
+        if hold == "linear" or len(self.times) < 3:
+            values = np.interp(edges, self.times, self.values)
+            return np.stack([values, np.append(np.diff(values) / np.diff(edges), 0.0)])
+        from scipy.interpolate import CubicSpline  # takes a while to import
+
+        spline = CubicSpline(self.times, self.values)
+        found = np.stack([spline(edges, power) / math.factorial(power) for power in range(4)])
+        outside = (edges < self.times[0]) | (edges >= self.times[-1])
+        found[0] = np.where(outside, np.interp(edges, self.times, self.values), found[0])
+        found[1:, outside] = 0.0
+        return found
+
+
+def extended(name: str, spec: Input, signal: Signal, end: float) -> Signal:
+    """The samples that there are of an input, repeated as often as it takes to reach `end` if it is periodic.
+
+    Raises:
+        InvalidTelemetry: If it is asked for beyond its samples and `beyond` is `"error"`, or if it has not been seen
+            for a whole period.
+    """
+    present = np.isfinite(signal.values)
+    times, values = signal.times[present], signal.values[present]
+    if len(times) and times[0] <= 0 and times[-1] >= end:
+        return Signal(times, values)
+    seen = f"samples from {times[0]:g} to {times[-1]:g}" if len(times) else "no samples"
+    if spec.beyond == "error" or not len(times):
+        message = explain(
+            f"Input `{name}` is asked for beyond its samples.",
+            expected=f"samples from elapsed time 0 to {end:g}",
+            received=seen,
+            advice='Extend its telemetry, or say `bt.Input(..., beyond="hold")` to keep the nearest sample.',
+        )
+        raise InvalidTelemetry(message)
+    if spec.period is None:
+        return Signal(times, values)
+    if times[-1] - times[0] < spec.period * (1.0 - 1e-9):
+        message = explain(
+            f"Input `{name}` cannot repeat what was not seen.",
+            expected=f"samples of at least one period, {spec.period:g}",
+            received=seen,
+            advice="Give it more telemetry, or correct the period.",
+        )
+        raise InvalidTelemetry(message)
+    last = times > times[-1] - spec.period * (1.0 - 1e-9)
+    repeats = np.arange(1, math.ceil(max(end - times[-1], 0.0) / spec.period) + 1)
+    later = (times[last] + spec.period * repeats[:, None]).ravel()
+    return Signal(np.append(times, later), np.append(values, np.tile(values[last], len(repeats))))

@@ -1,0 +1,111 @@
+"""Initial states in equilibrium or from parameters, and inputs that are smooth or repeat themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from scipy.interpolate import CubicSpline
+
+import bayestwin as bt
+from bayestwin.bind import bind
+from bayestwin.density import build_density
+from bayestwin.dynamics.signals import Signal, extended
+from bayestwin.dynamics.solve import solve
+
+TIMES = np.linspace(0.0, 6.0, 13)
+
+
+def twin_of(vector_field, states: dict, **settings) -> bt.Twin:
+    return bt.Twin(
+        name="plant",
+        vector_field=vector_field,
+        states=states,
+        parameters={"rate": bt.Parameter(dist.LogNormal(0.0, 1.0)), "feed": bt.Parameter(dist.LogNormal(0.0, 1.0))},
+        observations={name: bt.Observation(noise=bt.Gaussian(scale=0.1)) for name in states},
+        solver=bt.Solver(rtol=1e-10, atol=1e-12),
+        **settings,
+    )
+
+
+def states_of(twin: bt.Twin, **columns):
+    """Its states as a function of both parameters."""
+    table = pd.DataFrame({name: 0.0 for name in twin.observations} | columns, index=TIMES)
+    grid = build_density(twin, bind(twin, bt.read_telemetry(table, t0=0.0))).grid
+
+    def states(values: jax.Array) -> jax.Array:
+        found = solve(twin, grid, {"rate": values[0], "feed": values[1]})
+        return jnp.where(found.solved, found.states, jnp.nan)
+
+    return states
+
+
+VALUES = jnp.array([0.5, 2.0])
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_an_equilibrium_stays_and_moves_with_the_parameters(positive: bool) -> None:
+    """`feed = rate · level²` holds where `level = √(feed / rate)`."""
+    level = bt.State(bt.SteadyState(guess=1.0), positive=positive)
+    twin = twin_of(lambda t, x, p, u: {"level": p.feed - p.rate * x.level**2}, {"level": level})
+    states = states_of(twin)
+    assert np.allclose(states(VALUES)[:, 0], 2.0, rtol=1e-9)
+    exact = [-0.5 * 2.0 / 0.5, 0.5 * 2.0 / 2.0]
+    assert np.allclose(jax.jacfwd(states)(VALUES)[:, 0], np.tile(exact, (len(TIMES), 1)), rtol=1e-8)
+
+
+def test_only_the_states_that_are_steady_are_solved_for() -> None:
+    """`level` begins where it balances a reserve that is not itself in equilibrium."""
+    states = {"level": bt.State(bt.SteadyState()), "reserve": bt.State(3.0)}
+    twin = twin_of(lambda t, x, p, u: {"level": x.reserve - p.rate * x.level, "reserve": -p.feed * x.reserve}, states)
+    assert np.allclose(states_of(twin)(VALUES)[0], [6.0, 3.0], rtol=1e-10)
+
+
+def test_where_there_is_no_equilibrium_the_solve_fails() -> None:
+    twin = twin_of(lambda t, x, p, u: {"level": 1.0 + x.level**2}, {"level": bt.State(bt.SteadyState())})
+    assert np.isnan(states_of(twin)(VALUES)).all()
+
+
+def test_an_initial_state_can_follow_from_the_parameters() -> None:
+    twin = twin_of(lambda t, x, p, u: {"level": 0.0 * x.level}, {"level": bt.State(lambda p: p.feed / p.rate)})
+    states = states_of(twin)
+    assert np.allclose(states(VALUES), 4.0)
+    assert np.allclose(jax.jacfwd(states)(VALUES)[3, 0], [-8.0, 2.0])
+    assert [site.name for site in twin.sites()] == ["rate", "feed"]
+
+
+def test_a_smooth_input_is_the_cubic_spline_through_its_samples() -> None:
+    """The integral of the input is known: that of the spline."""
+    signal = np.sin(TIMES)
+    twin = twin_of(
+        lambda t, x, p, u: {"level": u.flow}, {"level": bt.State(0.0)}, inputs={"flow": bt.Input(hold="cubic")}
+    )
+    exact = CubicSpline(TIMES, signal).antiderivative()(TIMES)
+    assert np.allclose(states_of(twin, flow=signal)(VALUES)[:, 0], exact, atol=1e-12)
+    straight = np.append(0.0, np.cumsum(signal[1:] + signal[:-1]) / 4.0)
+    assert np.abs(exact - straight).max() > 0.01
+
+
+def test_a_periodic_input_goes_on_as_it_was() -> None:
+    """Seen for two periods of 2, and asked for during three."""
+    signal = pd.Series(np.where((TIMES % 2.0) < 1.0, 1.0, 0.0), index=TIMES).where(TIMES <= 4.0)
+    twin = twin_of(
+        lambda t, x, p, u: {"level": u.pulse},
+        {"level": bt.State(0.0)},
+        inputs={"pulse": bt.Input(hold="previous", beyond="periodic", period=2.0)},
+    )
+    level = states_of(twin, pulse=signal)(VALUES)[:, 0]
+    assert np.allclose(level, TIMES // 2.0 + np.minimum(TIMES % 2.0, 1.0), atol=1e-9)
+
+
+def test_a_signal_cannot_repeat_what_was_not_seen() -> None:
+    spec = bt.Input(beyond="periodic", period=3.0)
+    with pytest.raises(bt.errors.InvalidTelemetry, match="cannot repeat"):
+        extended("pulse", spec, Signal(np.array([0.0, 1.0]), np.array([1.0, 2.0])), 5.0)
+
+
+@pytest.mark.parametrize("settings", [{"beyond": "periodic"}, {"period": 2.0}, {"beyond": "periodic", "period": -1.0}])
+def test_a_period_that_makes_no_sense_is_refused(settings: dict) -> None:
+    with pytest.raises(bt.errors.InvalidTwin, match="how it repeats itself"):
+        twin_of(lambda t, x, p, u: {"level": u.flow}, {"level": bt.State(0.0)}, inputs={"flow": bt.Input(**settings)})
