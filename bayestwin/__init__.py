@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from bayestwin import datasets, errors
     from bayestwin.assess import coverage, diagnose, intervals, scores
     from bayestwin.calibration import calibrate
-    from bayestwin.noise import Gaussian, LogNormal, Poisson, StudentT
+    from bayestwin.noise import (
+        Autocorrelated,
+        Biased,
+        Binomial,
+        Censored,
+        Gaussian,
+        LogNormal,
+        NegativeBinomial,
+        NoiseFrom,
+        Poisson,
+        Proportional,
+        Rounded,
+        StudentT,
+    )
     from bayestwin.ppl.numpyro import numpyro_model
     from bayestwin.prediction import predict
     from bayestwin.report import render_report
@@ -22,12 +35,20 @@ if TYPE_CHECKING:
     from bayestwin.twin import Input, Observation, Parameter, Solver, State, Twin
 
 _HOME = {
+    "Autocorrelated": "noise",
+    "Biased": "noise",
+    "Binomial": "noise",
+    "Censored": "noise",
     "Gaussian": "noise",
     "Input": "twin",
     "LogNormal": "noise",
+    "NegativeBinomial": "noise",
+    "NoiseFrom": "noise",
     "Observation": "twin",
     "Parameter": "twin",
     "Poisson": "noise",
+    "Proportional": "noise",
+    "Rounded": "noise",
     "Solver": "twin",
     "State": "twin",
     "StudentT": "noise",
@@ -50,12 +71,20 @@ _HOME = {
 }
 
 __all__ = [
+    "Autocorrelated",
+    "Biased",
+    "Binomial",
+    "Censored",
     "Gaussian",
     "Input",
     "LogNormal",
+    "NegativeBinomial",
+    "NoiseFrom",
     "Observation",
     "Parameter",
     "Poisson",
+    "Proportional",
+    "Rounded",
     "Solver",
     "State",
     "StudentT",

@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro.distributions as dist
+from numpyro.distributions import constraints
 
-from bayestwin.noise import Noise
+from bayestwin.noise.base import Noise
 from bayestwin.twin import Twin
 from bayestwin.types import Prior
 
@@ -64,6 +65,8 @@ def fingerprint(twin: Twin) -> str:
     """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver."""
     code = [bytecode(twin.vector_field)]
     code += [bytecode(o.of) for o in twin.observations.values() if o.of is not None]
+    layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
+    code += [bytecode(setting) for layer in layers for setting in vars(layer).values() if callable(setting)]
     text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -128,13 +131,20 @@ def _outside(value: Any, seen: frozenset[int]) -> str:
 
 
 def noise_text(noise: Noise, digits: int = 6) -> str:
-    """A noise model in words, e.g. `Gaussian(scale ~ HalfNormal(0.5))`."""
-    parts = [
-        f"{name} ~ {prior_text(prior, digits)}"
-        if isinstance(prior, dist.Distribution)
-        else f"{name} = {prior:.{digits}g}"
-        for name, prior in noise.parameters.items()
-    ]
+    """A noise model in words, e.g. `Censored(Gaussian(scale ~ HalfNormal(0.5)), upper = 10)`."""
+    parts = []
+    own = dict(noise.own_parameters)
+    for name, value in ({n: v for n, v in vars(noise).items() if n not in own and n != "priors"} | own).items():
+        if isinstance(value, Noise):
+            parts.append(noise_text(value, digits))
+        elif isinstance(value, dist.Distribution):
+            parts.append(f"{name} ~ {prior_text(value, digits)}")
+        elif isinstance(value, int | float):
+            parts.append(f"{name} = {value:.{digits}g}")
+        elif isinstance(value, constraints.Constraint):
+            parts.append(f"{name} {value!r}")
+        elif value is not None:
+            parts.append(f"{name} = {value}" if isinstance(value, str) else " ".join(source(value).split()))
     return f"{type(noise).__name__}({', '.join(parts)})"
 
 

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import numpyro.distributions as dist
 
 from bayestwin.errors import InvalidTwin, explain
-from bayestwin.noise import Noise
+from bayestwin.noise.base import Noise
+from bayestwin.noise.check import check_shared, trace_noise
 from bayestwin.tracing import trace_observed, trace_vector_field
 from bayestwin.types import Observed, Prior, VectorField
 from bayestwin.units import check_unit
@@ -164,24 +165,18 @@ class Twin:
         for name, observation in self.observations.items():
             if observation.of is not None:
                 trace_observed(observation.of, f"`of=` of observation `{name}`", names)
+            trace_noise(observation.noise, f"observation `{name}`")
 
     def sites(self) -> tuple[Site, ...]:
         """All scalars with a prior, in the order: parameters, initial states, noise parameters."""
-        found = [(n, p.prior, "parameter", n, p.unit, p.doc) for n, p in self.parameters.items()]
+        found: list[tuple[object, ...]] = []
+        found += [(n, p.prior, "parameter", n, p.unit, p.doc) for n, p in self.parameters.items()]
         for name, state in self.states.items():
-            found.append(
-                (
-                    f"{name}_initial",
-                    state.initial,
-                    "initial",
-                    name,
-                    state.unit,
-                    f"initial {state.doc or name}",
-                )
-            )
+            words = f"initial {state.doc or name}"
+            found.append((f"{name}_initial", state.initial, "initial", name, state.unit, words))
         for name, observation in self.observations.items():
             for key, prior in observation.noise.parameters.items():
-                unit = observation.noise.unit_of(key, observation.unit)
+                unit = observation.noise.unit_of(key, observation.unit, self.time_unit) or ""
                 found.append((f"{name}_{key}", prior, "noise", name, unit, f"noise {key} of {name}"))
         return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution))  # type: ignore[arg-type]
 
@@ -232,7 +227,7 @@ def _check_members(twin: Twin) -> None:
         if not isinstance(observation.noise, Noise):
             message = explain(
                 f"Observation `{name}` has no noise model.",
-                expected="bt.Gaussian, bt.LogNormal, bt.StudentT or bt.Poisson",
+                expected="a noise model such as bt.Gaussian, bt.LogNormal or bt.Poisson",
                 received=f"{type(observation.noise).__name__}",
                 advice="For example `noise=bt.Gaussian(scale=dist.HalfNormal(1.0))`.",
             )
@@ -269,8 +264,11 @@ def _check_sites(twin: Twin) -> None:
     """Priors are scalar and continuous, known values are numbers, and no two variables of a result share a name."""
     priors: dict[str, object] = {f"parameter `{n}`": p.prior for n, p in twin.parameters.items()}
     priors |= {f"the initial value of state `{n}`": s.initial for n, s in twin.states.items()}
+    parameter_units = {name: parameter.unit for name, parameter in twin.parameters.items()}
     for name, observation in twin.observations.items():
-        priors |= {f"noise `{key}` of observation `{name}`": p for key, p in observation.noise.parameters.items()}
+        noise, owner = observation.noise, f"observation `{name}`"
+        check_shared(noise, owner, (observation.unit, twin.time_unit), parameter_units)
+        priors |= {f"noise `{k}` of {owner}": p for k, p in noise.parameters.items() if not isinstance(p, str)}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
     names = [site.name for site in twin.sites()] + list(twin.observations)
