@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
     from bayestwin.members import Input, Observation, Parameter, Solver, State
-    from bayestwin.noise import Gaussian, LogNormal, Poisson, StudentT
+    from bayestwin.noise import (
+        Autocorrelated,
+        Biased,
+        Binomial,
+        Censored,
+        Gaussian,
+        LogNormal,
+        NegativeBinomial,
+        NoiseFrom,
+        Poisson,
+        Proportional,
+        Rounded,
+        StudentT,
+    )
     from bayestwin.ppl.numpyro import numpyro_model
     from bayestwin.prediction import predict
     from bayestwin.report import render_report
@@ -24,13 +37,21 @@ if TYPE_CHECKING:
     from bayestwin.twin import Twin
 
 _HOME = {
+    "Autocorrelated": "noise",
+    "Biased": "noise",
+    "Binomial": "noise",
+    "Censored": "noise",
     "Event": "events",
     "Gaussian": "noise",
     "Input": "members",
     "LogNormal": "noise",
+    "NegativeBinomial": "noise",
+    "NoiseFrom": "noise",
     "Observation": "members",
     "Parameter": "members",
     "Poisson": "noise",
+    "Proportional": "noise",
+    "Rounded": "noise",
     "Solver": "members",
     "State": "members",
     "SteadyState": "events",
@@ -54,13 +75,21 @@ _HOME = {
 }
 
 __all__ = [
+    "Autocorrelated",
+    "Biased",
+    "Binomial",
+    "Censored",
     "Event",
     "Gaussian",
     "Input",
     "LogNormal",
+    "NegativeBinomial",
+    "NoiseFrom",
     "Observation",
     "Parameter",
     "Poisson",
+    "Proportional",
+    "Rounded",
     "Solver",
     "State",
     "SteadyState",

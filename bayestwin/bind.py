@@ -139,7 +139,7 @@ def _check_support(twin: Twin, name: str, values: np.ndarray) -> None:
         rows = ", ".join(f"{values[row]:g} in row {row + 1}" for row in bad[:5])
         message = explain(
             f"Observation `{name}` has values that cannot occur under {type(noise).__name__} noise.",
-            expected=str(noise.support),
+            expected=repr(noise.support),
             received=rows + (f", … ({bad.size} in all)" if bad.size > 5 else ""),
             advice="Correct the data, or choose a noise model that allows them.",
         )

@@ -181,6 +181,15 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
             advice="For outliers in a posterior use the noise model `bt.StudentT`.",
         )
         raise InvalidSetting(message)
+    dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
+    if settings.get("loss", "linear") != "linear" and dependent:
+        message = explain(
+            f'`loss="{settings["loss"]}"` does not fit the noise of observation `{dependent[0]}`.',
+            expected="observations that are independent, each of which can lie far off by itself",
+            received="autocorrelated noise",
+            advice='Use `loss="linear"`, or another noise model.',
+        )
+        raise InvalidSetting(message)
     if not twin.sites():
         message = explain(
             f"Twin `{twin.name}` has nothing to infer.",

@@ -6,12 +6,11 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
@@ -19,6 +18,7 @@ from numpyro.distributions import biject_to
 from bayestwin.bind import Bound
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.noise.base import Noise
 from bayestwin.twin import Site, Twin
 
 BATCH = 100
@@ -30,14 +30,12 @@ class Predicted(NamedTuple):
 
     Attributes:
         noise_free: By observation; shape (n,) each.
-        noise: By observation, the distribution of a new observation; batch shape (n,).
         states: Shape (n, s).
         solved: Whether the solve succeeded; where it did not, the rest means nothing.
         num_steps: Steps of the solver.
     """
 
     noise_free: Mapping[str, Array]
-    noise: Mapping[str, dist.Distribution]
     states: Array
     solved: Array
     num_steps: Array
@@ -208,36 +206,43 @@ class Density:
 
     def _softened(self, values: Mapping[str, Array], terms: Mapping[str, Array]) -> dict[str, Array]:
         """Log likelihoods in which the deviance `2 (log p(y | y) − log p(y | v))` is replaced by its loss."""
-        best = self._log_likelihood_of(values, self.bound.observations)
+        best = {}
+        for name, observed in self.bound.observations.items():
+            noise, given = self.noise(name, values)
+            best[name] = noise.saturated(observed, self.bound.times, **given)
         deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
         return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
 
     def _predicted(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
         noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
-        noise = {name: self.noise(name, value, values) for name, value in noise_free.items()}
-        return Predicted(noise_free, noise, trajectory.states, trajectory.solved, trajectory.num_steps)
+        return Predicted(noise_free, trajectory.states, trajectory.solved, trajectory.num_steps)
 
-    def noise(self, name: str, noise_free: ArrayLike, values: Mapping[str, ArrayLike]) -> dist.Distribution:
-        """Distribution of observation `name` around `noise_free`, any shape, with the noise parameters in `values`."""
-        model = self.twin.observations[name].noise
-        given = {key: values.get(f"{name}_{key}", prior) for key, prior in model.parameters.items()}
-        return model.distribution(noise_free, **given)  # type: ignore[arg-type]
+    def noise(self, name: str, values: Mapping[str, ArrayLike]) -> tuple[Noise, dict[str, Any]]:
+        """The noise model of observation `name`, and its parameters with the values given or known."""
+        noise, given = self.twin.observations[name].noise, {}
+        for key, prior in noise.parameters.items():
+            if isinstance(prior, str):
+                given[key] = values.get(prior, self.twin.parameters[prior].prior)
+            else:
+                given[key] = values.get(f"{name}_{key}", prior)
+        return noise, given
 
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """Log density of each observation, shape (n,) each; 0 where it is missing."""
-        return self._log_likelihood_of(values, predicted.noise_free)
-
-    def _log_likelihood_of(
-        self, values: Mapping[str, ArrayLike], noise_free: Mapping[str, ArrayLike]
-    ) -> dict[str, Array]:
         terms = {}
         for name, observed in self.bound.observations.items():
-            present = np.isfinite(observed)
-            # Where nothing was observed, 1 stands for observation and prediction: every noise model has a finite
-            # density there, whatever the prediction is, and it is masked out again.
-            noise = self.noise(name, jnp.where(present, noise_free[name], 1.0), values)
-            terms[name] = noise.log_prob(np.where(present, observed, 1.0)) * present
+            noise, given = self.noise(name, values)
+            terms[name] = noise.log_likelihood(observed, predicted.noise_free[name], self.bound.times, **given)
         return terms
+
+    def draw(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
+        """New observations `<observation>`, with `<observation>_noise_free` and `<state>_state`; shape (n,) each."""
+        found: dict[str, Array] = {}
+        for number, (name, value) in enumerate(predicted.noise_free.items()):
+            noise, given = self.noise(name, values)
+            found[name] = noise.sample(jax.random.fold_in(key, number), value, self.bound.times, **given)
+            found[f"{name}_noise_free"] = value
+        return found | {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
 
 
 def build_density(twin: Twin, bound: Bound) -> Density:

@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro.distributions as dist
+from numpyro.distributions import constraints
 
 from bayestwin.events import Event, SteadyState
-from bayestwin.noise import Noise
+from bayestwin.noise.base import Noise
 from bayestwin.twin import Twin
 from bayestwin.types import Initial, Prior
 
@@ -78,6 +79,8 @@ def fingerprint(twin: Twin) -> str:
     functions = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if callable(s.initial) and not _is_prior(s.initial)]
     functions += [f for event in twin.events.values() for f in (event.effect, event.when)]
+    layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
+    functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
     code += [bytecode(function) for function in functions if function is not None]
     text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -143,13 +146,20 @@ def _outside(value: Any, seen: frozenset[int]) -> str:
 
 
 def noise_text(noise: Noise, digits: int = 6) -> str:
-    """A noise model in words, e.g. `Gaussian(scale ~ HalfNormal(0.5))`."""
-    parts = [
-        f"{name} ~ {prior_text(prior, digits)}"
-        if isinstance(prior, dist.Distribution)
-        else f"{name} = {prior:.{digits}g}"
-        for name, prior in noise.parameters.items()
-    ]
+    """A noise model in words, e.g. `Censored(Gaussian(scale ~ HalfNormal(0.5)), upper = 10)`."""
+    parts = []
+    own = dict(noise.own_parameters)
+    for name, value in ({n: v for n, v in vars(noise).items() if n not in own and n != "priors"} | own).items():
+        if isinstance(value, Noise):
+            parts.append(noise_text(value, digits))
+        elif isinstance(value, dist.Distribution):
+            parts.append(f"{name} ~ {prior_text(value, digits)}")
+        elif isinstance(value, int | float):
+            parts.append(f"{name} = {value:.{digits}g}")
+        elif isinstance(value, constraints.Constraint):
+            parts.append(f"{name} {value!r}")
+        elif value is not None:
+            parts.append(f"{name} = {value}" if isinstance(value, str) else " ".join(source(value).split()))
     return f"{type(noise).__name__}({', '.join(parts)})"
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from bayestwin.noise import Noise
+from bayestwin.noise.base import Noise
 from bayestwin.types import Initial, Observed, Prior
 
 

@@ -56,12 +56,7 @@ class Predictor:
 
 def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
     predicted = density.predict(values)
-    found: dict[str, Array] = {}
-    for number, (name, noise) in enumerate(predicted.noise.items()):
-        found[name] = jnp.asarray(noise.sample(jax.random.fold_in(key, number)), float)
-        found[f"{name}_noise_free"] = predicted.noise_free[name]
-    for number, name in enumerate(density.twin.states):
-        found[f"{name}_state"] = predicted.states[:, number]
+    found = density.draw(key, values, predicted)
     terms = density.log_likelihood(values, predicted)
     found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
     found = {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}

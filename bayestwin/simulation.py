@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -71,11 +70,4 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
 
 def _drawn(density: Density, values: Mapping[str, float], seed: int) -> dict[str, jax.Array]:
     predicted = density.predict(values)
-    key = key_for(seed, "simulate")
-    found = {"solved": predicted.solved}
-    for number, (name, noise) in enumerate(predicted.noise.items()):
-        found[name] = jnp.asarray(noise.sample(jax.random.fold_in(key, number)), float)
-        found[f"{name}_noise_free"] = predicted.noise_free[name]
-    for number, name in enumerate(density.twin.states):
-        found[f"{name}_state"] = predicted.states[:, number]
-    return found
+    return density.draw(key_for(seed, "simulate"), values, predicted) | {"solved": predicted.solved}

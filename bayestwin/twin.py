@@ -87,19 +87,11 @@ class Twin:
         """All scalars with a prior, in the order: parameters, initial states, noise parameters."""
         found: list[tuple] = [(n, p.prior, "parameter", n, p.unit, p.doc) for n, p in self.parameters.items()]
         for name, state in self.states.items():
-            found.append(
-                (
-                    f"{name}_initial",
-                    state.initial,
-                    "initial",
-                    name,
-                    state.unit,
-                    f"initial {state.doc or name}",
-                )
-            )
+            words = f"initial {state.doc or name}"
+            found.append((f"{name}_initial", state.initial, "initial", name, state.unit, words))
         for name, observation in self.observations.items():
             for key, prior in observation.noise.parameters.items():
-                unit = observation.noise.unit_of(key, observation.unit)
+                unit = observation.noise.unit_of(key, observation.unit, self.time_unit) or ""
                 found.append((f"{name}_{key}", prior, "noise", name, unit, f"noise {key} of {name}"))
         return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution))
 

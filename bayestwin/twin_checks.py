@@ -10,7 +10,8 @@ import numpyro.distributions as dist
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.events import Event, SteadyState
 from bayestwin.members import Input, Observation, Parameter, Solver, State
-from bayestwin.noise import Noise
+from bayestwin.noise.base import Noise
+from bayestwin.noise.check import check_shared, trace_noise
 from bayestwin.tracing import trace_effect, trace_initial, trace_scalar, trace_vector_field
 from bayestwin.units import check_unit
 
@@ -44,6 +45,7 @@ def check_twin(twin: Checked) -> None:
                 advice="Rename it to a state, or pass `of=`.",
             )
             raise InvalidTwin(message)
+        trace_noise(observation.noise, f"observation `{name}`")
     for name, state in twin.states.items():
         if _is_function(state.initial):
             trace_initial(state.initial, f"`initial=` of state `{name}`", tuple(twin.parameters))
@@ -122,7 +124,7 @@ def _check_members(twin: Checked) -> None:
         if not isinstance(observation.noise, Noise):
             message = explain(
                 f"Observation `{name}` has no noise model.",
-                expected="bt.Gaussian, bt.LogNormal, bt.StudentT or bt.Poisson",
+                expected="a noise model such as bt.Gaussian, bt.LogNormal or bt.Poisson",
                 received=f"{type(observation.noise).__name__}",
                 advice="For example `noise=bt.Gaussian(scale=dist.HalfNormal(1.0))`.",
             )
@@ -162,8 +164,11 @@ def _check_priors(twin: Checked) -> None:
     for name, state in twin.states.items():
         if not (isinstance(state.initial, SteadyState) or _is_function(state.initial)):
             priors[f"the initial value of state `{name}`"] = state.initial
+    parameter_units = {name: parameter.unit for name, parameter in twin.parameters.items()}
     for name, observation in twin.observations.items():
-        priors |= {f"noise `{key}` of observation `{name}`": p for key, p in observation.noise.parameters.items()}
+        noise, owner = observation.noise, f"observation `{name}`"
+        check_shared(noise, owner, (observation.unit, twin.time_unit), parameter_units)
+        priors |= {f"noise `{k}` of {owner}": p for k, p in noise.parameters.items() if not isinstance(p, str)}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
 

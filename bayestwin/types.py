@@ -10,6 +10,9 @@ from bayestwin.events import SteadyState
 type Prior = dist.Distribution | float
 """A scalar NumPyro distribution, or a number when the value is known."""
 
+type NoiseParameter = Prior | str
+"""A prior, a number when known, or the name of a parameter of the twin, which several observations can share."""
+
 type VectorField = Callable[[Any, Any, Any, Any], dict[str, Any]]
 """`(t, x, p, u)` → the time derivative of each state, by name."""
 

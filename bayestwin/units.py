@@ -1,6 +1,7 @@
 """Units as text: parsing, comparing and converting them, by pint. No arrays are kept with units attached."""
 
 import functools
+import math
 
 import numpy as np
 import pint
@@ -34,6 +35,12 @@ def check_unit(unit: str, owner: str, error: type[BayestwinError]) -> None:
             advice=f"pint says: {reason}",
         )
         raise error(message) from reason
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Whether a difference of 1 in one unit is a difference of 1 in the other: `K` and `degC` are the same so."""
+    (factor, base), (other_factor, other_base) = (registry().get_base_units(unit) for unit in (one, other))
+    return base == other_base and math.isclose(float(factor), float(other_factor), rel_tol=1e-12)  # type: ignore[arg-type]
 
 
 def convert(values: np.ndarray, source: str, target: str, owner: str, error: type[BayestwinError]) -> np.ndarray:

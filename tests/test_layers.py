@@ -15,7 +15,8 @@ LAYERS = (
     ("types",),
     ("cache",),
     ("compilation",),
-    ("progress", "seeds", "setting", "units", "noise", "tracing"),
+    ("progress", "seeds", "setting", "units", "tracing"),
+    ("noise",),
     ("members",),
     ("twin_checks",),
     ("twin", "telemetry"),
@@ -99,7 +100,7 @@ def test_the_table_lists_what_there_is() -> None:
     [
         ("density.py", "from bayestwin.calibration import calibrate", "`density` imports `calibration`"),
         ("twin.py", "import bayestwin.telemetry", "`twin` imports `telemetry`"),
-        ("noise.py", "def f():\n    from bayestwin import describe", "`noise` imports `describe`"),
+        ("noise/counts.py", "def f():\n    from bayestwin import describe", "`noise.counts` imports `describe`"),
         ("inference/newton.py", "from bayestwin.inference.nuts import Draws", "a circle: "),
         ("dynamics/deep/er.py", "", "`dynamics.deep.er` lies too deep"),
         ("helpers.py", "", "`helpers` is in no layer"),

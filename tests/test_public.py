@@ -8,9 +8,9 @@ import pytest
 import bayestwin as bt
 
 NAMES = """
-    Event Gaussian Input LogNormal Observation Parameter Poisson Solver State SteadyState StudentT Telemetry Twin
-    calibrate coverage datasets diagnose errors intervals load numpyro_model predict read_telemetry render_report
-    save scores simulate
+    Autocorrelated Biased Binomial Censored Event Gaussian Input LogNormal NegativeBinomial NoiseFrom Observation
+    Parameter Poisson Proportional Rounded Solver State SteadyState StudentT Telemetry Twin calibrate coverage
+    datasets diagnose errors intervals load numpyro_model predict read_telemetry render_report save scores simulate
 """
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpyro
 from numpyro.infer import MCMC, NUTS, init_to_median
 
+from bayestwin.bind import bind
 from engines import Run, Settings
 from engines.clock import Clock
 from engines.diffrax_solve import build_solve, observed
@@ -26,7 +27,7 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     twin = posterior.twin
     forward = len(twin.sites()) <= MOST_FORWARD
     solve = build_solve(posterior, diffrax.ForwardMode() if forward else diffrax.RecursiveCheckpointAdjoint())
-    data = observed(posterior)
+    data, times = observed(posterior), jnp.asarray(bind(twin, posterior.telemetry).times)
 
     def model() -> None:
         values: dict[str, Any] = {site.name: numpyro.sample(site.name, site.prior) for site in twin.sites()}
@@ -34,7 +35,8 @@ def run(posterior: Posterior, settings: Settings) -> Run:
         for name, (rows, seen) in data.items():
             noise = twin.observations[name].noise
             given = {key: values.get(f"{name}_{key}", prior) for key, prior in noise.parameters.items()}
-            numpyro.sample(name, noise.distribution(predicted[name][jnp.asarray(rows)], **given), obs=seen)
+            at = jnp.asarray(rows)
+            numpyro.sample(name, noise.distribution(predicted[name][at], times[at], **given), obs=seen)
 
     mcmc = MCMC(
         NUTS(model, dense_mass=True, forward_mode_differentiation=forward, init_strategy=init_to_median()),
