@@ -58,7 +58,8 @@ def prior_variable(site: Site, initval: float | None) -> pt.TensorVariable:
     if family is None:
         return _by_log_density(site, initval)
     make, parameters = family
-    return make(site.name, **{name: float(value) for name, value in parameters.items()}, initval=initval)
+    # arrays: PyTensor takes a Python float in single precision wherever that can hold it, and computes on in it
+    return make(site.name, **{name: np.asarray(value, float) for name, value in parameters.items()}, initval=initval)
 
 
 def _family(prior: Any) -> Family | None:
@@ -106,4 +107,4 @@ def _transform(site: Site) -> Any:
             advice=f"Give this one as a variable of PyMC's: `pymc_model(..., priors={{'{site.name}': …}})`.",
         )
         raise InvalidTwin(message)
-    return pm.distributions.transforms.Interval(*(None if bound is None else float(bound) for bound in (lower, upper)))
+    return pm.distributions.transforms.Interval(*(None if bound is None else np.float64(bound) for bound in (lower, upper)))
