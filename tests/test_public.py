@@ -9,7 +9,8 @@ import bayestwin as bt
 
 NAMES = """
     Gaussian Input LogNormal Observation Parameter Poisson Solver State StudentT Telemetry Twin calibrate coverage
-    datasets diagnose errors intervals load numpyro_model predict read_telemetry render_report save scores simulate
+    datasets diagnose errors intervals load numpyro_model predict pymc_model read_telemetry render_report save scores
+    simulate
 """
 
 

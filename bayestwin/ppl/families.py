@@ -1,7 +1,7 @@
 """NumPyro's priors as PyMC's: by name where both have the family, else by the log density that NumPyro gives."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import pymc as pm
 import pytensor.tensor as pt
 from numpyro.distributions import biject_to, constraints
+from pymc.logprob.transforms import ScaleTransform
 
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.ppl.operator import JaxTerms
@@ -44,22 +45,53 @@ TRUNCATED = {
 }
 
 
-def prior_variable(site: Site, initval: float | None) -> pt.TensorVariable:
+class Start(NamedTuple):
+    """Where chains start in one variable.
+
+    Attributes:
+        value: Its value there.
+        unit: How far around it, in the unconstrained coordinate.
+    """
+
+    value: float
+    unit: float
+
+
+def prior_variable(site: Site, start: Start | None) -> pt.TensorVariable:
     """The prior of a site as a free variable of the PyMC model around, under the site's name.
+
+    PyMC starts at a variable's support point, which is set here: a model with `initval` is one that `pm.do` and
+    `pm.compute_log_likelihood` refuse. From there PyMC and nutpie move each chain by up to 1 in each unconstrained
+    coordinate. So that this is no farther than it should be, the coordinate is divided by the unit of the start.
 
     Args:
         site: The site.
-        initval: Where PyMC starts; None leaves it to PyMC.
+        start: Where chains start; None leaves it to where the unconstrained coordinate is zero.
 
     Raises:
-        InvalidTwin: If PyMC has neither the family nor a transform to where the prior lives.
+        InvalidTwin: If PyMC has no transform to where the prior lives.
     """
+    settings: dict[str, Any] = {"default_transform": _transform(site)}
+    at = float(biject_to(site.prior.support)(jnp.zeros(()))) if start is None else start.value
+    if start is not None:
+        settings["transform"] = ScaleTransform(lambda *_: np.float64(1.0 / start.unit))
     family = _family(site.prior)
     if family is None:
-        return _by_log_density(site, initval)
+        return _by_log_density(site, at, settings)
     make, parameters = family
+
+    def dist_of(*values: Any) -> Any:
+        return make.dist(**dict(zip(parameters, values[:-1], strict=True)), size=values[-1])  # type: ignore[attr-defined]
+
     # arrays: PyTensor takes a Python float in single precision wherever that can hold it, and computes on in it
-    return make(site.name, **{name: np.asarray(value, float) for name, value in parameters.items()}, initval=initval)
+    return pm.CustomDist(
+        site.name,
+        *(np.asarray(value, float) for value in parameters.values()),
+        dist=dist_of,
+        support_point=lambda rv, *_: pt.full_like(rv, at),
+        class_name=make.__name__,
+        **settings,
+    )
 
 
 def _family(prior: Any) -> Family | None:
@@ -72,10 +104,9 @@ def _family(prior: Any) -> Family | None:
     return None
 
 
-def _by_log_density(site: Site, initval: float | None) -> pt.TensorVariable:
+def _by_log_density(site: Site, at: float, settings: Mapping[str, Any]) -> pt.TensorVariable:
     prior = site.prior
     operator = JaxTerms(lambda values: jnp.reshape(prior.log_prob(values[0]), (1,)))
-    centre = float(biject_to(prior.support)(jnp.zeros(())))
 
     def draw(rng: np.random.Generator, size: tuple[int, ...] | None) -> np.ndarray:
         key = jax.random.key(int(rng.integers(2**63)))
@@ -85,10 +116,9 @@ def _by_log_density(site: Site, initval: float | None) -> pt.TensorVariable:
         site.name,
         logp=lambda value: operator(pt.atleast_1d(value))[0][0],
         random=draw,
-        support_point=lambda rv, size: pt.full_like(rv, centre),  # noqa: ARG005
+        support_point=lambda rv, *_: pt.full_like(rv, at),
         class_name=type(prior).__name__,
-        default_transform=_transform(site),
-        initval=initval,
+        **settings,
     )
 
 
@@ -107,4 +137,6 @@ def _transform(site: Site) -> Any:
             advice=f"Give this one as a variable of PyMC's: `pymc_model(..., priors={{'{site.name}': …}})`.",
         )
         raise InvalidTwin(message)
-    return pm.distributions.transforms.Interval(*(None if bound is None else np.float64(bound) for bound in (lower, upper)))
+    return pm.distributions.transforms.Interval(
+        *(None if bound is None else np.float64(bound) for bound in (lower, upper))
+    )

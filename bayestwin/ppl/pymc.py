@@ -18,7 +18,7 @@ from bayestwin.density import Density, build_density
 from bayestwin.dynamics.probe import choose_solver
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.inference.starts import find_starts
-from bayestwin.ppl.families import prior_variable
+from bayestwin.ppl.families import Start, prior_variable
 from bayestwin.ppl.operator import JaxTerms
 from bayestwin.progress import Progress
 from bayestwin.seeds import key_for
@@ -28,6 +28,9 @@ from bayestwin.twin import Twin
 
 SEED = 0
 """Of the search for a start, which is not part of any result."""
+
+SPREAD = 2.0
+"""How many standard deviations around the mode chains start, as those of `calibrate` do."""
 
 TRIED = 64
 """Prior draws on which the solver is chosen."""
@@ -43,9 +46,8 @@ def pymc_model(
     is an observed variable, without the times at which it is missing, so that `pm.compute_log_likelihood` and
     `pm.sample_posterior_predictive` work; its dimension is `time`, and `<observation>_time` where some are missing.
 
-    Chains start at the heaviest mode that the ladder of `calibrate` finds. PyMC's own sampler shakes that by up to 1
-    in each unconstrained coordinate, unless it is told `init="adapt_diag"`; it forks, which JAX does not survive,
-    unless it is told `mp_ctx="forkserver"` or `cores=1`.
+    Chains start around the heaviest mode that the ladder of `calibrate` finds. PyMC's own sampler forks on Linux, which
+    JAX does not survive: tell it `cores=1` or `mp_ctx="forkserver"`. nutpie and NumPyro sample as they are.
 
     Args:
         twin: The twin.
@@ -66,7 +68,7 @@ def pymc_model(
     around = pm.Model.get_context(error_if_none=False)
     given = _checked(twin, dict(priors or {}), around)
     density = build_density(twin, bind(twin, telemetry))
-    start_at: Mapping[str, float] = {}
+    start_at: Mapping[str, Start] = {}
     if start:
         keep_compiled()
         density, start_at = _find_start(density)
@@ -81,12 +83,15 @@ def pymc_model(
     return model
 
 
-def _find_start(density: Density) -> tuple[Density, dict[str, float]]:
-    """The density with the solver that suits, and the values at the heaviest of its modes."""
+def _find_start(density: Density) -> tuple[Density, dict[str, Start]]:
+    """The density with the solver that suits, and where chains start: around the heaviest of its modes."""
     tried, _ = density.draw_prior(jax.random.split(key_for(SEED, "solver"), TRIED))
     density = density.solved_as(choose_solver(density.twin, density.grid, tried)[0])
-    heaviest = find_starts(density, 1, SEED, Progress(show=False)).modes[0]
-    return density, {name: float(value) for name, value in density.constrain(jnp.asarray(heaviest.z)).items()}
+    mode = find_starts(density, 1, SEED, Progress(show=False)).modes[0]
+    values = density.constrain(jnp.asarray(mode.z))
+    # Of one coordinate given all others: shaken in each by itself, a chain stays near the mode however they correlate.
+    deviations = np.diag(np.linalg.inv(mode.scale @ mode.scale.T)) ** -0.5
+    return density, {n: Start(float(values[n]), SPREAD * float(d)) for n, d in zip(values, deviations, strict=True)}
 
 
 def _as_given(name: str, value: Any, model: pm.Model) -> Any:
