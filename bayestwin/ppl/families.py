@@ -11,6 +11,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from numpyro.distributions import biject_to, constraints
 from pymc.logprob.transforms import ScaleTransform
+from pytensor.tensor.variable import TensorVariable
 
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.ppl.operator import JaxTerms
@@ -57,7 +58,7 @@ class Start(NamedTuple):
     unit: float
 
 
-def prior_variable(site: Site, start: Start | None) -> pt.TensorVariable:
+def prior_variable(site: Site, start: Start | None) -> TensorVariable:
     """The prior of a site as a free variable of the PyMC model around, under the site's name.
 
     PyMC starts at a variable's support point, which is set here: a model with `initval` is one that `pm.do` and
@@ -104,9 +105,9 @@ def _family(prior: Any) -> Family | None:
     return None
 
 
-def _by_log_density(site: Site, at: float, settings: Mapping[str, Any]) -> pt.TensorVariable:
+def _by_log_density(site: Site, at: float, settings: Mapping[str, Any]) -> TensorVariable:
     prior = site.prior
-    operator = JaxTerms(lambda values: jnp.reshape(prior.log_prob(values[0]), (1,)))
+    operator: Any = JaxTerms(lambda values: jnp.reshape(prior.log_prob(values[0]), (1,)))
 
     def draw(rng: np.random.Generator, size: tuple[int, ...] | None) -> np.ndarray:
         key = jax.random.key(int(rng.integers(2**63)))

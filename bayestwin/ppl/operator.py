@@ -17,9 +17,8 @@ from jax import Array
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
-from pytensor.link.jax.dispatch import jax_funcify
-from pytensor.link.numba.dispatch import numba_funcify
-from pytensor.link.numba.dispatch.basic import numba_njit
+from pytensor.link.jax.dispatch.basic import jax_funcify
+from pytensor.link.numba.dispatch.basic import numba_funcify, numba_njit
 
 from bayestwin.errors import InvalidSetting, explain
 
@@ -100,7 +99,7 @@ class JaxTerms(Op):
         return [pt.dot(output_gradients[0], outputs[1])]
 
 
-@jax_funcify.register(JaxTerms)
+@jax_funcify.register(JaxTerms)  # type: ignore[arg-type]
 def _in_jax(op: JaxTerms, **_: Any) -> Callable[[Array], tuple[Array, Array]]:
     """Under JAX the terms are differentiated by JAX itself; the Jacobian is there for PyTensor's gradient."""
 

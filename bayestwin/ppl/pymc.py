@@ -11,6 +11,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from jax import Array
 from jax.typing import ArrayLike
+from pytensor.tensor.variable import TensorVariable
 
 from bayestwin.bind import bind
 from bayestwin.compilation import keep_compiled
@@ -65,7 +66,7 @@ def pymc_model(
         NoValidStart: If no prior draw has a finite log density.
     """
     require_float64()
-    around = pm.Model.get_context(error_if_none=False)
+    around: Any = pm.Model.get_context(error_if_none=False)
     given = _checked(twin, dict(priors or {}), around)
     density = build_density(twin, bind(twin, telemetry))
     start_at: Mapping[str, Start] = {}
@@ -106,7 +107,7 @@ def _observe(density: Density, theta: Any, model: pm.Model) -> None:
     """Add the observed variables: all take their log density from the same call of one operator."""
     present = {name: np.flatnonzero(np.isfinite(seen)) for name, seen in density.bound.observations.items()}
     present = {name: rows for name, rows in present.items() if rows.size}
-    operator = JaxTerms(_Terms(density, present))
+    operator: Any = JaxTerms(_Terms(density, present))
     begin = 0
     for name, rows in present.items():
         some = slice(begin, begin + rows.size)
@@ -196,7 +197,7 @@ def _fault(name: str, value: Any, names: list[str], around: pm.Model | None) -> 
     """What is wrong with one of the user's priors."""
     if name not in names:
         return f"the twin infers no `{name}`"
-    if isinstance(value, pt.TensorVariable):
+    if isinstance(value, TensorVariable):
         if value.ndim != 0:
             return f"`{name}` has {value.ndim} dimensions, and a site is one number"
         return "there is no model around" if around is None else None
