@@ -77,10 +77,12 @@ def test_its_density_and_gradient_are_numpyros(name: str, density: tuple[pm.Mode
         value = transform(z)
         return prior.log_prob(value) + transform.log_abs_det_jacobian(z, value)
 
+    # of these PyMC computes a constant factor in single precision
+    tolerance = 1e-7 if name.startswith(("truncated", "half_cauchy")) else 1e-11
     for row, x in enumerate(AT):
         ours, slope = jax.value_and_grad(exact)(x)
-        assert values[row, at] == pytest.approx(float(ours), rel=1e-7, abs=1e-7)
-        assert gradients[row, at] == pytest.approx(float(slope), rel=1e-7, abs=1e-7)
+        assert values[row, at] == pytest.approx(float(ours), rel=tolerance, abs=tolerance)
+        assert gradients[row, at] == pytest.approx(float(slope), rel=tolerance, abs=tolerance)
 
 
 def test_all_of_the_table_is_tried() -> None:
