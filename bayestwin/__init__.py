@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         StudentT,
     )
     from bayestwin.ppl.numpyro import numpyro_model
+    from bayestwin.ppl.pymc import pymc_model
     from bayestwin.prediction import predict
     from bayestwin.report import render_report
     from bayestwin.simulation import simulate
@@ -67,6 +68,7 @@ _HOME = {
     "load": "store",
     "numpyro_model": "ppl.numpyro",
     "predict": "prediction",
+    "pymc_model": "ppl.pymc",
     "read_telemetry": "telemetry",
     "render_report": "report",
     "save": "store",
@@ -105,6 +107,7 @@ __all__ = [
     "load",
     "numpyro_model",
     "predict",
+    "pymc_model",
     "read_telemetry",
     "render_report",
     "save",
