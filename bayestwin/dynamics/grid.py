@@ -1,7 +1,8 @@
 """The times at which the solver stops, and the inputs between them.
 
 The solver stops at each time that is saved and at each input sample, so between two stops every input is a straight
-line and the right-hand side is smooth: an adaptive step never has to find a kink by trial and error.
+line and the right-hand side is smooth: an adaptive step never has to find a kink by trial and error. Without inputs
+nothing kinks between saved times, and where these are dense it may stop on a coarser mesh and interpolate.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayestwin.dynamics.interpolation import Between, locate
 from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.twin import Input, Twin
 
@@ -23,6 +25,7 @@ class Grid(NamedTuple):
         save: Positions of the saved times among the edges; shape (n,).
         inputs: Inputs at the saved times; shape (n, q).
         substeps: Equal explicit steps in each interval, shape (m,); None where an adaptive solver chooses.
+        between: Where the saved times lie between the stops; None where each of them is a stop, as `save` says.
     """
 
     edges: np.ndarray
@@ -31,6 +34,21 @@ class Grid(NamedTuple):
     save: np.ndarray
     inputs: np.ndarray
     substeps: np.ndarray | None = None
+    between: Between | None = None
+
+    @property
+    def times(self) -> np.ndarray:
+        """The saved times; shape (n,)."""
+        return self.edges[self.save]
+
+    def on_mesh(self, mesh: np.ndarray) -> "Grid":
+        """The same saved times, while the solver stops elsewhere.
+
+        Args:
+            mesh: Times to stop at instead, increasing from 0 to the last saved time; shape (k + 1,).
+        """
+        none = np.empty((len(mesh) - 1, 0))
+        return Grid(mesh, none, none, np.empty(0, int), self.inputs, between=locate(mesh, self.times))
 
 
 def build_grid(twin: Twin, times: np.ndarray, knots: np.ndarray, inputs: Mapping[str, np.ndarray]) -> Grid:

@@ -10,9 +10,10 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics import explicit, rosenbrock
-from bayestwin.dynamics.adaptive import Position
+from bayestwin.dynamics.adaptive import Position, trace
 from bayestwin.dynamics.fixed import integrate
 from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.interpolation import interpolate
 from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.tracing import namespace
 from bayestwin.twin import Twin
@@ -67,6 +68,21 @@ def count_steps(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Arra
     return jnp.diff(_march(twin, grid, *_begin(twin, free))[1].num_steps, prepend=0)
 
 
+def trace_steps(twin: Twin, end: float, most: int, values: Mapping[str, ArrayLike]) -> tuple[Array, Array]:
+    """The explicit steps that fit a solution of a twin without inputs, as `adaptive.trace` finds them.
+
+    Args:
+        twin: The twin.
+        end: Time to reach.
+        most: Steps after which to give up.
+        values: As of `solve`.
+    """
+    p, state = _begin(twin, {name: jnp.asarray(value, float) for name, value in values.items()})
+    at = Position(state, jnp.asarray(end / most), jnp.isfinite(state).all(), jnp.zeros((), int))
+    slope = right_hand_side(twin, p, lambda _: jnp.empty(0))
+    return trace(explicit.take_step, slope, jnp.asarray(end), at, twin.solver, most)
+
+
 def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
     """States at the saved times, and the record (solved, number of steps)."""
     p, state = _begin(twin, free)
@@ -76,7 +92,11 @@ def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array
     else:
         at, passed = _march(twin, grid, p, state)
         after, solved, num_steps = passed.state, at.solved, at.num_steps
-    states = jnp.concatenate([state[None], after])[grid.save]
+    states = jnp.concatenate([state[None], after])
+    if grid.between is None:
+        states = states[grid.save]
+    else:
+        states = interpolate(right_hand_side(twin, p, lambda _: jnp.empty(0)), grid.edges, states, grid.between)
     return states, (solved & jnp.isfinite(states).all(), num_steps)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from bayestwin.density import Density
 from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
+from bayestwin.inference.meshes import agree, in_fixed_steps, on_mesh
 from bayestwin.inference.modes import draw_around
-from bayestwin.inference.starts import Starts
+from bayestwin.inference.starts import Starts, in_batches
 from bayestwin.progress import Progress
 
 NUM_TRIED = 32
@@ -35,10 +36,17 @@ def choose_sensitivities(
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
     z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
+    derivatives = sum(site.kind != "noise" for site in density.sites)
     with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
+        meshed = on_mesh(density, z)
+        if meshed is not None:
+            fixed = in_fixed_steps(meshed)
+            if agree(in_batches(fixed)(z), in_batches(density)(z)):
+                phase.advance(1, "reverse")
+                evidence = {"steps": len(fixed.grid.edges) - 1, "derivatives": derivatives}
+                return fixed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
         steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
         num_steps = np.asarray(steps_at(jnp.asarray(z)))
-        derivatives = sum(site.kind != "noise" for site in density.sites)
         substeps, record = plan_substeps(num_steps, derivatives)
         phase.advance(1, record["mode"])
     return dataclasses.replace(density, grid=density.grid._replace(substeps=substeps)), record
