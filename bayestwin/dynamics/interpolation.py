@@ -15,21 +15,32 @@ from bayestwin.dynamics.adaptive import Slope
 
 
 class Between(NamedTuple):
-    """Where n saved times lie between stops.
+    """Where n saved times lie between stops: r rows of up to w times from the same interval.
+
+    In rows, a batch of small matrix products gives all states, and few rows are looked up, which in reverse mode means
+    few sums to be scattered.
 
     Attributes:
-        interval: The interval of each; shape (n,), not decreasing.
-        within: The part of the interval that has passed, from 0 to 1; shape (n,).
+        interval: The interval of each row; shape (r,), not decreasing.
+        within: The part of the interval that has passed, from 0 to 1, 0 beyond the end of a row; shape (r, w).
+        place: Positions of the saved times in the rows, one after the other; shape (n,).
     """
 
     interval: np.ndarray
     within: np.ndarray
+    place: np.ndarray
 
 
 def locate(edges: np.ndarray, times: np.ndarray) -> Between:
-    """Where times, increasing and shape (n,), lie between stops, shape (m + 1,); m is at least 1."""
+    """Where times, increasing and shape (n,), lie between stops, shape (m + 1,); n and m are at least 1."""
     interval = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(edges) - 2)
-    return Between(interval, (times - edges[interval]) / np.diff(edges)[interval])
+    width = -(-len(times) // (len(edges) - 1))
+    column = (np.arange(len(times)) - np.searchsorted(interval, interval)) % width
+    begins = column == 0
+    place = (np.cumsum(begins) - 1) * width + column
+    within = np.zeros(begins.sum() * width)
+    within[place] = (times - edges[interval]) / np.diff(edges)[interval]
+    return Between(interval[begins], within.reshape(-1, width), place)
 
 
 def interpolate(slope: Slope, edges: np.ndarray, states: Array, at: Between) -> Array:
@@ -52,9 +63,11 @@ def interpolate(slope: Slope, edges: np.ndarray, states: Array, at: Between) -> 
     first, second = jax.vmap(derivatives)(jnp.asarray(edges), states)
     length = jnp.asarray(np.diff(edges))[:, None]
     ends = [(x[:-1] * scale, x[1:] * scale) for x, scale in ((states, 1.0), (first, length), (second, length**2))]
-    known = jnp.stack([side for both in ends for side in both], axis=1)  # one table, so that it is looked up once
-    found = known.at[at.interval].get(mode="promise_in_bounds", indices_are_sorted=True)
-    return jnp.einsum("nk,nks->ns", jnp.stack(_basis(jnp.asarray(at.within)), axis=1), found)
+    known = jnp.stack([side for both in ends for side in both], axis=1)
+    known = known.at[at.interval].get(mode="promise_in_bounds", indices_are_sorted=True)
+    rows = jnp.einsum("rwk,rks->rws", jnp.stack(_basis(jnp.asarray(at.within)), axis=-1), known)
+    rows = rows.reshape(-1, states.shape[1])
+    return rows.at[at.place].get(mode="promise_in_bounds", indices_are_sorted=True, unique_indices=True)
 
 
 def _basis(x: Array) -> list[Array]:

@@ -1,4 +1,8 @@
-"""How derivatives are taken while sampling: forward through the adaptive solver, or in reverse through fixed steps."""
+"""How derivatives are taken while sampling: forward through the adaptive solver, or in reverse through fixed steps.
+
+Where observations are denser than steps, these go from stop to stop of a mesh, if log densities there are the exact
+ones; else they stop at each observation.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +15,7 @@ import numpy as np
 from bayestwin.density import Density
 from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
-from bayestwin.inference.meshes import agree, in_fixed_steps, on_mesh
+from bayestwin.inference.meshes import agree, on_mesh
 from bayestwin.inference.modes import draw_around
 from bayestwin.inference.starts import Starts, in_batches
 from bayestwin.progress import Progress
@@ -39,12 +43,10 @@ def choose_sensitivities(
     derivatives = sum(site.kind != "noise" for site in density.sites)
     with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
         meshed = on_mesh(density, z)
-        if meshed is not None:
-            fixed = in_fixed_steps(meshed)
-            if agree(in_batches(fixed)(z), in_batches(density)(z)):
-                phase.advance(1, "reverse")
-                evidence = {"steps": len(fixed.grid.edges) - 1, "derivatives": derivatives}
-                return fixed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
+        if meshed is not None and agree(in_batches(meshed)(z), in_batches(density)(z)):
+            phase.advance(1, "reverse")
+            evidence = {"steps": len(meshed.grid.edges) - 1, "derivatives": derivatives}
+            return meshed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
         steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
         num_steps = np.asarray(steps_at(jnp.asarray(z)))
         substeps, record = plan_substeps(num_steps, derivatives)
