@@ -53,7 +53,7 @@ class Starts(NamedTuple):
     Attributes:
         z: One start a chain; shape (c, d).
         modes: Heaviest first.
-        record: Plain numbers for the report: drawn, failed, optimised, converged, log_density, modes.
+        record: Plain numbers for the report: drawn, failed, optimised, converged, stops, log_density, modes, weights.
     """
 
     z: np.ndarray

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import arviz as az
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 import scipy.integrate
-from twins import LYNX_HARE_VALUES, bound_density, decay, driven, lynx_hare, telemetry_of
+from twins import LYNX_HARE_VALUES, bound_density, decay, driven, known_decay, lynx_hare, telemetry_of
 
 import bayestwin as bt
 from bayestwin.density import Density
@@ -176,3 +177,19 @@ def test_a_mesh_that_is_too_coarse_gives_way(monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_allclose(starts.modes[0].z, fine.modes[0].z, atol=1e-4)
     np.testing.assert_allclose(starts.modes[0].log_density, fine.modes[0].log_density, atol=1e-4)
     assert choose_sensitivities(density, starts, 0, show)[1]["steps"] >= LEAST_STOPS
+
+
+@pytest.mark.slow
+def test_a_posterior_drawn_on_a_mesh_is_the_exact_one() -> None:
+    times = np.linspace(0.0, 4.0, LEAST_STOPS + 1)
+    faded = np.exp(-0.8 * times)
+    level = 5.3 * faded + 0.3 * np.random.default_rng(0).standard_normal(times.size)
+    found = bt.calibrate(known_decay(), telemetry_of({"time": times, "level": level}), seed=0, predictive_draws=20)
+    assert found.attrs["sensitivities"]["reason"] == "fewer steps than observations"
+    assert found.attrs["tolerance_audit"]["largest_difference"] < 1e-3
+    assert found["sample_stats"]["solver_steps"].values.min() >= LEAST_STOPS  # predictions and audit stop everywhere
+    precision = 1.0 + faded @ faded / 0.3**2
+    draws = found["posterior/level_initial"].values
+    mean = (5.0 + faded @ level / 0.3**2) / precision
+    assert abs(draws.mean() - mean) < 4 * float(az.mcse(draws))
+    assert abs(draws.std() - precision**-0.5) < 4 * float(az.mcse(draws, method="sd"))
