@@ -82,25 +82,72 @@ def march(
 
     def body(loop: tuple[Array, Position, Array]) -> tuple[Array, Position, Array]:
         t, now, taken = loop
-        last = now.step >= end - t
-        step = jnp.where(last, end - t, lax.stop_gradient(now.step))
-        proposed, error = take_step(slope, t, now.state, step)
-        scale = solver.atol + solver.rtol * size(now.state, proposed)
-        norm = jnp.sqrt(jnp.mean(lax.stop_gradient(error / scale) ** 2))
-        accepted = norm <= 1.0
-        factor = jnp.clip(SAFETY * jnp.maximum(norm, 1e-10) ** -0.2, SHRINK_LEAST, GROW_MOST)
-        suggested = lax.stop_gradient(step) * jnp.where(jnp.isfinite(norm), factor, SHRINK_LEAST)
-        # a step cut short by `end` says little about the step that fits: do not shrink because of it
-        following = jnp.where(accepted & last, jnp.maximum(now.step, suggested), suggested)
-        if interrupt is not None:
-            step, proposed, stopped = interrupt(take_step, slope, t, now.state, step, proposed, accepted)
-            last &= ~stopped
-        t = jnp.where(accepted, jnp.where(last, end, t + step), t)
-        state = jnp.where(accepted, proposed, now.state)
-        return t, Position(state, following, now.solved, now.num_steps + 1), taken + 1
+        t, now = _attempt(take_step, slope, t, end, now, solver, size, interrupt)
+        return t, now, taken + 1
 
     t, at, _ = lax.while_loop(unfinished, body, (start, at, jnp.zeros((), int)))
     return at._replace(solved=at.solved & (t >= end))
+
+
+def trace(
+    take_step: Step, slope: Slope, end: Array, at: Position, solver: Solver, size: Size, most: int
+) -> tuple[Array, Array]:
+    """The steps that fit the solution from 0 to `end`, with no stop between.
+
+    Args:
+        take_step: One step of the method.
+        slope: The right-hand side.
+        end: Time to reach.
+        at: Where the solver stands at time 0.
+        solver: Its tolerances.
+        size: What the relative tolerance is relative to.
+        most: Steps after which to give up.
+
+    Returns:
+        The time after each step, `end` where there was none any more, shape (most,); and whether `end` was reached.
+    """
+
+    def unfinished(loop: tuple[Array, Position, Array, Array]) -> Array:
+        t, now, _, num = loop
+        return now.solved & (t < end) & (num < most) & (now.num_steps < 2 * most) & (now.step > 1e-12 * end)
+
+    def body(loop: tuple[Array, Position, Array, Array]) -> tuple[Array, Position, Array, Array]:
+        t, now, times, num = loop
+        after, now = _attempt(take_step, slope, t, end, now, solver, size, None)
+        return after, now, times.at[num].set(after), num + (after > t)
+
+    start = (jnp.zeros_like(end), at, jnp.full(most, end), jnp.zeros((), int))
+    t, at, times, _ = lax.while_loop(unfinished, body, start)
+    return times, at.solved & (t >= end)
+
+
+def _attempt(
+    take_step: Step,
+    slope: Slope,
+    t: Array,
+    end: Array,
+    now: Position,
+    solver: Solver,
+    size: Size,
+    interrupt: Interrupt | None,
+) -> tuple[Array, Position]:
+    """Try one step: where the solver stands afterwards, at the same time if the step was rejected."""
+    last = now.step >= end - t
+    step = jnp.where(last, end - t, lax.stop_gradient(now.step))
+    proposed, error = take_step(slope, t, now.state, step)
+    scale = solver.atol + solver.rtol * size(now.state, proposed)
+    norm = jnp.sqrt(jnp.mean(lax.stop_gradient(error / scale) ** 2))
+    accepted = norm <= 1.0
+    factor = jnp.clip(SAFETY * jnp.maximum(norm, 1e-10) ** -0.2, SHRINK_LEAST, GROW_MOST)
+    suggested = lax.stop_gradient(step) * jnp.where(jnp.isfinite(norm), factor, SHRINK_LEAST)
+    # a step cut short by `end` says little about the step that fits: do not shrink because of it
+    following = jnp.where(accepted & last, jnp.maximum(now.step, suggested), suggested)
+    if interrupt is not None:
+        step, proposed, stopped = interrupt(take_step, slope, t, now.state, step, proposed, accepted)
+        last &= ~stopped
+    t = jnp.where(accepted, jnp.where(last, end, t + step), t)
+    state = jnp.where(accepted, proposed, now.state)
+    return t, Position(state, following, now.solved, now.num_steps + 1)
 
 
 def weighted(weights: Sequence[float], vectors: Sequence[Array]) -> Array:

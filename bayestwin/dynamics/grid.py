@@ -2,7 +2,8 @@
 
 The solver stops at each time that is saved, at each input sample and at each event whose time is known, so between two
 stops every input is a polynomial and the right-hand side is smooth: an adaptive step never has to find a kink by trial
-and error.
+and error. Where there are neither inputs nor events nothing kinks between saved times, and where these are dense it
+may stop on a coarser mesh and interpolate.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jax import Array
 
+from bayestwin.dynamics.interpolation import Between, locate
 from bayestwin.dynamics.signals import Signal, extended
 from bayestwin.twin import Twin
 
@@ -27,6 +29,7 @@ class Grid(NamedTuple):
         amounts: The value with which each event (`twin.timed`) happens at the start of each interval, NaN where it
             does not; shape (m, e).
         substeps: Equal explicit steps in each interval, shape (m,); None where an adaptive solver chooses.
+        between: Where the saved times lie between the stops; None where each of them is a stop, as `save` says.
     """
 
     edges: np.ndarray
@@ -35,6 +38,22 @@ class Grid(NamedTuple):
     inputs: np.ndarray
     amounts: np.ndarray
     substeps: np.ndarray | None = None
+    between: Between | None = None
+
+    @property
+    def times(self) -> np.ndarray:
+        """The saved times; shape (n,)."""
+        return self.edges[self.save]
+
+    def on_mesh(self, mesh: np.ndarray) -> "Grid":
+        """The same saved times, while the solver stops elsewhere.
+
+        Args:
+            mesh: Times to stop at instead, increasing from 0 to the last saved time; shape (k + 1,).
+        """
+        num = len(mesh) - 1
+        none = {"coefficients": np.empty((num, 1, 0)), "save": np.empty(0, int), "amounts": np.empty((num, 0))}
+        return Grid(edges=mesh, **none, inputs=self.inputs, between=locate(mesh, self.times))
 
     @property
     def at_start(self) -> np.ndarray:

@@ -10,12 +10,13 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics import explicit, rosenbrock
-from bayestwin.dynamics.adaptive import Position
+from bayestwin.dynamics.adaptive import Position, trace
 from bayestwin.dynamics.crossings import across, build_interrupt, triggers_of
 from bayestwin.dynamics.equilibrium import find_equilibrium
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.fixed import happen_at, integrate
 from bayestwin.dynamics.grid import Grid, inputs_from
+from bayestwin.dynamics.interpolation import interpolate
 from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.events import SteadyState
 from bayestwin.tracing import namespace
@@ -71,6 +72,22 @@ def count_steps(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Arra
     return jnp.diff(_march(grid, *begin(twin, grid, free))[1].num_steps, prepend=0)
 
 
+def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLike]) -> tuple[Array, Array]:
+    """The explicit steps that fit a solution of a twin without inputs and events, as `adaptive.trace` finds them.
+
+    Args:
+        twin: The twin.
+        grid: Whose last edge is to be reached, with no stop between.
+        most: Steps after which to give up.
+        values: As of `solve`.
+    """
+    free = {name: jnp.asarray(value, float) for name, value in values.items()}
+    field, state, found = begin(twin, grid, free)
+    at = Position(state, jnp.asarray(grid.edges[-1] / most), found, jnp.zeros((), int))
+    slope = field.slope(lambda _: jnp.empty(0))
+    return trace(explicit.take_step, slope, jnp.asarray(grid.edges[-1]), at, twin.solver, field.size, most)
+
+
 def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
     """Values at the saved times, and the record (solved, number of steps)."""
     field, state, found = begin(twin, grid, free)
@@ -80,7 +97,12 @@ def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array
     else:
         at, passed = _march(grid, field, state, found)
         after, solved, num_steps = passed.state, at.solved, at.num_steps
-    values = field.values(jnp.concatenate([state[None], after])[grid.save])
+    states = jnp.concatenate([state[None], after])
+    if grid.between is None:
+        states = states[grid.save]
+    else:
+        states = interpolate(field.slope(lambda _: jnp.empty(0)), grid.edges, states, grid.between)
+    values = field.values(states)
     return values, (solved & jnp.isfinite(values).all(), num_steps)
 
 

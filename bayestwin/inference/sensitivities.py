@@ -1,4 +1,8 @@
-"""How derivatives are taken while sampling: forward through the adaptive solver, or in reverse through fixed steps."""
+"""How derivatives are taken while sampling: forward through the adaptive solver, or in reverse through fixed steps.
+
+Where observations are denser than steps, these go from stop to stop of a mesh, if log densities there are the exact
+ones; else they stop at each observation.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,8 +15,9 @@ import numpy as np
 from bayestwin.density import Density
 from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
+from bayestwin.inference.meshes import agree, on_mesh
 from bayestwin.inference.modes import draw_around
-from bayestwin.inference.starts import Starts
+from bayestwin.inference.starts import Starts, in_batches
 from bayestwin.progress import Progress
 
 NUM_TRIED = 32
@@ -37,10 +42,15 @@ def choose_sensitivities(
     if density.twin.triggered:
         return density, {"mode": "forward", "reason": "the state triggers events"}
     z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
+    derivatives = sum(site.kind != "noise" for site in density.sites)
     with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
+        meshed = on_mesh(density, z)
+        if meshed is not None and agree(in_batches(meshed)(z), in_batches(density)(z)):
+            phase.advance(1, "reverse")
+            evidence = {"steps": len(meshed.grid.edges) - 1, "derivatives": derivatives}
+            return meshed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
         steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
         num_steps = np.asarray(steps_at(jnp.asarray(z)))
-        derivatives = sum(site.kind != "noise" for site in density.sites)
         substeps, record = plan_substeps(num_steps, derivatives)
         phase.advance(1, record["mode"])
     return dataclasses.replace(density, grid=density.grid._replace(substeps=substeps)), record

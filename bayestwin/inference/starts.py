@@ -15,6 +15,7 @@ from jax import Array
 from bayestwin.density import Density
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.failure import explain_no_start
+from bayestwin.inference.meshes import agree, on_mesh
 from bayestwin.inference.modes import Mode, group_modes
 from bayestwin.inference.newton import Climb, climb
 from bayestwin.inference.paths import follow_path
@@ -52,7 +53,7 @@ class Starts(NamedTuple):
     Attributes:
         z: One start a chain; shape (c, d).
         modes: Heaviest first.
-        record: Plain numbers for the report: drawn, failed, optimised, converged, log_density, modes.
+        record: Plain numbers for the report: drawn, failed, optimised, converged, stops, log_density, modes, weights.
     """
 
     z: np.ndarray
@@ -74,12 +75,10 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
     """
     drawn = draw_starts(density, seed, progress)
     with progress.phase("ladder", "climbing to modes", NUM_CLIMBED) as phase:
-        # a full batch whatever the number that is finite, so that there is one compilation
-        points = jax.jit(lambda z: climb(density.local, z))(jnp.asarray(drawn.best))
-        points = Climb(*(np.asarray(leaf)[: drawn.num_distinct] for leaf in points))  # type: ignore[arg-type]
+        points, stops = climb_all(density, drawn)
         modes = group_modes(*map(np.asarray, (points.z, points.log_density, points.hessian)))
         converged = np.asarray(points.decrement) < CLIMBED
-        record = drawn.record | {"optimised": drawn.num_distinct, "converged": int(converged.sum())}
+        record = drawn.record | {"optimised": drawn.num_distinct, "converged": int(converged.sum()), "stops": stops}
         if not converged.any():
             modes = _by_path(density, modes, seed, phase)
             record["paths"] = 1
@@ -90,6 +89,31 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
         "weights": [round(mode.weight, 6) for mode in modes],
     }
     return Starts(disperse(drawn.evaluate, modes, num_chains, seed), modes, record)
+
+
+def climb_all(density: Density, drawn: Drawn) -> tuple[Climb, int]:
+    """Climb from the best draws: on a mesh where that pays, unless what is reached differs from what is exact there.
+
+    Args:
+        density: The log density.
+        drawn: The first rung.
+
+    Returns:
+        The points reached, as NumPy arrays, and the number of stops of the solves that led there.
+    """
+
+    def climbed(density: Density) -> Climb:
+        # a full batch whatever the number that is finite, so that there is one compilation
+        points = jax.jit(lambda z: climb(density.local, z))(jnp.asarray(drawn.best))
+        return Climb(*(np.asarray(leaf)[: drawn.num_distinct] for leaf in points))  # type: ignore[arg-type]
+
+    meshed = on_mesh(density, drawn.best)
+    if meshed is not None:
+        points = climbed(meshed)
+        exact = drawn.evaluate(np.asarray(points.z))
+        if agree(np.asarray(points.log_density), exact):
+            return points._replace(log_density=exact), len(meshed.grid.edges) - 1  # type: ignore[arg-type]
+    return climbed(density), len(density.grid.edges) - 1
 
 
 def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
