@@ -98,8 +98,9 @@ class Noise(abc.ABC):
             times: Elapsed times, increasing; shape (n,).
             **parameters: Values of the noise parameters, scalars.
         """
-        drawn = jnp.asarray(self.distribution(value, times, **parameters).sample(key), float)
-        return jnp.where(self.support(drawn), drawn, jnp.nan)
+        distribution = self.distribution(value, times, **parameters)
+        drawn = jnp.asarray(distribution.sample(key), float)
+        return known(drawn, ~jnp.isnan(distribution.log_prob(drawn)))
 
     def unit_of(self, parameter: str, observation_unit: str, time_unit: str) -> str | None:
         """Unit of a noise parameter, given those of the observation and of the twin's time; None if it is unknown."""

@@ -62,17 +62,21 @@ def trace_noise(noise: Noise, owner: str) -> None:
     """Trace the log density of two observations and its derivative, so that what cannot work fails here.
 
     Raises:
-        InvalidTwin: If it does not trace, cannot be differentiated, or has another shape than the observations.
+        InvalidTwin: If it does not trace, cannot be differentiated, or is not one distribution for each value.
     """
     two = jnp.zeros(2)
     free = {n: jnp.zeros(()) for n, p in noise.parameters.items() if isinstance(p, dist.Distribution | str)}
     known = {n: p for n, p in noise.parameters.items() if n not in free}
 
+    def shapes(value: Array, free: dict[str, Array]) -> tuple[Array, Array]:
+        found = noise.distribution(value, two, **free, **known)  # type: ignore[arg-type]
+        return jnp.zeros(found.batch_shape), jnp.zeros(found.event_shape)
+
     def terms(value: Array, free: dict[str, Array]) -> Array:
         return noise.log_likelihood(two, value, two, **free, **known)  # type: ignore[arg-type]
 
     try:
-        shape = jax.eval_shape(terms, two, free).shape
+        shape = tuple(found.shape for found in jax.eval_shape(shapes, two, free))
         jax.eval_shape(jax.jacfwd(terms, (0, 1)), two, free)
     except Exception as reason:
         first_line = str(reason).strip().splitlines()[:1]
@@ -83,11 +87,11 @@ def trace_noise(noise: Noise, owner: str) -> None:
             advice="Correct the function, or choose another noise model.",
         )
         raise InvalidTwin(message) from reason
-    if shape != (2,):
+    if shape != ((2,), ()):
         message = explain(
-            f"The noise of {owner} has a log density of the wrong shape.",
-            expected="a scalar for each observation",
-            received=f"shape {shape} for two observations",
+            f"The noise of {owner} is a distribution of the wrong shape.",
+            expected="one of a scalar for each observation",
+            received=f"batch shape {shape[0]} and event shape {shape[1]} for two observations",
             advice="Return a univariate distribution whose batch shape is that of the value.",
         )
         raise InvalidTwin(message)

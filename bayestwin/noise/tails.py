@@ -105,7 +105,9 @@ def _(d: dist.Poisson, limit: Any) -> Array:
 def _log_student(z: Array, df: ArrayLike) -> Array:
     """Log of the cumulative distribution function of Student's t."""
     tail = 0.5 * betainc(0.5 * df, 0.5, df / (df + z**2))
-    return jnp.where(z < 0.0, _log(tail), jnp.log1p(-tail))
+    centre = 0.5 * betainc(0.5, 0.5 * df, z**2 / (df + z**2))  # which near the median has the digits that `tail` lacks
+    far = jnp.where(z < 0.0, _log(tail), jnp.log1p(-tail))
+    return jnp.where(z**2 < df, jnp.log(0.5 + jnp.sign(z) * jnp.minimum(centre, 0.4999)), far)
 
 
 def _student_slope(primals: tuple, tangents: tuple) -> tuple[Array, Array]:

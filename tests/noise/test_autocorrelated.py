@@ -1,0 +1,98 @@
+"""Autocorrelated noise has the joint density of a dense multivariate normal, at any times, and draws from it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from twins import bound_density, decay, telemetry_of
+
+import bayestwin as bt
+from bayestwin.errors import InvalidSetting
+
+RNG = np.random.default_rng(3)
+TIMES = np.cumsum(RNG.uniform(0.01, 2.0, 12))
+VALUE, OBSERVED = RNG.normal(size=(2, 12))
+NOISE = bt.Autocorrelated(0.7, 1.5)
+
+
+def covariance(times: np.ndarray, nugget: float) -> np.ndarray:
+    return 0.49 * np.exp(-np.abs(times[:, None] - times) / 1.5) + nugget**2 * np.eye(times.size)
+
+
+@pytest.mark.parametrize("nugget", [0.0, 0.4])
+@pytest.mark.parametrize("missing", [[], [0], [3, 4, 5, 9], [11]])
+def test_its_terms_are_conditional_densities_that_add_up_to_the_joint_one(nugget: float, missing: list) -> None:
+    observed, value = OBSERVED.copy(), VALUE.copy()
+    observed[missing] = value[missing] = np.nan
+    found = NOISE.log_likelihood(observed, value, TIMES, scale=0.7, correlation_time=1.5, nugget=nugget)
+    rows = np.delete(np.arange(12), missing)
+    whole = covariance(TIMES[rows], nugget)
+    off = (OBSERVED - VALUE)[rows]
+    upto = range(1, rows.size + 1)
+    joint = [stats.multivariate_normal.logpdf(off[:n], cov=whole[:n, :n]) for n in upto]
+    np.testing.assert_allclose(np.asarray(found)[rows], np.diff(joint, prepend=0.0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(np.asarray(found)[missing], 0.0)
+
+
+def test_evenly_spaced_it_is_the_ar1_recursion() -> None:
+    times = np.arange(12.0)
+    share = np.exp(-1.0 / 1.5)
+    off = OBSERVED - VALUE
+    spread = 0.7 * np.sqrt(1.0 - share**2)
+    expected = [stats.norm.logpdf(off[0], 0.0, 0.7), *stats.norm.logpdf(off[1:], share * off[:-1], spread)]
+    found = NOISE.log_likelihood(OBSERVED, VALUE, times, **NOISE.parameters)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_with_gaps_all_derivatives_are_numbers_and_those_of_the_dense_normal() -> None:
+    rows = np.array([0, 1, 2, 4, 5, 7, 8, 9, 10, 11])
+    observed, value = OBSERVED.copy(), VALUE.copy()
+    observed[[3, 6]] = value[[3, 6]] = np.nan
+    off = jnp.asarray((OBSERVED - VALUE)[rows])
+    apart = jnp.abs(TIMES[rows][:, None] - TIMES[rows][None, :])
+
+    def dense(p: jax.Array) -> jax.Array:
+        cov = p[0] ** 2 * jnp.exp(-apart / p[1]) + p[2] ** 2 * jnp.eye(10)
+        return jax.scipy.stats.multivariate_normal.logpdf(off, jnp.zeros(10), cov)
+
+    def ours(p: jax.Array) -> jax.Array:
+        return NOISE.log_likelihood(observed, value, TIMES, scale=p[0], correlation_time=p[1], nugget=p[2]).sum()
+
+    point = jnp.array([0.7, 1.5, 0.4])
+    np.testing.assert_allclose(jax.jit(jax.grad(ours))(point), jax.grad(dense)(point), rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(jax.hessian(ours))(point), jax.hessian(dense)(point), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("nugget", [0.0, 0.4])
+def test_its_draws_have_its_covariance(nugget: float) -> None:
+    num, times = 20_000, TIMES[:5]
+    keys = jax.random.split(jax.random.key(2), num)
+    given = {"scale": 0.7, "correlation_time": 1.5, "nugget": nugget}
+    off = np.asarray(jax.jit(jax.vmap(lambda key: NOISE.sample(key, VALUE[:5], times, **given)))(keys)) - VALUE[:5]
+    exact = covariance(times, nugget)
+    # the variance of a product of two normals is v₁ v₂ + c²
+    error = np.sqrt((np.outer(np.diag(exact), np.diag(exact)) + exact**2) / num)
+    assert (np.abs(off.T @ off / num - exact) < 4.0 * error).all()
+    assert (np.abs(off.mean(axis=0)) < 4.0 * np.sqrt(np.diag(exact) / num)).all()
+
+
+def test_a_twin_has_it_in_its_log_density() -> None:
+    twin = decay(
+        parameters={"rate": bt.Parameter(0.8)}, observations={"level": bt.Observation(bt.Biased(NOISE, bias=0.5))}
+    )
+    observed = 5.0 * np.exp(-0.8 * TIMES) + OBSERVED
+    observed[[2, 7]] = np.nan
+    density = bound_density(twin, telemetry_of({"time": TIMES, "level": observed}, t0=0.0))
+    rows = np.flatnonzero(np.isfinite(observed))
+    off = observed - 5.2 * np.exp(-0.8 * TIMES) - 0.5
+    expected = stats.multivariate_normal.logpdf(off[rows], cov=covariance(TIMES[rows], 0.0))
+    expected += stats.norm.logpdf(5.2, 5.0, 1.0)
+    assert float(jax.jit(density)(jnp.array([5.2]))) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_robust_loss_is_refused() -> None:
+    twin = decay(observations={"level": bt.Observation(NOISE)})
+    telemetry = telemetry_of({"time": TIMES, "level": OBSERVED})
+    with pytest.raises(InvalidSetting, match=r"(?s)`level`.*Expected: .*independent.*Received: autocorrelated"):
+        bt.calibrate(twin, telemetry, seed=0, method="map", loss="huber")
