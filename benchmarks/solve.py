@@ -18,11 +18,11 @@ from rich.table import Table
 
 from bayestwin.bind import bind
 from bayestwin.density import Density, build_density
-from bayestwin.dynamics.solve import right_hand_side
+from bayestwin.dynamics.field import Field
+from bayestwin.dynamics.solve import parameters
 from bayestwin.inference.starts import find_starts
 from bayestwin.progress import Progress
 from bayestwin.runs.model import load_model, load_telemetry
-from bayestwin.tracing import namespace
 
 ROOT = pathlib.Path(__file__).parent.parent / "models"
 CHAINS, REPEATS = 4, 15
@@ -42,9 +42,8 @@ def by_diffrax(density: Density) -> Callable[[jax.Array], jax.Array]:
 
     def states(z: jax.Array) -> jax.Array:
         values = density.constrain(z)
-        p = namespace("parameters", tuple(twin.parameters))(*[values[name] for name in twin.parameters])
         initial = jnp.stack([values[f"{name}_initial"] for name in twin.states])
-        slope = right_hand_side(twin, p, inputs_at)
+        slope = Field(twin, parameters(twin, values)).slope(inputs_at)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda t, y, _: slope(t, y)),
             diffrax.Tsit5(),
