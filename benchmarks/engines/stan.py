@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,12 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     }
     with clock.phase("build"):
         model = stan.build(stan_program(settings.posterior), data=data, random_seed=settings.seed + 1)
+    own: dict[str, Any] = {} if settings.target is None else {"delta": settings.target}
+    if settings.starts:
+        own["init"] = [_start(settings.starts, chain) for chain in range(settings.chains)]
     with clock.phase("sampling"):
         fit = model.sample(
-            num_chains=settings.chains, num_samples=settings.draws, num_warmup=settings.warmup or NUM_WARMUP
+            num_chains=settings.chains, num_samples=settings.draws, num_warmup=settings.warmup or NUM_WARMUP, **own
         )
     share = _warmup_share(fit)
     seconds = clock.seconds | {"warmup": share * clock.seconds["sampling"]}
@@ -44,6 +48,19 @@ def run(posterior: Posterior, settings: Settings) -> Run:
     }
     divergences, steps = table["divergent__"].to_numpy().sum(), table["n_leapfrog__"].to_numpy().mean()
     return Run(draws, int(divergences), seconds, float(steps))
+
+
+def _start(starts: Mapping[str, np.ndarray], chain: int) -> dict[str, Any]:
+    """Where a chain starts, under every name that a program may have for a quantity; Stan takes those it knows.
+
+    `k1, k2, k3` are `vector[3] k` or `vector[3] log_k`, and `R_out` may be `log_R_out`.
+    """
+    found: dict[str, Any] = {name: float(values[chain]) for name, values in starts.items()}
+    numbered = sorted((m[1], int(m[2]), name) for name in starts if (m := re.fullmatch(r"(.*\D)(\d+)", name)))
+    for stem, _, name in numbered:
+        found.setdefault(stem, []).append(float(starts[name][chain]))
+    positive = {name: value for name, value in found.items() if np.all(np.asarray(value) > 0.0)}
+    return found | {f"log_{name}": np.log(value).tolist() for name, value in positive.items()}
 
 
 def _warmup_share(fit: Any) -> float:
