@@ -67,32 +67,27 @@ type Found = dict[str, Any]
 """What became of one seed."""
 
 
-def once(solved: dict[str, Density], density: Density, seed: int, gold: Mapping[str, Moment]) -> Found:
-    """Calibrate for one seed, and compare.
+def once(solved: dict[str, Density], density: Density, seed: int) -> Found:
+    """Calibrate for one seed.
 
     Args:
         solved: By method, the density so solved; kept from seed to seed, so that what is traced is traced once.
         density: The density.
         seed: The seed.
-        gold: Reference moments; empty where there are none.
     """
     progress = Progress(show=False)
     choice = choose(density, seed, progress)
     if choice.method not in solved:
         solved[choice.method] = density.solved_as(with_method(density.twin, choice.method))
     drawn, audit = draw("nuts", Problem(solved[choice.method], Settings(), seed, progress))
-    values = _constrained(density, drawn.z)
-    rhat = {name: float(az.rhat(draws)) for name, draws in values.items()}
-    z = {name: _z(values[name], moment) for name, moment in gold.items()}
+    values = jax.vmap(jax.vmap(density.constrain))(jnp.asarray(drawn.z))
+    draws = {name: np.asarray(value) for name, value in values.items()}
     events = [event["what"] for event in drawn.record["sampling"]["events"]]
-    worst, farthest = max(rhat, key=rhat.__getitem__), max(z, key=lambda name: abs(z[name]), default=None)
     return {
         "seed": seed,
-        "rhat": rhat[worst],
-        "worst": worst,
+        "rhat": {name: float(az.rhat(d)) for name, d in draws.items()},
+        "moments": {name: (float(d.mean()), float(az.mcse(d))) for name, d in draws.items()},
         "divergences": int(drawn.stats["diverging"].sum()),
-        "z": z[farthest] if farthest else None,
-        "farthest": farthest,
         "exact": exact_enough(audit["tolerance_audit"]),
         "restarted": sum("restarted" in what for what in events),
         "raised": sum("raised" in what for what in events),
@@ -102,14 +97,18 @@ def once(solved: dict[str, Density], density: Density, seed: int, gold: Mapping[
     }
 
 
-def _constrained(density: Density, z: np.ndarray) -> dict[str, np.ndarray]:
-    """Values by quantity, shape (chains, draws), of z, shape (chains, draws, d)."""
-    found = jax.vmap(jax.vmap(density.constrain))(jnp.asarray(z))
-    return {name: np.asarray(values) for name, values in found.items()}
-
-
-def _z(draws: np.ndarray, gold: Moment) -> float:
-    return float((draws.mean() - gold.mean) / np.hypot(az.mcse(draws), gold.mcse))
+def judged(found: Found, gold: Mapping[str, Moment]) -> Found:
+    """The worst R-hat and, where there is a reference, the largest z, each with its quantity."""
+    if "error" in found:
+        return found
+    rhat = found["rhat"]
+    z = {
+        name: (found["moments"][name][0] - m.mean) / np.hypot(found["moments"][name][1], m.mcse)
+        for name, m in gold.items()
+    }
+    worst = max(rhat, key=lambda name: np.nan_to_num(rhat[name], nan=np.inf))  # NaN where nothing moves
+    farthest = max(z, key=lambda name: abs(z[name]), default="")
+    return found | {"rhat": rhat[worst], "worst": worst, "z": z.get(farthest), "farthest": farthest}
 
 
 def work(name: str, seeds: Sequence[int], minutes: float) -> None:
@@ -123,19 +122,29 @@ def work(name: str, seeds: Sequence[int], minutes: float) -> None:
         if time.perf_counter() - begun > 60.0 * minutes:
             return
         try:
-            found = once(solved, density, seed, posterior.gold)
+            found = once(solved, density, seed)
         except Exception as reason:  # whatever goes wrong with one seed is a result, and the next one goes on
-            found = {"seed": seed, "error": f"{type(reason).__name__}: {str(reason).splitlines()[0]}"}
+            found = {"seed": seed, "error": f"{type(reason).__name__}: {str(reason).partition(chr(10))[0]}"}
         print(json.dumps(found), flush=True)
 
 
 def run(name: str, asked: argparse.Namespace) -> Iterator[Found]:
-    """All seeds of one posterior in a process of its own."""
-    command = [sys.executable, str(pathlib.Path(__file__)), "--work", "--posteriors", name]
-    command += ["--seeds", str(asked.seeds), "--first", str(asked.first), "--minutes", str(asked.minutes)]
+    """All seeds of one posterior, those that are kept first, the others in a process of their own."""
+    kept = asked.keep / f"{name}.jsonl" if asked.keep else None
+    there = [json.loads(line) for line in kept.read_text().splitlines()] if kept and kept.is_file() else []
+    wanted = range(asked.first, asked.first + asked.seeds)
+    yield from (found for found in there if found["seed"] in wanted)
+    missing = sorted(set(wanted) - {found["seed"] for found in there})
+    if not missing:
+        return
+    command = [sys.executable, str(pathlib.Path(__file__)), "--work", json.dumps([name, missing, asked.minutes])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield from map(json.loads, process.stdout)
+        for line in process.stdout:
+            if kept:
+                with kept.open("a") as file:
+                    file.write(line)
+            yield json.loads(line)
     if process.returncode:
         yield {"seed": None, "error": f"the process ended with {process.returncode}"}
 
@@ -203,9 +212,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--posteriors", nargs="+", choices=posteriors.NAMES, default=posteriors.NAMES)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after these, begin no seed more")
+    parser.add_argument("--minutes", type=float, default=1e6, help="after these, begin no further seed")
     parser.add_argument("--dry", action="store_true", help="print, and leave RESULTS.md as it is")
-    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for what was found: its seeds are not run again")
+    parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -213,17 +223,18 @@ def main() -> None:
     """Every posterior in turn; exit 1 where a seed failed."""
     asked = options()
     if asked.work:
-        return work(asked.posteriors[0], range(asked.first, asked.first + asked.seeds), asked.minutes)
+        return work(*asked.work)
     failed = False
     for name in asked.posteriors:
-        all_found = []
+        posterior, all_found = posteriors.load(name), []
         for found in run(name, asked):
+            found = judged(found, posterior.gold)
             all_found.append(found)
             print(
                 f"{name}, seed {found['seed']}: {'; '.join(faults(found)) or 'right'}  {json.dumps(found)}", flush=True
             )
         said = [f"seed {found['seed']}: {'; '.join(wrong)}" for found in all_found if (wrong := faults(found))]
-        line = row(name, posteriors.load(name).source, all_found)
+        line = row(name, posterior.source, all_found)
         failed |= bool(said)
         print(results_page.markdown(HEADER, [line]))
         if not asked.dry:
