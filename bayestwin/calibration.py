@@ -18,7 +18,7 @@ from bayestwin.checkpoint import FileCheckpoint
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import LOSSES, Density, Loss, build_density
 from bayestwin.describe import describe, fingerprint
-from bayestwin.dynamics.probe import choose_solver
+from bayestwin.dynamics.probe import Choice, choose_solver, with_method
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.exactness import exact_enough
 from bayestwin.groups import (
@@ -113,15 +113,12 @@ def calibrate(
     keep_compiled()
     with enough_memory(LOWER), on_device(device), progress or Progress() as shown:
         density = dataclasses.replace(build_density(twin, bind(twin, telemetry)), loss=loss)
-        with shown.phase("ladder", "choosing the solver", 1) as phase:
-            tried, _ = density.draw_prior(jax.random.split(key_for(seed, "solver"), SOLVER_DRAWS))
-            chosen, choice = choose_solver(twin, density.grid, tried)
-            density = density.solved_as(chosen)
-            phase.advance(1, choice.method)
+        choice = choose(density, seed, shown)
+        density = density.solved_as(with_method(twin, choice.method))
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
         identity = _identity(twin, telemetry, seed, method) | asked._asdict()
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity) if checkpoint else None
-        drawn, audit = _draw(method, Problem(density, asked, seed, shown, kept))
+        drawn, audit = draw(method, Problem(density, asked, seed, shown, kept))
         groups = _groups(density, drawn, seed, predictive_draws, shown)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
@@ -134,7 +131,16 @@ def calibrate(
     return tree
 
 
-def _draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
+def choose(density: Density, seed: int, progress: Progress) -> Choice:
+    """The solver that suits a density, tried on draws from its prior."""
+    with progress.phase("ladder", "choosing the solver", 1) as phase:
+        tried, _ = density.draw_prior(jax.random.split(key_for(seed, "solver"), SOLVER_DRAWS))
+        _, choice = choose_solver(density.twin, density.grid, tried)
+        phase.advance(1, choice.method)
+    return choice
+
+
+def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
     """Draws, and the record of their tolerance audit; fixed steps that are not exact enough give way."""
     drawn = METHODS[method](problem)
     if method == "map":

@@ -22,6 +22,13 @@ def write_section(title: str, text: str) -> None:
     PAGE.write_text(page.rstrip() + "\n")
 
 
+def earlier(title: str) -> list[str]:
+    """The lines that stand under the heading `title` so far; none where there is no such section."""
+    page = PAGE.read_text() if PAGE.is_file() else ""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    return found[1].splitlines() if found else []
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [header, ["---"] * len(header), *rows]

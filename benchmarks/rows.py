@@ -30,9 +30,9 @@ MEANING = """ESS and R̂ are the worst over all quantities. `build` is all compi
 caches are empty; `warm-up` is everything else before the first draw that is kept, finding starts included; `process`
 lasts from the start of Python to its end, for ours with predictions and the saved file. `ESS/s` is bulk ESS by warm-up
 and sampling, the other with build too. `largest z` is the largest difference of a posterior mean from the reference
-(gold draws where there are any, else ours at the first seed), in combined Monte Carlo standard errors. A seed failed
-when there is no result, R̂ is above 1.01, a draw diverged, or z is above 4. The last two columns say how many times the
-engine's rate ours is. Where there are several seeds, numbers are medians over those with a result."""
+named below, in combined Monte Carlo standard errors. A seed failed when there is no result, R̂ is above 1.01, a draw
+diverged, or z is above 4. The last two columns say how many times the engine's rate ours is. Where there are several
+seeds, numbers are medians over those with a result."""
 
 type Found = dict[str, Any]
 """What a worker says about one run."""
@@ -140,7 +140,7 @@ def _row(posterior: str, engine: str, runs: Sequence[Found], ours: Found | None)
     return Row(
         posterior,
         engine,
-        ("gold" if gold else "ours") if reference else "",
+        (done[0]["source"] if gold else "ours at the first seed") if reference else "",
         "",
         bulk,
         statistics.median(run["tail"] for run in done),

@@ -52,7 +52,7 @@ def work(asked: dict[str, Any]) -> dict[str, Any]:
     except Exception as reason:  # whatever a peer raises is a result of the comparison
         traceback.print_exc()
         return {"status": "failed", "reason": f"{type(reason).__name__}: {str(reason).splitlines()[0][:120]}"}
-    return found | {"gold": posterior.gold}
+    return found | {"gold": posterior.gold, "source": posterior.source}
 
 
 if __name__ == "__main__":

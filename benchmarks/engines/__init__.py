@@ -22,6 +22,8 @@ class Settings(NamedTuple):
         device: `"cpu"` or `"gpu"`.
         posterior: Name of the posterior.
         warmup: Warm-up transitions, to try the benchmark out; None for what each engine recommends.
+        target: Acceptance that NUTS aims at, for a reference run; None for what each engine recommends.
+        starts: By quantity, where each chain starts, for a reference run; None for each engine's own starts.
     """
 
     seed: int
@@ -30,6 +32,8 @@ class Settings(NamedTuple):
     device: str
     posterior: str
     warmup: int | None = None
+    target: float | None = None
+    starts: Mapping[str, np.ndarray] | None = None
 
 
 class Run(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+from numpyro.distributions import biject_to
 from numpyro.infer import MCMC, NUTS, init_to_median
 
 from bayestwin.bind import bind
@@ -38,8 +39,9 @@ def run(posterior: Posterior, settings: Settings) -> Run:
             at = jnp.asarray(rows)
             numpyro.sample(name, noise.distribution(predicted[name][at], times[at], **given), obs=seen)
 
+    own = {} if settings.target is None else {"target_accept_prob": settings.target}
     mcmc = MCMC(
-        NUTS(model, dense_mass=True, forward_mode_differentiation=forward, init_strategy=init_to_median()),
+        NUTS(model, dense_mass=True, forward_mode_differentiation=forward, init_strategy=init_to_median(), **own),
         num_warmup=settings.warmup or NUM_WARMUP,
         num_samples=settings.draws,
         num_chains=settings.chains,
@@ -47,8 +49,10 @@ def run(posterior: Posterior, settings: Settings) -> Run:
         progress_bar=False,
     )
     key = jax.random.key(settings.seed)
+    sites = twin.sites() if settings.starts else ()
+    starts = {site.name: biject_to(site.prior.support).inv(jnp.asarray(settings.starts[site.name])) for site in sites}
     with clock.phase("warmup"):
-        mcmc.warmup(key)
+        mcmc.warmup(key, init_params=starts or None)
         jax.block_until_ready(mcmc.post_warmup_state)
     with clock.phase("sampling"):
         mcmc.run(key, extra_fields=("diverging", "num_steps"))

@@ -28,7 +28,7 @@ def build() -> Posterior:
     model = load_model(ROOT / "models" / "lynx_hare")
     telemetry = load_telemetry(model).calibration
     pelts = {name: telemetry.table[name].tolist() for name in ("hare", "lynx")}
-    return Posterior("Lotka–Volterra, 21 years", model.twin, telemetry, pelts, _gold())
+    return Posterior("Lotka–Volterra, 21 years", model.twin, telemetry, pelts, _gold(), "draws of posteriordb")
 
 
 def _gold() -> dict[str, Moment]:
