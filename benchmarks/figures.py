@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rows import Row
 
-MARKERS = {"ours": "o", "stan": "s", "numpyro_diffrax": "^", "pymc_nutpie": "D"}
+MARKERS = {"ours": "o", "stan": "s", "numpyro_diffrax": "^", "numpyro_ours": "v", "pymc_nutpie": "D"}
 STYLE: Any = {"svg.hashsalt": "bayestwin", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 

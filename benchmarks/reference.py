@@ -31,7 +31,11 @@ from bayestwin.inference.starts import find_starts
 from bayestwin.progress import Progress
 from rows import MOST_RHAT
 
-PACKAGES = {"stan": ("pystan",), "numpyro_diffrax": ("numpyro", "diffrax", "jax")}
+PACKAGES = {
+    "stan": ("pystan",),
+    "numpyro_diffrax": ("numpyro", "diffrax", "jax"),
+    "numpyro_ours": ("numpyro", "bayestwin", "jax"),
+}
 CHAINS = 4
 
 

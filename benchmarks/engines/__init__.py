@@ -8,8 +8,8 @@ import numpy as np
 
 from posteriors import Posterior
 
-NAMES = ("ours", "stan", "numpyro_diffrax", "pymc_nutpie")
-ON_GPU = ("ours", "numpyro_diffrax")
+NAMES = ("ours", "stan", "numpyro_diffrax", "numpyro_ours", "pymc_nutpie")
+ON_GPU = ("ours", "numpyro_diffrax", "numpyro_ours")
 
 
 class Settings(NamedTuple):
