@@ -43,7 +43,7 @@ REAL = [0.7, 2.9, -1.0, 4.4, 3.2], [1.0, 2.5, 0.1, 3.9, 3.0]
 POSITIVE = [0.7, 2.9, 0.02, 4.4, 3.2], [1.0, 2.5, 0.1, 3.9, 3.0]
 COUNTS = [0.0, 3.0, 12.0, 1.0, 40.0], [0.3, 2.5, 8.0, 3.9, 33.0]
 SHARES = [0.0, 12.0, 5.0, 1.0, 11.0], [0.1, 0.9, 0.5, 0.02, 0.99]
-SMALL = dist.LogNormal(-1.5, 0.3)
+SMALL = dist.LogNormal(-1.5, 0.7)
 
 CASES = {
     "gaussian": Case(bt.Gaussian(SMALL), {"scale": 0.3}, lambda v, t: stats.norm(v, 0.3), *REAL),

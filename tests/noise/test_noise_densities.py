@@ -1,8 +1,12 @@
 """The log density of each noise model is SciPy's, far out in the tails too, and its derivative is a number."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from noise_models import CASES, STEP, TIMES, Case, limits_of
 from scipy import integrate, stats
@@ -32,52 +36,61 @@ def expected(case: Case, observed: np.ndarray, value: np.ndarray) -> np.ndarray:
     return np.where(observed >= upper, beyond, found)
 
 
+@functools.cache
+def compiled(name: str) -> Callable:
+    """(observed, value, parameters) → the sum of the log densities and its terms, and the derivatives of the sum."""
+    case = CASES[name]
+
+    def total(value: jax.Array, free: dict, observed: jax.Array) -> tuple[jax.Array, jax.Array]:
+        terms = case.noise.log_likelihood(observed, value, TIMES, **known_of(name), **free)
+        return terms.sum(), terms
+
+    return jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+
+
+def known_of(name: str) -> dict[str, float]:
+    return {"df": 4.0} if name == "censored student" else {}
+
+
+def arguments(name: str) -> tuple[np.ndarray, dict, np.ndarray]:
+    case = CASES[name]
+    free = {key: value for key, value in case.given.items() if key not in known_of(name)}
+    return np.array(case.value), free, np.array(case.observed)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_log_density_is_scipy_s(name: str) -> None:
-    case = CASES[name]
-    observed, value = np.array(case.observed), np.array(case.value)
-    found = case.noise.log_likelihood(observed, value, TIMES, **case.given)
-    np.testing.assert_allclose(found, expected(case, observed, value), rtol=digits(name), atol=1e-15)
+    value, free, observed = arguments(name)
+    (_, found), _ = compiled(name)(value, free, observed)
+    np.testing.assert_allclose(found, expected(CASES[name], observed, value), rtol=digits(name), atol=1e-15)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_missing_observation_adds_nothing_and_its_derivative_is_a_number(name: str) -> None:
-    case = CASES[name]
-
-    def total(value: jax.Array, given: dict, observed: np.ndarray) -> jax.Array:
-        return case.noise.log_likelihood(observed, value, TIMES, **known, **given).sum()
-
-    known = {"df": case.given["df"]} if name == "censored student" else {}
-    given = {key: jnp.asarray(v) for key, v in case.given.items() if key not in known}
-    observed, value = np.array(case.observed), np.array(case.value)
-    gap = np.where(np.arange(5) == 1, np.nan, observed)
-    impossible = jnp.asarray(np.where(np.arange(5) == 1, np.nan, value))
-    terms = expected(case, observed, value)
-    assert float(total(impossible, given, gap)) == pytest.approx(terms.sum() - terms[1], rel=digits(name))
-    for slope in jax.tree.leaves(jax.grad(total, (0, 1))(impossible, given, gap)):
-        assert np.isfinite(slope).all()
-    assert float(total(impossible, given, np.full(5, np.nan))) == 0.0
+    value, free, observed = arguments(name)
+    terms = expected(CASES[name], observed, value)
+    second = np.arange(5) == 1
+    gap, impossible = np.where(second, np.nan, observed), np.where(second, np.nan, value)
+    (total, _), slopes = compiled(name)(impossible, free, gap)
+    assert float(total) == pytest.approx(terms.sum() - terms[1], rel=digits(name))
+    assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
+    (nothing, _), _ = compiled(name)(impossible, free, np.full(5, np.nan))
+    assert float(nothing) == 0.0
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_derivative_is_that_of_differences(name: str) -> None:
-    case = CASES[name]
-    known = {"df": case.given["df"]} if name == "censored student" else {}
-    keys = [key for key in case.given if key not in known]
+    value, free, observed = arguments(name)
 
-    def total(point: jax.Array) -> jax.Array:
-        given = dict(zip(keys, point[5:], strict=True)) | known
-        return case.noise.log_likelihood(np.array(case.observed), point[:5], TIMES, **given).sum()
+    def total(point: np.ndarray) -> float:
+        return float(compiled(name)(point[:5], dict(zip(free, point[5:], strict=True)), observed)[0][0])
 
-    point = np.array([*case.value, *(case.given[key] for key in keys)])
-    total, h = jax.jit(total), 1e-4
-    found = jax.grad(total)(point)
-    steps = h * np.maximum(np.abs(point), 0.1) * np.eye(point.size)
-    slopes = [
-        (8 * (total(point + s) - total(point - s)) - (total(point + 2 * s) - total(point - 2 * s))) / (12 * s.sum())
-        for s in steps
-    ]
-    np.testing.assert_allclose(found, slopes, rtol=1e-5, atol=1e-6)
+    slope, slopes = compiled(name)(value, free, observed)[1]
+    point = np.array([*value, *free.values()])
+    steps = 1e-4 * np.maximum(np.abs(point), 0.1) * np.eye(point.size)
+    for found, step in zip([*slope, *(slopes[key] for key in free)], steps, strict=True):
+        near, far = (total(point + k * step) - total(point - k * step) for k in (1, 2))
+        assert float(found) == pytest.approx((8.0 * near - far) / (12.0 * step.sum()), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("noise", [bt.Poisson(), bt.NegativeBinomial(2.0), bt.Binomial(10), bt.LogNormal(0.1)])
@@ -111,7 +124,14 @@ FAR = [
 @pytest.mark.parametrize(("noise", "exact"), FAR, ids=["gaussian", "student"])
 def test_tails_and_narrow_intervals_keep_their_digits(noise: object, exact: object) -> None:
     at = np.array([-30.0, -6.0, -0.1, 0.0, 0.1, 6.0, 30.0])
-    d = noise.distribution(np.zeros(7), np.zeros(7), **noise.parameters)
+
+    def around(v: jax.Array) -> dist.Distribution:
+        return noise.distribution(v, np.zeros(7), **noise.parameters)
+
+    d = around(jnp.zeros(7))
+    slope_of = jax.jit(
+        lambda high: jax.grad(lambda v: log_between(around(v), jnp.asarray(at), high).sum())(jnp.zeros(7))
+    )
     np.testing.assert_allclose(log_below(d, at), exact.logcdf(at), rtol=1e-7, atol=1e-300)
     np.testing.assert_allclose(log_above(d, at), exact.logsf(at), rtol=1e-7, atol=1e-300)
     for width in (1e-12, 1e-6, 1e-3, 0.1, 2.0):
@@ -120,11 +140,7 @@ def test_tails_and_narrow_intervals_keep_their_digits(noise: object, exact: obje
         # the interval as it is stored: at 30 a step of 1e-12 is rounded itself
         mass = np.array(mass) + exact.logpdf(at) + np.log((high - at) / width)
         np.testing.assert_allclose(log_between(d, jnp.asarray(at), jnp.asarray(high)), mass, atol=1e-6)
-        slope = jax.grad(
-            lambda v, high=high: log_between(
-                noise.distribution(v, np.zeros(7), **noise.parameters), jnp.asarray(at), jnp.asarray(high)
-            ).sum()
-        )(jnp.zeros(7))
+        slope = slope_of(jnp.asarray(high))
         assert np.isfinite(slope).all()
 
 

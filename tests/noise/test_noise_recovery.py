@@ -61,7 +61,7 @@ def simulated(density: Density, key: Array) -> tuple[Array, dict[str, Array]]:
 
 
 def weighted(density: Density, key: Array) -> tuple[Array, Array]:
-    """Share of the posterior below the truth in each coordinate, shape (d,), and how many draws the weights are worth."""
+    """Share of the posterior below the truth in each coordinate, shape (d,), and what the weighted draws are worth."""
     truth, observed = simulated(density, key)
     density = dataclasses.replace(density, bound=density.bound._replace(observations=observed))
     top = climb(density.local, truth[None])
@@ -88,5 +88,4 @@ def test_intervals_hold_the_truth_as_often_as_they_say(name: str) -> None:
     inside = (np.abs(np.asarray(below) - 0.5) < PROB / 2.0).sum(axis=0)
     low, high = stats.binom.interval(0.999, NUM, PROB)
     shares = dict(zip((site.name for site in density.sites), inside.tolist(), strict=True))
-    print(name, shares, "worth", float(np.median(worth)), float(np.min(worth)))
     assert all(low <= count <= high for count in shares.values()), shares
