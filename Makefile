@@ -16,7 +16,7 @@ demo: $(READY) ## Calibrate models/lynx_hare and leave posterior, report and pro
 	@$(VENV)/bin/bayestwin calibrate models/lynx_hare
 
 test: $(READY) ## Run the fast tests
-	@$(PYTEST) -q -m "not slow"
+	@$(PYTEST) -q -n auto --maxprocesses=4 --dist loadfile -m "not slow"
 
 slow: $(READY) ## Run the slow statistical tests
 	@$(PYTEST) -q -m slow

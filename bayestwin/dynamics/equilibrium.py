@@ -50,7 +50,9 @@ def find_equilibrium(slope: Slope, state: Array, steady: np.ndarray) -> tuple[Ar
         return part + step, pace * jnp.clip(2.0 * ratio, 0.2, 1e3), moved, number + 1
 
     start = lax.stop_gradient(state[steady])
-    beginning = (start, jnp.ones(()), jnp.asarray(jnp.inf), jnp.zeros((), int))
+    # a first step no longer than the fastest of the dynamics, so that the search does not leave its basin at once
+    pace = 1.0 / (1e-300 + jnp.linalg.norm(jax.jacfwd(residual)(start, lax.stop_gradient(state))))
+    beginning = (start, lax.stop_gradient(pace), jnp.asarray(jnp.inf), jnp.zeros((), int))
     part, _, moved, _ = lax.while_loop(unfinished, body, beginning)
     matrix = lax.stop_gradient(jax.jacfwd(residual)(part, state))
     left = residual(lax.stop_gradient(part), state)

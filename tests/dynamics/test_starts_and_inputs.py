@@ -55,6 +55,26 @@ def test_an_equilibrium_stays_and_moves_with_the_parameters(positive: bool) -> N
     assert np.allclose(jax.jacfwd(states)(VALUES)[:, 0], np.tile(exact, (len(TIMES), 1)), rtol=1e-8)
 
 
+def test_an_equilibrium_of_fast_dynamics_is_not_left_by_the_first_step() -> None:
+    """Window, queue and its average in a router: stable, and fast beside the unit of time."""
+
+    def router(t, x, p, u):
+        trip = 0.1 + x.queue / 4000.0
+        drop = 1e-3 * x.average
+        return {
+            "window": (1.0 - 0.5 * drop * x.window**2) / trip,
+            "queue": 50.0 * x.window / trip - 4000.0,
+            "average": 100.0 * (x.queue - x.average),
+        }
+
+    guesses = {"window": 10.0, "queue": 100.0, "average": 100.0}
+    twin = twin_of(router, {n: bt.State(bt.SteadyState(guess), positive=True) for n, guess in guesses.items()})
+    window, queue, average = states_of(twin)(VALUES)[-1]
+    assert np.isclose(queue, average, rtol=1e-6)
+    assert np.isclose(window, 80.0 * (0.1 + queue / 4000.0), rtol=1e-6)
+    assert np.isclose(window**2 * queue, 2000.0, rtol=1e-6)
+
+
 def test_only_the_states_that_are_steady_are_solved_for() -> None:
     """`level` begins where it balances a reserve that is not itself in equilibrium."""
     states = {"level": bt.State(bt.SteadyState()), "reserve": bt.State(3.0)}
