@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bayestwin import datasets, errors
     from bayestwin.assess import coverage, diagnose, intervals, scores
     from bayestwin.calibration import calibrate
+    from bayestwin.model_error import ProcessNoise
     from bayestwin.noise import Gaussian, LogNormal, Poisson, StudentT
     from bayestwin.ppl.numpyro import numpyro_model
     from bayestwin.prediction import predict
@@ -28,6 +29,7 @@ _HOME = {
     "Observation": "twin",
     "Parameter": "twin",
     "Poisson": "noise",
+    "ProcessNoise": "model_error",
     "Solver": "twin",
     "State": "twin",
     "StudentT": "noise",
@@ -56,6 +58,7 @@ __all__ = [
     "Observation",
     "Parameter",
     "Poisson",
+    "ProcessNoise",
     "Solver",
     "State",
     "StudentT",

@@ -27,9 +27,10 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
         digits: Significant digits of numbers in priors.
 
     Returns:
-        Name, words, source of the vector field, and a list each for states, parameters, inputs and observations.
+        Name, words, source of the vector field, a list each for states, parameters, inputs and observations, and the
+        model error where there is one.
     """
-    return {
+    found: dict[str, Any] = {
         "name": twin.name,
         "doc": inspect.cleandoc(twin.doc or twin.vector_field.__doc__ or ""),
         "equations": source(twin.vector_field),
@@ -58,10 +59,21 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
             for n, o in twin.observations.items()
         ],
     }
+    if twin.model_error is not None:
+        error = twin.model_error
+        found["model_error"] = {
+            "kind": type(error).__name__,
+            "settings": {name: getattr(error, name) for name in error.settings},
+            "quantities": [
+                {"name": n, "unit": q.unit, "doc": q.doc, "prior": prior_text(q.prior, digits)}
+                for n, q in twin.error_quantities().items()
+            ],
+        }
+    return found
 
 
 def fingerprint(twin: Twin) -> str:
-    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver."""
+    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver, model error."""
     code = [bytecode(twin.vector_field)]
     code += [bytecode(o.of) for o in twin.observations.values() if o.of is not None]
     text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpyro.distributions as dist
 
 from bayestwin.errors import InvalidTwin, explain
+from bayestwin.model_error import ModelError, Quantity
 from bayestwin.noise import Noise
 from bayestwin.tracing import trace_observed, trace_vector_field
 from bayestwin.types import Observed, Prior, VectorField
@@ -107,7 +108,7 @@ class Site(NamedTuple):
 
     name: str
     prior: dist.Distribution
-    kind: Literal["parameter", "initial", "noise"]
+    kind: Literal["parameter", "initial", "noise", "model_error"]
     owner: str
     unit: str
     doc: str
@@ -130,6 +131,7 @@ class Twin:
         time_unit: Unit of `t`; dates in the telemetry are counted in it.
         solver: Method and tolerances.
         doc: What the asset is, in words.
+        model_error: How the equations may be wrong, for example `bt.ProcessNoise(…)`; None takes them at their word.
 
     Raises:
         InvalidTwin: If names, priors, shapes or units do not fit together.
@@ -144,11 +146,14 @@ class Twin:
     time_unit: str = "s"
     solver: Solver = Solver()
     doc: str = ""
+    model_error: ModelError | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without telemetry."""
         _check_name(self.name, "the twin")
         _check_members(self)
+        if self.model_error is not None:
+            self.model_error.check(self.states, {name: o.noise for name, o in self.observations.items()})
         _check_sites(self)
         for name, observation in self.observations.items():
             if observation.of is None and name not in self.states:
@@ -166,7 +171,7 @@ class Twin:
                 trace_observed(observation.of, f"`of=` of observation `{name}`", names)
 
     def sites(self) -> tuple[Site, ...]:
-        """All scalars with a prior, in the order: parameters, initial states, noise parameters."""
+        """All scalars with a prior, in the order: parameters, initial states, noise parameters, model error."""
         found = [(n, p.prior, "parameter", n, p.unit, p.doc) for n, p in self.parameters.items()]
         for name, state in self.states.items():
             found.append(
@@ -183,7 +188,16 @@ class Twin:
             for key, prior in observation.noise.parameters.items():
                 unit = observation.noise.unit_of(key, observation.unit)
                 found.append((f"{name}_{key}", prior, "noise", name, unit, f"noise {key} of {name}"))
+        for name, quantity in self.error_quantities().items():
+            found.append((name, quantity.prior, "model_error", quantity.owner, quantity.unit, quantity.doc))
         return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution))  # type: ignore[arg-type]
+
+    def error_quantities(self) -> Mapping[str, Quantity]:
+        """Scalars of the model error, known ones included, under the names that they have in a result."""
+        if self.model_error is None:
+            return {}
+        states, observed = ({n: m.unit for n, m in group.items()} for group in (self.states, self.observations))
+        return self.model_error.quantities(states, observed, self.time_unit)
 
 
 def _names(mapping: Mapping[str, object]) -> str:
@@ -251,6 +265,14 @@ def _check_choices(twin: Twin) -> None:
             advice="Wrap it: `solver=bt.Solver(…)`.",
         )
         raise InvalidTwin(message)
+    if not isinstance(twin.model_error, ModelError | None):
+        message = explain(
+            f"The model error of twin `{twin.name}` is something else.",
+            expected="bt.ProcessNoise(…), or None",
+            received=f"{twin.model_error!r}",
+            advice="For example `model_error=bt.ProcessNoise(scale={'<state>': dist.HalfNormal(1.0)})`.",
+        )
+        raise InvalidTwin(message)
     choices = [(f"`hold` of input `{n}`", i.hold, ("linear", "previous")) for n, i in twin.inputs.items()]
     choices += [(f"`beyond` of input `{n}`", i.beyond, ("error", "hold")) for n, i in twin.inputs.items()]
     choices += [("`method` of the solver", twin.solver.method, ("auto", "tsit5", "rodas5p"))]
@@ -271,6 +293,7 @@ def _check_sites(twin: Twin) -> None:
     priors |= {f"the initial value of state `{n}`": s.initial for n, s in twin.states.items()}
     for name, observation in twin.observations.items():
         priors |= {f"noise `{key}` of observation `{name}`": p for key, p in observation.noise.parameters.items()}
+    priors |= {f"`{name}` of the model error": q.prior for name, q in twin.error_quantities().items()}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
     names = [site.name for site in twin.sites()] + list(twin.observations)
@@ -279,8 +302,9 @@ def _check_sites(twin: Twin) -> None:
         if names.count(name) > 1 or name in DIMENSIONS:
             message = explain(
                 f"The name `{name}` stands for two things in a result of twin `{twin.name}`.",
-                expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and the noise "
-                f"parameters are appended and the dimensions are {', '.join(f'`{d}`' for d in DIMENSIONS)}",
+                expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and "
+                "quantities of noise and model error are appended and the dimensions are "
+                f"{', '.join(f'`{d}`' for d in DIMENSIONS)}",
                 received=", ".join(f"`{n}`" for n in names),
                 advice="Rename one of them.",
             )

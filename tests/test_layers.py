@@ -15,6 +15,7 @@ LAYERS = (
     ("cache",),
     ("compilation",),
     ("progress", "seeds", "setting", "units", "noise", "tracing"),
+    ("model_error",),
     ("twin", "telemetry"),
     ("bind", "describe", "datasets"),
     ("dynamics",),

@@ -8,8 +8,9 @@ import pytest
 import bayestwin as bt
 
 NAMES = """
-    Gaussian Input LogNormal Observation Parameter Poisson Solver State StudentT Telemetry Twin calibrate coverage
-    datasets diagnose errors intervals load numpyro_model predict read_telemetry render_report save scores simulate
+    Gaussian Input LogNormal Observation Parameter Poisson ProcessNoise Solver State StudentT Telemetry Twin calibrate
+    coverage datasets diagnose errors intervals load numpyro_model predict read_telemetry render_report save scores
+    simulate
 """
 
 
