@@ -50,7 +50,7 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
     Returns:
         The trajectory; `solved` is False where the solver gave up or a state is not finite.
     """
-    free = [site.name for site in twin.sites() if site.kind != "noise"]
+    free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
     theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
 
     def of_theta(theta: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -82,10 +82,7 @@ def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array
 
 def _begin(twin: Twin, free: Mapping[str, Array]) -> tuple[Any, Array]:
     """Parameters, and the initial state, shape (s,)."""
-    parameters = [free.get(name, spec.prior) for name, spec in twin.parameters.items()]
-    initial = [free.get(f"{name}_initial", spec.initial) for name, spec in twin.states.items()]
-    p = namespace("parameters", tuple(twin.parameters))(*parameters)
-    return p, jnp.stack([jnp.asarray(value, float) for value in initial])
+    return parameters_of(twin, free), initial_of(twin, free)
 
 
 def _march(twin: Twin, grid: Grid, p: Any, state: Array) -> tuple[Position, Position]:
@@ -131,8 +128,12 @@ def observe(
     Returns:
         By name; shape (n,) each.
     """
-    known = {n: s.prior for n, s in twin.parameters.items() if not isinstance(s.prior, dist.Distribution)}
-    p = namespace("parameters", tuple(twin.parameters))(*[(known | dict(values))[name] for name in twin.parameters])
+    return jax.vmap(observer(twin, values))(jnp.asarray(times), states, jnp.asarray(inputs))
+
+
+def observer(twin: Twin, values: Mapping[str, Any]) -> Callable[[Array, Array, Array], dict[str, Array]]:
+    """The function `(t, states, inputs)` → noise-free observations at one time, by name; `values` as of `observe`."""
+    p = parameters_of(twin, values)
     x_of, u_of = namespace("states", tuple(twin.states)), namespace("inputs", tuple(twin.inputs))
 
     def at_one_time(t: Array, state: Array, signal: Array) -> dict[str, Array]:
@@ -142,4 +143,16 @@ def observe(
             for name, spec in twin.observations.items()
         }
 
-    return jax.vmap(at_one_time)(jnp.asarray(times), states, jnp.asarray(inputs))
+    return at_one_time
+
+
+def parameters_of(twin: Twin, values: Mapping[str, Any]) -> Any:
+    """The record of all parameters, those that the twin knows included."""
+    known = {n: s.prior for n, s in twin.parameters.items() if not isinstance(s.prior, dist.Distribution)}
+    return namespace("parameters", tuple(twin.parameters))(*[(known | dict(values))[name] for name in twin.parameters])
+
+
+def initial_of(twin: Twin, values: Mapping[str, Any]) -> Array:
+    """The initial state, shape (s,)."""
+    initial = [values.get(f"{name}_initial", spec.initial) for name, spec in twin.states.items()]
+    return jnp.stack([jnp.asarray(value, float) for value in initial])
