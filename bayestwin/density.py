@@ -1,6 +1,7 @@
 """Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move.
 
-`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site.
+`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site. With
+process noise, each observation is also given those before it: `log p(y_i | y_1 … y_{i−1}, θ)`.
 """
 
 import dataclasses
@@ -17,8 +18,10 @@ from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
 
 from bayestwin.bind import Bound
+from bayestwin.dynamics.filtering import Expected, Filter
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.model_error import ProcessNoise
 from bayestwin.twin import Site, Twin
 
 BATCH = 100
@@ -31,7 +34,7 @@ class Predicted(NamedTuple):
     Attributes:
         noise_free: By observation; shape (n,) each.
         noise: By observation, the distribution of a new observation; batch shape (n,).
-        states: Shape (n, s).
+        states: Shape (n, s); NaN in what `Density.predict` says of a twin with process noise, see `Density.draw`.
         solved: Whether the solve succeeded; where it did not, the rest means nothing.
         num_steps: Steps of the solver.
     """
@@ -112,17 +115,18 @@ class Density:
         """Log density, gradient and Gauss–Newton Hessian at z, for the price of the gradient.
 
         The twin is replaced by its linearisation, everything else stays as it is: value and gradient are exact, the
-        Hessian leaves out the second derivatives of the trajectory, which a good fit multiplies by small residuals.
+        Hessian leaves out the second derivatives of the trajectory (with process noise, of the moments that
+        observations are expected to have), which a good fit multiplies by small residuals.
         """
 
-        def states_and_trajectory(z: Array) -> tuple[Array, Trajectory]:
-            trajectory = self._solve(self.constrain(z))
-            return trajectory.states, trajectory
+        def values_and_path(z: Array) -> tuple[Array, Trajectory | Expected]:
+            path = self._solve(self.constrain(z))
+            return path[0], path
 
-        jacobian, trajectory = jax.jacfwd(states_and_trajectory, has_aux=True)(z)
+        jacobian, path = jax.jacfwd(values_and_path, has_aux=True)(z)
 
         def linearised(step: Array) -> Array:
-            return self._given(z + step, trajectory._replace(states=trajectory.states + jacobian @ step))
+            return self._given(z + step, type(path)(path[0] + jacobian @ step, path.solved, path.num_steps))
 
         nowhere = jnp.zeros_like(z)
         value, gradient = jax.value_and_grad(linearised)(nowhere)
@@ -172,8 +176,18 @@ class Density:
         return jnp.stack([site.prior.log_prob(values[site.name]) for site in self.sites]).sum()
 
     def predict(self, values: Mapping[str, ArrayLike]) -> Predicted:
-        """Solve the twin for one value of all sites."""
+        """Solve the twin for one value of all sites; with process noise, predict each observation from those before."""
         return self._predicted(values, self._solve(values))
+
+    def draw(self, values: Mapping[str, ArrayLike], key: Array, predicted: Predicted) -> Predicted:
+        """One trajectory given all that was observed, and new observations along it.
+
+        Args:
+            values: Of all sites.
+            key: Randomness of the trajectory.
+            predicted: What `predict` says; without process noise that is the trajectory.
+        """
+        return predicted if self._filter is None else self._along(values, self._filter.draw(values, key))
 
     # These are compiled as parts of what calls them. That they are jitted themselves makes JAX trace each once,
     # and differentiate that, where else it would do so again in every function and every loop that one stands in.
@@ -183,36 +197,53 @@ class Density:
         return jax.jit(lambda z: self._given(z, self._solve(self.constrain(z))))
 
     @functools.cached_property
-    def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory]:
+    def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory | Expected]:
+        if self._filter is not None:
+            return jax.jit(self._filter.expect)
         return jax.jit(lambda values: solve(self.twin, self.grid, values))
+
+    @functools.cached_property
+    def _filter(self) -> Filter | None:
+        noisy = isinstance(self.twin.model_error, ProcessNoise)
+        return Filter(self.twin, self.grid, self.bound.observations) if noisy else None
 
     def parts(self, z: Array) -> tuple[Array, Array]:
         """Log prior density and log likelihood at z; their sum is the log density."""
         return self._parts(z, self._solve(self.constrain(z)))
 
-    def _given(self, z: Array, trajectory: Trajectory) -> Array:
-        """Log density at z, if that is the trajectory."""
-        prior, likelihood = self._parts(z, trajectory)
+    def _given(self, z: Array, path: Trajectory | Expected) -> Array:
+        """Log density at z, if that is what solving gives."""
+        prior, likelihood = self._parts(z, path)
         total = prior + likelihood
         return jnp.where(jnp.isfinite(total), total, -jnp.inf)
 
-    def _parts(self, z: Array, trajectory: Trajectory) -> tuple[Array, Array]:
+    def _parts(self, z: Array, path: Trajectory | Expected) -> tuple[Array, Array]:
         values, correction = self.constrain_with_log_det(z)
-        predicted = self._predicted(values, trajectory)
+        predicted = self._predicted(values, path)
         terms = self.log_likelihood(values, predicted)
         if self.loss != "linear":
-            terms = self._softened(values, terms)
+            terms = self._softened(values, predicted, terms)
         likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
         prior = self.log_prior(values) + (0.0 if self.of_values else correction)
         return prior, jnp.where(predicted.solved & jnp.isfinite(likelihood), likelihood, -jnp.inf)
 
-    def _softened(self, values: Mapping[str, Array], terms: Mapping[str, Array]) -> dict[str, Array]:
+    def _softened(
+        self, values: Mapping[str, Array], predicted: Predicted, terms: Mapping[str, Array]
+    ) -> dict[str, Array]:
         """Log likelihoods in which the deviance `2 (log p(y | y) − log p(y | v))` is replaced by its loss."""
-        best = self._log_likelihood_of(values, self.bound.observations)
+        best = self._log_likelihood_of(values, predicted, self.bound.observations)
         deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
         return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
 
-    def _predicted(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
+    def _predicted(self, values: Mapping[str, ArrayLike], path: Trajectory | Expected) -> Predicted:
+        if not isinstance(path, Expected):
+            return self._along(values, path)
+        means, scales = path.moments[0], jnp.exp(path.moments[1])
+        normal = {n: dist.Normal(means[:, i], scales[:, i]) for i, n in enumerate(self.twin.observations)}
+        unknown = jnp.full((len(means), len(self.twin.states)), jnp.nan)
+        return Predicted({n: d.loc for n, d in normal.items()}, normal, unknown, path.solved, path.num_steps)
+
+    def _along(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
         noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
         noise = {name: self.noise(name, value, values) for name, value in noise_free.items()}
         return Predicted(noise_free, noise, trajectory.states, trajectory.solved, trajectory.num_steps)
@@ -225,17 +256,26 @@ class Density:
 
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """Log density of each observation, shape (n,) each; 0 where it is missing."""
-        return self._log_likelihood_of(values, predicted.noise_free)
+        return self._log_likelihood_of(values, predicted, predicted.noise_free)
+
+    def noise_around(
+        self, name: str, centre: ArrayLike, values: Mapping[str, ArrayLike], predicted: Predicted, rows: ArrayLike
+    ) -> dist.Distribution:
+        """Distribution of observation `name` at some rows, if it is predicted to be `centre` there, shape (r,)."""
+        if self._filter is None:
+            return self.noise(name, centre, values)
+        return dist.Normal(centre, predicted.noise[name].scale[rows])  # type: ignore[attr-defined]
 
     def _log_likelihood_of(
-        self, values: Mapping[str, ArrayLike], noise_free: Mapping[str, ArrayLike]
+        self, values: Mapping[str, ArrayLike], predicted: Predicted, centres: Mapping[str, ArrayLike]
     ) -> dict[str, Array]:
         terms = {}
         for name, observed in self.bound.observations.items():
             present = np.isfinite(observed)
             # Where nothing was observed, 1 stands for observation and prediction: every noise model has a finite
             # density there, whatever the prediction is, and it is masked out again.
-            noise = self.noise(name, jnp.where(present, noise_free[name], 1.0), values)
+            centre = jnp.where(present, centres[name], 1.0)
+            noise = self.noise_around(name, centre, values, predicted, np.arange(len(present)))
             terms[name] = noise.log_prob(np.where(present, observed, 1.0)) * present
         return terms
 

@@ -20,7 +20,8 @@ class Predictor:
 
     Results are dicts of arrays with leading axis n, the number of draws: `<observation>`, `<observation>_noise_free`,
     `<state>_state` with shape (n, times), `log_likelihood/<observation>` likewise, and `solved`, `num_steps` with
-    shape (n,). Where a solve failed the rest is NaN.
+    shape (n,). Where a solve failed the rest is NaN. With process noise, trajectories are drawn given all that was
+    observed, and log likelihoods are of each observation given those before it.
     """
 
     def __init__(self, density: Density) -> None:
@@ -56,13 +57,15 @@ class Predictor:
 
 def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
     predicted = density.predict(values)
+    drawn = density.draw(values, jax.random.fold_in(key, len(predicted.noise)), predicted)
     found: dict[str, Array] = {}
-    for number, (name, noise) in enumerate(predicted.noise.items()):
+    for number, (name, noise) in enumerate(drawn.noise.items()):
         found[name] = jnp.asarray(noise.sample(jax.random.fold_in(key, number)), float)
-        found[f"{name}_noise_free"] = predicted.noise_free[name]
+        found[f"{name}_noise_free"] = drawn.noise_free[name]
     for number, name in enumerate(density.twin.states):
-        found[f"{name}_state"] = predicted.states[:, number]
+        found[f"{name}_state"] = drawn.states[:, number]
     terms = density.log_likelihood(values, predicted)
     found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
-    found = {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
-    return found | {"solved": predicted.solved, "num_steps": predicted.num_steps}
+    solved = predicted.solved & drawn.solved
+    found = {name: jnp.where(solved, array, jnp.nan) for name, array in found.items()}
+    return found | {"solved": solved, "num_steps": predicted.num_steps}

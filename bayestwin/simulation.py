@@ -21,7 +21,7 @@ from bayestwin.twin import Twin
 
 
 def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, seed: int) -> xr.Dataset:
-    """Solve a twin at given values and add noise.
+    """Solve a twin at given values and add noise; with process noise, states are disturbed on their way.
 
     Args:
         twin: The twin.
@@ -70,8 +70,9 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
 
 
 def _drawn(density: Density, values: Mapping[str, float], seed: int) -> dict[str, jax.Array]:
-    predicted = density.predict(values)
     key = key_for(seed, "simulate")
+    predicted = density.predict(values)
+    predicted = density.draw(values, jax.random.fold_in(key, len(predicted.noise)), predicted)
     found = {"solved": predicted.solved}
     for number, (name, noise) in enumerate(predicted.noise.items()):
         found[name] = jnp.asarray(noise.sample(jax.random.fold_in(key, number)), float)

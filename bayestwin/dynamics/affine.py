@@ -5,8 +5,8 @@ process noise `dx = (A x + a + b τ) dt + diag(σ) dW`. After a time h
 
     x(h) = Φ x(0) + Γ a + Λ b + N(0, Q),   Φ = exp(A h),   Q = ∫₀ʰ exp(A s) diag(σ²) exp(A s)ᵀ ds.
 
-All five come from Taylor series over a short time that is then doubled. Unlike Van Loan's exponential of a larger matrix
-(doi:10.1109/TAC.1978.1101743) nothing in this grows where A is stiff.
+All four come from Taylor series over a short time that is then doubled. Unlike in Van Loan's exponential of a larger
+matrix (doi:10.1109/TAC.1978.1101743) nothing in this grows where A is stiff.
 """
 
 import math
@@ -21,10 +21,8 @@ from bayestwin.twin import Twin
 
 ORDER, SHORT, MOST_DOUBLINGS = 12, 0.25, 60
 
-CARRIED = frozenset(
-    "add sub neg add_any reshape broadcast_in_dim squeeze expand_dims concatenate slice transpose reduce_sum copy "
-    "convert_element_type rev cumsum".split()
-)
+SHAPING = ("reshape", "broadcast_in_dim", "squeeze", "concatenate", "slice", "transpose", "rev", "copy")
+CARRIED = frozenset({"add", "sub", "neg", "add_any", "reduce_sum", "cumsum", *SHAPING})
 """Primitives that are linear in all their operands together."""
 
 BY_CONSTANT = frozenset({"mul", "dot_general"})
@@ -84,6 +82,8 @@ def _linear(equation: Any, given: list[bool]) -> bool:
         return sum(given) == 1
     if name == "integer_pow":
         return equation.params["y"] == 1
+    if name == "convert_element_type":  # whole numbers are rounded
+        return jnp.issubdtype(equation.params["new_dtype"], jnp.floating)
     return name in ("div", "select_n") and not given[1 if name == "div" else 0]
 
 

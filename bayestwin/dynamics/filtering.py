@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from bayestwin.dynamics.adaptive import Position
 from bayestwin.dynamics.affine import is_affine
 from bayestwin.dynamics.grid import Grid
-from bayestwin.dynamics.kalman import Gain, Pass, Seen, draw_states, propagate, root, update
+from bayestwin.dynamics.kalman import Normals, Pass, Seen, draw_states, propagate, root, update
 from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.dynamics.solve import Trajectory, initial_of, observer, parameters_of
 from bayestwin.dynamics.transition import Move, Row, affine_rows, exact, extended, points_around, regress, rows_of
@@ -52,15 +52,10 @@ class _Model(NamedTuple):
     scales: list[Array]
 
 
-class _Stop(NamedTuple):
-    """What the filter does at one stop."""
-
-    mean: Array
-    covariance: Array
-    transition: Array
-    added: Array
-    predicted: Array
-    gains: Gain
+def steps_exactly(twin: Twin) -> bool:
+    """Whether the filter's steps are exact and need no solver."""
+    error = twin.model_error
+    return isinstance(error, ProcessNoise) and error.filter == "auto" and is_affine(twin)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +79,7 @@ class Filter:
 
         def of_theta(theta: Array) -> tuple[Array, tuple[Array, Array]]:
             model = self._model(dict(zip(free, theta, strict=True)))
-            at, kept = self._run(model, lambda stop: jnp.stack([stop.predicted, jnp.log(stop.gains.scale)]))
+            at, kept = self._run(model, lambda found, means: jnp.stack([means, jnp.log(found.gains.scale)]))
             moments = jnp.swapaxes(kept[self.grid.save], 0, 1)
             return moments, (at.solved & jnp.isfinite(moments).all(), at.num_steps)
 
@@ -92,25 +87,34 @@ class Filter:
         return Expected(jnp.where(solved, moments, 0.0), solved, num_steps)
 
     def draw(self, values: Mapping[str, ArrayLike], key: Array) -> Trajectory:
-        """Draw a trajectory from what is known of it: smoothed up to the last observation, and simulated from there.
+        """Draw a trajectory, given all that was observed."""
+        keys = jax.random.split(key, 3)
+        stops, num_states = len(self.grid.edges), len(self.twin.states)
+        shapes = ((num_states,), (stops, num_states), (stops, len(self.twin.observations)))
+        normals = (jax.random.normal(*pair) for pair in zip(keys, shapes, strict=True))
+        return self.along(values, Normals(*normals))
+
+    def along(self, values: Mapping[str, ArrayLike], normals: Normals) -> Trajectory:
+        """The trajectory that standard normal numbers make: smoothed as long as there are observations, then simulated.
 
         What is simulated goes from stop to stop, each step linearised where the trajectory is.
+
+        Args:
+            values: Of all sites.
+            normals: For each of the m + 1 stops.
         """
         model = self._model(values)
         observed = np.flatnonzero(np.isfinite(self._observed()).any(axis=1))
         last = int(observed[-1]) if observed.size else 0
-        keys = jax.random.split(key, 2)
-        states = model.at.state[None]
-        solved = jnp.isfinite(states).all()
         if observed.size:
-            at, found = self._run(model, lambda stop: stop, last + 1)
-            states = draw_states(Pass(*found[:4], found.gains), model.covariance, keys[0])
-            solved = at.solved
+            at, found = self._run(model, lambda found, _: found, last + 1)
+            used = Normals(normals.begin, normals.pushes[: last + 1], normals.noises[: last + 1])
+            states = draw_states(found, model.covariance, used)
         else:
-            states = states + root(model.covariance) @ jax.random.normal(keys[0], model.at.state.shape)
-        at, after = self._simulate(model, states[-1], last + 1, keys[1])
+            at, states = model.at, (model.at.state + root(model.covariance) @ normals.begin)[None]
+        at, after = self._simulate(model, at._replace(state=states[-1]), last + 1, normals.pushes[last + 1 :])
         states = jnp.concatenate([states, after])[self.grid.save]
-        solved = solved & at.solved & jnp.isfinite(states).all()
+        solved = at.solved & jnp.isfinite(states).all()
         return Trajectory(jnp.where(solved, states, 1.0), solved, at.num_steps)
 
     def _observed(self) -> np.ndarray:
@@ -131,7 +135,7 @@ class Filter:
 
         p, diffusion = parameters_of(twin, values), variances(error.scale, "diffusion")
         rows = rows_of(self.grid)
-        if error.filter == "auto" and is_affine(twin):
+        if steps_exactly(twin):
             lengths = np.diff(self.grid.edges, prepend=self.grid.edges[0])
             move, rows = exact, affine_rows(twin, p, diffusion, rows, lengths)
         else:
@@ -144,7 +148,7 @@ class Filter:
         scales = [jnp.asarray(scale, float) for scale in scales]
         return _Model(at, covariance, rows, move, observer(twin, values), scales)
 
-    def _run(self, model: _Model, keep: Callable[[_Stop], Any], stops: int | None = None) -> tuple[Position, Any]:
+    def _run(self, model: _Model, keep: Callable[[Pass, Array], Any], stops: int | None = None) -> tuple[Position, Any]:
         """Filter the first stops: where the solver stands then, and what is to be kept of each stop."""
         observed = self._observed()[:stops]
         inputs = np.concatenate([self.grid.left, self.grid.right[-1:] if len(self.grid.right) else self.grid.inputs])
@@ -165,8 +169,8 @@ class Filter:
                 gains.append(gain)
                 means.append(line[0])
             together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *gains)
-            stop = _Stop(moved.mean, predicted, moved.transition, moved.added, jnp.stack(means), together)
-            return (moved.at._replace(state=mean), covariance), keep(stop)
+            found = Pass(moved.mean, predicted, moved.transition, moved.added, together)
+            return (moved.at._replace(state=mean), covariance), keep(found, jnp.stack(means))
 
         rows = jax.tree.map(lambda leaf: leaf[:stops], model.rows)
         table = (rows, np.where(present, observed, 0.0), present.astype(float), inputs[:stops])
@@ -182,10 +186,9 @@ class Filter:
         value, slope, left = regress(jax.vmap(seen)(points)[:, None], spread)
         return value[0], slope[0], left[0, 0]
 
-    def _simulate(self, model: _Model, state: Array, first: int, key: Array) -> tuple[Position, Array]:
+    def _simulate(self, model: _Model, at: Position, first: int, pushes: Array) -> tuple[Position, Array]:
         """Simulate from the stop before `first` to the end: where the solver stands, and the states."""
         rows = jax.tree.map(lambda leaf: leaf[first:], model.rows)
-        pushes = jax.random.normal(key, (len(self.grid.edges) - first, len(self.twin.states)))
         known = jnp.zeros_like(model.covariance)
 
         def body(at: Position, row: tuple[Row, Array]) -> tuple[Position, Array]:
@@ -194,4 +197,4 @@ class Filter:
             state = moved.mean + root(moved.added) @ push
             return moved.at._replace(state=state), state
 
-        return lax.scan(body, model.at._replace(state=state), (rows, pushes))
+        return lax.scan(body, at, (rows, pushes))

@@ -96,7 +96,21 @@ class Pass(NamedTuple):
     gains: Gain
 
 
-def draw_states(found: Pass, initial: Array, key: Array) -> Array:
+class Normals(NamedTuple):
+    """Standard normal numbers that make a draw of the states at k stops; o observations.
+
+    Attributes:
+        begin: Of the states at the beginning; shape (s,).
+        pushes: Of process noise before each stop; shape (k, s).
+        noises: Of observations; shape (k, o).
+    """
+
+    begin: Array
+    pushes: Array
+    noises: Array
+
+
+def draw_states(found: Pass, initial: Array, normals: Normals) -> Array:
     """Draw the states at all stops, given all that was observed; shape (k, s).
 
     Errors of the filter are simulated; the smoother adds what the difference between the innovations that were seen
@@ -105,13 +119,8 @@ def draw_states(found: Pass, initial: Array, key: Array) -> Array:
     Args:
         found: The filter, in which the states are as `found` linearises them.
         initial: Covariance at the beginning; shape (s, s).
-        key: Randomness.
+        normals: The randomness, of which the draw is a linear function.
     """
-    keys = jax.random.split(key, 3)
-    stops, num_states = found.mean.shape
-    begin = root(initial) @ jax.random.normal(keys[0], (num_states,))
-    pushes = jax.random.normal(keys[1], (stops, num_states))
-    noises = jax.random.normal(keys[2], found.gains.present.shape)
 
     def forward(error: Array, row: tuple[Array, Array, Array, Gain, Array]) -> tuple[Array, tuple[Array, Array]]:
         transition, added, push, gains, noise = row
@@ -131,9 +140,10 @@ def draw_states(found: Pass, initial: Array, key: Array) -> Array:
             score = score + gain.slope * (difference[number] / gain.scale**2 - jnp.sum(gain.gain * score))
         return transition.T @ score, score
 
-    rows = (found.transition, found.added, pushes, found.gains, noises)
-    errors, differences = lax.scan(forward, begin, rows)[1]
-    scores = lax.scan(backward, jnp.zeros(num_states), (found.transition, found.gains, differences), reverse=True)[1]
+    rows = (found.transition, found.added, normals.pushes, found.gains, normals.noises)
+    errors, differences = lax.scan(forward, root(initial) @ normals.begin, rows)[1]
+    rows = (found.transition, found.gains, differences)
+    scores = lax.scan(backward, jnp.zeros_like(normals.begin), rows, reverse=True)[1]
     return found.mean + errors + jnp.einsum("kij,kj->ki", found.covariance, scores)
 
 

@@ -159,7 +159,7 @@ def points_around(mean: Array, covariance: Array) -> tuple[Array, Array]:
     diagonal = jnp.diag(spread)
     spread = spread + jnp.diag(jnp.where(diagonal < floor, floor - diagonal, 0.0))
     away = jnp.sqrt(size + _centre(size)) * spread.T
-    return mean + jnp.concatenate([jnp.zeros((1, size)), away, -away]), spread
+    return mean[None] + jnp.concatenate([jnp.zeros((1, size)), away, -away]), spread
 
 
 def regress(values: Array, spread: Array) -> tuple[Array, Array, Array]:
@@ -174,11 +174,11 @@ def regress(values: Array, spread: Array) -> tuple[Array, Array, Array]:
     """
     size = len(spread)
     total = size + _centre(size)
-    weights = np.concatenate([[_centre(size) / total], np.full(2 * size, 0.5 / total)])
+    weights = jnp.asarray([_centre(size) / total] + [0.5 / total] * (2 * size))
     mean = weights @ values
     along = (values[1 : size + 1] - values[size + 1 :]) / (2.0 * jnp.sqrt(total))
     slope = jax.scipy.linalg.solve_triangular(spread, along, lower=True, trans=1).T
-    away = values - mean
+    away = values - mean[None]
     # the odd part is what the line has; the even part is left
     left = (weights[:, None] * away).T @ away - along.T @ along
     return mean, slope, left
@@ -197,4 +197,3 @@ def _slope_in(twin: Twin, p: Any, row: Row) -> Slope:
 
 def _advance(solver: Solver, slope: Slope, row: Row, at: Position, begin: Array) -> Position:
     return STEPPERS[solver.method](slope, row.start, row.end, at._replace(state=begin), solver)
-

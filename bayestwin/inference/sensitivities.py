@@ -13,6 +13,7 @@ from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
 from bayestwin.inference.modes import draw_around
 from bayestwin.inference.starts import Starts
+from bayestwin.model_error import ProcessNoise
 from bayestwin.progress import Progress
 
 NUM_TRIED = 32
@@ -34,6 +35,8 @@ def choose_sensitivities(
     """
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
+    if isinstance(density.twin.model_error, ProcessNoise):
+        return density, {"mode": "forward", "reason": "the twin has process noise"}
     z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
     with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
         steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))

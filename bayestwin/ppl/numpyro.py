@@ -42,7 +42,7 @@ def numpyro_model(twin: Twin, telemetry: Telemetry) -> Callable[[], None]:
         solved = dist.Unit(jnp.where(predicted.solved, 0.0, -jnp.inf))
         numpyro.sample("solved", solved, obs=solved.sample(None), infer={"is_auxiliary": True})
         for name, rows in present.items():
-            noise = density.noise(name, predicted.noise_free[name][rows], values)
+            noise = density.noise_around(name, predicted.noise_free[name][rows], values, predicted, rows)
             numpyro.sample(name, noise, obs=density.bound.observations[name][rows])
 
     return model
