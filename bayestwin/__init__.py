@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
     from bayestwin.members import Input, Observation, Parameter, Solver, State
+    from bayestwin.model_error import ProcessNoise
     from bayestwin.noise import (
         Autocorrelated,
         Biased,
@@ -51,6 +52,7 @@ _HOME = {
     "Observation": "members",
     "Parameter": "members",
     "Poisson": "noise",
+    "ProcessNoise": "model_error",
     "Proportional": "noise",
     "Rounded": "noise",
     "Solver": "members",
@@ -90,6 +92,7 @@ __all__ = [
     "Observation",
     "Parameter",
     "Poisson",
+    "ProcessNoise",
     "Proportional",
     "Rounded",
     "Solver",

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
+from types import EllipsisType
 from typing import Any, Literal
 
 import jax
@@ -32,6 +33,7 @@ from bayestwin.groups import (
 from bayestwin.inference import METHODS
 from bayestwin.inference.audit import audit_tolerance
 from bayestwin.inference.method import Draws, Problem, Settings
+from bayestwin.model_error import ModelError
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
 from bayestwin.seeds import check_seed, key_for
@@ -48,6 +50,7 @@ def calibrate(
     telemetry: Telemetry,
     *,
     seed: int,
+    model_error: ModelError | EllipsisType | None = ...,
     method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts",
     loss: Loss = "linear",
     num_warmup: int = 200,
@@ -72,6 +75,7 @@ def calibrate(
         twin: The twin.
         telemetry: Its observations and inputs.
         seed: Determines everything random.
+        model_error: Takes the place of the twin's own, which holds where this is left out; predict with the same.
         method: How to infer.
         loss: For `method="map"`: `"linear"` is least squares where the noise is Gaussian; `"huber"`, `"soft_l1"` and
             `"cauchy"` keep outliers from pulling the values far.
@@ -100,6 +104,7 @@ def calibrate(
     """
     require_float64()
     check_seed(seed)
+    twin = with_model_error(twin, model_error)
     settings = {
         "method": method,
         "loss": loss,
@@ -129,6 +134,11 @@ def calibrate(
         "interrupted": drawn.interrupted,
     }
     return tree
+
+
+def with_model_error(twin: Twin, model_error: ModelError | EllipsisType | None) -> Twin:
+    """The twin with this model error; `...` leaves it as it is."""
+    return twin if isinstance(model_error, EllipsisType) else dataclasses.replace(twin, model_error=model_error)
 
 
 def choose(density: Density, seed: int, progress: Progress) -> Choice:
@@ -255,6 +265,8 @@ def _groups(
 def _prior(
     density: Density, predictor: Predictor, seed: int, phase: Phase
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    if density.twin.model_error is not None:  # trajectories are drawn given what was observed: here that is nothing
+        predictor = Predictor(dataclasses.replace(density, bound=density.bound._replace(observations={})))
     keys = jax.random.split(key_for(seed, "prior"), PRIOR_DRAWS)
     values, _ = density.draw_prior(keys)
     return values, predictor(values, key_for(seed, "prior_predictive"), phase)

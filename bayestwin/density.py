@@ -16,8 +16,10 @@ from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
 
 from bayestwin.bind import Bound
+from bayestwin.dynamics.filtering import Expected, Filter
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.model_error import ProcessNoise
 from bayestwin.noise.base import Noise
 from bayestwin.twin import Site, Twin
 
@@ -29,16 +31,18 @@ class Predicted(NamedTuple):
     """What the twin says for one value of all sites, at n times.
 
     Attributes:
-        noise_free: By observation; shape (n,) each.
-        states: Shape (n, s).
+        noise_free: By observation; shape (n,) each. With process noise what is expected given all observations before.
+        states: Shape (n, s); NaN with process noise, where states are not known from parameters alone.
         solved: Whether the solve succeeded; where it did not, the rest means nothing.
         num_steps: Steps of the solver.
+        scales: With process noise, by observation, the standard deviation around what is expected; shape (n,) each.
     """
 
     noise_free: Mapping[str, Array]
     states: Array
     solved: Array
     num_steps: Array
+    scales: Mapping[str, Array] | None = None
 
 
 class Local(NamedTuple):
@@ -110,17 +114,18 @@ class Density:
         """Log density, gradient and Gauss–Newton Hessian at z, for the price of the gradient.
 
         The twin is replaced by its linearisation, everything else stays as it is: value and gradient are exact, the
-        Hessian leaves out the second derivatives of the trajectory, which a good fit multiplies by small residuals.
+        Hessian leaves out the second derivatives of the trajectory (with process noise, of the moments that
+        observations are expected to have), which a good fit multiplies by small residuals.
         """
 
-        def states_and_trajectory(z: Array) -> tuple[Array, Trajectory]:
-            trajectory = self._solve(self.constrain(z))
-            return trajectory.states, trajectory
+        def values_and_path(z: Array) -> tuple[Array, Trajectory | Expected]:
+            path = self._solve(self.constrain(z))
+            return path[0], path
 
-        jacobian, trajectory = jax.jacfwd(states_and_trajectory, has_aux=True)(z)
+        jacobian, path = jax.jacfwd(values_and_path, has_aux=True)(z)
 
         def linearised(step: Array) -> Array:
-            return self._given(z + step, trajectory._replace(states=trajectory.states + jacobian @ step))
+            return self._given(z + step, type(path)(path[0] + jacobian @ step, path.solved, path.num_steps))
 
         nowhere = jnp.zeros_like(z)
         value, gradient = jax.value_and_grad(linearised)(nowhere)
@@ -170,7 +175,7 @@ class Density:
         return jnp.stack([site.prior.log_prob(values[site.name]) for site in self.sites]).sum()
 
     def predict(self, values: Mapping[str, ArrayLike]) -> Predicted:
-        """Solve the twin for one value of all sites."""
+        """Solve the twin for one value of all sites; with process noise, predict each observation from those before."""
         return self._predicted(values, self._solve(values))
 
     # These are compiled as parts of what calls them. That they are jitted themselves makes JAX trace each once,
@@ -181,68 +186,95 @@ class Density:
         return jax.jit(lambda z: self._given(z, self._solve(self.constrain(z))))
 
     @functools.cached_property
-    def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory]:
+    def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory | Expected]:
+        if self._filter is not None:
+            return jax.jit(self._filter.expect)
         return jax.jit(lambda values: solve(self.twin, self.grid, values))
+
+    @functools.cached_property
+    def _filter(self) -> Filter | None:
+        noisy = isinstance(self.twin.model_error, ProcessNoise)
+        return Filter(self.twin, self.grid, self.bound.observations) if noisy else None
 
     def parts(self, z: Array) -> tuple[Array, Array]:
         """Log prior density and log likelihood at z; their sum is the log density."""
         return self._parts(z, self._solve(self.constrain(z)))
 
-    def _given(self, z: Array, trajectory: Trajectory) -> Array:
-        """Log density at z, if that is the trajectory."""
-        prior, likelihood = self._parts(z, trajectory)
+    def _given(self, z: Array, path: Trajectory | Expected) -> Array:
+        """Log density at z, if that is what solving gives."""
+        prior, likelihood = self._parts(z, path)
         total = prior + likelihood
         return jnp.where(jnp.isfinite(total), total, -jnp.inf)
 
-    def _parts(self, z: Array, trajectory: Trajectory) -> tuple[Array, Array]:
+    def _parts(self, z: Array, path: Trajectory | Expected) -> tuple[Array, Array]:
         values, correction = self.constrain_with_log_det(z)
-        predicted = self._predicted(values, trajectory)
+        predicted = self._predicted(values, path)
         terms = self.log_likelihood(values, predicted)
         if self.loss != "linear":
-            terms = self._softened(values, terms)
+            terms = self._softened(values, predicted, terms)
         likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
         prior = self.log_prior(values) + (0.0 if self.of_values else correction)
         return prior, jnp.where(predicted.solved & jnp.isfinite(likelihood), likelihood, -jnp.inf)
 
-    def _softened(self, values: Mapping[str, Array], terms: Mapping[str, Array]) -> dict[str, Array]:
+    def _softened(
+        self, values: Mapping[str, Array], predicted: Predicted, terms: Mapping[str, Array]
+    ) -> dict[str, Array]:
         """Log likelihoods in which the deviance `2 (log p(y | y) − log p(y | v))` is replaced by its loss."""
         best = {}
         for name, observed in self.bound.observations.items():
-            noise, given = self.noise(name, values)
+            noise, given = self.noise(name, values, predicted)
             best[name] = noise.saturated(observed, self.bound.times, **given)
         deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
         return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
 
-    def _predicted(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
+    def _predicted(self, values: Mapping[str, ArrayLike], path: Trajectory | Expected) -> Predicted:
+        if not isinstance(path, Expected):
+            return self._along(values, path)
+        means, scales = (dict(zip(self.twin.observations, columns.T, strict=True)) for columns in path.moments)
+        unknown = jnp.full((path.moments.shape[1], len(self.twin.states)), jnp.nan)
+        spread = {name: jnp.exp(scale) for name, scale in scales.items()}
+        return Predicted(means, unknown, path.solved, path.num_steps, spread)
+
+    def _along(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
         noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
         return Predicted(noise_free, trajectory.states, trajectory.solved, trajectory.num_steps)
 
-    def noise(self, name: str, values: Mapping[str, ArrayLike]) -> tuple[Noise, dict[str, Any]]:
-        """The noise model of observation `name`, and its parameters with the values given or known."""
+    def noise(
+        self, name: str, values: Mapping[str, ArrayLike], predicted: Predicted, rows: ArrayLike | slice = slice(None)
+    ) -> tuple[Noise, dict[str, Any]]:
+        """The noise model of observation `name` at some rows, and its parameters with the values given or known."""
         noise, given = self.twin.observations[name].noise, {}
         for key, prior in noise.parameters.items():
             if isinstance(prior, str):
                 given[key] = values.get(prior, self.twin.parameters[prior].prior)
             else:
                 given[key] = values.get(f"{name}_{key}", prior)
-        return noise, given
+        # what process noise adds to Gaussian noise is a wider Gaussian
+        return noise, given if predicted.scales is None else {"scale": predicted.scales[name][rows]}
 
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """Log density of each observation, shape (n,) each; 0 where it is missing."""
         terms = {}
         for name, observed in self.bound.observations.items():
-            noise, given = self.noise(name, values)
+            noise, given = self.noise(name, values, predicted)
             terms[name] = noise.log_likelihood(observed, predicted.noise_free[name], self.bound.times, **given)
         return terms
 
     def draw(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
-        """New observations `<observation>`, with `<observation>_noise_free` and `<state>_state`; shape (n,) each."""
+        """New observations `<observation>`, with `<observation>_noise_free` and `<state>_state`; shape (n,) each.
+
+        With process noise they follow one trajectory drawn given all that was observed; NaN where that fails.
+        """
+        if self._filter is not None:
+            own = jax.random.fold_in(key, len(predicted.noise_free))
+            predicted = self._along(values, self._filter.draw(values, own))
         found: dict[str, Array] = {}
         for number, (name, value) in enumerate(predicted.noise_free.items()):
-            noise, given = self.noise(name, values)
+            noise, given = self.noise(name, values, predicted)
             found[name] = noise.sample(jax.random.fold_in(key, number), value, self.bound.times, **given)
             found[f"{name}_noise_free"] = value
-        return found | {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
+        found |= {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
+        return {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
 
 
 def build_density(twin: Twin, bound: Bound) -> Density:

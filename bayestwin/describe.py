@@ -31,7 +31,7 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
     Returns:
         Name, words, source of the vector field, and a list each for states, parameters, inputs and observations.
     """
-    return {
+    found: dict[str, Any] = {
         "name": twin.name,
         "doc": inspect.cleandoc(twin.doc or twin.vector_field.__doc__ or ""),
         "equations": source(twin.vector_field),
@@ -61,7 +61,20 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
             }
             for n, o in twin.observations.items()
         ],
-    } | ({"events": [_event(name, event) for name, event in twin.events.items()]} if twin.events else {})
+    }
+    if twin.events:
+        found["events"] = [_event(name, event) for name, event in twin.events.items()]
+    if twin.model_error is not None:
+        error = twin.model_error
+        found["model_error"] = {
+            "kind": type(error).__name__,
+            "settings": {name: getattr(error, name) for name in error.settings},
+            "quantities": [
+                {"name": n, "unit": q.unit, "doc": q.doc, "prior": prior_text(q.prior, digits)}
+                for n, q in twin.error_quantities().items()
+            ],
+        }
+    return found
 
 
 def _event(name: str, event: Event) -> dict[str, Any]:
@@ -74,7 +87,7 @@ def _event(name: str, event: Event) -> dict[str, Any]:
 
 
 def fingerprint(twin: Twin) -> str:
-    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver."""
+    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver, model error."""
     code = [bytecode(twin.vector_field)]
     functions = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if callable(s.initial) and not _is_prior(s.initial)]

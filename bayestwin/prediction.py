@@ -1,13 +1,14 @@
 """Prediction: what a calibrated twin says about new times and inputs."""
 
 import dataclasses
+from types import EllipsisType
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayestwin.bind import Bound, bind, elapsed
-from bayestwin.calibration import root_attributes, thinned
+from bayestwin.calibration import root_attributes, thinned, with_model_error
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density
 from bayestwin.describe import fingerprint
@@ -15,6 +16,7 @@ from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.probe import with_method
 from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
 from bayestwin.groups import series_dataset, signals_dataset
+from bayestwin.model_error import ModelError
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Progress
 from bayestwin.seeds import check_seed, key_for
@@ -29,6 +31,7 @@ def predict(
     future: Telemetry,
     *,
     seed: int,
+    model_error: ModelError | EllipsisType | None = ...,
     draws: int = 1000,
     device: str | None = None,
     progress: Progress | None = None,
@@ -36,13 +39,15 @@ def predict(
     """Predict at the times of `future`, driven by its inputs.
 
     The twin is solved from the start of the calibration: the inputs of the calibration are taken from the posterior
-    and continued by those of `future`, which win where both have the same time.
+    and continued by those of `future`, which win where both have the same time. A twin with model error is led by the
+    observations of the calibration as long as they last, and goes on from what is known there.
 
     Args:
         twin: The twin that was calibrated.
         posterior: As `calibrate` returned it.
         future: Times, inputs, and perhaps observations, which are not looked at.
         seed: Determines the noise of new observations.
+        model_error: As in `calibrate`.
         draws: About how many posterior draws are used.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
@@ -60,6 +65,7 @@ def predict(
     """
     require_float64()
     check_seed(seed)
+    twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
     future = _from_same_start(posterior, future)
     bound = bind(twin, future, observed=False)._replace(observations={})
@@ -68,14 +74,17 @@ def predict(
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
     values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in twin.sites()}
-    grid = build_grid(twin, bound.times, knots, signals, signals)
+    led = bound if twin.model_error is None else _with_past(twin, posterior, future, bound)
+    grid = build_grid(twin, led.times, knots, signals, signals)
     keep_compiled()
     shown = progress or Progress()
     lower = enough_memory("Lower `draws`, or predict fewer times at once.")
     with lower, on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
         chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
-        found = Predictor(Density(chosen, bound, grid, twin.sites()))(values, key_for(seed, "predictions"), phase)
+        found = Predictor(Density(chosen, led, grid, twin.sites()))(values, key_for(seed, "predictions"), phase)
+    rows = np.searchsorted(led.times, bound.times)
+    found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
     tree = xr.DataTree.from_dict(
         {
             "predictions": series_dataset(twin, found, bound.labels, chains, group["draw"].values[kept]),
@@ -129,6 +138,18 @@ def _from_same_start(posterior: xr.DataTree, future: Telemetry) -> Telemetry:
         raise InvalidTelemetry(message)
     start = posterior.attrs["t0"]
     return dataclasses.replace(future, t0=pd.Timestamp(start) if dated else float(start))
+
+
+def _with_past(twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bound) -> Bound:
+    """The times of calibration and future together, with what was observed in the calibration."""
+    past = posterior["observed_data"].to_dataset()
+    unit = future.units.get("time", twin.time_unit)
+    earlier = elapsed(pd.Index(past["time"].values), future.t0, unit, twin.time_unit)
+    times = np.union1d(earlier, bound.times)
+    observations = {name: np.full(len(times), np.nan) for name in twin.observations}
+    for name, values in observations.items():
+        values[np.searchsorted(times, earlier)] = past[name].values
+    return bound._replace(times=times, observations=observations)
 
 
 def _continued(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -70,4 +71,6 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
 
 def _drawn(density: Density, values: Mapping[str, float], seed: int) -> dict[str, jax.Array]:
     predicted = density.predict(values)
-    return density.draw(key_for(seed, "simulate"), values, predicted) | {"solved": predicted.solved}
+    found = density.draw(key_for(seed, "simulate"), values, predicted)
+    paths = jnp.stack([found[f"{name}_state"] for name in density.twin.states])
+    return found | {"solved": predicted.solved & jnp.isfinite(paths).all()}

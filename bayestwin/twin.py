@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.events import Event
 from bayestwin.members import Input, Observation, Parameter, Solver, State
+from bayestwin.model_error import ModelError, Quantity
 from bayestwin.twin_checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.types import VectorField
 
@@ -22,7 +23,7 @@ class Site(NamedTuple):
 
     name: str
     prior: dist.Distribution
-    kind: Literal["parameter", "initial", "noise"]
+    kind: Literal["parameter", "initial", "noise", "model_error"]
     owner: str
     unit: str
     doc: str
@@ -46,6 +47,7 @@ class Twin:
         time_unit: Unit of `t`; dates in the telemetry are counted in it.
         solver: Method and tolerances.
         doc: What the asset is, in words.
+        model_error: How the equations may be wrong, for example `bt.ProcessNoise(…)`; None takes them at their word.
 
     Raises:
         InvalidTwin: If names, priors, shapes or units do not fit together.
@@ -61,6 +63,7 @@ class Twin:
     time_unit: str = "s"
     solver: Solver = dataclasses.field(default_factory=Solver)
     doc: str = ""
+    model_error: ModelError | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without telemetry."""
@@ -84,7 +87,7 @@ class Twin:
         return tuple(name for name, event in self.events.items() if event.kind == "triggered")
 
     def sites(self) -> tuple[Site, ...]:
-        """All scalars with a prior, in the order: parameters, initial states, noise parameters."""
+        """All scalars with a prior, in the order: parameters, initial states, noise parameters, model error."""
         found: list[tuple] = [(n, p.prior, "parameter", n, p.unit, p.doc) for n, p in self.parameters.items()]
         for name, state in self.states.items():
             words = f"initial {state.doc or name}"
@@ -93,7 +96,16 @@ class Twin:
             for key, prior in observation.noise.parameters.items():
                 unit = observation.noise.unit_of(key, observation.unit, self.time_unit) or ""
                 found.append((f"{name}_{key}", prior, "noise", name, unit, f"noise {key} of {name}"))
+        for name, quantity in self.error_quantities().items():
+            found.append((name, quantity.prior, "model_error", quantity.owner, quantity.unit, quantity.doc))
         return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution))
+
+    def error_quantities(self) -> Mapping[str, Quantity]:
+        """Scalars of the model error, known ones included, under the names that they have in a result."""
+        if self.model_error is None:
+            return {}
+        states, observed = ({n: m.unit for n, m in group.items()} for group in (self.states, self.observations))
+        return self.model_error.quantities(states, observed, self.time_unit)
 
 
 def _check_names(twin: Twin) -> None:
@@ -104,8 +116,9 @@ def _check_names(twin: Twin) -> None:
         if names.count(name) > 1 or name in DIMENSIONS:
             message = explain(
                 f"The name `{name}` stands for two things in a result of twin `{twin.name}`.",
-                expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and the noise "
-                f"parameters are appended and the dimensions are {', '.join(f'`{d}`' for d in DIMENSIONS)}",
+                expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and "
+                "quantities of noise and model error are appended and the dimensions are "
+                f"{', '.join(f'`{d}`' for d in DIMENSIONS)}",
                 received=", ".join(f"`{n}`" for n in names),
                 advice="Rename one of them.",
             )

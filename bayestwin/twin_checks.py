@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.events import Event, SteadyState
 from bayestwin.members import Input, Observation, Parameter, Solver, State
+from bayestwin.model_error import ModelError, ProcessNoise
 from bayestwin.noise.base import Noise
 from bayestwin.noise.check import check_shared, trace_noise
 from bayestwin.tracing import trace_effect, trace_initial, trace_scalar, trace_vector_field
@@ -31,6 +32,7 @@ def check_twin(twin: Checked) -> None:
     check_name(twin.name, "the twin")
     _check_members(twin)
     _check_choices(twin)
+    _check_model_error(twin)
     _check_priors(twin)
     names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
     trace_vector_field(twin.vector_field, f"The vector field of twin `{twin.name}`", names)
@@ -169,6 +171,7 @@ def _check_priors(twin: Checked) -> None:
         noise, owner = observation.noise, f"observation `{name}`"
         check_shared(noise, owner, (observation.unit, twin.time_unit), parameter_units)
         priors |= {f"noise `{k}` of {owner}": p for k, p in noise.parameters.items() if not isinstance(p, str)}
+    priors |= {f"`{name}` of the model error": q.prior for name, q in twin.error_quantities().items()}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
 
@@ -194,6 +197,32 @@ def _check_prior(prior: object, owner: str) -> None:
             expected=expected,
             received=received,
             advice="For example `dist.LogNormal(0.0, 1.0)`; give each scalar its own name.",
+        )
+        raise InvalidTwin(message)
+
+
+def _check_model_error(twin: Checked) -> None:
+    """That it is one, and goes with the rest of the twin."""
+    if twin.model_error is None:
+        return
+    if not isinstance(twin.model_error, ModelError):
+        message = explain(
+            f"The model error of twin `{twin.name}` is something else.",
+            expected="bt.ProcessNoise(…), or None",
+            received=f"{twin.model_error!r}",
+            advice="For example `model_error=bt.ProcessNoise(scale={'<state>': dist.HalfNormal(1.0)})`.",
+        )
+        raise InvalidTwin(message)
+    twin.model_error.check(twin.states, {name: o.noise for name, o in twin.observations.items()})
+    hindrances = [f"event `{name}`" for name in twin.events]
+    hindrances += [f"state `{name}`, which is positive" for name, state in twin.states.items() if state.positive]
+    hindrances += [f"input `{name}`, which is cubic" for name, spec in twin.inputs.items() if spec.hold == "cubic"]
+    if isinstance(twin.model_error, ProcessNoise) and hindrances:
+        message = explain(
+            f"Process noise does not go with {hindrances[0]}.",
+            expected="a twin without events, whose states may have any sign, with linear or held inputs",
+            received=", ".join(hindrances),
+            advice="Write it as an input or another state, or leave process noise out.",
         )
         raise InvalidTwin(message)
 

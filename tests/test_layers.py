@@ -17,6 +17,7 @@ LAYERS = (
     ("compilation",),
     ("progress", "seeds", "setting", "units", "tracing"),
     ("noise",),
+    ("model_error",),
     ("members",),
     ("twin_checks",),
     ("twin", "telemetry"),

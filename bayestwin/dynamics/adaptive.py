@@ -24,6 +24,12 @@ type Step = Callable[[Slope, Array, Array, Array], tuple[Array, Array]]
 type Size = Callable[[Array, Array], Array]
 """The state before and after a step → what an error of it is relative to; shape (s,) each."""
 
+
+def larger(before: Array, after: Array) -> Array:
+    """The larger of the absolute values: what an error usually is relative to."""
+    return jnp.maximum(jnp.abs(before), jnp.abs(after))
+
+
 type Interrupt = Callable[..., tuple[Array, Array, Array]]
 """As `crossings.build_interrupt` makes it."""
 
@@ -51,7 +57,7 @@ def march(
     end: Array,
     at: Position,
     solver: Solver,
-    size: Size,
+    size: Size = larger,
     interrupt: Interrupt | None = None,
 ) -> Position:
     """Solve from `start` to `end`.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bayestwin.dynamics.adaptive import Slope
+from bayestwin.dynamics.adaptive import Slope, larger
 from bayestwin.tracing import namespace
 from bayestwin.twin import Twin
 
@@ -87,7 +87,7 @@ class Field:
 
     def size(self, before: Array, after: Array) -> Array:
         """What an error is relative to; logarithms have none."""
-        return jnp.where(self.logs, 1.0, jnp.maximum(jnp.abs(before), jnp.abs(after)))
+        return jnp.where(self.logs, 1.0, larger(before, after))
 
     def _logarithms(self, values: Array) -> Array:
         if not self.logs.any():

@@ -15,9 +15,9 @@ limit for memory."""
 
 
 def most_nodes(twin: Twin, grid: Grid) -> int:
-    """The largest mesh that would pay; 0 where none does, or where inputs, events or stiffness forbid one."""
+    """The largest mesh that would pay; 0 where none does, or the twin forbids one: by kinks, jumps or stiffness."""
     stops = len(grid.edges) - 1
-    if twin.inputs or twin.events or twin.solver.method == "rodas5p" or stops < LEAST_STOPS:
+    if twin.inputs or twin.events or twin.model_error or twin.solver.method == "rodas5p" or stops < LEAST_STOPS:
         return 0
     return min(stops // LEAST_SAVING, MOST_NODES)
 

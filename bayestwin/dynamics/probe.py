@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from bayestwin.dynamics.filtering import steps_exactly
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import solve
 from bayestwin.twin import Twin
@@ -67,6 +68,8 @@ def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tup
     """
     if twin.solver.method != "auto":
         return twin, Choice(twin.solver.method, f"{twin.solver.method}: named by the twin", {})
+    if steps_exactly(twin):
+        return with_method(twin, EXPLICIT), Choice(EXPLICIT, "none needed: steps of an affine twin are exact", {})
     ratio = cost_ratio(len(twin.states))
     explicit = attempt(with_method(twin, EXPLICIT), grid, draws)
     enough = max(FEW_STEPS, ADVANTAGE * ratio * (len(grid.edges) - 1))  # the stiff one stops at every edge as well

@@ -29,7 +29,9 @@ class Signal(NamedTuple):
             return self.values[np.maximum(np.searchsorted(self.times, edges, side="right") - 1, 0)][None]
         if hold == "linear" or len(self.times) < 3:
             values = np.interp(edges, self.times, self.values)
-            return np.stack([values, np.append(np.diff(values) / np.diff(edges), 0.0)])
+            with np.errstate(over="ignore"):
+                rate = np.append(np.diff(values) / np.diff(edges), 0.0)
+            return np.stack([values, np.where(np.isfinite(rate), rate, 0.0)])  # between stops next to no time apart
         from scipy.interpolate import CubicSpline  # takes a while to import
 
         spline = CubicSpline(self.times, self.values)

@@ -1,6 +1,6 @@
 """Solving a twin on a grid. A solve that fails is data: a flag beside the states, never an exception."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -55,7 +55,7 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
     Returns:
         The trajectory; `solved` is False where the solver gave up or a state is not finite.
     """
-    free = [site.name for site in twin.sites() if site.kind != "noise"]
+    free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
     theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
 
     def of_theta(theta: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -106,7 +106,7 @@ def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array
     return values, (solved & jnp.isfinite(values).all(), num_steps)
 
 
-def begin(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Field, Array, Array]:
+def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field, Array, Array]:
     """The twin with its parameters, the state at the start, and whether there is one: an equilibrium may be absent."""
     p = parameters(twin, free)
     field = Field(twin, p)
@@ -173,6 +173,11 @@ def observe(
     Returns:
         By name; shape (n,) each.
     """
+    return jax.vmap(observer(twin, values))(jnp.asarray(times), states, jnp.asarray(inputs))
+
+
+def observer(twin: Twin, values: Mapping[str, Any]) -> Callable[[Array, Array, Array], dict[str, Array]]:
+    """The function `(t, states, inputs)` → noise-free observations at one time, by name; `values` as of `observe`."""
     field = Field(twin, parameters(twin, values))
     u_of = namespace("inputs", tuple(twin.inputs))
 
@@ -183,4 +188,4 @@ def observe(
             for name, spec in twin.observations.items()
         }
 
-    return jax.vmap(at_one_time)(jnp.asarray(times), states, jnp.asarray(inputs))
+    return at_one_time

@@ -18,6 +18,7 @@ from bayestwin.dynamics.solve import count_steps
 from bayestwin.inference.meshes import agree, on_mesh
 from bayestwin.inference.modes import draw_around
 from bayestwin.inference.starts import Starts, in_batches
+from bayestwin.model_error import ProcessNoise
 from bayestwin.progress import Progress
 
 NUM_TRIED = 32
@@ -41,6 +42,8 @@ def choose_sensitivities(
         return density, {"mode": "forward", "reason": "the twin is stiff"}
     if density.twin.triggered:
         return density, {"mode": "forward", "reason": "the state triggers events"}
+    if isinstance(density.twin.model_error, ProcessNoise):
+        return density, {"mode": "forward", "reason": "the twin has process noise"}
     z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
     derivatives = sum(site.kind != "noise" for site in density.sites)
     with progress.phase("ladder", "choosing how to differentiate", 1) as phase:

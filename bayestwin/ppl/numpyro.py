@@ -42,7 +42,7 @@ def numpyro_model(twin: Twin, telemetry: Telemetry) -> Callable[[], None]:
         # a failed solve is impossible, not an error
         _term("solved", jnp.where(predicted.solved, 0.0, -jnp.inf))
         for name, rows in present.items():
-            noise, given = density.noise(name, values)
+            noise, given = density.noise(name, values, predicted, rows)
             observed, times = density.bound.observations[name][rows], density.bound.times[rows]
             value = predicted.noise_free[name][rows]
             if noise.independent:

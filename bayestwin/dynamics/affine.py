@@ -1,0 +1,124 @@
+"""Twins whose vector field is affine in states, inputs and time: how they are recognised, and their exact steps.
+
+Between two stops inputs are straight lines, so such a twin is `x' = A x + a + b τ`, τ since the last stop, and with
+process noise `dx = (A x + a + b τ) dt + diag(σ) dW`. After a time h
+
+    x(h) = Φ x(0) + Γ a + Λ b + N(0, Q),   Φ = exp(A h),   Q = ∫₀ʰ exp(A s) diag(σ²) exp(A s)ᵀ ds.
+
+All four come from Taylor series over a short time that is then doubled. Unlike in Van Loan's exponential of a larger
+matrix (doi:10.1109/TAC.1978.1101743) nothing in this grows where A is stiff.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from bayestwin.tracing import namespace
+from bayestwin.twin import Twin
+
+ORDER, SHORT, MOST_DOUBLINGS = 12, 0.25, 60
+
+SHAPING = ("reshape", "broadcast_in_dim", "squeeze", "concatenate", "slice", "transpose", "rev", "copy")
+CARRIED = frozenset({"add", "sub", "neg", "add_any", "reduce_sum", "cumsum", *SHAPING})
+"""Primitives that are linear in all their operands together."""
+
+BY_CONSTANT = frozenset({"mul", "dot_general"})
+"""Primitives that are linear in either operand where the other is constant."""
+
+
+class Step(NamedTuple):
+    """What happens over a time h; shape (s, s) each."""
+
+    transition: Array  # Φ
+    constant: Array  # Γ
+    slope: Array  # Λ
+    covariance: Array  # Q
+
+
+def is_affine(twin: Twin) -> bool:
+    """Whether the vector field is affine in time, states and inputs together, whatever the parameters are.
+
+    Every operation of its trace has to be known as linear, so what is said to be affine is; a field that is affine for
+    a reason that only algebra sees is not recognised.
+    """
+    scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    groups = {"states": twin.states, "parameters": twin.parameters, "inputs": twin.inputs}
+    x, p, u = (namespace(kind, tuple(names))(*[scalar] * len(names)) for kind, names in groups.items())
+    traced = jax.make_jaxpr(lambda t, x, u, p: twin.vector_field(t, x, p, u))(scalar, x, u, p)
+    varying = [True] * (1 + len(x) + len(u)) + [False] * len(p)
+    return _outputs_of(traced.jaxpr, varying) is not None
+
+
+def _outputs_of(jaxpr: Any, varying: list[bool]) -> list[bool] | None:
+    """Which outputs vary with what varies; None where one may do so other than affinely."""
+    state: dict[Any, bool] = dict(zip(jaxpr.invars, varying, strict=True))
+
+    def varies(atom: Any) -> bool:
+        return not hasattr(atom, "val") and state.get(atom, False)
+
+    for equation in jaxpr.eqns:
+        given = [varies(atom) for atom in equation.invars]
+        out = [any(given)] * len(equation.outvars)
+        if any(given) and not _linear(equation, given):
+            inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+            inner = getattr(inner, "jaxpr", inner)
+            called = equation.primitive.name in ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
+            found = _outputs_of(inner, given) if called and inner is not None else None
+            if found is None:
+                return None
+            out = found
+        state |= dict(zip(equation.outvars, out, strict=True))
+    return [varies(atom) for atom in jaxpr.outvars]
+
+
+def _linear(equation: Any, given: list[bool]) -> bool:
+    name = equation.primitive.name
+    if name in CARRIED:
+        return True
+    if name in BY_CONSTANT:
+        return sum(given) == 1
+    if name == "integer_pow":
+        return equation.params["y"] == 1
+    if name == "convert_element_type":  # whole numbers are rounded
+        return jnp.issubdtype(equation.params["new_dtype"], jnp.floating)
+    return name in ("div", "select_n") and not given[1 if name == "div" else 0]
+
+
+def exact_step(matrix: Array, diffusion: Array, span: Array) -> Step:
+    """The step over a time `span`.
+
+    Args:
+        matrix: A, shape (s, s).
+        diffusion: σ², shape (s,).
+        span: h, in the twin's time unit, not negative.
+    """
+    norm = lax.stop_gradient(jnp.abs(matrix).sum(axis=0).max() * span)
+    wanted = jnp.ceil(jnp.log2(jnp.maximum(norm / SHORT, 1.0)))
+    doublings = jnp.where(jnp.isfinite(wanted), jnp.minimum(wanted, MOST_DOUBLINGS), 0.0).astype(int)
+    short = span * 0.5**doublings
+
+    def double(loop: tuple[Array, Array, Step]) -> tuple[Array, Array, Step]:
+        number, time, (phi, gamma, lam, q) = loop
+        doubled = Step(phi @ phi, gamma + phi @ gamma, phi @ lam + lam + time * gamma, q + phi @ q @ phi.T)
+        return number + 1, 2.0 * time, doubled
+
+    start = (jnp.zeros((), int), short, _series(matrix, diffusion, short))
+    return lax.while_loop(lambda loop: loop[0] < doublings, double, start)[2]
+
+
+def _series(matrix: Array, diffusion: Array, span: Array) -> Step:
+    """The step over a time so short that `ORDER` terms are exact."""
+    scaled = matrix * span
+    power, spread = jnp.eye(len(matrix)), jnp.diag(diffusion) * span
+    sums = [jnp.zeros_like(matrix)] * 4
+    for k in range(ORDER):
+        factors = (1.0 / math.factorial(k + i) for i in (0, 1, 2, 1))
+        terms = (power, power, power, spread)
+        sums = [total + term * factor for total, term, factor in zip(sums, terms, factors, strict=True)]
+        half = scaled @ spread
+        power, spread = scaled @ power, half + half.T
+    phi, gamma, lam, q = sums
+    return Step(phi, gamma * span, lam * span**2, q)

@@ -1,0 +1,60 @@
+"""What is taken for affine is affine, and its step is exact, also where it is stiff or singular."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
+from twins import decay, driven, lynx_hare, tank
+
+from bayestwin.dynamics.affine import exact_step, is_affine
+
+FIELDS = {
+    "a matrix of parameters": (
+        True,
+        lambda t, x, p, u: {"level": jnp.array([p.rate, 1.0]) @ jnp.array([x.level, t])},
+    ),
+    "a function of parameters": (True, lambda t, x, p, u: {"level": jnp.exp(p.rate) * x.level / jnp.tanh(p.rate)}),
+    "a choice by a parameter": (True, lambda t, x, p, u: {"level": jnp.where(p.rate > 1.0, x.level, -x.level)}),
+    "an inner function": (True, lambda t, x, p, u: {"level": jax.jit(lambda a: 2.0 * a - t)(x.level)}),
+    "a choice by the state": (False, lambda t, x, p, u: {"level": jnp.where(x.level > 1.0, x.level, 0.0)}),
+    "a limit": (False, lambda t, x, p, u: {"level": jnp.maximum(x.level, 0.0)}),
+    "a product": (False, lambda t, x, p, u: {"level": x.level * t}),
+    "a quotient": (False, lambda t, x, p, u: {"level": p.rate / (1.0 + x.level)}),
+    "a season": (False, lambda t, x, p, u: {"level": -x.level + jnp.sin(t)}),
+    "rounding": (False, lambda t, x, p, u: {"level": -x.level + jnp.float64(jnp.int32(t))}),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_affine_vector_fields_are_told_from_others(field: str) -> None:
+    affine, function = FIELDS[field]
+    assert is_affine(decay(vector_field=function)) is affine
+
+
+def test_the_shared_twins() -> None:
+    assert [is_affine(twin) for twin in (decay(), driven(), tank(), lynx_hare())] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("span", [0.0, 1e-3, 0.7, 40.0])
+def test_a_step_is_that_of_the_matrix_exponential(span: float) -> None:
+    matrix = np.array([[-3.0, 1.0, 0.0], [2.0, -50.0, 0.3], [0.0, 0.0, 0.0]])
+    diffusion = np.array([0.5, 0.0, 2.0])
+    zero, one = np.zeros((3, 3)), np.eye(3)
+    forced = expm(np.block([[matrix, one, zero], [zero, zero, one], [zero, zero, zero]]) * span)[:3]
+    step = jax.jit(exact_step)(jnp.asarray(matrix), jnp.asarray(diffusion), jnp.asarray(span))
+    for found, expected in zip(step[:3], np.split(forced, 3, axis=1), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+
+    def spreading(_: float, flat: np.ndarray) -> np.ndarray:
+        half = matrix @ flat.reshape(3, 3)
+        return (half + half.T + np.diag(diffusion)).ravel()
+
+    solution = solve_ivp(spreading, (0.0, max(span, 1e-12)), np.zeros(9), "Radau", rtol=1e-10, atol=1e-13).y[:, -1]
+    np.testing.assert_allclose(step.covariance, solution.reshape(3, 3), rtol=1e-7, atol=1e-11)
+
+
+def test_a_very_stiff_step_forgets_where_it_began() -> None:
+    step = exact_step(jnp.array([[-1e7]]), jnp.array([4.0]), jnp.asarray(100.0))
+    np.testing.assert_allclose([s.item() for s in step], [0.0, 1e-7, 1e-5, 2e-7], rtol=1e-8, atol=1e-300)
