@@ -76,8 +76,8 @@ class ProcessNoise(ModelError):
         initial_scale: By state: standard deviation of the state at `t0` around its `initial`; without it the state
             begins exactly there. A state with a known `initial` and an `initial_scale` has a normal prior that the
             filter integrates out: that is easier to draw from than a prior on `initial`, which is a site of its own.
-        filter: `"auto"` is exact for a twin that is linear in states, inputs and time, and else `"extended"`, which
-            linearises along the predicted states; `"unscented"` averages over points around them instead.
+        filter: `"auto"` is exact for a twin that is affine in states, time and those inputs that are not held, and else
+            `"extended"`, which linearises along the predicted states; `"unscented"` averages over points around them.
     """
 
     scale: Mapping[str, Prior]

@@ -134,12 +134,11 @@ class Filter:
             return jnp.stack([jnp.asarray(scale, float) ** 2 for scale in scales])
 
         p, diffusion = parameters_of(twin, values), variances(error.scale, "diffusion")
-        rows = rows_of(self.grid)
         if steps_exactly(twin):
-            lengths = np.diff(self.grid.edges, prepend=self.grid.edges[0])
-            move, rows = exact, affine_rows(twin, p, diffusion, rows, lengths)
+            move, rows = exact, affine_rows(twin, p, diffusion, self.grid)
         else:
             move = (unscented_move if error.filter == "unscented" else extended)(twin, p, diffusion)
+            rows = rows_of(self.grid)
         state = initial_of(twin, values)
         step = self.grid.edges[1] - self.grid.edges[0] if len(self.grid.edges) > 1 else 1.0
         at = Position(state, jnp.asarray(step), jnp.isfinite(state).all(), jnp.zeros((), int))
