@@ -63,9 +63,8 @@ type Move = Callable[[Array, Array, Position, Row], Moved]
 def rows_of(grid: Grid) -> Row:
     """The interval before each of the m + 1 stops of a grid; a leading axis in each field."""
     start = np.concatenate([grid.edges[:1], grid.edges[:-1]])
-    return Row(
-        *(jnp.asarray(a) for a in (start, grid.edges, _with_first(grid, grid.left), _with_first(grid, grid.right)))
-    )
+    left, right = (jnp.asarray(_with_first(grid, inputs)) for inputs in (grid.left, grid.right))
+    return Row(jnp.asarray(start), jnp.asarray(grid.edges), left, right)
 
 
 def _with_first(grid: Grid, inputs: np.ndarray) -> np.ndarray:
