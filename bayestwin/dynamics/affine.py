@@ -1,12 +1,7 @@
 """Twins whose vector field is affine in states, inputs and time: how they are recognised, and their exact steps.
 
 Between two stops inputs are straight lines, or constant where they are held, so such a twin is `x' = A x + a + b τ`,
-τ since the last stop, and with process noise `dx = (A x + a + b τ) dt + diag(σ) dW`. After a time h
-
-    x(h) = Φ x(0) + Γ a + Λ b + N(0, Q),   Φ = exp(A h),   Q = ∫₀ʰ exp(A s) diag(σ²) exp(A s)ᵀ ds.
-
-All four come from Taylor series over a short time that is then doubled. Unlike in Van Loan's exponential of a larger
-matrix (doi:10.1109/TAC.1978.1101743) nothing in this grows where A is stiff.
+τ since the last stop, and with process noise `dx = (A x + a + b τ) dt + diag(σ) dW`. See `Step` for what that leads to.
 """
 
 import math
@@ -35,12 +30,19 @@ CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_
 
 
 class Step(NamedTuple):
-    """What happens over a time h; shape (s, s) each."""
+    """What happens over a time h: `x(h) = Φ x(0) + Γ a + Λ b + N(0, Q)`; shape (s, s) each.
 
-    transition: Array  # Φ
-    constant: Array  # Γ
-    slope: Array  # Λ
-    covariance: Array  # Q
+    Attributes:
+        transition: `Φ = exp(A h)`.
+        constant: Γ.
+        slope: Λ.
+        covariance: `Q = ∫₀ʰ exp(A s) diag(σ²) exp(A s)ᵀ ds`.
+    """
+
+    transition: Array
+    constant: Array
+    slope: Array
+    covariance: Array
 
 
 def is_affine(twin: Twin) -> bool:
@@ -103,7 +105,9 @@ def _linear(equation: Any, given: list[int]) -> bool:
 
 
 def exact_step(matrix: Array, diffusion: Array, span: Array) -> Step:
-    """The step over a time `span`.
+    """The step over a time `span`, by Taylor series over a short time that is then doubled.
+
+    Unlike in Van Loan's exponential of a larger matrix (doi:10.1109/TAC.1978.1101743) nothing grows where A is stiff.
 
     Args:
         matrix: A, shape (s, s).

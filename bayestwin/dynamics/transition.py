@@ -1,11 +1,8 @@
 """From one stop to the next with process noise: mean and covariance of the states, linearised in one of three ways.
 
-Each way gives the mean, a matrix Φ and a covariance Q, so that a state x near the mean m becomes
-`mean + Φ (x − m) + N(0, Q)`:
-
-- exact, for vector fields that are affine in states, inputs and time;
-- extended: `m′ = f(m)`, `Φ′ = J Φ`, `Q′ = J Q + Q Jᵀ + diag(σ²)` with J = ∂f/∂x along m, by the twin's solver;
-- unscented: points around m are solved for, and Φ and Q are those of the regression through them.
+A state x near the mean m becomes `mean + Φ (x − m) + N(0, Q)`. Exact: for affine vector fields. Extended: by the twin's
+solver, `m′ = f(m)`, `Φ′ = J Φ`, `Q′ = J Q + Q Jᵀ + diag(σ²)` with J = ∂f/∂x along m. Unscented: points around m are
+solved for, and Φ and what is added to Q are those of the regression through them.
 
 A. H. Jazwinski (1970), Stochastic Processes and Filtering Theory. S. Särkkä (2007), doi:10.1109/TAC.2007.904453.
 """
@@ -48,7 +45,14 @@ class Row(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Where a step leads: see the module."""
+    """Where a step leads.
+
+    Attributes:
+        mean: Shape (s,).
+        transition: Φ, shape (s, s).
+        added: Q, shape (s, s).
+        at: The solver there.
+    """
 
     mean: Array
     transition: Array
