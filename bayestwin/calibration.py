@@ -82,8 +82,7 @@ def calibrate(
         num_warmup: Transitions of each chain that adapt and are thrown away.
         num_samples: Draws kept of each chain.
         num_chains: Number of chains, or of populations; fewer than two cannot be checked against each other.
-        target_acceptance: Mean acceptance that the step size of NUTS aims at first; while transitions diverge it is
-            raised by itself.
+        target_acceptance: Mean acceptance that NUTS aims at first; it is raised by itself while transitions diverge.
         predictive_draws: About how many draws, over all chains, have their trajectories stored.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
@@ -124,8 +123,7 @@ def calibrate(
         identity = _identity(twin, telemetry, seed, method) | asked._asdict()
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity) if checkpoint else None
         drawn, audit = draw(method, Problem(density, asked, seed, shown, kept))
-        groups = _groups(density, drawn, seed, predictive_draws, shown)
-    tree = xr.DataTree.from_dict(groups)
+        tree = xr.DataTree.from_dict(_groups(density, drawn, seed, predictive_draws, shown))
     tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
         **(dict(drawn.record) | audit),
         "method": method,

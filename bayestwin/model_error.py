@@ -75,9 +75,10 @@ class ProcessNoise(ModelError):
         scale: By state: standard deviation of what is added in one unit of time, in the state's unit per square root
             of the time unit; a state that is not named is not disturbed.
         initial_scale: By state: standard deviation of the state at `t0` around its `initial`; without it the state
-            begins exactly there, which is enough where `initial` has a prior.
-        filter: `"auto"` is exact for a twin that is linear in states, inputs and time, and else `"extended"`, which
-            linearises along the predicted states; `"unscented"` averages over points around them instead.
+            begins exactly there. A state with a known `initial` and an `initial_scale` has a normal prior that the
+            filter integrates out: that is easier to draw from than a prior on `initial`, which is a site of its own.
+        filter: `"auto"` is exact for a twin that is affine in states, time and those inputs that are not held, and else
+            `"extended"`, which linearises along the predicted states; `"unscented"` averages over points around them.
     """
 
     scale: Mapping[str, Prior]

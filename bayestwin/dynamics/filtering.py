@@ -135,12 +135,11 @@ class Filter:
 
         field, state, found = begin(twin, self.grid, values)
         p, diffusion = field.p, variances(error.scale, "diffusion")
-        rows = rows_of(self.grid)
         if steps_exactly(twin):
-            lengths = np.diff(self.grid.edges, prepend=self.grid.edges[0])
-            move, rows = exact, affine_rows(twin, p, diffusion, rows, lengths)
+            move, rows = exact, affine_rows(twin, p, diffusion, self.grid)
         else:
             move = (unscented_move if error.filter == "unscented" else extended)(twin, p, diffusion)
+            rows = rows_of(self.grid)
         step = self.grid.edges[1] - self.grid.edges[0] if len(self.grid.edges) > 1 else 1.0
         at = Position(state, jnp.asarray(step), found, jnp.zeros((), int))
         scales = [self._scale(name, values) for name in twin.observations]

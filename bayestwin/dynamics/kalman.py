@@ -1,10 +1,9 @@
 """The Kalman filter on plain arrays: updates by one observation at a time, and draws of states given all of them.
 
-cuthbert and dynamax have filters for discrete time; what is particular here is the step between two observations (see
-`transition`). Their updates factorise a small matrix each time, which under `vmap` over chains and tangents is a call
-into LAPACK for every entry. One scalar observation at a time needs no factorisation and no inverse, leaves out what is
-missing exactly, and in Joseph's form keeps the covariance positive. The draws invert nothing but variances of
-observations either, so states without noise of their own are no special case.
+cuthbert's filters are for discrete time: the steps (see `transition`) would be ours, and its updates factorise a matrix
+for every observation, chain and tangent. One scalar observation at a time needs no factorisation and no inverse, leaves
+out exactly what is missing, and in Joseph's form keeps the covariance positive. The draws invert variances of
+observations alone, so states without noise of their own are no special case.
 
 R. E. Kalman (1960), doi:10.1115/1.3662552. J. Durbin & S. J. Koopman (2002), doi:10.1093/biomet/89.3.603 (draws).
 """

@@ -1,11 +1,8 @@
 """From one stop to the next with process noise: mean and covariance of the states, linearised in one of three ways.
 
-Each way gives the mean, a matrix Φ and a covariance Q, so that a state x near the mean m becomes
-`mean + Φ (x − m) + N(0, Q)`:
-
-- exact, for vector fields that are affine in states, inputs and time;
-- extended: `m′ = f(m)`, `Φ′ = J Φ`, `Q′ = J Q + Q Jᵀ + diag(σ²)` with J = ∂f/∂x along m, by the twin's solver;
-- unscented: points around m are solved for, and Φ and Q are those of the regression through them.
+A state x near the mean m becomes `mean + Φ (x − m) + N(0, Q)`. Exact: for affine vector fields. Extended: by the twin's
+solver, `m′ = f(m)`, `Φ′ = J Φ`, `Q′ = J Q + Q Jᵀ + diag(σ²)` with J = ∂f/∂x along m. Unscented: points around m are
+solved for, and Φ and what is added to Q are those of the regression through them.
 
 A. H. Jazwinski (1970), Stochastic Processes and Filtering Theory. S. Särkkä (2007), doi:10.1109/TAC.2007.904453.
 """
@@ -19,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from bayestwin.dynamics.adaptive import Position, Slope
-from bayestwin.dynamics.affine import exact_step
+from bayestwin.dynamics.affine import exact_step, has_held_matrix
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.kalman import root
@@ -49,7 +46,14 @@ class Row(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Where a step leads: see the module."""
+    """Where a step leads.
+
+    Attributes:
+        mean: Shape (s,).
+        transition: Φ, shape (s, s).
+        added: Q, shape (s, s).
+        at: The solver there.
+    """
 
     mean: Array
     transition: Array
@@ -63,41 +67,49 @@ type Move = Callable[[Array, Array, Position, Row], Moved]
 
 def rows_of(grid: Grid) -> Row:
     """The interval before each of the m + 1 stops of a grid; a leading axis in each field."""
-    first = grid.inputs[:1]
-    return Row(
-        jnp.asarray(np.concatenate([grid.edges[:1], grid.edges[:-1]])),
-        jnp.asarray(grid.edges),
-        jnp.asarray(np.concatenate([grid.left[:1] if len(grid.left) else first, grid.left])),
-        jnp.asarray(np.concatenate([grid.left[:1] if len(grid.left) else first, grid.right])),
-    )
+    start = np.concatenate([grid.edges[:1], grid.edges[:-1]])
+    left, right = (jnp.asarray(_with_first(grid, inputs)) for inputs in (grid.left, grid.right))
+    return Row(jnp.asarray(start), jnp.asarray(grid.edges), left, right)
 
 
-def affine_rows(twin: Twin, p: Any, diffusion: Array, rows: Row, lengths: np.ndarray) -> Row:
-    """The rows of an affine twin with their exact steps; lengths that are alike share theirs.
+def _with_first(grid: Grid, inputs: np.ndarray) -> np.ndarray:
+    """Inputs of the m intervals, shape (m, q), with those at the first stop before them."""
+    return np.concatenate([grid.left[:1] if len(grid.left) else grid.inputs[:1], inputs])
+
+
+def affine_rows(twin: Twin, p: Any, diffusion: Array, grid: Grid) -> Row:
+    """The rows of an affine twin with their exact steps; intervals that are alike share theirs.
 
     Args:
         twin: The twin, affine.
         p: Its parameters.
         diffusion: σ², shape (s,).
-        rows: Its intervals.
-        lengths: Theirs, known beforehand; shape (m + 1,).
+        grid: Where to stop.
     """
-    nothing = jnp.zeros(len(twin.states))
+    rows, nothing = rows_of(grid), jnp.zeros(len(twin.states))
+    lengths = np.diff(grid.edges, prepend=grid.edges[0])
 
     def slope(t: Array, state: Array, inputs: Array) -> Array:
         return Field(twin, p).slope(lambda _: inputs)(t, state)
 
-    matrix = jax.jacfwd(slope, argnums=1)(rows.start[0], nothing, rows.left[0])
-    with np.errstate(divide="ignore"):
-        digits = 12 - np.where(lengths > 0, np.ceil(np.log10(lengths)), 0)
-    same, which = np.unique(np.round(lengths * 10.0**digits) / 10.0**digits, return_inverse=True)
-    step = jax.vmap(exact_step, in_axes=(None, None, 0))(matrix, diffusion, jnp.asarray(same))
+    held = [has_held_matrix(twin) and spec.hold == "previous" for spec in twin.inputs.values()]
+    alike = np.column_stack([_rounded(lengths), _with_first(grid, grid.left)[:, held]])
+    _, first, which = np.unique(alike, axis=0, return_index=True, return_inverse=True)
+    matrices = jax.vmap(lambda signal: jax.jacfwd(slope, argnums=1)(rows.start[0], nothing, signal))(rows.left[first])
+    step = jax.vmap(exact_step, in_axes=(0, None, 0))(matrices, diffusion, jnp.asarray(alike[first, 0]))
     step = jax.tree.map(lambda leaf: leaf[which], step)
-    begin = jax.vmap(lambda row: slope(row.start, nothing, row.left))(rows)
-    end = jax.vmap(lambda row: slope(row.end, nothing, row.right))(rows)
+    along = jax.vmap(slope, in_axes=(0, None, 0))
+    begin, end = along(rows.start, nothing, rows.left), along(rows.end, nothing, rows.right)
     rate = (end - begin) / np.where(lengths > 0, lengths, 1.0)[:, None]
     constant = jnp.einsum("kij,kj->ki", step.constant, begin) + jnp.einsum("kij,kj->ki", step.slope, rate)
     return rows._replace(exact=(step.transition, constant, step.covariance))
+
+
+def _rounded(lengths: np.ndarray) -> np.ndarray:
+    """Lengths to twelve digits: those of a regular series differ in the last ones."""
+    with np.errstate(divide="ignore"):
+        digits = 12 - np.where(lengths > 0, np.ceil(np.log10(lengths)), 0)
+    return np.round(lengths * 10.0**digits) / 10.0**digits
 
 
 def exact(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:

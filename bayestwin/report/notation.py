@@ -20,6 +20,7 @@ class Scale(NamedTuple):
 def unit_text(unit: str) -> str:
     """A unit for reading: `"degC"` → °C, `"W/m**2"` → W/m², `"J*s"` → J·s; nothing else is touched."""
     text = str(unit or "").replace("delta_deg", "deg").replace("degC", "°C").replace("degF", "°F")
+    text = re.sub(r"\b(\w+)\*\*0\.5\b", r"√\1", text)
     text = re.sub(r"(?:\*\*|\^)\s*(-?\d+)", lambda power: power[1].translate(SUPERSCRIPTS), text)
     return re.sub(r"\s*\*\s*", "·", text)
 

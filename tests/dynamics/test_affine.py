@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 from twins import decay, driven, lynx_hare, tank
 
-from bayestwin.dynamics.affine import exact_step, is_affine
+from bayestwin.dynamics.affine import exact_step, has_held_matrix, is_affine
 
 FIELDS = {
     "a matrix of parameters": (
@@ -31,6 +31,20 @@ FIELDS = {
 def test_affine_vector_fields_are_told_from_others(field: str) -> None:
     affine, function = FIELDS[field]
     assert is_affine(decay(vector_field=function)) is affine
+
+
+HELD = {
+    "in the drive": (True, False, lambda t, x, p, u: {"level": p.gain * u.stepped**2 - p.rate * x.level + u.sloped}),
+    "in the matrix": (True, True, lambda t, x, p, u: {"level": -p.rate * jnp.exp(u.stepped) * x.level + u.sloped}),
+    "the other one": (False, True, lambda t, x, p, u: {"level": -p.rate * u.sloped * x.level}),
+}
+
+
+@pytest.mark.parametrize("where", HELD)
+def test_held_inputs_are_constant_between_stops(where: str) -> None:
+    affine, in_matrix, function = HELD[where]
+    twin = driven(vector_field=function)
+    assert (is_affine(twin), has_held_matrix(twin)) == (affine, in_matrix)
 
 
 def test_the_shared_twins() -> None:

@@ -1,5 +1,6 @@
 """For affine twins the filter is exact: likelihood, smoothed states and forecasts are those of one dense normal."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -49,12 +50,12 @@ def pair(word: str = "auto", rtol: float = 1e-6) -> bt.Twin:
 
 @functools.cache
 def pair_telemetry() -> bt.Telemetry:
-    """Irregular times, at some of which one sensor or both are missing, the last two among them."""
+    """Irregular times, at some of which one sensor or both are missing; at the last one the held input changes."""
     rng = np.random.default_rng(5)
     times = np.concatenate([[0.0], np.cumsum(rng.uniform(0.05, 1.5, NUM - 1))])
     columns = {"time": times} | {name: rng.normal(size=NUM) for name in ("stepped", "sloped", "warm", "both")}
     columns["warm"][[3, 4, 8, NUM - 2, NUM - 1]] = np.nan
-    columns["both"][[0, 4, 5, NUM - 2, NUM - 1]] = np.nan
+    columns["both"][[0, 4, 5, NUM - 2]] = np.nan
     return telemetry_of(columns)
 
 
@@ -107,8 +108,13 @@ def dense_pair() -> Dense:
     return Dense(mean.ravel(), flat, np.array(seen), np.array(means), np.array(rows), np.diag(noise))
 
 
-def filter_of(twin: bt.Twin) -> Filter:
-    bound = bind(twin, pair_telemetry())
+def vented_field(t, x, p, u):
+    """As `pair_field`, with a rate that depends on a held input."""
+    return pair_field(t, x, p, u) | {"cold": 0.5 * x.warm - 0.4 * jnp.exp(0.3 * u.stepped) * x.cold + 0.1 * t}
+
+
+def filter_of(twin: bt.Twin, telemetry: bt.Telemetry | None = None) -> Filter:
+    bound = bind(twin, telemetry or pair_telemetry())
     return Filter(twin, build_grid(twin, bound.times, bound.times, bound.inputs), bound.observations)
 
 
@@ -143,6 +149,14 @@ def test_draws_have_the_mean_and_covariance_of_the_states_given_all_that_was_obs
 def test_the_other_filters_agree_on_an_affine_twin(word: str) -> None:
     exact, other = (jax.jit(filter_of(twin).expect)(VALUES) for twin in (pair(), pair(word, 1e-10)))
     assert bool(other.solved)
+    np.testing.assert_allclose(other.moments, exact.moments, rtol=1e-6, atol=1e-7)
+
+
+def test_held_inputs_may_be_in_the_matrix() -> None:
+    twins = [dataclasses.replace(pair(word, 1e-10), vector_field=vented_field) for word in ("auto", "extended")]
+    regular = pair_telemetry().table.reset_index().assign(time=0.5 * np.arange(NUM))
+    exact, other = (jax.jit(filter_of(twin, telemetry_of(regular)).expect)(VALUES) for twin in twins)
+    assert (int(exact.num_steps), int(other.num_steps) > 0) == (0, True)
     np.testing.assert_allclose(other.moments, exact.moments, rtol=1e-6, atol=1e-7)
 
 
