@@ -111,8 +111,8 @@ def test_a_robust_loss_is_of_the_innovations() -> None:
     density = bound_density(tank(model_error=NOISE), wandering())
     robust = dataclasses.replace(density, loss="huber")
     z = jnp.array([-0.2, -2.0, 0.3])
-    expected = density.predict(density.constrain(z)).noise["level"]
-    away = (wandering().table["level"].to_numpy() - expected.loc) / expected.scale
+    expected = density.predict(density.constrain(z))
+    away = (wandering().table["level"].to_numpy() - expected.noise_free["level"]) / expected.scales["level"]
     away = np.abs(away[np.isfinite(away)])
     assert away.max() > 3.0
     gained = 0.5 * np.where(away > HUBER, away**2 - (2.0 * HUBER * away - HUBER**2), 0.0).sum()
