@@ -240,7 +240,11 @@ class Density:
         return Predicted(noise_free, trajectory.states, trajectory.solved, trajectory.num_steps)
 
     def noise(
-        self, name: str, values: Mapping[str, ArrayLike], predicted: Predicted, rows: ArrayLike | slice = slice(None)
+        self,
+        name: str,
+        values: Mapping[str, ArrayLike],
+        predicted: Predicted | None = None,
+        rows: ArrayLike | slice = slice(None),
     ) -> tuple[Noise, dict[str, Any]]:
         """The noise model of observation `name` at some rows, and its parameters with the values given or known."""
         noise, given = self.twin.observations[name].noise, {}
@@ -250,7 +254,9 @@ class Density:
             else:
                 given[key] = values.get(f"{name}_{key}", prior)
         # what process noise adds to Gaussian noise is a wider Gaussian
-        return noise, given if predicted.scales is None else {"scale": predicted.scales[name][rows]}
+        return noise, given if predicted is None or predicted.scales is None else {
+            "scale": predicted.scales[name][rows]
+        }
 
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """Log density of each observation, shape (n,) each; 0 where it is missing."""

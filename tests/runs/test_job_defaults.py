@@ -18,9 +18,10 @@ def defaults(function: Callable) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("section", "function", "elsewhere"),
     [
-        # `device` comes from the command line, the rest from the run itself; a seed has no default in Python
-        (CalibrateSection, bt.calibrate, {"device", "progress", "job", "checkpoint"}),
-        (PredictSection, bt.predict, {"device", "progress"}),
+        # `device` comes from the command line, `model_error` from the twin, the rest from the run itself; a seed has no
+        # default in Python
+        (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint"}),
+        (PredictSection, bt.predict, {"device", "model_error", "progress"}),
         (GatesSection, bt.diagnose, set()),
     ],
 )
