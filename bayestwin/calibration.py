@@ -19,7 +19,6 @@ from bayestwin.checkpoint import FileCheckpoint
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import LOSSES, Density, Loss, build_density
 from bayestwin.describe import describe, fingerprint
-from bayestwin.dynamics.probe import Choice, choose_solver, with_method
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.exactness import exact_enough
 from bayestwin.groups import (
@@ -33,6 +32,7 @@ from bayestwin.groups import (
 from bayestwin.inference import METHODS
 from bayestwin.inference.audit import audit_tolerance
 from bayestwin.inference.method import Draws, Problem, Settings
+from bayestwin.inference.solver import choose
 from bayestwin.model_error import ModelError
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
@@ -41,7 +41,7 @@ from bayestwin.setting import enough_memory, on_device, require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
-PRIOR_DRAWS, SOLVER_DRAWS = 200, 64
+PRIOR_DRAWS = 200
 LOWER = "Lower `num_chains`, `num_samples` or `predictive_draws`, or calibrate on fewer samples of the telemetry."
 
 
@@ -117,8 +117,7 @@ def calibrate(
     keep_compiled()
     with enough_memory(LOWER), on_device(device), progress or Progress() as shown:
         density = dataclasses.replace(build_density(twin, bind(twin, telemetry)), loss=loss)
-        choice = choose(density, seed, shown)
-        density = density.solved_as(with_method(twin, choice.method))
+        density, choice = choose(density, seed, shown)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
         identity = _identity(twin, telemetry, seed, method) | asked._asdict()
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity) if checkpoint else None
@@ -137,15 +136,6 @@ def calibrate(
 def with_model_error(twin: Twin, model_error: ModelError | EllipsisType | None) -> Twin:
     """The twin with this model error; `...` leaves it as it is."""
     return twin if isinstance(model_error, EllipsisType) else dataclasses.replace(twin, model_error=model_error)
-
-
-def choose(density: Density, seed: int, progress: Progress) -> Choice:
-    """The solver that suits a density, tried on draws from its prior."""
-    with progress.phase("ladder", "choosing the solver", 1) as phase:
-        tried, _ = density.draw_prior(jax.random.split(key_for(seed, "solver"), SOLVER_DRAWS))
-        _, choice = choose_solver(density.twin, density.grid, tried)
-        phase.advance(1, choice.method)
-    return choice
 
 
 def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:

@@ -16,9 +16,10 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from bayestwin.events import Event, SteadyState
+from bayestwin.members import State
 from bayestwin.noise.base import Noise
 from bayestwin.twin import Twin
-from bayestwin.types import Initial, Prior
+from bayestwin.types import Prior
 
 
 def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
         "time_unit": twin.time_unit,
         "solver": f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}",
         "states": [
-            {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s.initial, digits)}
+            {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s, digits)}
             | ({"positive": True} if s.positive else {})
             for n, s in twin.states.items()
         ],
@@ -89,8 +90,8 @@ def _event(name: str, event: Event) -> dict[str, Any]:
 def fingerprint(twin: Twin) -> str:
     """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver, model error."""
     code = [bytecode(twin.vector_field)]
-    functions = [o.of for o in twin.observations.values()]
-    functions += [s.initial for s in twin.states.values() if callable(s.initial) and not _is_prior(s.initial)]
+    functions: list[Any] = [o.of for o in twin.observations.values()]
+    functions += [s.initial for s in twin.states.values() if s.derived]
     functions += [f for event in twin.events.values() for f in (event.effect, event.when)]
     layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
     functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
@@ -176,15 +177,12 @@ def noise_text(noise: Noise, digits: int = 6) -> str:
     return f"{type(noise).__name__}({', '.join(parts)})"
 
 
-def initial_text(initial: Initial, digits: int = 6) -> str:
+def initial_text(state: State, digits: int = 6) -> str:
     """Where a state starts, in words."""
+    initial: Any = state.initial
     if isinstance(initial, SteadyState):
         return f"equilibrium, sought from {initial.guess:.{digits}g}"
-    return source(initial) if callable(initial) and not _is_prior(initial) else prior_text(initial, digits)  # type: ignore[arg-type]
-
-
-def _is_prior(value: Any) -> bool:
-    return isinstance(value, dist.Distribution)
+    return source(initial) if state.derived else prior_text(initial, digits)
 
 
 def prior_text(prior: Prior, digits: int = 6) -> str:

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+import numpyro.distributions as dist
+
 from bayestwin.noise.base import Noise
 from bayestwin.types import Initial, Observed, Prior
 
@@ -24,6 +26,11 @@ class State:
     unit: str = ""
     doc: str = ""
     positive: bool = False
+
+    @property
+    def derived(self) -> bool:
+        """Whether `initial` is a function of the parameters; NumPyro's distributions can be called too."""
+        return callable(self.initial) and not isinstance(self.initial, dist.Distribution)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ def check_twin(twin: Checked) -> None:
             raise InvalidTwin(message)
         trace_noise(observation.noise, f"observation `{name}`")
     for name, state in twin.states.items():
-        if _is_function(state.initial):
+        if state.derived:
             trace_initial(state.initial, f"`initial=` of state `{name}`", tuple(twin.parameters))
     for name, event in twin.events.items():
         _check_event(name, event, names)
@@ -164,7 +164,7 @@ def _check_priors(twin: Checked) -> None:
     """Priors are scalar and continuous, known values are numbers."""
     priors: dict[str, object] = {f"parameter `{n}`": p.prior for n, p in twin.parameters.items()}
     for name, state in twin.states.items():
-        if not (isinstance(state.initial, SteadyState) or _is_function(state.initial)):
+        if not (state.derived or isinstance(state.initial, SteadyState)):
             priors[f"the initial value of state `{name}`"] = state.initial
     parameter_units = {name: parameter.unit for name, parameter in twin.parameters.items()}
     for name, observation in twin.observations.items():
@@ -174,10 +174,6 @@ def _check_priors(twin: Checked) -> None:
     priors |= {f"`{name}` of the model error": q.prior for name, q in twin.error_quantities().items()}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
-
-
-def _is_function(value: object) -> bool:
-    return callable(value) and not isinstance(value, dist.Distribution)
 
 
 def _check_prior(prior: object, owner: str) -> None:

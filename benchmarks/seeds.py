@@ -29,12 +29,12 @@ import bayestwin  # noqa: F401 (switches float64 on)
 import posteriors
 import results_page
 from bayestwin.bind import bind
-from bayestwin.calibration import choose, draw
+from bayestwin.calibration import draw
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density, build_density
-from bayestwin.dynamics.probe import with_method
 from bayestwin.exactness import exact_enough
 from bayestwin.inference.method import Problem, Settings
+from bayestwin.inference.solver import choose
 from bayestwin.progress import Progress
 from posteriors import Moment, Posterior
 from results_page import number
@@ -78,10 +78,9 @@ def once(solved: dict[str, Density], density: Density, seed: int) -> Found:
         seed: The seed.
     """
     progress = Progress(show=False)
-    choice = choose(density, seed, progress)
-    if choice.method not in solved:
-        solved[choice.method] = density.solved_as(with_method(density.twin, choice.method))
-    drawn, audit = draw("nuts", Problem(solved[choice.method], Settings(), seed, progress))
+    chosen, choice = choose(density, seed, progress)
+    chosen = solved.setdefault(choice.method, chosen)
+    drawn, audit = draw("nuts", Problem(chosen, Settings(), seed, progress))
     values = jax.vmap(jax.vmap(density.constrain))(jnp.asarray(drawn.z))
     draws = {name: np.asarray(value) for name, value in values.items()}
     events = [event["what"] for event in drawn.record["sampling"]["events"]]

@@ -16,13 +16,12 @@ from pytensor.tensor.variable import TensorVariable
 from bayestwin.bind import bind
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density, build_density
-from bayestwin.dynamics.probe import choose_solver
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
+from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
 from bayestwin.ppl.families import Start, prior_variable
 from bayestwin.ppl.operator import JaxTerms
 from bayestwin.progress import Progress
-from bayestwin.seeds import key_for
 from bayestwin.setting import require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
@@ -32,9 +31,6 @@ SEED = 0
 
 SPREAD = 2.0
 """How many standard deviations around the mode chains start, as those of `calibrate` do."""
-
-TRIED = 64
-"""Prior draws on which the solver is chosen."""
 
 
 def pymc_model(
@@ -86,9 +82,9 @@ def pymc_model(
 
 def _find_start(density: Density) -> tuple[Density, dict[str, Start]]:
     """The density with the solver that suits, and where chains start: around the heaviest of its modes."""
-    tried, _ = density.draw_prior(jax.random.split(key_for(SEED, "solver"), TRIED))
-    density = density.solved_as(choose_solver(density.twin, density.grid, tried)[0])
-    mode = find_starts(density, 1, SEED, Progress(show=False)).modes[0]
+    silent = Progress(show=False)
+    density, _ = choose(density, SEED, silent)
+    mode = find_starts(density, 1, SEED, silent).modes[0]
     values = density.constrain(jnp.asarray(mode.z))
     # Of one coordinate given all others: shaken in each by itself, a chain stays near the mode however they correlate.
     deviations = np.diag(np.linalg.inv(mode.scale @ mode.scale.T)) ** -0.5
