@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bayestwin.assess import coverage, diagnose, intervals, scores
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
+    from bayestwin.long_table import read_experiments
     from bayestwin.members import Input, Observation, Parameter, Solver, State
     from bayestwin.model_error import ProcessNoise
     from bayestwin.noise import (
@@ -71,6 +72,7 @@ _HOME = {
     "numpyro_model": "ppl.numpyro",
     "predict": "prediction",
     "pymc_model": "ppl.pymc",
+    "read_experiments": "long_table",
     "read_telemetry": "telemetry",
     "render_report": "report",
     "save": "store",
@@ -111,6 +113,7 @@ __all__ = [
     "numpyro_model",
     "predict",
     "pymc_model",
+    "read_experiments",
     "read_telemetry",
     "render_report",
     "save",

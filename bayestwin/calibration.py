@@ -14,15 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from bayestwin.bind import bind
 from bayestwin.checkpoint import FileCheckpoint
 from bayestwin.compilation import keep_compiled
-from bayestwin.density import LOSSES, Density, Loss, build_density
+from bayestwin.density import Density, build_density
 from bayestwin.describe import describe, fingerprint
+from bayestwin.dynamics.probe import Choice
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.exactness import exact_enough
+from bayestwin.experiments import Experiments, bind_all, times_of
 from bayestwin.groups import (
     SCHEMA_VERSION,
+    Axes,
+    axes_of,
     likelihood_dataset,
     series_dataset,
     signals_dataset,
@@ -33,6 +36,7 @@ from bayestwin.inference import METHODS
 from bayestwin.inference.audit import audit_tolerance
 from bayestwin.inference.method import Draws, Problem, Settings
 from bayestwin.inference.solver import choose
+from bayestwin.losses import LOSSES, Loss
 from bayestwin.model_error import ModelError
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
@@ -47,7 +51,7 @@ LOWER = "Lower `num_chains`, `num_samples` or `predictive_draws`, or calibrate o
 
 def calibrate(
     twin: Twin,
-    telemetry: Telemetry,
+    telemetry: Telemetry | Experiments,
     *,
     seed: int,
     model_error: ModelError | EllipsisType | None = ...,
@@ -69,11 +73,15 @@ def calibrate(
     `"map"` gives the most probable values alone; `"smc"` goes from the prior to the posterior in populations, which
     finds the weights of modes that lie apart. Each returns the same groups.
 
+    Several experiments of one asset, `{"first": telemetry, "second": …}`, are calibrated together: parameters are
+    shared unless they say `shared=False`, initial states are each experiment's own unless they say `shared=True`, noise
+    parameters are shared. The result has the dimension `experiment`, and counts time from each experiment's own `t0`.
+
     Ctrl-C while draws are made ends sampling and returns what there is, with the root attribute `interrupted`.
 
     Args:
         twin: The twin.
-        telemetry: Its observations and inputs.
+        telemetry: Its observations and inputs; or those of each experiment, by its name.
         seed: Determines everything random.
         model_error: Takes the place of the twin's own, which holds where this is left out; predict with the same.
         method: How to infer.
@@ -116,21 +124,29 @@ def calibrate(
     check_settings(twin, settings)
     keep_compiled()
     with enough_memory(LOWER), on_device(device), progress or Progress() as shown:
-        density = dataclasses.replace(build_density(twin, bind(twin, telemetry)), loss=loss)
+        density = dataclasses.replace(build_density(twin, bind_all(twin, telemetry)), loss=loss)
         density, choice = choose(density, seed, shown)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
         identity = _identity(twin, telemetry, seed, method) | asked._asdict()
-        kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity) if checkpoint else None
+        attributes = root_attributes(twin, telemetry, seed, job if job is not None else settings)
+        axes = axes_of(density.bound, density.experiments, experiment_attributes(attributes))
+        kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
         drawn, audit = draw(method, Problem(density, asked, seed, shown, kept))
-        tree = xr.DataTree.from_dict(_groups(density, drawn, seed, predictive_draws, shown))
-    tree.attrs = root_attributes(twin, telemetry, seed, job if job is not None else settings) | {
-        **(dict(drawn.record) | audit),
+        tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
+    tree.attrs = attributes | _record(twin, method, drawn, audit, choice)
+    return tree
+
+
+def _record(twin: Twin, method: str, drawn: Draws, audit: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+    """What a method did and found, and how the twin was solved."""
+    return {
+        **dict(drawn.record),
+        **audit,
         "method": method,
         "solver": describe(twin)["solver"],
         "solver_choice": {"method": choice.method, "reason": choice.reason, **choice.evidence},
         "interrupted": drawn.interrupted,
     }
-    return tree
 
 
 def with_model_error(twin: Twin, model_error: ModelError | EllipsisType | None) -> Twin:
@@ -152,10 +168,10 @@ def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
     return drawn, {"tolerance_audit": audit}
 
 
-def _identity(twin: Twin, telemetry: Telemetry, seed: int, method: str) -> dict[str, Any]:
+def _identity(twin: Twin, telemetry: Telemetry | Experiments, seed: int, method: str) -> dict[str, Any]:
     """What the bits of draws depend on, besides the settings."""
     versions = {name: importlib.metadata.version(name) for name in ("bayestwin", "blackjax", "jax", "jaxlib")}
-    hashes = {"twin_sha256": fingerprint(twin), "telemetry_sha256": telemetry.sha256}
+    hashes = {"twin_sha256": fingerprint(twin), "telemetry_sha256": times_of(twin, telemetry)["telemetry_sha256"]}
     return {"method": method, "seed": seed} | hashes | versions
 
 
@@ -204,25 +220,32 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
         raise InvalidTwin(message)
 
 
-def root_attributes(twin: Twin, telemetry: Telemetry, seed: int, job: Mapping[str, Any]) -> dict[str, Any]:
+def root_attributes(
+    twin: Twin, telemetry: Telemetry | Experiments, seed: int, job: Mapping[str, Any]
+) -> dict[str, Any]:
     """What binds a result to its twin, telemetry, settings and version."""
+    times = times_of(twin, telemetry)
     return {
         "bayestwin_version": importlib.metadata.version("bayestwin"),
         "schema_version": SCHEMA_VERSION,
         "twin": twin.name,
         "twin_sha256": fingerprint(twin),
-        "telemetry_sha256": telemetry.sha256,
+        "telemetry_sha256": times["telemetry_sha256"],
         "seed": seed,
         "job": json.dumps(job, sort_keys=True, default=str),
         "time_unit": twin.time_unit,
-        "telemetry_time_unit": "" if telemetry.dated else telemetry.units.get("time", twin.time_unit),
-        "t0": str(telemetry.t0),
+        **times,
         "description": describe(twin),
     }
 
 
+def experiment_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the coordinate `experiment` says: how elapsed times come from those of each experiment's telemetry."""
+    return {"t0": attributes["t0"], "time_unit": attributes["time_unit"]}
+
+
 def _groups(
-    density: Density, drawn: Draws, seed: int, predictive_draws: int, progress: Progress
+    density: Density, axes: Axes, drawn: Draws, seed: int, predictive_draws: int, progress: Progress
 ) -> dict[str, xr.Dataset]:
     twin, bound = density.twin, density.bound
     chains, num = drawn.z.shape[:2]
@@ -237,16 +260,16 @@ def _groups(
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
     everyone = np.arange(PRIOR_DRAWS)
     return {
-        "posterior": sites_dataset(twin, {name: v.reshape(chains, num) for name, v in values.items()}),
-        "sample_stats": stats_dataset(stats),
-        "prior": sites_dataset(twin, {name: v[None] for name, v in prior.items()}),
-        "prior_predictive": series_dataset(twin, prior_found, bound.labels, 1, everyone),
-        "posterior_predictive": series_dataset(twin, found, bound.labels, chains, kept),
-        "log_likelihood": likelihood_dataset(found, bound.observations, bound.labels, chains),
-        "observed_data": signals_dataset(twin.observations, bound.observations, bound.labels),
-        "constant_data": signals_dataset(
-            {**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, bound.labels
+        "posterior": sites_dataset(
+            twin, {name: v.reshape(chains, num, *v.shape[1:]) for name, v in values.items()}, axes.coords
         ),
+        "sample_stats": stats_dataset(stats),
+        "prior": sites_dataset(twin, {name: v[None] for name, v in prior.items()}, axes.coords),
+        "prior_predictive": series_dataset(twin, prior_found, axes, 1, everyone),
+        "posterior_predictive": series_dataset(twin, found, axes, chains, kept),
+        "log_likelihood": likelihood_dataset(found, bound, chains, density.experiments),
+        "observed_data": signals_dataset(twin.observations, bound.observations, axes),
+        "constant_data": signals_dataset({**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes),
     }
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 
 from bayestwin.density import Density
 from bayestwin.errors import InvalidArtifact, explain
-from bayestwin.groups import sites_dataset, stats_dataset
+from bayestwin.groups import Axes, sites_dataset, stats_dataset
 from bayestwin.inference.method import Draws
 from bayestwin.store import load, save
 
@@ -25,7 +25,13 @@ class FileCheckpoint:
     """Keeps the state of a method in one file, written whole or not at all."""
 
     def __init__(
-        self, path: pathlib.Path, density: Density, identity: Mapping[str, Any], *, every: float = 5.0
+        self,
+        path: pathlib.Path,
+        density: Density,
+        identity: Mapping[str, Any],
+        axes: Axes | None = None,
+        *,
+        every: float = 5.0,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -33,9 +39,10 @@ class FileCheckpoint:
             path: The file.
             density: Gives draws their names.
             identity: What the draws depend on, as plain values; another state is not gone on from.
+            axes: Those of the result, which draws of several experiments need.
             every: Seconds from one writing to the next.
         """
-        self.path, self.density = path, density
+        self.path, self.density, self.coords = path, density, axes.coords if axes else {}
         self.identity = json.loads(json.dumps(identity))
         self.wait, self.written = every, time.monotonic()
 
@@ -78,7 +85,7 @@ class FileCheckpoint:
             values = jax.jit(jax.vmap(jax.vmap(self.density.constrain)))(jnp.asarray(draws.z))
             shown = {name: np.asarray(v) for name, v in values.items()}
             groups = {
-                "posterior": sites_dataset(self.density.twin, shown),
+                "posterior": sites_dataset(self.density.twin, shown, self.coords),
                 "sample_stats": stats_dataset(draws.stats),
                 **groups,
             }

@@ -1,12 +1,14 @@
 """Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move.
 
-`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site.
+`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site, and of
+several experiments one for each of them where the site is not shared.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,9 @@ from bayestwin.bind import Bound
 from bayestwin.dynamics.filtering import Expected, Filter
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.errors import InvalidTwin, explain
+from bayestwin.experiments import each, each_experiment, stack_bounds, stack_grids
+from bayestwin.losses import LOSSES, Loss
 from bayestwin.model_error import ProcessNoise
 from bayestwin.noise.base import Noise
 from bayestwin.twin import Site, Twin
@@ -28,7 +33,7 @@ BATCH = 100
 
 
 class Predicted(NamedTuple):
-    """What the twin says for one value of all sites, at n times.
+    """What the twin says for one value of all sites, at n times; with a leading axis for several experiments.
 
     Attributes:
         noise_free: By observation; shape (n,) each. With process noise what is expected given all observations before.
@@ -59,26 +64,6 @@ class Local(NamedTuple):
     hessian: Array
 
 
-type Loss = Literal["linear", "huber", "soft_l1", "cauchy"]
-
-
-def _huber(deviance: Array) -> Array:
-    far = jnp.maximum(deviance, HUBER**2)  # where it is not far the root is not used, and must have a derivative
-    return jnp.where(deviance <= HUBER**2, deviance, 2.0 * HUBER * jnp.sqrt(far) - HUBER**2)
-
-
-HUBER = 1.345
-"""Standard deviations from which on Huber's loss grows linearly: 95 % efficient where noise is Gaussian."""
-
-LOSSES: Mapping[str, Callable[[Array], Array]] = {
-    "huber": _huber,
-    "soft_l1": lambda deviance: 2.0 * (jnp.sqrt(1.0 + deviance) - 1.0),
-    "cauchy": jnp.log1p,
-}
-"""Losses of a deviance, which for Gaussian noise is the squared residual in standard deviations. P. J. Huber (1964),
-doi:10.1214/aoms/1177703732; the others as in SciPy's `least_squares`."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Density:
     """The log density of a twin given telemetry; a function of z with shape (d,).
@@ -91,6 +76,8 @@ class Density:
         loss: What is done to observations far from what is predicted: `"linear"` nothing, others pull them in.
         of_values: Whether this is the density of the values of the sites themselves, whose highest point is their
             most probable value, and not that of z, whose highest point moves with the choice of coordinates.
+        experiments: Names of the experiments, in the order of the leading axis of `bound` and `grid`; none where
+            there is one telemetry alone.
     """
 
     twin: Twin
@@ -99,6 +86,7 @@ class Density:
     sites: tuple[Site, ...]
     loss: Loss = "linear"
     of_values: bool = False
+    experiments: tuple[str, ...] = ()
 
     def solved_as(self, twin: Twin) -> "Density":
         """The density of the same twin with another solver; what is compiled for the prior stays."""
@@ -138,23 +126,38 @@ class Density:
     def constrain_with_log_det(self, z: Array) -> tuple[dict[str, Array], Array]:
         """Values of all sites, and the log of the determinant of their derivative with respect to z."""
         values, correction = {}, jnp.zeros(())
-        for site, coordinate in zip(self.sites, z, strict=True):
+        for site, coordinate in zip(self.sites, self._split(z), strict=True):
             transform = biject_to(site.prior.support)
             values[site.name] = transform(coordinate)
-            correction += transform.log_abs_det_jacobian(coordinate, values[site.name])
+            correction += _total(transform.log_abs_det_jacobian(coordinate, values[site.name]))
         return values, correction
+
+    def shape_of(self, site: Site) -> tuple[int, ...]:
+        """The shape of a site's values: one number, or one for each experiment."""
+        return () if site.shared or not self.experiments else (len(self.experiments),)
+
+    def _split(self, z: Array) -> Iterable[Array]:
+        """The part of z, shape (d,), of each site."""
+        if not self.experiments:
+            return z
+        shapes = [self.shape_of(site) for site in self.sites]
+        parts = jnp.split(z, np.cumsum([math.prod(shape) for shape in shapes]))
+        assert parts.pop().size == 0, "more coordinates than sites have"
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> Array:
         """The z of given values, shape (d,)."""
-        return jnp.stack([biject_to(s.prior.support).inv(jnp.asarray(values[s.name], float)) for s in self.sites])
+        parts = [biject_to(s.prior.support).inv(jnp.asarray(values[s.name], float)) for s in self.sites]
+        return jnp.concatenate([jnp.atleast_1d(part) for part in parts]) if self.experiments else jnp.stack(parts)
 
     def sample_prior(self, key: Array) -> dict[str, Array]:
         """One draw of all sites from their priors."""
         keys = jax.random.split(key, len(self.sites))
-        return {s.name: jnp.asarray(s.prior.sample(k)) for s, k in zip(self.sites, keys, strict=True)}
+        pairs = zip(self.sites, keys, strict=True)
+        return {site.name: jnp.asarray(site.prior.sample(key, self.shape_of(site))) for site, key in pairs}
 
     def draw_prior(self, keys: Array) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Draws from the priors, one for each of n keys: values by site, shape (n,), and their z, shape (n, d)."""
+        """Draws from the priors, one for each of n keys: values by site, n first, and their z, shape (n, d)."""
         bits = np.asarray(jax.random.key_data(keys))
         num = len(bits)
         rows = np.resize(np.arange(num), (-(-num // BATCH), BATCH))
@@ -172,7 +175,7 @@ class Density:
 
     def log_prior(self, values: Mapping[str, Array]) -> Array:
         """Log prior density of values, in the constrained space."""
-        return jnp.stack([site.prior.log_prob(values[site.name]) for site in self.sites]).sum()
+        return jnp.stack([_total(site.prior.log_prob(values[site.name])) for site in self.sites]).sum()
 
     def predict(self, values: Mapping[str, ArrayLike]) -> Predicted:
         """Solve the twin for one value of all sites; with process noise, predict each observation from those before."""
@@ -214,8 +217,10 @@ class Density:
             terms = self._softened(values, predicted, terms)
         likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
         prior = self.log_prior(values) + (0.0 if self.of_values else correction)
-        return prior, jnp.where(predicted.solved & jnp.isfinite(likelihood), likelihood, -jnp.inf)
+        solved = predicted.solved.all() if self.experiments else predicted.solved
+        return prior, jnp.where(solved & jnp.isfinite(likelihood), likelihood, -jnp.inf)
 
+    @each_experiment
     def _softened(
         self, values: Mapping[str, Array], predicted: Predicted, terms: Mapping[str, Array]
     ) -> dict[str, Array]:
@@ -227,6 +232,7 @@ class Density:
         deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
         return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
 
+    @each_experiment
     def _predicted(self, values: Mapping[str, ArrayLike], path: Trajectory | Expected) -> Predicted:
         if not isinstance(path, Expected):
             return self._along(values, path)
@@ -240,13 +246,9 @@ class Density:
         return Predicted(noise_free, trajectory.states, trajectory.solved, trajectory.num_steps)
 
     def noise(
-        self,
-        name: str,
-        values: Mapping[str, ArrayLike],
-        predicted: Predicted | None = None,
-        rows: ArrayLike | slice = slice(None),
+        self, name: str, values: Mapping[str, ArrayLike], predicted: Predicted | None = None
     ) -> tuple[Noise, dict[str, Any]]:
-        """The noise model of observation `name` at some rows, and its parameters with the values given or known."""
+        """The noise model of observation `name`, and its parameters with the values given or known."""
         noise, given = self.twin.observations[name].noise, {}
         for key, prior in noise.parameters.items():
             if isinstance(prior, str):
@@ -254,10 +256,10 @@ class Density:
             else:
                 given[key] = values.get(f"{name}_{key}", prior)
         # what process noise adds to Gaussian noise is a wider Gaussian
-        return noise, given if predicted is None or predicted.scales is None else {
-            "scale": predicted.scales[name][rows]
-        }
+        known = predicted is None or predicted.scales is None
+        return noise, given if known else {"scale": predicted.scales[name]}  # type: ignore[union-attr, index]
 
+    @each_experiment
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """Log density of each observation, shape (n,) each; 0 where it is missing."""
         terms = {}
@@ -271,6 +273,11 @@ class Density:
 
         With process noise they follow one trajectory drawn given all that was observed; NaN where that fails.
         """
+        keys = jax.random.split(key, len(self.experiments)) if self.experiments else key
+        return self._drawn(values, predicted, keys)
+
+    @each_experiment
+    def _drawn(self, values: Mapping[str, ArrayLike], predicted: Predicted, key: Array) -> dict[str, Array]:
         if self._filter is not None:
             own = jax.random.fold_in(key, len(predicted.noise_free))
             predicted = self._along(values, self._filter.draw(values, own))
@@ -282,8 +289,41 @@ class Density:
         found |= {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
         return {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
 
+    def alone(self, number: int) -> "Density":
+        """The density of one experiment by itself."""
+        bound, grid = jax.tree.map(lambda array: array[number], (self.bound, self.grid))
+        return dataclasses.replace(self, bound=bound, grid=grid, experiments=())
 
-def build_density(twin: Twin, bound: Bound) -> Density:
-    """The log density of `twin` given bound telemetry whose samples are also those of the inputs."""
-    grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
-    return Density(twin, bound, grid, twin.sites())
+
+def _total(terms: ArrayLike) -> Array:
+    """The sum over experiments, where there are any."""
+    return jnp.sum(terms) if jnp.ndim(terms) else jnp.asarray(terms)
+
+
+def build_density(twin: Twin, bound: Bound | Mapping[str, Bound]) -> Density:
+    """The log density of `twin` given bound telemetry, or that of each experiment, sampled where its inputs are."""
+    if isinstance(bound, Bound):
+        return Density(twin, bound, _grid(twin, bound), twin.sites())
+    return join(twin, bound, each(functools.partial(_grid, twin), bound))
+
+
+def _grid(twin: Twin, bound: Bound) -> Grid:
+    return build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
+
+
+def join(twin: Twin, bounds: Mapping[str, Bound], grids: Mapping[str, Grid]) -> Density:
+    """The log density of several experiments together, by their names.
+
+    Raises:
+        InvalidTwin: If the twin has process noise.
+    """
+    if isinstance(twin.model_error, ProcessNoise):
+        message = explain(
+            f"Twin `{twin.name}` has process noise, which several experiments cannot have yet.",
+            expected="one telemetry, or a twin without process noise",
+            received=f"the experiments {', '.join(f'`{name}`' for name in bounds)}",
+            advice="Calibrate each experiment by itself, or pass `model_error=None`.",
+        )
+        raise InvalidTwin(message)
+    stacked = stack_bounds(list(bounds.values())), stack_grids(list(grids.values()))
+    return Density(twin, *stacked, twin.sites(), experiments=tuple(bounds))

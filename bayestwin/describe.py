@@ -41,10 +41,12 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
         "states": [
             {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s, digits)}
             | ({"positive": True} if s.positive else {})
+            | ({"shared": True} if s.shared else {})
             for n, s in twin.states.items()
         ],
         "parameters": [
             {"name": n, "unit": p.unit, "doc": p.doc, "prior": prior_text(p.prior, digits)}
+            | ({} if p.shared else {"shared": False})
             for n, p in twin.parameters.items()
         ],
         "inputs": [

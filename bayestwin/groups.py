@@ -1,11 +1,12 @@
 """The groups of a result: arrays → xarray datasets with named dimensions, the user's times, units and words."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from bayestwin.bind import Bound
 from bayestwin.twin import Twin
 
 SCHEMA_VERSION = 1
@@ -24,13 +25,72 @@ WORDS = {
 }
 
 
-def sites_dataset(twin: Twin, values: Mapping[str, np.ndarray]) -> xr.Dataset:
-    """Parameters, initial states and noise parameters; values have shape (chain, draw)."""
+class Axes(NamedTuple):
+    """How arrays over time become variables of a result.
+
+    Attributes:
+        dims: `time`, and `experiment` before it where there are several.
+        coords: The user's times; of several experiments the elapsed times that any of them has.
+        places: Of several experiments, for each time of each one: number of the experiment, its place in the arrays,
+            its place among the times of the result; shape (3, total). None where arrays stay as they are.
+    """
+
+    dims: tuple[str, ...]
+    coords: Mapping[str, Any]
+    places: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions."""
+        return tuple(len(self.coords[dim]) for dim in self.dims)
+
+    def spread(self, array: np.ndarray) -> np.ndarray:
+        """Put an array, shape (…, E, n), at the times of the result, NaN where an experiment has none of its own."""
+        if self.places is None:
+            return array
+        experiment, own, place = self.places
+        found = np.full((*array.shape[:-2], *self.shape), np.nan)
+        found[..., experiment, place] = array[..., experiment, own]
+        return found
+
+
+def axes_of(bound: Bound, experiments: tuple[str, ...] = (), attrs: Mapping[str, Any] | None = None) -> Axes:
+    """The axes of a result.
+
+    Args:
+        bound: Telemetry; of several experiments their stacked one.
+        experiments: Their names; none where there is one telemetry alone.
+        attrs: What the coordinate `experiment` is to say.
+    """
+    if not experiments:
+        return Axes(("time",), {"time": bound.labels})
+    experiment, own = np.nonzero(np.isfinite(bound.labels))
+    times, place = np.unique(bound.labels[experiment, own], return_inverse=True)
+    coords = xr.Dataset(
+        coords={"experiment": ("experiment", list(experiments), dict(attrs or {})), "time": times}
+    ).coords
+    return Axes(
+        ("experiment", "time"),
+        {"experiment": coords["experiment"], "time": coords["time"]},
+        np.stack([experiment, own, place]),
+    )
+
+
+def sites_dataset(twin: Twin, values: Mapping[str, np.ndarray], coords: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Parameters, initial states and noise parameters; values have shape (chain, draw), or (chain, draw, experiment).
+
+    Args:
+        twin: Gives units and words.
+        values: By site.
+        coords: Has `experiment`, where there are several.
+    """
     data = {}
     for site in twin.sites():
         attrs = {"units": site.unit, "long_name": site.doc or site.name, "kind": site.kind}
-        data[site.name] = (("chain", "draw"), values[site.name], attrs)
-    return _with_draws(xr.Dataset(data))
+        dims = ("chain", "draw", "experiment")[: values[site.name].ndim]
+        data[site.name] = (dims, values[site.name], attrs)
+    found = _with_draws(xr.Dataset(data))
+    return found.assign_coords(experiment=(coords or {})["experiment"]) if "experiment" in found.dims else found
 
 
 def stats_dataset(stats: Mapping[str, np.ndarray]) -> xr.Dataset:
@@ -39,14 +99,14 @@ def stats_dataset(stats: Mapping[str, np.ndarray]) -> xr.Dataset:
 
 
 def series_dataset(
-    twin: Twin, found: Mapping[str, np.ndarray], labels: np.ndarray, chains: int, draws: np.ndarray
+    twin: Twin, found: Mapping[str, np.ndarray], axes: Axes, chains: int, draws: np.ndarray
 ) -> xr.Dataset:
     """Predicted observations and trajectories.
 
     Args:
         twin: Gives units and words.
         found: As `Predictor` returns it, (chains · draws) rows; only trajectories are taken.
-        labels: The user's times.
+        axes: Those of the result.
         chains: Number of chains.
         draws: Number of each draw kept.
     """
@@ -63,48 +123,52 @@ def series_dataset(
         data[f"{name}_state"] = (found[f"{name}_state"], state.unit, f"state: {state.doc or name}")
     shaped = {
         name: (
-            ("chain", "draw", "time"),
-            values.reshape(chains, len(draws), len(labels)),
+            ("chain", "draw", *axes.dims),
+            axes.spread(values).reshape(chains, len(draws), *axes.shape),
             {"units": unit, "long_name": words},
         )
         for name, (values, unit, words) in data.items()
     }
-    return xr.Dataset(shaped, coords={"chain": np.arange(chains), "draw": draws, "time": labels})
+    return xr.Dataset(shaped, coords={"chain": np.arange(chains), "draw": draws, **axes.coords})
 
 
 def likelihood_dataset(
-    found: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], labels: np.ndarray, chains: int
+    found: Mapping[str, np.ndarray], bound: Bound, chains: int, experiments: tuple[str, ...] = ()
 ) -> xr.Dataset:
     """Log likelihood of each observation that is not missing.
 
-    The dimension is `time` where all observations are present at the same times, else `time_<observation>`.
+    The dimension is `time` where all observations are present at the same times, else `time_<observation>`. Those of
+    several experiments stand in one row, `experiment_time`, whose coordinates say which experiment and time each is of.
 
     Args:
         found: As `Predictor` returns it.
-        observed: Observations by name, NaN = missing.
-        labels: The user's times.
+        bound: Telemetry; its observations are NaN where they are missing.
         chains: Number of chains.
+        experiments: Their names, where there are several.
     """
-    present = {name: np.isfinite(values) for name, values in observed.items()}
+    present = {name: np.isfinite(values) for name, values in bound.observations.items()}
     masks = list(present.values())
     shared = all((mask == masks[0]).all() for mask in masks)
     data, coords = {}, {}
     for name, mask in present.items():
-        dim = "time" if shared else f"time_{name}"
+        suffix = "" if shared else f"_{name}"
+        dim = f"experiment_time{suffix}" if experiments else f"time{suffix}"
         values = found[f"log_likelihood/{name}"]
-        values = values.reshape(chains, -1, values.shape[-1])[..., mask]
+        values = values.reshape(chains, -1, *mask.shape)[..., mask]
         data[name] = (("chain", "draw", dim), values, {"long_name": f"log likelihood of {name}"})
-        coords[dim] = labels[mask]
+        coords[f"time{suffix}"] = (dim, bound.labels[mask])
+        if experiments:
+            coords[f"experiment{suffix}"] = (dim, np.array(experiments)[np.nonzero(mask)[0]])
     return _with_draws(xr.Dataset(data, coords=coords))
 
 
-def signals_dataset(specs: Mapping[str, Any], values: Mapping[str, np.ndarray], labels: np.ndarray) -> xr.Dataset:
+def signals_dataset(specs: Mapping[str, Any], values: Mapping[str, np.ndarray], axes: Axes) -> xr.Dataset:
     """Observed data or inputs, with the units and words of their `Observation` or `Input`."""
     data = {
-        name: (("time",), array, {"units": specs[name].unit, "long_name": specs[name].doc or name})
+        name: (axes.dims, axes.spread(array), {"units": specs[name].unit, "long_name": specs[name].doc or name})
         for name, array in values.items()
     }
-    return xr.Dataset(data, coords={"time": labels})
+    return xr.Dataset(data, coords=axes.coords)
 
 
 def _with_draws(dataset: xr.Dataset) -> xr.Dataset:

@@ -20,12 +20,15 @@ class State:
         doc: What it is, in words.
         positive: Solve for its logarithm, so that it stays above zero whatever the solver does; `rtol` is then the
             error of that, and `atol` is not used.
+        shared: Of several experiments: whether all of them start alike; by default each starts in its own way, with
+            this prior.
     """
 
     initial: Initial
     unit: str = ""
     doc: str = ""
     positive: bool = False
+    shared: bool = False
 
     @property
     def derived(self) -> bool:
@@ -41,11 +44,14 @@ class Parameter:
         prior: A scalar prior, or a number when known.
         unit: Unit as text, `""` for none.
         doc: What it is, in words.
+        shared: Of several experiments: whether it is the same in all of them, or another value in each, with this
+            prior.
     """
 
     prior: Prior
     unit: str = ""
     doc: str = ""
+    shared: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,21 +1,24 @@
 """Prediction: what a calibrated twin says about new times and inputs."""
 
 import dataclasses
+import functools
 from types import EllipsisType
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayestwin.bind import Bound, bind, elapsed
-from bayestwin.calibration import root_attributes, thinned, with_model_error
+from bayestwin.calibration import experiment_attributes, root_attributes, thinned, with_model_error
 from bayestwin.compilation import keep_compiled
-from bayestwin.density import Density
+from bayestwin.density import Density, join
 from bayestwin.describe import fingerprint
-from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.probe import with_method
 from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
-from bayestwin.groups import series_dataset, signals_dataset
+from bayestwin.experiments import Experiments, check_experiments, each
+from bayestwin.groups import axes_of, series_dataset, signals_dataset
 from bayestwin.model_error import ModelError
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Progress
@@ -28,7 +31,7 @@ from bayestwin.twin import Twin
 def predict(
     twin: Twin,
     posterior: xr.DataTree,
-    future: Telemetry,
+    future: Telemetry | Experiments,
     *,
     seed: int,
     model_error: ModelError | EllipsisType | None = ...,
@@ -45,7 +48,8 @@ def predict(
     Args:
         twin: The twin that was calibrated.
         posterior: As `calibrate` returned it.
-        future: Times, inputs, and perhaps observations, which are not looked at.
+        future: Times, inputs, and perhaps observations, which are not looked at; where several experiments were
+            calibrated, those of each one that is wanted, by its name.
         seed: Determines the noise of new observations.
         model_error: As in `calibrate`.
         draws: About how many posterior draws are used.
@@ -67,34 +71,39 @@ def predict(
     check_seed(seed)
     twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
-    future = _from_same_start(posterior, future)
-    bound = bind(twin, future, observed=False)._replace(observations={})
-    knots, signals = _continued(twin, posterior, future, bound)
+    future, density = _ahead(twin, posterior, future)
+    bound = density.bound
+    if twin.model_error is not None and isinstance(future, Telemetry):
+        density = _led(posterior, future, density)
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
-    values = {site.name: group[site.name].values[:, kept].reshape(-1) for site in twin.sites()}
-    led = bound if twin.model_error is None else _with_past(twin, posterior, future, bound)
-    grid = build_grid(twin, led.times, knots, signals, signals)
+    if density.experiments and "experiment" in group.dims:
+        group = group.sel(experiment=list(density.experiments))
+    drawn = {site.name: group[site.name].values[:, kept] for site in twin.sites()}
+    values = {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
     keep_compiled()
     shown = progress or Progress()
     lower = enough_memory("Lower `draws`, or predict fewer times at once.")
     with lower, on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
         chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
-        found = Predictor(Density(chosen, led, grid, twin.sites()))(values, key_for(seed, "predictions"), phase)
-    rows = np.searchsorted(led.times, bound.times)
-    found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
+        found = Predictor(density.solved_as(chosen))(values, key_for(seed, "predictions"), phase)
+    if twin.model_error is not None:
+        rows = np.searchsorted(density.bound.times, bound.times)
+        found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
+    attributes = root_attributes(twin, future, seed, {"draws": draws})
+    axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
     tree = xr.DataTree.from_dict(
         {
-            "predictions": series_dataset(twin, found, bound.labels, chains, group["draw"].values[kept]),
+            "predictions": series_dataset(twin, found, axes, chains, group["draw"].values[kept]),
             "predictions_constant_data": signals_dataset(
-                {**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, bound.labels
+                {**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes
             ),
             "observed_data": posterior["observed_data"].to_dataset(),
         }
     )
-    tree.attrs = root_attributes(twin, future, seed, {"draws": draws}) | {
+    tree.attrs = attributes | {
         "posterior_telemetry_sha256": posterior.attrs["telemetry_sha256"],
         "posterior_seed": posterior.attrs["seed"],
     }
@@ -115,9 +124,91 @@ def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:
     raise InvalidArtifact(message)
 
 
-def _from_same_start(posterior: xr.DataTree, future: Telemetry) -> Telemetry:
+class _Past(NamedTuple):
+    """The calibration, or one experiment of it, as far as its future goes on from there.
+
+    Attributes:
+        signals: Inputs and events; over the user's times, and over elapsed times for an experiment.
+        elapsed: Whether these are elapsed times.
+        dated: Whether the user's times are dates.
+        unit: That of the user's times; empty for dates.
+        t0: The user's time from which on time is counted.
+    """
+
+    signals: xr.Dataset
+    elapsed: bool
+    dated: bool
+    unit: str
+    t0: str
+
+
+def _past_of(posterior: xr.DataTree, name: str | None) -> _Past:
+    attrs, signals = posterior.attrs, posterior["constant_data"].to_dataset()
+    if name is None:
+        dated = np.issubdtype(posterior["observed_data"]["time"].dtype, np.datetime64)
+        return _Past(signals, False, dated, attrs["telemetry_time_unit"], attrs["t0"])
+    own = signals.sel(experiment=name).dropna("time", how="all") if signals.data_vars else signals
+    t0 = attrs["t0"][name]
+    return _Past(own, True, not _is_number(t0), attrs["telemetry_time_unit"][name], t0)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ahead(
+    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments
+) -> tuple[Telemetry | Experiments, Density]:
+    """The future telemetry, with times counted as the calibration counts them, and what it is predicted by."""
+    known = posterior["observed_data"].to_dataset()
+    names = tuple(map(str, known["experiment"].values)) if "experiment" in known.dims else ()
+    if not names and isinstance(future, Telemetry):
+        shifted, bound, grid = _one_ahead(twin, _past_of(posterior, None), future)
+        return shifted, Density(twin, bound, grid, twin.sites())
+    _check_named(names, future)
+    assert not isinstance(future, Telemetry)
+    found = {
+        name: each(functools.partial(_one_ahead, twin, _past_of(posterior, name)), {name: one})[name]
+        for name, one in future.items()
+    }
+    shifted, bounds, grids = ({name: one[part] for name, one in found.items()} for part in range(3))
+    return shifted, join(twin, bounds, grids)  # type: ignore[return-value]
+
+
+def _check_named(names: tuple[str, ...], future: object) -> None:
+    """Refuse a future of which it is not clear which experiment goes on in it."""
+    if names and not isinstance(future, Telemetry):
+        check_experiments(future)
+        unknown = [name for name in future if name not in names]  # type: ignore[union-attr]
+        if not unknown:
+            return
+        received = ", ".join(f"`{name}`" for name in unknown)
+    else:
+        received = "telemetry of no named experiment" if names else "experiments, where one telemetry was calibrated"
+    expected = f"one for any of {', '.join(f'`{name}`' for name in names)}, by name" if names else "a bt.Telemetry"
+    message = explain(
+        "`future` does not go on from what was calibrated.",
+        expected=expected,
+        received=received,
+        advice="Where a forecast starts, and each experiment's own values, come from the calibration.",
+    )
+    raise InvalidTelemetry(message)
+
+
+def _one_ahead(twin: Twin, past: _Past, future: Telemetry) -> tuple[Telemetry, Bound, Grid]:
+    shifted = _from_same_start(twin, past, future)
+    bound = bind(twin, shifted, observed=False)._replace(observations={})
+    knots, signals = _continued(twin, past, shifted, bound)
+    return shifted, bound, build_grid(twin, bound.times, knots, signals, signals)
+
+
+def _from_same_start(twin: Twin, past: _Past, future: Telemetry) -> Telemetry:
     """The future telemetry, with times counted from where the calibration's were."""
-    dated = np.issubdtype(posterior["observed_data"]["time"].dtype, np.datetime64)
+    dated = past.dated
     if dated != future.dated:
         message = explain(
             "The times of `future` are of another kind than those of the calibration.",
@@ -126,8 +217,8 @@ def _from_same_start(posterior: xr.DataTree, future: Telemetry) -> Telemetry:
             advice="Use the same kind of time in both.",
         )
         raise InvalidTelemetry(message)
-    ours = "" if dated else future.units.get("time", posterior.attrs["time_unit"])
-    theirs = posterior.attrs["telemetry_time_unit"]
+    ours = "" if dated else future.units.get("time", twin.time_unit)
+    theirs = past.unit
     if ours != theirs:
         message = explain(
             "The times of `future` are in another unit than those of the calibration.",
@@ -136,8 +227,15 @@ def _from_same_start(posterior: xr.DataTree, future: Telemetry) -> Telemetry:
             advice=f"Count them in `{theirs}`, and say so by `units={{'time': '{theirs}'}}`.",
         )
         raise InvalidTelemetry(message)
-    start = posterior.attrs["t0"]
-    return dataclasses.replace(future, t0=pd.Timestamp(start) if dated else float(start))
+    return dataclasses.replace(future, t0=pd.Timestamp(past.t0) if dated else float(past.t0))
+
+
+def _led(posterior: xr.DataTree, future: Telemetry, density: Density) -> Density:
+    """The density of the future, led by what was observed in the calibration."""
+    twin, bound = density.twin, density.bound
+    led = _with_past(twin, posterior, future, bound)
+    knots, signals = _continued(twin, _past_of(posterior, None), future, bound)
+    return dataclasses.replace(density, bound=led, grid=build_grid(twin, led.times, knots, signals, signals))
 
 
 def _with_past(twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bound) -> Bound:
@@ -152,22 +250,22 @@ def _with_past(twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bou
     return bound._replace(times=times, observations=observations)
 
 
-def _continued(
-    twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bound
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _continued(twin: Twin, past: _Past, future: Telemetry, bound: Bound) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Inputs and events of the calibration, continued by those of the future: elapsed times, and values by name."""
     ahead = {**bound.inputs, **bound.events}
     if not ahead:
         return bound.times, {}
-    past = posterior["constant_data"].to_dataset()
+    labels = past.signals["time"].values
     unit = future.units.get("time", twin.time_unit)
-    earlier = elapsed(pd.Index(past["time"].values), future.t0, unit, twin.time_unit)
+    earlier = labels if past.elapsed else elapsed(pd.Index(labels), future.t0, unit, twin.time_unit)
     if any(spec.beyond == "error" for spec in twin.inputs.values()):
-        _check_no_gap(past["time"].values, earlier, bound)
+        _check_no_gap(labels, earlier, bound)
     keep = ~np.isin(earlier, bound.times)
     times = np.concatenate([earlier[keep], bound.times])
     order = np.argsort(times)
-    return times[order], {n: np.concatenate([past[n].values[keep], values])[order] for n, values in ahead.items()}
+    return times[order], {
+        n: np.concatenate([past.signals[n].values[keep], values])[order] for n, values in ahead.items()
+    }
 
 
 def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None:

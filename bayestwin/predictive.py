@@ -20,7 +20,7 @@ class Predictor:
 
     Results are dicts of arrays with leading axis n, the number of draws: `<observation>`, `<observation>_noise_free`,
     `<state>_state` with shape (n, times), `log_likelihood/<observation>` likewise, and `solved`, `num_steps` with
-    shape (n,). Where a solve failed the rest is NaN.
+    shape (n,). Several experiments stand before the times. Where a solve failed the rest is NaN.
     """
 
     def __init__(self, density: Density) -> None:
@@ -34,7 +34,7 @@ class Predictor:
         """Predict.
 
         Args:
-            values: By site; shape (n,) each.
+            values: By site; shape (n,) each, or (n, E) where each of E experiments has its own.
             key: Randomness of the noise.
             phase: Told of each draw.
             keep: Draws whose trajectories are wanted (all by default); log likelihoods are of all draws.
@@ -59,5 +59,6 @@ def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str,
     found = density.draw(key, values, predicted)
     terms = density.log_likelihood(values, predicted)
     found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
-    found = {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
-    return found | {"solved": predicted.solved, "num_steps": predicted.num_steps}
+    solved = predicted.solved[:, None] if density.experiments else predicted.solved
+    found = {name: jnp.where(solved, array, jnp.nan) for name, array in found.items()}
+    return found | {"solved": predicted.solved.all(), "num_steps": predicted.num_steps.sum()}

@@ -102,7 +102,7 @@ def read_telemetry(
         InvalidTelemetry: If there is no such file or column, no row, a value that is not a number, or a time that is
             missing, duplicate, unsorted or ambiguous.
     """
-    table, source = _table(data)
+    table, source = read_table(data)
     _check_flat(table)
     if time in table.columns:
         table = table.set_index(time)
@@ -140,7 +140,8 @@ def _sealed(table: pd.DataFrame, units: Mapping[str, str], t0: Any, source: str)
     return Telemetry(table, dict(units), t0, source, digest.hexdigest())
 
 
-def _table(data: Any) -> tuple[pd.DataFrame, str]:
+def read_table(data: Any) -> tuple[pd.DataFrame, str]:
+    """A file, a table or a dataset as a table of one's own, and where it came from."""
     if isinstance(data, pd.DataFrame):
         return data.copy(), "pandas table"
     if isinstance(data, xr.Dataset):

@@ -19,7 +19,7 @@ from bayestwin.types import VectorField
 
 
 class Site(NamedTuple):
-    """One scalar that calibration infers."""
+    """One scalar that calibration infers, or one for each experiment where it is not shared."""
 
     name: str
     prior: dist.Distribution
@@ -27,6 +27,7 @@ class Site(NamedTuple):
     owner: str
     unit: str
     doc: str
+    shared: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +89,10 @@ class Twin:
 
     def sites(self) -> tuple[Site, ...]:
         """All scalars with a prior, in the order: parameters, initial states, noise parameters, model error."""
-        found: list[tuple] = [(n, p.prior, "parameter", n, p.unit, p.doc) for n, p in self.parameters.items()]
+        found: list[tuple] = [(n, p.prior, "parameter", n, p.unit, p.doc, p.shared) for n, p in self.parameters.items()]
         for name, state in self.states.items():
             words = f"initial {state.doc or name}"
-            found.append((f"{name}_initial", state.initial, "initial", name, state.unit, words))
+            found.append((f"{name}_initial", state.initial, "initial", name, state.unit, words, state.shared))
         for name, observation in self.observations.items():
             for key, prior in observation.noise.parameters.items():
                 unit = observation.noise.unit_of(key, observation.unit, self.time_unit) or ""

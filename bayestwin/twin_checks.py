@@ -19,7 +19,7 @@ from bayestwin.units import check_unit
 type Checked = Any
 """A `Twin`, whose module imports this one."""
 
-DIMENSIONS = ("chain", "draw", "time")
+DIMENSIONS = ("chain", "draw", "time", "experiment")
 """Dimensions of a result; nothing in a twin can be called so."""
 
 
@@ -174,6 +174,8 @@ def _check_priors(twin: Checked) -> None:
     priors |= {f"`{name}` of the model error": q.prior for name, q in twin.error_quantities().items()}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
+    for name, parameter in twin.parameters.items():
+        _check_own(name, parameter)
 
 
 def _check_prior(prior: object, owner: str) -> None:
@@ -221,6 +223,19 @@ def _check_model_error(twin: Checked) -> None:
             advice="Write it as an input or another state, or leave process noise out.",
         )
         raise InvalidTwin(message)
+
+
+def _check_own(name: str, parameter: Parameter) -> None:
+    """What is another value in each experiment is inferred."""
+    if parameter.shared or isinstance(parameter.prior, dist.Distribution):
+        return
+    message = explain(
+        f"Parameter `{name}` is said to differ between experiments, and is known.",
+        expected="a prior, from which each experiment has its own value",
+        received=f"{parameter.prior!r}",
+        advice="Give it a prior; what is known and changes over time or between experiments is an input.",
+    )
+    raise InvalidTwin(message)
 
 
 def _check_period(name: str, spec: Input) -> None:

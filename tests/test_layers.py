@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "bayestwin"
 # From the model as data down to the command line; a module may import from every line above its own, and from no
 # other. A folder stands for all of its modules, which may import each other.
 LAYERS = (
-    ("errors", "exactness", "events"),
+    ("errors", "exactness", "events", "losses"),
     ("types",),
     ("cache",),
     ("compilation",),
@@ -21,8 +21,9 @@ LAYERS = (
     ("members",),
     ("twin_checks",),
     ("twin", "telemetry"),
-    ("bind", "describe", "datasets"),
+    ("bind", "describe", "datasets", "long_table"),
     ("dynamics",),
+    ("experiments",),
     ("density",),
     ("predictive", "groups"),
     ("inference",),

@@ -15,8 +15,8 @@ from numpyro.infer.util import log_density
 from twins import NOISES, bound_density, decay, telemetry_of
 
 import bayestwin as bt
-from bayestwin.density import HUBER
 from bayestwin.describe import describe, fingerprint
+from bayestwin.losses import HUBER
 
 NOISE = bt.ProcessNoise({"level": dist.HalfNormal(1.0)}, initial_scale={"level": 1.0})
 

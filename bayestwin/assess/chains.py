@@ -22,7 +22,8 @@ class Chains(NamedTuple):
 
     Attributes:
         labels: Name of each chain.
-        draws: Draws (chain, draw) of each scalar parameter; element 2 of an array `theta` is `theta[2]`.
+        draws: Draws (chain, draw) of each scalar parameter; element 2 of an array `theta` is `theta[2]`, and what
+            belongs to experiment `a` is `theta[a]`.
     """
 
     labels: tuple[str, ...]
@@ -72,9 +73,12 @@ def read_chains(tree: xr.DataTree, group: str) -> Chains:
         )
     found: dict[str, np.ndarray] = {}
     for name, variable in dataset.items():
-        values = variable.transpose("chain", "draw", ...).to_numpy().astype(float)
+        variable = variable.transpose("chain", "draw", ...)
+        values = variable.to_numpy().astype(float)
+        words = [variable[dim].to_numpy() for dim in variable.dims[2:]]
         for index in np.ndindex(values.shape[2:]):
-            label = f"{name}[{', '.join(map(str, index))}]" if index else str(name)
+            places = ", ".join(str(labels[place]) for labels, place in zip(words, index, strict=True))
+            label = f"{name}[{places}]" if index else str(name)
             found[label] = values[(slice(None), slice(None), *index)]
     return Chains(chain_labels(dataset), found)
 

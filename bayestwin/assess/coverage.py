@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def coverage(
     forecast: xr.DataTree,
-    telemetry: Telemetry,
+    telemetry: Telemetry | Mapping[str, Telemetry],
     prob: float | Sequence[float] = (0.5, 0.8, 0.9, 0.95),
     *,
     kind: Kind = "eti",
@@ -42,7 +42,8 @@ def coverage(
 
     Args:
         forecast: What `predict` returned (or a posterior, for coverage of the calibration's own data).
-        telemetry: Held-out observations; NaN is missing and does not count.
+        telemetry: Held-out observations; NaN is missing and does not count. Of several experiments those of each, by
+            its name.
         prob: Nominal probability of each interval, between 0 and 1.
         kind: `"eti"` or `"hdi"`, see `intervals`.
         level: Probability of the binomial band, between 0 and 1.
@@ -50,7 +51,7 @@ def coverage(
     Returns:
         All with dimensions (observation, prob): `coverage` (share inside), `num` (observations counted),
         `num_inside`, `band_lower`, `band_upper` (shares) and `within_band` (bool). An observation that was
-        never observed has num 0, NaN shares, and is not within its band.
+        never observed has num 0, NaN shares, and is not within its band. Several experiments are a first dimension.
 
     Raises:
         InvalidSetting: `prob`, `kind` or `level` has no meaning.
@@ -65,6 +66,8 @@ def coverage(
                 advice="Write 95 % as 0.95.",
             )
         )
+    if isinstance(telemetry, Mapping):
+        return draws.of_each(forecast, telemetry, lambda tree, one: coverage(tree, one, prob, kind=kind, level=level))
     found = intervals(forecast, prob, kind=kind)
     group, dataset = draws.predictive(forecast)
     pairs = {name: draws.observed(dataset, telemetry, name) for name in draws.observations(dataset)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
+from bayestwin.bind import elapsed
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
@@ -56,7 +59,18 @@ def predictive(tree: xr.DataTree) -> tuple[str, xr.Dataset]:
                         advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
                     )
                 )
-            return group, dataset
+            if "experiment" in dataset.dims:
+                names = [str(name) for name in dataset["experiment"].to_numpy()]
+                raise errors.InvalidInput(
+                    errors.explain(
+                        "The result is about several experiments.",
+                        expected="one of them, or telemetry of each by its name",
+                        received=", ".join(f"`{name}`" for name in names),
+                        advice=f"Take one: `.sel(experiment={names[0]!r})`.",
+                    )
+                )
+            # of one experiment taken out of several: the others have times of their own
+            return group, dataset.dropna("time", how="all") if "experiment" in dataset.coords else dataset
     raise errors.InvalidInput(
         errors.explain(
             "The result holds no predictive draws.",
@@ -65,6 +79,44 @@ def predictive(tree: xr.DataTree) -> tuple[str, xr.Dataset]:
             advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
         )
     )
+
+
+def experiments(tree: xr.DataTree) -> tuple[str, ...]:
+    """Names of the experiments that a result predicts; none where it is about one telemetry, or one of them."""
+    for group in ("predictions", "posterior_predictive"):
+        if group in tree.children:
+            dataset = tree[group].to_dataset()
+            return tuple(map(str, dataset["experiment"].to_numpy())) if "experiment" in dataset.dims else ()
+    return ()
+
+
+def of_each(
+    tree: xr.DataTree, telemetry: Mapping[str, Telemetry], function: Callable[[xr.DataTree, Telemetry], xr.Dataset]
+) -> xr.Dataset:
+    """What a function says about each experiment that there is telemetry of.
+
+    Raises:
+        InvalidTelemetry: The result does not predict these experiments.
+    """
+    names = experiments(tree)
+    unknown = [name for name in telemetry if name not in names]
+    if unknown or not telemetry:
+        raise errors.InvalidTelemetry(
+            errors.explain(
+                "The telemetry is not that of experiments that were predicted.",
+                expected=", ".join(f"`{name}`" for name in names) or "one telemetry: there are no experiments",
+                received=", ".join(f"`{name}`" for name in unknown) or "none",
+                advice="Name them as in the forecast.",
+            )
+        )
+    return side_by_side([function(tree.sel(experiment=name), one) for name, one in telemetry.items()], [*telemetry])
+
+
+def side_by_side(parts: Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:
+    """What was found for each experiment, along the dimension `experiment`."""
+    parts = [part.drop_vars("experiment", errors="ignore") for part in parts]
+    along = pd.Index(names, name="experiment")
+    return xr.concat(parts, along, coords="minimal", compat="override", join="outer").assign_attrs(parts[0].attrs)
 
 
 def observations(dataset: xr.Dataset) -> tuple[str, ...]:
@@ -107,6 +159,8 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str) -> Observed:
         )
     if name not in telemetry.table.columns:
         return Observed(np.empty(0, dtype=int), np.empty(0))
+    if "experiment" in dataset.coords:
+        telemetry = counted(telemetry, dataset["experiment"])
     values = telemetry.in_unit(name, str(dataset[name].attrs.get("units", "")))
     column = pd.Series(values, index=telemetry.table.index).dropna()
     positions = times.get_indexer(column.index)
@@ -121,6 +175,31 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str) -> Observed:
             )
         )
     return Observed(positions, column.to_numpy(dtype=float))
+
+
+def alone(tree: xr.DataTree) -> xr.DataTree:
+    """One experiment taken out of a result, as the result of a telemetry that counts elapsed time."""
+
+    def own(dataset: xr.Dataset) -> xr.Dataset:
+        dataset = dataset.drop_vars("experiment", errors="ignore")
+        return dataset.dropna("time", how="all") if "time" in dataset.dims and dataset.data_vars else dataset
+
+    found = xr.DataTree.from_dict({name: own(node.to_dataset()) for name, node in tree.children.items()})
+    found.attrs = tree.attrs
+    return found
+
+
+def counted(telemetry: Telemetry, experiment: xr.DataArray) -> Telemetry:
+    """Telemetry of one experiment in elapsed times, as a result of several counts them.
+
+    Args:
+        telemetry: In the user's times.
+        experiment: The coordinate of the result, at this experiment.
+    """
+    t0, unit = experiment.attrs["t0"][str(experiment.item())], experiment.attrs["time_unit"]
+    times = elapsed(telemetry.table.index, t0, telemetry.units.get("time", unit), unit)
+    table = telemetry.table.set_axis(pd.Index(times, name="time"))
+    return dataclasses.replace(telemetry, table=table, units={**telemetry.units, "time": unit}, t0=0.0)
 
 
 def require_some(pairs: dict[str, Observed], telemetry: Telemetry) -> None:

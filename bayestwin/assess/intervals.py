@@ -42,7 +42,8 @@ def intervals(
 
     Returns:
         `median` (observation, time), `lower` and `upper` (observation, prob, time), in the unit that the
-        coordinate `units` (observation) names; attributes say kind, what they are intervals of, and group.
+        coordinate `units` (observation) names; attributes say kind, what they are intervals of, and group. Several
+        experiments are a first dimension, NaN where one has no such time.
 
     Raises:
         InvalidSetting: `prob`, `kind` or `of` is not one of those above.
@@ -51,6 +52,10 @@ def intervals(
     levels = checked_prob(prob)
     check_choice("kind", kind, KINDS)
     check_choice("of", of, TARGETS)
+    names = draws.experiments(tree)
+    if names:
+        parts = [intervals(tree.sel(experiment=name), prob, kind=kind, of=of) for name in names]
+        return draws.side_by_side(parts, names)
     group, dataset = draws.predictive(tree)
     names = draws.observations(dataset)
     suffix = draws.NOISE_FREE if of == "noise_free" else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
 
 
-def scores(forecast: xr.DataTree, telemetry: Telemetry) -> xr.Dataset:
+def scores(forecast: xr.DataTree, telemetry: Telemetry | Mapping[str, Telemetry]) -> xr.Dataset:
     """Scores of a forecast on held-out telemetry, by observation; smaller is better but for `skill`.
 
     The point forecast is the mean of the predictive draws for `rmse` and their median for `mae` and `mape`.
@@ -25,16 +26,20 @@ def scores(forecast: xr.DataTree, telemetry: Telemetry) -> xr.Dataset:
 
     Args:
         forecast: What `predict` returned.
-        telemetry: Held-out observations; NaN is missing and does not count.
+        telemetry: Held-out observations; NaN is missing and does not count. Of several experiments those of each, by
+            its name.
 
     Returns:
         All with dimension (observation): `num` (observations compared), `mape` in percent, `skill`, and in
         the unit of the coordinate `units` `rmse`, `mae`, `crps`, `persistence_rmse`, `persistence_mae`; NaN
-        where there is nothing to compare, or where a draw at an observed time is not finite.
+        where there is nothing to compare, or where a draw at an observed time is not finite. Several experiments are
+        a first dimension.
 
     Raises:
         InvalidTelemetry: An observation at a time that is not in the forecast, or none at all.
     """
+    if isinstance(telemetry, Mapping):
+        return draws.of_each(forecast, telemetry, scores)
     group, dataset = draws.predictive(forecast)
     pairs = {name: draws.observed(dataset, telemetry, name) for name in draws.observations(dataset)}
     draws.require_some(pairs, telemetry)

@@ -61,7 +61,8 @@ def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tup
     Args:
         twin: The twin.
         grid: Where the solver will stop.
-        draws: By site, the values at which the solvers are tried; shape (n,) each, a few dozen will do.
+        draws: By site, the values at which the solvers are tried; shape (n,) each, or (n, E) for E experiments; a few
+            dozen will do.
 
     Returns:
         The twin with its method fixed, and why that one.
@@ -72,7 +73,7 @@ def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tup
         return with_method(twin, EXPLICIT), Choice(EXPLICIT, "none needed: steps of an affine twin are exact", {})
     ratio = cost_ratio(len(twin.states))
     explicit = attempt(with_method(twin, EXPLICIT), grid, draws)
-    enough = max(FEW_STEPS, ADVANTAGE * ratio * (len(grid.edges) - 1))  # the stiff one stops at every edge as well
+    enough = max(FEW_STEPS, ADVANTAGE * ratio * (grid.edges.shape[-1] - 1))  # the stiff one stops at every edge as well
     fine = explicit.solved.mean() >= 1.0 - RARE and np.median(explicit.num_steps) <= enough
     choice = judge(explicit, None if fine else attempt(with_method(twin, STIFF), grid, draws), ratio)
     return with_method(twin, choice.method), choice
@@ -85,7 +86,7 @@ def cost_ratio(num_states: int) -> float:
 
 def attempt(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> Trial:
     """Solve a twin at every draw, in one batch; `draws` as in `choose_solver`."""
-    limit = max(100, BUDGET // max(len(grid.edges) - 1, 1))
+    limit = max(100, BUDGET // max(grid.edges.shape[-1] - 1, 1))
     solver = dataclasses.replace(twin.solver, max_steps=min(twin.solver.max_steps, limit))
     tried = dataclasses.replace(twin, solver=solver)
     batch = {name: jnp.asarray(value, float) for name, value in draws.items()}
@@ -93,7 +94,8 @@ def attempt(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> Trial:
 
     def one(i: jax.Array) -> tuple[jax.Array, jax.Array]:
         trajectory = solve(tried, grid, {name: value[i] for name, value in batch.items()})
-        return trajectory.solved, trajectory.num_steps
+        # experiments are solved side by side: what takes the longest is what they take
+        return trajectory.solved.all(), trajectory.num_steps.max()
 
     solved, num_steps = jax.jit(jax.vmap(one))(jnp.arange(num))
     return Trial(np.asarray(solved), np.asarray(num_steps))

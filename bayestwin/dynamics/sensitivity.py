@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-type WithRecord = Callable[[Array], tuple[Array, Any]]
-"""(k,) → a result to differentiate, and a record of integers and flags that has no derivative."""
+type WithRecord = Callable[..., tuple[Array, Any]]
+"""(k,) → a result to differentiate, and a record of integers and flags that has no derivative; what else it takes has
+none either."""
 
 
 def through_jacobian(function: WithRecord) -> WithRecord:
@@ -27,15 +28,15 @@ def through_jacobian(function: WithRecord) -> WithRecord:
     """
 
     @jax.custom_jvp
-    def wrapped(theta: Array) -> tuple[Array, Any]:
-        return function(theta)
+    def wrapped(theta: Array, *given: Any) -> tuple[Array, Any]:
+        return function(theta, *given)
 
     @wrapped.defjvp
-    def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
-        (theta,), (direction,) = primals, tangents
+    def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
+        (theta, *given), (direction, *_) = primals, tangents
 
         def along(basis: Array) -> tuple[Array, Array, Any]:
-            return jax.jvp(function, (theta,), (basis,), has_aux=True)
+            return jax.jvp(lambda theta: function(theta, *given), (theta,), (basis,), has_aux=True)
 
         basis = jnp.eye(theta.shape[0], dtype=theta.dtype)
         value, jacobian, record = jax.vmap(along, out_axes=(None, 0, None))(basis)

@@ -1,5 +1,6 @@
 """Solving a twin on a grid. A solve that fails is data: a flag beside the states, never an exception."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -49,20 +50,28 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
 
     Args:
         twin: The twin.
-        grid: Where to stop and to save.
-        values: Parameters by name and initial states as `<state>_initial`; what the twin knows may be left out.
+        grid: Where to stop and to save; of several experiments where its arrays have a leading axis.
+        values: Parameters by name and initial states as `<state>_initial`; what the twin knows may be left out. An
+            array has one value for each experiment.
 
     Returns:
-        The trajectory; `solved` is False where the solver gave up or a state is not finite.
+        The trajectory; `solved` is False where the solver gave up or a state is not finite. Of several experiments
+        everything has a leading axis, and derivatives are carried only along an experiment's own values.
     """
+    if np.ndim(grid.edges) == 2:
+        axes = {name: 0 if jnp.ndim(value) else None for name, value in values.items()}
+        one = functools.partial(solve, twin)
+        return jax.vmap(one, in_axes=(0, axes))(jax.tree.map(jnp.asarray, grid), dict(values))
     free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
     theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
 
-    def of_theta(theta: Array) -> tuple[Array, tuple[Array, Array]]:
+    def of_theta(theta: Array, grid: Grid = grid) -> tuple[Array, tuple[Array, Array]]:
         return _integrate(twin, grid, dict(zip(free, theta, strict=True)))
 
     adaptive = grid.substeps is None
-    states, (solved, num_steps) = (through_jacobian(of_theta) if free and adaptive else of_theta)(theta)
+    # that of one experiment among several is traced: what has a derivative of its own may not close over it
+    given = (grid,) if isinstance(grid.edges, Array) else ()
+    states, (solved, num_steps) = (through_jacobian(of_theta) if free and adaptive else of_theta)(theta, *given)
     return Trajectory(jnp.where(solved, states, 1.0), solved, num_steps)
 
 

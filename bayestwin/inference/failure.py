@@ -35,13 +35,16 @@ def explain_no_start(density: Density, seed: int, drawn: int) -> str:
         terms = {name: jnp.isfinite(t).all() for name, t in density.log_likelihood(one, predicted).items()}
         return predicted.solved, terms
 
-    solved, terms = inspect(values)
-    num_solved = int(np.asarray(solved).sum())
-    if num_solved == 0:
-        reason = blame_state(density, {name: float(v[0]) for name, v in values.items()})
-        what = f"none of them can be solved: {reason}"
+    solved, terms = (jax.tree.map(np.asarray, found) for found in inspect(values))
+    never = np.flatnonzero(~solved.reshape(64, -1).any(axis=0))  # experiments, or the telemetry itself
+    solved = solved.reshape(64, -1).all(axis=1)
+    num_solved = int(solved.sum())
+    if never.size:
+        what = f"none of them can be solved: {_blame(density, int(never[0]), values)}"
+    elif num_solved == 0:
+        what = "each experiment can be solved at some of them, but none of them solves all experiments"
     else:
-        guilty = [name for name, fine in terms.items() if not bool((np.asarray(fine) & np.asarray(solved)).any())]
+        guilty = [name for name, fine in terms.items() if not bool((fine & solved).any())]
         listed = ", ".join(f"`{name}`" for name in guilty) or "all observations together"
         what = f"{num_solved} of 64 can be solved, but the log likelihood of {listed} is never finite"
     sites = ", ".join(f"`{site.name}`" for site in density.sites)
@@ -51,6 +54,15 @@ def explain_no_start(density: Density, seed: int, drawn: int) -> str:
         received=what,
         advice="Look at `bayestwin check`; tighten the priors, correct the vector field, or use a stiff solver.",
     )
+
+
+def _blame(density: Density, number: int, values: dict[str, Array]) -> str:
+    """Words about the first of some draws, naming the experiment where there are several."""
+    first = {name: np.asarray(v[0]) for name, v in values.items()}
+    if not density.experiments:
+        return blame_state(density, {name: float(v) for name, v in first.items()})
+    own = {name: float(v[number] if v.ndim else v) for name, v in first.items()}
+    return f"in experiment `{density.experiments[number]}` {blame_state(density.alone(number), own)}"
 
 
 def blame_state(density: Density, values: dict[str, float]) -> str:

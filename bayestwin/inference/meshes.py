@@ -24,8 +24,11 @@ def on_mesh(density: Density, z: np.ndarray) -> Density | None:
         z: Points where it can be solved, 1 to `NUM_TRACED`; shape (n, d).
 
     Returns:
-        The density with one fixed step from each stop of the mesh to the next; None where no mesh pays.
+        The density with one fixed step from each stop of the mesh to the next; None where no mesh pays, and for
+        several experiments, each of which would need one of its own.
     """
+    if density.experiments:
+        return None
     most = most_nodes(density.twin, density.grid)
     if not most:
         return None

@@ -20,6 +20,10 @@ def point(problem: Problem) -> Draws:
     starts = find_starts(density, 1, problem.seed, problem.progress)
     mode = max(starts.modes, key=lambda mode: mode.log_density)
     jacobian = jax.jacfwd(density.constrain)(jnp.asarray(mode.z))
-    errors = {name: float(np.linalg.norm(np.asarray(row) @ mode.scale)) for name, row in jacobian.items()}
+    errors = {}
+    for name, rows in jacobian.items():
+        labels = [f"{name}[{experiment}]" for experiment in density.experiments] if rows.ndim == 2 else [name]
+        for label, row in zip(labels, np.atleast_2d(rows), strict=True):
+            errors[label] = float(np.linalg.norm(row @ mode.scale))
     record = {"starts": starts.record, "standard_errors": errors, "loss": density.loss}
     return Draws(mode.z[None, None], {"lp": np.full((1, 1), mode.log_density)}, record)

@@ -38,6 +38,8 @@ def choose_sensitivities(
     Returns:
         The log density as it is to be sampled, and what was chosen and why, as plain values.
     """
+    if density.experiments:
+        return density, {"mode": "forward", "reason": "several experiments side by side"}
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
     if density.twin.triggered:

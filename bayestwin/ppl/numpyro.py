@@ -7,15 +7,16 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
+from jax.typing import ArrayLike
 
-from bayestwin.bind import bind
-from bayestwin.density import build_density
+from bayestwin.density import Density, build_density
+from bayestwin.experiments import Experiments, bind_all
 from bayestwin.setting import require_float64
 from bayestwin.telemetry import Telemetry
-from bayestwin.twin import Twin
+from bayestwin.twin import Site, Twin
 
 
-def numpyro_model(twin: Twin, telemetry: Telemetry) -> Callable[[], None]:
+def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[], None]:
     """The model of a twin given telemetry, ready for `numpyro.infer`.
 
     Sites are named as in the posterior; each observation is an observed site under its own name, without the times
@@ -24,7 +25,8 @@ def numpyro_model(twin: Twin, telemetry: Telemetry) -> Callable[[], None]:
 
     Args:
         twin: The twin.
-        telemetry: Its observations and inputs.
+        telemetry: Its observations and inputs; or those of each experiment, by its name. What is each experiment's
+            own is then a site within the plate `experiment`.
 
     Returns:
         A function without arguments that makes NumPyro's `sample` statements.
@@ -33,24 +35,37 @@ def numpyro_model(twin: Twin, telemetry: Telemetry) -> Callable[[], None]:
         InvalidTelemetry: If the telemetry does not fit the twin.
     """
     require_float64()
-    density = build_density(twin, bind(twin, telemetry))
-    present = {name: np.flatnonzero(np.isfinite(values)) for name, values in density.bound.observations.items()}
+    density = build_density(twin, bind_all(twin, telemetry))
+    present = {name: np.nonzero(np.isfinite(values)) for name, values in density.bound.observations.items()}
 
     def model() -> None:
-        values = {site.name: numpyro.sample(site.name, site.prior) for site in density.sites}
+        values = {site.name: _sampled(density, site) for site in density.sites}
         predicted = density.predict(values)
         # a failed solve is impossible, not an error
-        _term("solved", jnp.where(predicted.solved, 0.0, -jnp.inf))
+        _term("solved", jnp.where(predicted.solved.all(), 0.0, -jnp.inf))
         for name, rows in present.items():
-            noise, given = density.noise(name, values, predicted, rows)
+            noise, given = density.noise(name, values, predicted)
             observed, times = density.bound.observations[name][rows], density.bound.times[rows]
             value = predicted.noise_free[name][rows]
             if noise.independent:
+                # of each experiment, or with process noise of each time
+                given = {key: v[rows[0]] if jnp.ndim(v) else v for key, v in given.items()}
                 numpyro.sample(name, noise.distribution(value, times, **given), obs=observed)
+            elif density.experiments:
+                _term(name, density.log_likelihood(values, predicted)[name].sum())
             else:
                 _term(name, noise.log_likelihood(observed, value, times, **given).sum())
 
     return model
+
+
+def _sampled(density: Density, site: Site) -> ArrayLike:
+    """The value of a site, or that of each experiment."""
+    shape = density.shape_of(site)
+    if not shape:
+        return numpyro.sample(site.name, site.prior)
+    with numpyro.plate("experiment", *shape):
+        return numpyro.sample(site.name, site.prior)
 
 
 def _term(name: str, log_factor: Array) -> None:

@@ -16,7 +16,7 @@ from pytensor.tensor.variable import TensorVariable
 from bayestwin.bind import bind
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density, build_density
-from bayestwin.errors import InvalidSetting, InvalidTwin, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, InvalidTwin, explain
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
 from bayestwin.ppl.families import Start, prior_variable
@@ -62,6 +62,7 @@ def pymc_model(
         NoValidStart: If no prior draw has a finite log density.
     """
     require_float64()
+    _check_one(telemetry)
     around: Any = pm.Model.get_context(error_if_none=False)
     given = _checked(twin, dict(priors or {}), around)
     density = build_density(twin, bind(twin, telemetry))
@@ -78,6 +79,19 @@ def pymc_model(
                 values[site.name] = prior_variable(site, start_at.get(site.name))
         _observe(density, pt.stack([values[site.name] for site in density.sites]), model)
     return model
+
+
+def _check_one(telemetry: object) -> None:
+    if isinstance(telemetry, Telemetry):
+        return
+    message = explain(
+        "A PyMC model has one telemetry.",
+        expected="a bt.Telemetry",
+        received=type(telemetry).__name__,
+        advice="Put each experiment into a model of its own name, and what they share into `priors=`; `bt.calibrate` "
+        "and `bt.numpyro_model` take several experiments as they are.",
+    )
+    raise InvalidTelemetry(message)
 
 
 def _find_start(density: Density) -> tuple[Density, dict[str, Start]]:

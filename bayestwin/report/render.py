@@ -10,7 +10,7 @@ import xarray as xr
 from markupsafe import Markup, escape
 
 from bayestwin import errors
-from bayestwin.assess import Gate, coverage, diagnose, scores
+from bayestwin.assess import Gate, coverage, diagnose, draws, scores
 from bayestwin.assess.engine import record
 from bayestwin.report import checks, pairs, posteriors, sampling, series, tables
 from bayestwin.report.notation import percent, unit_text
@@ -45,6 +45,7 @@ def render_report(
     Returns:
         The page as text, to be written as UTF-8.
     """
+    posterior, forecast, validation = _of_one(posterior, forecast, validation)
     judged = tuple(diagnose(posterior) if gates is None else gates)
     quantities = read_quantities(posterior)
     parts = split(posterior, forecast, validation)
@@ -74,6 +75,27 @@ def render_report(
         "dark": DARK,
     }
     return _template().render(page)
+
+
+def _of_one(
+    posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Telemetry | None
+) -> tuple[xr.DataTree, xr.DataTree | None, Telemetry | None]:
+    """What a page is about: one telemetry, or one experiment taken out of several."""
+    known = group(posterior, "observed_data")
+    if "experiment" not in known.coords:
+        return posterior, forecast, validation
+    if "experiment" not in known.dims:
+        counted = None if validation is None else draws.counted(validation, known["experiment"])
+        return draws.alone(posterior), None if forecast is None else draws.alone(forecast), counted
+    names = known["experiment"].to_numpy()
+    raise errors.InvalidInput(
+        errors.explain(
+            "A report is about one experiment.",
+            expected="a result of one telemetry, or one experiment of it",
+            received=f"{len(names)} experiments: {', '.join(f'`{name}`' for name in names)}",
+            advice=f"Take one, and its forecast likewise: `posterior.sel(experiment={str(names[0])!r})`.",
+        )
+    )
 
 
 def _pictures(
