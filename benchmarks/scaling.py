@@ -24,6 +24,7 @@ import bayestwin as bt
 import results_page
 from bayestwin.bind import bind
 from bayestwin.density import build_density
+from bayestwin.inference.sensitivities import NUM_TRIED, choose_at
 from bayestwin.setting import on_device
 from figures import draw_curves
 
@@ -34,7 +35,7 @@ AXES = {
     "observations": (100, 1_000, 10_000, 100_000, 1_000_000),
     "chains": (1, 4, 16, 64, 256, 1_024),
 }
-HEADER = ("axis", "size", "device", "compile, s", "ms a gradient", "µs a gradient and chain", "")
+HEADER = ("axis", "size", "device", "compile, s", "ms a gradient", "µs a gradient and chain", "derivatives")
 
 
 class Point(NamedTuple):
@@ -100,14 +101,21 @@ def row_of_tanks(size: Size) -> bt.Twin:
     )
 
 
-def gradient(size: Size) -> tuple[Callable[[jax.Array], tuple[jax.Array, jax.Array]], jax.Array]:
-    """Value and gradient of the log density for a batch of chains, and where to take them: shape (chains, d)."""
+def gradient(size: Size) -> tuple[Callable[[jax.Array], tuple[jax.Array, jax.Array]], jax.Array, str]:
+    """Value and gradient of the log density for a batch of chains, differentiated as NUTS would.
+
+    Returns:
+        The function of z, where to take it, shape (chains, d), and how derivatives are taken.
+    """
     twin = row_of_tanks(size)
     times = np.linspace(0.0, 10.0, size.observations + 1)[1:]
     table = pd.DataFrame({next(iter(twin.observations)): 0.5}, index=pd.Index(times, name="time"))
     density = build_density(twin, bind(twin, bt.read_telemetry(table, t0=0.0)))
-    z = 0.1 * np.random.default_rng(0).standard_normal((size.chains, len(density.sites)))
-    return jax.vmap(jax.value_and_grad(density)), jnp.asarray(z)
+    rng = np.random.default_rng(0)
+    density, chosen = choose_at(density, 0.1 * rng.standard_normal((NUM_TRIED, len(density.sites))))
+    words = "on a mesh" if density.grid.between is not None else chosen["mode"]
+    z = 0.1 * rng.standard_normal((size.chains, len(density.sites)))
+    return jax.vmap(jax.value_and_grad(density)), jnp.asarray(z), words
 
 
 def measure(axis: str, number: int, device: str) -> Point:
@@ -115,7 +123,7 @@ def measure(axis: str, number: int, device: str) -> Point:
     # with as many tanks as the most parameters take in turns, only the number of derivatives changes along that axis
     size = Size()._replace(**{axis: number}, **({"states": 20} if axis == "parameters" else {}))
     with on_device(device):
-        function, z = gradient(size)
+        function, z, words = gradient(size)
         begun = time.perf_counter()
         compiled = jax.jit(function).lower(z).compile()
         compile_seconds = time.perf_counter() - begun
@@ -124,7 +132,7 @@ def measure(axis: str, number: int, device: str) -> Point:
             begun = time.perf_counter()
             value, _ = jax.block_until_ready(compiled(z))
             taken.append(time.perf_counter() - begun)
-    words = "" if bool(jnp.isfinite(value).all()) else "not solved"
+    words += "" if bool(jnp.isfinite(value).all()) else ", not solved"
     return Point(axis, number, device, size.chains, compile_seconds, min(taken), words)
 
 
@@ -170,7 +178,7 @@ def marked(points: Sequence[Point]) -> list[Point]:
     """Points with a word where the GPU is faster than the CPU at the same size."""
     on_cpu = {(p.axis, p.size): p.call for p in points if p.device == "cpu"}
     return [
-        p._replace(words=f"the GPU pays: {on_cpu[p.axis, p.size] / p.call:.1f}×")
+        p._replace(words=f"{p.words}; the GPU pays: {on_cpu[p.axis, p.size] / p.call:.1f}×")
         if p.device == "gpu" and p.call < on_cpu.get((p.axis, p.size), 0.0)
         else p
         for p in points

@@ -38,6 +38,15 @@ def choose_sensitivities(
     Returns:
         The log density as it is to be sampled, and what was chosen and why, as plain values.
     """
+    z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
+    with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
+        chosen, record = choose_at(density, z)
+        phase.advance(1, record["mode"])
+    return chosen, record
+
+
+def choose_at(density: Density, z: np.ndarray) -> tuple[Density, Mapping[str, Any]]:
+    """As `choose_sensitivities`, from the points that are tried; shape (n, d)."""
     if density.experiments:
         return density, {"mode": "forward", "reason": "several experiments side by side"}
     if density.twin.solver.method == "rodas5p":
@@ -46,16 +55,11 @@ def choose_sensitivities(
         return density, {"mode": "forward", "reason": "the state triggers events"}
     if isinstance(density.twin.model_error, ProcessNoise):
         return density, {"mode": "forward", "reason": "the twin has process noise"}
-    z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_TRIED)
-    derivatives = sum(site.kind != "noise" for site in density.sites)
-    with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
-        meshed = on_mesh(density, z)
-        if meshed is not None and agree(in_batches(meshed)(z), in_batches(density)(z)):
-            phase.advance(1, "reverse")
-            evidence = {"steps": len(meshed.grid.edges) - 1, "derivatives": derivatives}
-            return meshed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
-        steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
-        num_steps = np.asarray(steps_at(jnp.asarray(z)))
-        substeps, record = plan_substeps(num_steps, derivatives)
-        phase.advance(1, record["mode"])
+    derivatives = sum(site.kind in ("parameter", "initial") for site in density.sites)
+    meshed = on_mesh(density, z)
+    if meshed is not None and agree(in_batches(meshed)(z), in_batches(density)(z)):
+        evidence = {"steps": len(meshed.grid.edges) - 1, "derivatives": derivatives}
+        return meshed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
+    steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
+    substeps, record = plan_substeps(np.asarray(steps_at(jnp.asarray(z))), derivatives)
     return dataclasses.replace(density, grid=density.grid._replace(substeps=substeps)), record
