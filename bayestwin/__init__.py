@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bayestwin.events import Event, SteadyState
     from bayestwin.long_table import read_experiments
     from bayestwin.members import Input, Observation, Parameter, Solver, State
-    from bayestwin.model_error import ProcessNoise
+    from bayestwin.model_error import Discrepancy, ProcessNoise
     from bayestwin.noise import (
         Autocorrelated,
         Biased,
@@ -44,6 +44,7 @@ _HOME = {
     "Biased": "noise",
     "Binomial": "noise",
     "Censored": "noise",
+    "Discrepancy": "model_error",
     "Event": "events",
     "Gaussian": "noise",
     "Input": "members",
@@ -85,6 +86,7 @@ __all__ = [
     "Biased",
     "Binomial",
     "Censored",
+    "Discrepancy",
     "Event",
     "Gaussian",
     "Input",

@@ -37,7 +37,7 @@ from bayestwin.inference.audit import audit_tolerance
 from bayestwin.inference.method import Draws, Problem, Settings
 from bayestwin.inference.solver import choose
 from bayestwin.losses import LOSSES, Loss
-from bayestwin.model_error import ModelError
+from bayestwin.model_error import Discrepancy, ModelError
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Phase, Progress
 from bayestwin.seeds import check_seed, key_for
@@ -208,6 +208,14 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
             expected="observations that are independent, each of which can lie far off by itself",
             received="autocorrelated noise",
             advice='Use `loss="linear"`, or another noise model.',
+        )
+        raise InvalidSetting(message)
+    if settings.get("loss", "linear") != "linear" and isinstance(twin.model_error, Discrepancy):
+        message = explain(
+            f'`loss="{settings["loss"]}"` does not go with a discrepancy.',
+            expected="observations that are independent, each of which can lie far off by itself",
+            received="a discrepancy, which ties them together",
+            advice='Use `loss="linear"`, or `model_error=None`.',
         )
         raise InvalidSetting(message)
     if not twin.sites():

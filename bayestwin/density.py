@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
 
 from bayestwin.bind import Bound
+from bayestwin.discrepancies import Discrepancies, build_discrepancies
 from bayestwin.dynamics.filtering import Expected, Filter
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
@@ -26,28 +27,11 @@ from bayestwin.experiments import each, each_experiment, stack_bounds, stack_gri
 from bayestwin.losses import LOSSES, Loss
 from bayestwin.model_error import ProcessNoise
 from bayestwin.noise.base import Noise
+from bayestwin.predicted import Predicted
 from bayestwin.twin import Site, Twin
 
 BATCH = 100
 """Prior draws made in one call, so that there is one compilation for any number of them."""
-
-
-class Predicted(NamedTuple):
-    """What the twin says for one value of all sites, at n times; with a leading axis for several experiments.
-
-    Attributes:
-        noise_free: By observation; shape (n,) each. With process noise what is expected given all observations before.
-        states: Shape (n, s); NaN with process noise, where states are not known from parameters alone.
-        solved: Whether the solve succeeded; where it did not, the rest means nothing.
-        num_steps: Steps of the solver.
-        scales: With process noise, by observation, the standard deviation around what is expected; shape (n,) each.
-    """
-
-    noise_free: Mapping[str, Array]
-    states: Array
-    solved: Array
-    num_steps: Array
-    scales: Mapping[str, Array] | None = None
 
 
 class Local(NamedTuple):
@@ -213,6 +197,8 @@ class Density:
         values, correction = self.constrain_with_log_det(z)
         predicted = self._predicted(values, path)
         terms = self.log_likelihood(values, predicted)
+        if self.discrepancies is not None:
+            terms |= self.discrepancies.log_likelihood(values, predicted.noise_free, self._noise_scales(values))
         if self.loss != "linear":
             terms = self._softened(values, predicted, terms)
         likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
@@ -261,31 +247,57 @@ class Density:
 
     @each_experiment
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
-        """Log density of each observation, shape (n,) each; 0 where it is missing."""
+        """Log density of each observation, shape (n,) each; 0 where it is missing.
+
+        With discrepancies it is that given the one drawn, if there is one.
+        """
         terms = {}
         for name, observed in self.bound.observations.items():
             noise, given = self.noise(name, values, predicted)
-            terms[name] = noise.log_likelihood(observed, predicted.noise_free[name], self.bound.times, **given)
+            expected = predicted.noise_free[name] + (predicted.discrepancy or {}).get(name, 0.0)
+            terms[name] = noise.log_likelihood(observed, expected, self.bound.times, **given)
         return terms
+
+    def disturbed(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> Predicted:
+        """What is predicted, with discrepancies drawn given all that was observed, where the twin has some."""
+        if self.discrepancies is None or predicted.discrepancy is not None:
+            return predicted
+        scales = self._noise_scales(values)
+        drawn = self.discrepancies.draw(key, values, predicted.noise_free, scales)
+        return predicted._replace(discrepancy=drawn)
+
+    def _noise_scales(self, values: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+        assert self.discrepancies is not None
+        return {name: self.noise(name, values)[1]["scale"] for name in self.discrepancies.processes}
+
+    @functools.cached_property
+    def discrepancies(self) -> Discrepancies | None:
+        """The processes that observations have beside their noise; None where the twin has no discrepancy."""
+        return build_discrepancies(self.twin, self.bound, self.grid)
 
     def draw(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """New observations `<observation>`, with `<observation>_noise_free` and `<state>_state`; shape (n,) each.
 
-        With process noise they follow one trajectory drawn given all that was observed; NaN where that fails.
+        With a discrepancy also `<observation>_discrepancy`. With process noise they follow one trajectory drawn given
+        all that was observed; NaN where that fails.
         """
         keys = jax.random.split(key, len(self.experiments)) if self.experiments else key
         return self._drawn(values, predicted, keys)
 
     @each_experiment
     def _drawn(self, values: Mapping[str, ArrayLike], predicted: Predicted, key: Array) -> dict[str, Array]:
+        own = jax.random.fold_in(key, len(predicted.noise_free))
         if self._filter is not None:
-            own = jax.random.fold_in(key, len(predicted.noise_free))
             predicted = self._along(values, self._filter.draw(values, own))
+        predicted = self.disturbed(own, values, predicted)
+        discrepancy = predicted.discrepancy or {}
         found: dict[str, Array] = {}
         for number, (name, value) in enumerate(predicted.noise_free.items()):
             noise, given = self.noise(name, values, predicted)
-            found[name] = noise.sample(jax.random.fold_in(key, number), value, self.bound.times, **given)
+            disturbed = value + discrepancy.get(name, 0.0)
+            found[name] = noise.sample(jax.random.fold_in(key, number), disturbed, self.bound.times, **given)
             found[f"{name}_noise_free"] = value
+        found |= {f"{name}_discrepancy": drawn for name, drawn in discrepancy.items()}
         found |= {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
         return {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
 
@@ -315,12 +327,12 @@ def join(twin: Twin, bounds: Mapping[str, Bound], grids: Mapping[str, Grid]) -> 
     """The log density of several experiments together, by their names.
 
     Raises:
-        InvalidTwin: If the twin has process noise.
+        InvalidTwin: If the twin has a model error.
     """
-    if isinstance(twin.model_error, ProcessNoise):
+    if twin.model_error is not None:
         message = explain(
-            f"Twin `{twin.name}` has process noise, which several experiments cannot have yet.",
-            expected="one telemetry, or a twin without process noise",
+            f"Twin `{twin.name}` has a model error, which several experiments cannot have yet.",
+            expected="one telemetry, or a twin without `model_error=`",
             received=f"the experiments {', '.join(f'`{name}`' for name in bounds)}",
             advice="Calibrate each experiment by itself, or pass `model_error=None`.",
         )

@@ -119,6 +119,9 @@ def series_dataset(
             observation.unit,
             f"{words}, without noise",
         )
+        if f"{name}_discrepancy" in found:
+            words = f"what is added to {words}: discrepancy"
+            data[f"{name}_discrepancy"] = (found[f"{name}_discrepancy"], observation.unit, words)
     for name, state in twin.states.items():
         data[f"{name}_state"] = (found[f"{name}_state"], state.unit, f"state: {state.doc or name}")
     shaped = {

@@ -58,7 +58,8 @@ def predict(
 
     Returns:
         Groups `predictions` (for each observation a new observation `<name>`, which has all uncertainty, and
-        `<name>_noise_free`, which has that of parameters and initial states alone; `<state>_state` trajectories),
+        `<name>_noise_free`, which has that of parameters and initial states alone, with a discrepancy
+            `<name>_discrepancy`, which is added to it; `<state>_state` trajectories),
         `predictions_constant_data` (inputs), and `observed_data` of the calibration.
 
     Raises:

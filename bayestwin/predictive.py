@@ -55,7 +55,7 @@ class Predictor:
 
 
 def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
-    predicted = density.predict(values)
+    predicted = density.disturbed(jax.random.fold_in(key, 1), values, density.predict(values))
     found = density.draw(key, values, predicted)
     terms = density.log_likelihood(values, predicted)
     found |= {f"log_likelihood/{name}": term for name, term in terms.items()}

@@ -12,7 +12,7 @@ from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.probe import choose_solver
-from bayestwin.errors import InvalidSetting, SolverFailure, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure, explain
 from bayestwin.inference.failure import blame_state
 from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import require_float64
@@ -30,14 +30,24 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         seed: Determines the noise.
 
     Returns:
-        For each observation `<name>` (with noise) and `<name>_noise_free`, for each state `<name>_state`, over `time`.
+        For each observation `<name>` (with noise and model error), `<name>_noise_free` and perhaps
+        `<name>_discrepancy`, for each state `<name>_state`, over `time`.
 
     Raises:
         InvalidSetting: If a value is missing or unknown.
+        InvalidTelemetry: If it does not fit the twin.
         SolverFailure: If the twin cannot be solved there.
     """
     require_float64()
     check_seed(seed)
+    if not isinstance(telemetry, Telemetry):
+        message = explain(
+            "A simulation is of one experiment.",
+            expected="a bt.Telemetry",
+            received=type(telemetry).__name__,
+            advice="Call `simulate` for each experiment, with values of its own.",
+        )
+        raise InvalidTelemetry(message)
     names = {site.name for site in twin.sites()}
     if set(values) != names:
         message = explain(
@@ -62,10 +72,8 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         )
         raise SolverFailure(message)
     units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
-    data = {
-        name: (("time",), np.asarray(array), {"units": units[name.removesuffix("_noise_free")]})
-        for name, array in predicted.items()
-    }
+    units |= {f"{n}{part}": o.unit for n, o in twin.observations.items() for part in ("_noise_free", "_discrepancy")}
+    data = {name: (("time",), np.asarray(array), {"units": units[name]}) for name, array in predicted.items()}
     return xr.Dataset(data, coords={"time": bound.labels}, attrs={"twin": twin.name, "seed": seed})
 
 

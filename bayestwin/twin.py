@@ -13,7 +13,8 @@ import numpyro.distributions as dist
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.events import Event
 from bayestwin.members import Input, Observation, Parameter, Solver, State
-from bayestwin.model_error import ModelError, Quantity
+from bayestwin.model_error import Discrepancy, ModelError
+from bayestwin.model_error.base import Quantity, Units
 from bayestwin.twin_checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.types import VectorField
 
@@ -105,14 +106,21 @@ class Twin:
         """Scalars of the model error, known ones included, under the names that they have in a result."""
         if self.model_error is None:
             return {}
-        states, observed = ({n: m.unit for n, m in group.items()} for group in (self.states, self.observations))
-        return self.model_error.quantities(states, observed, self.time_unit)
+        return self.model_error.quantities(self.units)
+
+    @property
+    def units(self) -> Units:
+        """Units of its members by name, and its unit of time."""
+        groups = (self.states, self.observations, self.inputs)
+        return Units(*({name: member.unit for name, member in group.items()} for group in groups), time=self.time_unit)
 
 
 def _check_names(twin: Twin) -> None:
     """No two variables of a result share a name."""
     names = [site.name for site in twin.sites()] + list(twin.observations)
     names += [f"{name}_noise_free" for name in twin.observations] + [f"{name}_state" for name in twin.states]
+    if isinstance(twin.model_error, Discrepancy):
+        names += [f"{name}_discrepancy" for name in twin.model_error.scale]
     for name in [*names, *twin.inputs, *twin.events]:
         if names.count(name) > 1 or name in DIMENSIONS:
             message = explain(

@@ -53,6 +53,8 @@ def check_twin(twin: Checked) -> None:
             trace_initial(state.initial, f"`initial=` of state `{name}`", tuple(twin.parameters))
     for name, event in twin.events.items():
         _check_event(name, event, names)
+    if isinstance(twin.model_error, ProcessNoise):
+        _check_disturbed(twin)
 
 
 def changed_by(twin: Checked, name: str) -> tuple[str, ...]:
@@ -206,19 +208,24 @@ def _check_model_error(twin: Checked) -> None:
     if not isinstance(twin.model_error, ModelError):
         message = explain(
             f"The model error of twin `{twin.name}` is something else.",
-            expected="bt.ProcessNoise(…), or None",
+            expected="bt.ProcessNoise(…), bt.Discrepancy(…), or None",
             received=f"{twin.model_error!r}",
             advice="For example `model_error=bt.ProcessNoise(scale={'<state>': dist.HalfNormal(1.0)})`.",
         )
         raise InvalidTwin(message)
-    twin.model_error.check(twin.states, {name: o.noise for name, o in twin.observations.items()})
-    hindrances = [f"event `{name}`" for name in twin.events]
+    twin.model_error.check(twin.units, {name: o.noise for name, o in twin.observations.items()})
+
+
+def _check_disturbed(twin: Checked) -> None:
+    """That a filter can follow the states."""
+    hindrances = [f"event `{name}`, which the state triggers" for name in twin.triggered]
+    hindrances += [f"parameter `{name}`, which an event changes" for name in twin.switched]
     hindrances += [f"state `{name}`, which is positive" for name, state in twin.states.items() if state.positive]
     hindrances += [f"input `{name}`, which is cubic" for name, spec in twin.inputs.items() if spec.hold == "cubic"]
-    if isinstance(twin.model_error, ProcessNoise) and hindrances:
+    if hindrances:
         message = explain(
             f"Process noise does not go with {hindrances[0]}.",
-            expected="a twin without events, whose states may have any sign, with linear or held inputs",
+            expected="states of any sign, linear or held inputs, events of known time that change states alone",
             received=", ".join(hindrances),
             advice="Write it as an input or another state, or leave process noise out.",
         )

@@ -140,7 +140,7 @@ def test_what_does_not_fit_the_twin_is_an_error(case: str) -> None:
 
 @pytest.mark.parametrize("noise", ["lognormal", "student", "poisson"])
 def test_other_noise_than_gaussian_is_refused(noise: str) -> None:
-    with pytest.raises(bt.errors.InvalidTwin, match="Kalman filter"):
+    with pytest.raises(bt.errors.InvalidTwin, match="Gaussian, with which it is integrated out"):
         decay(observations={"level": bt.Observation(NOISES[noise])}, model_error=NOISE)
 
 

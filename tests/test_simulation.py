@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from twins import NOISES, counted, decay, driven, lag, telemetry_of
+from twins import NOISES, counted, decay, decay_telemetry, driven, lag, telemetry_of
 
 import bayestwin as bt
 from bayestwin.errors import InvalidSetting, SolverFailure
@@ -58,3 +58,8 @@ def test_a_solve_that_fails_names_the_state_and_the_time() -> None:
     twin = decay(vector_field=lambda t, x, p, u: {"level": p.rate * jnp.log(2.5 - t)})
     with pytest.raises(SolverFailure, match=r"(?s)`decay` cannot be solved.*`level` is not finite at t=2.5"):
         bt.simulate(twin, VALUES, telemetry_of({"time": [0.0, 1.0, 4.0]}), seed=0)
+
+
+def test_several_experiments_are_simulated_one_by_one() -> None:
+    with pytest.raises(bt.errors.InvalidTelemetry, match="of one experiment"):
+        bt.simulate(decay(), {}, {"first": decay_telemetry()}, seed=0)

@@ -85,6 +85,22 @@ class Field:
         after = [jnp.asarray(changed.get(key, value), float) for key, value in before.items()]
         return self._logarithms(jnp.stack(after))
 
+    def happen(self, t: Array, state: Array, inputs: Array, amounts: Array) -> Array:
+        """The state after the events of known time that happen at t, one after the other.
+
+        Args:
+            t: Now.
+            state: Shape (s,).
+            inputs: From now on; shape (q,).
+            amounts: With which value each event happens, NaN where it does not; shape (e,).
+        """
+        named = dict(zip(self.twin.inputs, inputs, strict=True))
+        for name, amount in zip(self.twin.timed, amounts, strict=True):
+            happens = jnp.isfinite(amount)
+            after = self.jump(name, t, state, named | {name: jnp.where(happens, amount, 0.0)})
+            state = jnp.where(happens, after, state)
+        return state
+
     def size(self, before: Array, after: Array) -> Array:
         """What an error is relative to; logarithms have none."""
         return jnp.where(self.logs, 1.0, larger(before, after))

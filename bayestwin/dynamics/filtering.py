@@ -21,7 +21,17 @@ from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.kalman import Normals, Pass, Seen, draw_states, propagate, root, update
 from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.dynamics.solve import Trajectory, begin, observer
-from bayestwin.dynamics.transition import Move, Row, affine_rows, exact, extended, points_around, regress, rows_of
+from bayestwin.dynamics.transition import (
+    Move,
+    Row,
+    affine_rows,
+    after_events,
+    exact,
+    extended,
+    points_around,
+    regress,
+    rows_of,
+)
 from bayestwin.dynamics.transition import unscented as unscented_move
 from bayestwin.model_error import ProcessNoise
 from bayestwin.twin import Twin
@@ -140,6 +150,8 @@ class Filter:
         else:
             move = (unscented_move if error.filter == "unscented" else extended)(twin, p, diffusion)
             rows = rows_of(self.grid)
+        if twin.timed:
+            move = after_events(field, move)
         step = self.grid.edges[1] - self.grid.edges[0] if len(self.grid.edges) > 1 else 1.0
         at = Position(state, jnp.asarray(step), found, jnp.zeros((), int))
         scales = [self._scale(name, values) for name in twin.observations]

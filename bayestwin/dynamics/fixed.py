@@ -45,31 +45,13 @@ def integrate(field: Field, state: Array, grid: Grid, substeps: np.ndarray) -> A
     @jax.checkpoint  # its stages are computed again on the way back: less memory, and not slower
     def body(state: Array, span: tuple[Array, ...]) -> tuple[Array, Array]:
         begun, start, step, coefficients, amounts = span
-        state = happen_at(field, start, state, coefficients[0], amounts)
+        state = field.happen(start, state, coefficients[0], amounts)
         state, _ = take_step(field.slope(inputs_from(begun, coefficients)), start, state, step)
         return state, state
 
     spans = (begun, begun + number * step, step, grid.coefficients[interval], amounts)
     _, after = lax.scan(body, state, tuple(jnp.asarray(a) for a in spans))
     return after[np.cumsum(substeps) - 1]
-
-
-def happen_at(field: Field, t: Array, state: Array, inputs: Array, amounts: Array) -> Array:
-    """The state after the events of known time that happen at t, one after the other.
-
-    Args:
-        field: The twin with its parameters.
-        t: Now.
-        state: Shape (s,).
-        inputs: From now on; shape (q,).
-        amounts: With which value each event happens, NaN where it does not; shape (e,).
-    """
-    named = dict(zip(field.twin.inputs, inputs, strict=True))
-    for name, amount in zip(field.twin.timed, amounts, strict=True):
-        happens = jnp.isfinite(amount)
-        after = field.jump(name, t, state, named | {name: jnp.where(happens, amount, 0.0)})
-        state = jnp.where(happens, after, state)
-    return state
 
 
 def plan_substeps(num_steps: np.ndarray, num_derivatives: int) -> tuple[np.ndarray | None, Mapping[str, Any]]:

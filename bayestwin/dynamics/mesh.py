@@ -7,6 +7,7 @@ states are interpolated. The mesh is as fine, everywhere, as the finest of the s
 import numpy as np
 
 from bayestwin.dynamics.grid import Grid
+from bayestwin.model_error import ProcessNoise
 from bayestwin.twin import Twin
 
 LEAST_STOPS, LEAST_SAVING, MOST_NODES = 1_000, 4, 20_000
@@ -17,7 +18,8 @@ limit for memory."""
 def most_nodes(twin: Twin, grid: Grid) -> int:
     """The largest mesh that would pay; 0 where none does, or the twin forbids one: by kinks, jumps or stiffness."""
     stops = len(grid.edges) - 1
-    if twin.inputs or twin.events or twin.model_error or twin.solver.method == "rodas5p" or stops < LEAST_STOPS:
+    kinked = twin.inputs or twin.events or isinstance(twin.model_error, ProcessNoise)
+    if kinked or twin.solver.method == "rodas5p" or stops < LEAST_STOPS:
         return 0
     return min(stops // LEAST_SAVING, MOST_NODES)
 

@@ -15,7 +15,7 @@ from bayestwin.dynamics.adaptive import Position, trace
 from bayestwin.dynamics.crossings import across, build_interrupt, triggers_of
 from bayestwin.dynamics.equilibrium import find_equilibrium
 from bayestwin.dynamics.field import Field
-from bayestwin.dynamics.fixed import happen_at, integrate
+from bayestwin.dynamics.fixed import integrate
 from bayestwin.dynamics.grid import Grid, inputs_from
 from bayestwin.dynamics.interpolation import interpolate
 from bayestwin.dynamics.sensitivity import through_jacobian
@@ -147,7 +147,7 @@ def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Positi
     def interval(loop: tuple[Position, Array], span: tuple[Array, ...]) -> tuple[tuple[Position, Array], Position]:
         (at, levels), (start, end, coefficients, amounts) = loop, span
         inputs_at = inputs_from(start, coefficients)
-        state = happen_at(field, start, at.state, coefficients[0], amounts)
+        state = field.happen(start, at.state, coefficients[0], amounts)
         interrupt = None
         if twin.triggered:
             state = across(field, inputs_at, levels, start, state)

@@ -35,6 +35,7 @@ class Row(NamedTuple):
         end: Elapsed time.
         left: Inputs at its start; shape (q,).
         right: Inputs at its end; shape (q,).
+        amounts: With which value each event of known time happens at its start, NaN where it does not; shape (e,).
         exact: Of an affine twin: Φ, the mean's constant part, and Q.
     """
 
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     end: Array
     left: Array
     right: Array
+    amounts: Array
     exact: tuple[Array, Array, Array] | None = None
 
 
@@ -69,7 +71,9 @@ def rows_of(grid: Grid) -> Row:
     """The interval before each of the m + 1 stops of a grid; a leading axis in each field."""
     start = np.concatenate([grid.edges[:1], grid.edges[:-1]])
     left, right = (jnp.asarray(_with_first(grid, inputs)) for inputs in (grid.left, grid.right))
-    return Row(jnp.asarray(start), jnp.asarray(grid.edges), left, right)
+    nothing = np.full((1, grid.amounts.shape[1]), np.nan)
+    amounts = jnp.asarray(np.concatenate([nothing, grid.amounts]))
+    return Row(jnp.asarray(start), jnp.asarray(grid.edges), left, right, amounts)
 
 
 def _with_first(grid: Grid, inputs: np.ndarray) -> np.ndarray:
@@ -162,6 +166,20 @@ def unscented(twin: Twin, p: Any, diffusion: Array) -> Move:
         return Moved(centre, transition, moved.added + curved, at)
 
     return move
+
+
+def after_events(field: Field, move: Move) -> Move:
+    """Steps at whose start the events of known time happen first; what these do around the mean is linearised."""
+
+    def moved(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+        def happen(state: Array) -> Array:
+            return field.happen(row.start, state, row.left, row.amounts)
+
+        slope = jax.jacfwd(happen)(mean)
+        after = move(happen(mean), slope @ covariance @ slope.T, at, row)
+        return after._replace(transition=after.transition @ slope)
+
+    return moved
 
 
 def points_around(mean: Array, covariance: Array) -> tuple[Array, Array]:

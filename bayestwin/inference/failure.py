@@ -8,7 +8,6 @@ from jax import Array
 from bayestwin.density import Density
 from bayestwin.dynamics.adaptive import Position
 from bayestwin.dynamics.crossings import build_interrupt
-from bayestwin.dynamics.fixed import happen_at
 from bayestwin.dynamics.grid import inputs_from
 from bayestwin.dynamics.solve import STEPPERS, begin
 from bayestwin.errors import explain
@@ -96,7 +95,7 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
     spans = zip(grid.edges[:-1], grid.edges[1:], grid.coefficients, grid.amounts, strict=True)
     for start, end, coefficients, amounts in spans:
         ends = np.array([start, end])
-        state = np.asarray(happen_at(field, start, jnp.asarray(state), coefficients[0], amounts))
+        state = np.asarray(field.happen(start, jnp.asarray(state), coefficients[0], amounts))
         following, solved, _ = piece(state, ends, start, coefficients)
         if solved:
             state = np.asarray(following)

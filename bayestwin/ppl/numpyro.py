@@ -20,7 +20,8 @@ def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[]
     """The model of a twin given telemetry, ready for `numpyro.infer`.
 
     Sites are named as in the posterior; each observation is an observed site under its own name, without the times
-    at which it is missing; autocorrelated ones, which are no distribution of NumPyro, are one term of the log density
+    at which it is missing; with a discrepancy, which is integrated out, all of them are one draw of a multivariate
+    normal; autocorrelated ones, which are no distribution of NumPyro, are one term of the log density
     under that name. Works in forward and in reverse mode, so with `NUTS`, `SVI` and the rest unchanged.
 
     Args:
@@ -47,7 +48,11 @@ def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[]
             noise, given = density.noise(name, values, predicted)
             observed, times = density.bound.observations[name][rows], density.bound.times[rows]
             value = predicted.noise_free[name][rows]
-            if noise.independent:
+            if density.discrepancies is not None and name in density.discrepancies.processes:
+                factor = density.discrepancies.factor(name, values)[rows]
+                variance = jnp.full(len(observed), given["scale"] ** 2)
+                numpyro.sample(name, dist.LowRankMultivariateNormal(value, factor, variance), obs=observed)
+            elif noise.independent:
                 # of each experiment, or with process noise of each time
                 given = {key: v[rows[0]] if jnp.ndim(v) else v for key, v in given.items()}
                 numpyro.sample(name, noise.distribution(value, times, **given), obs=observed)

@@ -19,6 +19,7 @@ from bayestwin.density import Density, build_density
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, InvalidTwin, explain
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
+from bayestwin.model_error import Discrepancy
 from bayestwin.ppl.families import Start, prior_variable
 from bayestwin.ppl.operator import JaxTerms
 from bayestwin.progress import Progress
@@ -57,12 +58,12 @@ def pymc_model(
 
     Raises:
         InvalidTelemetry: If the telemetry does not fit the twin.
-        InvalidTwin: If there is nothing to infer, or PyMC cannot express a prior.
+        InvalidTwin: If there is nothing to infer, PyMC cannot express a prior, or the twin has a discrepancy.
         InvalidSetting: If float64 is off, or `priors` or the names in the model around do not fit the twin.
         NoValidStart: If no prior draw has a finite log density.
     """
     require_float64()
-    _check_one(telemetry)
+    _check_fits(twin, telemetry)
     around: Any = pm.Model.get_context(error_if_none=False)
     given = _checked(twin, dict(priors or {}), around)
     density = build_density(twin, bind(twin, telemetry))
@@ -81,7 +82,16 @@ def pymc_model(
     return model
 
 
-def _check_one(telemetry: object) -> None:
+def _check_fits(twin: Twin, telemetry: object) -> None:
+    """Refuse what a PyMC model cannot have: several experiments, and observations that are not a product of terms."""
+    if isinstance(twin.model_error, Discrepancy):
+        message = explain(
+            f"Twin `{twin.name}` has a discrepancy, which ties its observations together.",
+            expected="a twin without model error, or with bt.ProcessNoise",
+            received="bt.Discrepancy",
+            advice="Take `bt.calibrate` or `bt.numpyro_model`; or leave it out here, and add a process of PyMC's own.",
+        )
+        raise InvalidTwin(message)
     if isinstance(telemetry, Telemetry):
         return
     message = explain(

@@ -76,6 +76,25 @@ def test_fixed_steps_go_through_doses_too() -> None:
     assert np.allclose(found.states[:, 0], after_doses(density.bound.times, 0.7), rtol=1e-9)
 
 
+def test_an_infusion_from_a_small_table_joined_to_the_observations() -> None:
+    twin = bt.Twin(
+        name="drip",
+        vector_field=lambda t, x, p, u: {"amount": p.inflow - p.rate * x.amount},
+        states={"amount": bt.State(0.0)},
+        parameters={"rate": bt.Parameter(dist.LogNormal(0.0, 1.0)), "inflow": bt.Parameter(0.0)},
+        observations={"amount": bt.Observation(noise=bt.Gaussian(scale=0.1))},
+        events={"pump": bt.Event(effect=lambda t, x, p, u: {"inflow": u.pump})},
+        solver=bt.Solver("tsit5", rtol=1e-9, atol=1e-12),
+    )
+    seen = pd.DataFrame({"time": [0.0, 1.0, 2.5, 4.0, 6.0], "amount": 1.0})
+    infusion = pd.DataFrame({"time": [1.0, 3.5], "pump": [2.0, 0.0]})
+    density = build_density(twin, bind(twin, bt.read_telemetry(seen.merge(infusion, on="time", how="outer"))))
+    rate, times = 0.7, density.bound.times
+    during = 2.0 / rate * (1.0 - np.exp(-rate * np.clip(times - 1.0, 0.0, 2.5)))
+    expected = during * np.exp(-rate * np.maximum(times - 3.5, 0.0))
+    assert np.allclose(solved(density, rate=rate).states[:, 0], expected, rtol=1e-8)
+
+
 def test_a_service_changes_a_parameter_from_then_on() -> None:
     service = bt.Event(effect=lambda t, x, p, u: {"rate": 0.5 * p.rate}, at=(2.0, 6.0))
     density = density_of(decaying(events={"service": service}))

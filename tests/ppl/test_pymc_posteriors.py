@@ -8,7 +8,7 @@ from pymc.sampling.parallel import ParallelSamplingError
 from twins import MODELS, lynx_hare, lynx_hare_posterior, pelts
 
 import bayestwin as bt
-from bayestwin.runs.model import load_model
+from bayestwin.runs.model import load_model, load_telemetry
 
 # PyMC's own: energies that overflow in the first steps, and draws that it calls few
 PYMC_SAYS = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -53,6 +53,16 @@ def test_the_room_agrees() -> None:
     with bt.pymc_model(twin, telemetry):
         trace = pm.sample(1000, tune=500, chains=4, cores=1, random_seed=1, progressbar=False)
     check_agreement(bt.calibrate(twin, telemetry, seed=0), trace, [site.name for site in twin.sites()])
+
+
+@PYMC_SAYS
+@pytest.mark.slow
+def test_repeated_doses_agree() -> None:
+    model = load_model(MODELS / "dosing")
+    telemetry = load_telemetry(model).calibration
+    with bt.pymc_model(model.twin, telemetry):
+        trace = pm.sample(1000, tune=1000, chains=4, cores=1, random_seed=1, progressbar=False)
+    check_agreement(bt.calibrate(model.twin, telemetry, seed=0), trace, [site.name for site in model.twin.sites()])
 
 
 @pytest.mark.slow
