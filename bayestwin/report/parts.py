@@ -31,6 +31,7 @@ class Part(NamedTuple):
         names: The observations.
         bands: Median and intervals by observation (see `assess.intervals`); None where none were predicted.
         hidden: The same for states that are not observed; None where there are none.
+        discrepancy: The same for discrepancies, as `<observation>_discrepancy`; None where there are none.
         observed: Observations (time), NaN where missing; without variables where there are none.
         inputs: Inputs (time); without variables where there are none.
         draws: Predictive draws (chain, draw, time); without variables where there are none.
@@ -41,6 +42,7 @@ class Part(NamedTuple):
     names: tuple[str, ...]
     bands: xr.Dataset | None
     hidden: xr.Dataset | None
+    discrepancy: xr.Dataset | None
     observed: xr.Dataset
     inputs: xr.Dataset
     draws: xr.Dataset
@@ -49,9 +51,8 @@ class Part(NamedTuple):
         """The part whose times, as numbers, lie in `window`; the whole for None."""
         if window is None:
             return self
-        bands, hidden = (None if found is None else _cut(found, window) for found in (self.bands, self.hidden))
-        cut = self._replace(bands=bands, hidden=hidden)
-        return cut._replace(observed=_cut(self.observed, window), inputs=_cut(self.inputs, window))
+        found = {name: getattr(self, name) for name in ("bands", "hidden", "discrepancy", "observed", "inputs")}
+        return self._replace(**{name: None if data is None else _cut(data, window) for name, data in found.items()})
 
 
 def split(posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Telemetry | None) -> tuple[Part, ...]:
@@ -89,7 +90,9 @@ def _signals(telemetry: Telemetry, posterior: xr.DataTree) -> xr.Dataset:
 def time_axis(posterior: xr.DataTree) -> TimeAxis:
     """Whether the user's times are dates, and the unit of times that are numbers."""
     time = posterior["observed_data"]["time"].to_numpy()
-    return TimeAxis(bool(np.issubdtype(time.dtype, np.datetime64)), str(posterior.attrs.get("time_unit", "")))
+    told = posterior.attrs.get("telemetry_time_unit")  # of several experiments by name: their times are the twin's
+    unit = told if isinstance(told, str) else posterior.attrs.get("time_unit", "")
+    return TimeAxis(bool(np.issubdtype(time.dtype, np.datetime64)), str(unit))
 
 
 def as_numbers(time: xr.DataArray) -> np.ndarray:
@@ -106,17 +109,19 @@ def group(tree: xr.DataTree | None, name: str) -> xr.Dataset:
 def _part(label: str, colour: str, tree: xr.DataTree | None, names: tuple[str, ...], observed: xr.Dataset) -> Part:
     draws = group(tree, "predictions" if label != "calibration" else "posterior_predictive")
     bands = intervals(xr.DataTree.from_dict({"predictions": draws}), prob=PROBS) if draws.data_vars else None
-    return Part(label, colour, names, bands, _hidden(draws, names), observed, xr.Dataset(), draws)
-
-
-def _hidden(draws: xr.Dataset, names: tuple[str, ...]) -> xr.Dataset | None:
-    """Intervals of the states without an observation of their own name."""
     states = [str(name).removesuffix("_state") for name in draws.data_vars if str(name).endswith("_state")]
-    hidden = {state: draws[f"{state}_state"] for state in states if state not in names}
-    if not hidden:
+    hidden = _noiseless({state: draws[f"{state}_state"] for state in states if state not in names})
+    errors = [f"{name}_discrepancy" for name in names]
+    discrepancy = _noiseless({name: draws[name] for name in errors if name in draws})
+    return Part(label, colour, names, bands, hidden, discrepancy, observed, xr.Dataset(), draws)
+
+
+def _noiseless(draws: dict[str, xr.DataArray]) -> xr.Dataset | None:
+    """Intervals of what is inferred and has no noise of its own; None where there is nothing."""
+    if not draws:
         return None
-    # `intervals` knows what to read by its noise-free twin; a state has no noise of its own.
-    twice = hidden | {f"{state}_noise_free": values for state, values in hidden.items()}
+    # `intervals` knows what to read by its noise-free twin.
+    twice = draws | {f"{name}_noise_free": values for name, values in draws.items()}
     return intervals(xr.DataTree.from_dict({"predictions": xr.Dataset(twice)}), prob=PROBS, of="noise_free")
 
 

@@ -2,7 +2,7 @@
 
 import importlib.resources
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -10,14 +10,16 @@ import xarray as xr
 from markupsafe import Markup, escape
 
 from bayestwin import errors
-from bayestwin.assess import Gate, coverage, diagnose, draws, scores
+from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.engine import record
-from bayestwin.report import checks, pairs, posteriors, sampling, series, tables
+from bayestwin.report import checks, pairs, posteriors, sampling, series, settings, shared, tables
+from bayestwin.report.held_out import held_out
 from bayestwin.report.notation import percent, unit_text
 from bayestwin.report.parts import Part, group, split, time_axis
 from bayestwin.report.quantities import PROB, Quantity, read_quantities
 from bayestwin.report.residuals import Residuals, residual_words, residuals_of
 from bayestwin.report.style import DARK, LIGHT, Picture, drawing
+from bayestwin.report.uncertainty import origin_rows, origin_words
 from bayestwin.report.verdict import interrupted, verdict
 from bayestwin.telemetry import Telemetry
 
@@ -29,6 +31,7 @@ def render_report(
     validation: Telemetry | None = None,
     gates: Sequence[Gate] | None = None,
     provenance: dict[str, Any] | None = None,
+    beside: Mapping[str, tuple[xr.DataTree, xr.DataTree | None]] | None = None,
 ) -> str:
     """Write the report about a calibrated twin as one HTML page.
 
@@ -41,22 +44,33 @@ def render_report(
         validation: Telemetry that calibration has not seen, to hold the forecast against.
         gates: The verdict; by default `diagnose(posterior)`.
         provenance: What the run recorded about itself (versions, settings, time taken); may be nested.
+        beside: Other calibrations of the same telemetry under other model errors, by what each is called, with their
+            forecasts: the page then compares them.
 
     Returns:
         The page as text, to be written as UTF-8.
+
+    Raises:
+        InvalidInput: If what stands beside it is of another twin or of other telemetry, or there are several
+            experiments.
     """
+    others = {name: _of_one(*pair, None)[:2] for name, pair in (beside or {}).items()}
+    settings.check_beside(posterior, others)
     posterior, forecast, validation = _of_one(posterior, forecast, validation)
     judged = tuple(diagnose(posterior) if gates is None else gates)
     quantities = read_quantities(posterior)
     parts = split(posterior, forecast, validation)
-    covered, scored, missing = _held_out(forecast, validation)
+    covered, scored, missing = held_out(forecast, validation)
     residuals = residuals_of(parts)
+    origins, description = origin_rows(parts), record(posterior, "description")
     page = {
-        "description": record(posterior, "description"),
+        "description": description,
         "attrs": posterior.attrs,
         "verdict": verdict(judged, covered, interrupted=interrupted(posterior)),
         "gates": judged,
         "figures": tables.key_figures(posterior, quantities, judged, covered, scored),
+        "origins": origins,
+        "origin_words": origin_words(origins, description),
         "prob": percent(PROB),
         "parameters": tables.parameter_rows(quantities, judged),
         "starts": tables.start_words(posterior),
@@ -66,6 +80,7 @@ def render_report(
         "band": "" if covered is None else percent(covered.attrs["level"]),
         "scores": [] if scored is None else tables.score_rows(scored),
         "residuals": residual_words(residuals),
+        "compared": _compared(settings.read_settings((posterior, forecast), others, validation)) if others else None,
         "result": tables.result_rows(posterior, parts, forecast, validation),
         "job": tables.flat_rows(posterior.attrs.get("job") or "{}"),
         # The settings stand in the result already, as they were used.
@@ -112,6 +127,7 @@ def _pictures(
             "series": series.observations(parts, axis),
             "closer": series.closer_look(parts, axis),
             "hidden": series.hidden_states(parts, axis),
+            "discrepancy": series.discrepancies(parts, axis),
             "prior": posteriors.against_prior(quantities),
             "pairs": pairs.pairs(quantities, group(posterior, "sample_stats")),
             "traces": sampling.traces(quantities),
@@ -121,27 +137,18 @@ def _pictures(
         }
 
 
-def _held_out(
-    forecast: xr.DataTree | None, validation: Telemetry | None
-) -> tuple[xr.Dataset | None, xr.Dataset | None, str]:
-    """Coverage and scores, or why there are none."""
-    if validation is None:
-        start = "There is a forecast, but no" if forecast is not None else "No"
-        reason = (
-            f"{start} telemetry was held out: whether the intervals keep their promise is not known. Leave the "
-            "last part of the record out of the calibration, predict it, and hold the forecast against it."
-        )
-        return None, None, reason
-    if forecast is None:
-        reason = (
-            "Telemetry was held out, but nothing was predicted for it: whether the intervals keep their promise "
-            "is not known. Predict at the held-out times, and make this report again with that forecast."
-        )
-        return None, None, reason
-    try:
-        return coverage(forecast, validation), scores(forecast, validation), ""
-    except errors.InvalidInput as reason:
-        return None, None, f"The forecast cannot be held against the held-out telemetry. {reason}"
+def _compared(compared: tuple[settings.Setting, ...]) -> dict[str, Any]:
+    """What the section on several model errors holds."""
+    both = shared.shared_quantities(compared)
+    with drawing():
+        forest = shared.forest(both)
+    return {
+        "words": settings.held_out_words(compared) + shared.shared_words(both),
+        "facts": settings.setting_facts(compared),
+        "held_out": settings.held_out_rows(compared),
+        "quantities": shared.shared_rows(both),
+        "forest": forest,
+    }
 
 
 def _template() -> jinja2.Template:

@@ -1,4 +1,4 @@
-"""Pictures over time: observations with their intervals, inputs beneath, and states that nobody observed."""
+"""Pictures over time: observations with their intervals, inputs beneath, states nobody observed, discrepancies."""
 
 import numpy as np
 import xarray as xr
@@ -46,18 +46,26 @@ def hidden_states(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
     shown = [(part, part.hidden) for part in parts if part.hidden is not None]
     if not shown:
         return None
-    names = [str(name) for name in shown[0][1]["observation"].to_numpy()]
-    drawn = figure(0.75 + 1.5 * len(names))
-    grid = list(drawn.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
-    for axes, name in zip(grid, names, strict=True):
-        _bands(axes, name, shown)
-    _shade(grid, parts)
-    dress_time(grid[-1], axis)
-    _legend(drawn, shown, observed=False, gaps=False)
+    names = _named(shown)
+    drawn = _inferred(parts, axis, shown, zero=False)
     alt = f"Inferred trajectories of {', '.join(names)} with {promise(parts)}."
     words = "a state that is" if len(names) == 1 else "states that are"
     caption = f"What the twin infers about {words} not observed: median and {promise(parts)} of the trajectory."
     return picture(drawn, "hidden", alt, caption)
+
+
+def discrepancies(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
+    """What is added to what the twin says, against zero; None if there are no discrepancies."""
+    shown = [(part, part.discrepancy) for part in parts if part.discrepancy is not None]
+    if not shown:
+        return None
+    drawn = _inferred(parts, axis, shown, zero=True)
+    alt = f"{', '.join(_named(shown))} over time with {promise(parts)}, and zero."
+    caption = (
+        f"What is added to what the twin says: median and {promise(parts)} of the discrepancy. Where a band leaves out "
+        "zero, the equations alone do not say what was observed."
+    )
+    return picture(drawn, "discrepancy", alt, caption)
 
 
 def promise(parts: tuple[Part, ...]) -> str:
@@ -82,6 +90,25 @@ def _caption(parts: tuple[Part, ...]) -> str:
     if longest > MOST_TIMES:
         lines.append(f"Bands are drawn at every {_stride(longest)}th time.")
     return " ".join(lines)
+
+
+def _named(shown: list[tuple[Part, xr.Dataset]]) -> list[str]:
+    return [str(name) for name in shown[0][1]["observation"].to_numpy()]
+
+
+def _inferred(parts: tuple[Part, ...], axis: TimeAxis, shown: list[tuple[Part, xr.Dataset]], *, zero: bool) -> Figure:
+    """One row for each thing that is inferred and not observed, against a line at `zero` or without."""
+    names = _named(shown)
+    drawn = figure(0.75 + 1.5 * len(names))
+    grid = list(drawn.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
+    for axes, name in zip(grid, names, strict=True):
+        _bands(axes, name, shown)
+        if zero:
+            axes.axhline(0, color=LIGHT["ink"], linewidth=0.7, zorder=3)
+    _shade(grid, parts)
+    dress_time(grid[-1], axis)
+    _legend(drawn, shown, observed=False, gaps=False)
+    return drawn
 
 
 def _stack(parts: tuple[Part, ...], axis: TimeAxis, window: tuple[float, float] | None) -> Figure:
