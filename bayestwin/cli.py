@@ -84,6 +84,13 @@ def calibrate(
         str | None, typer.Option(help="Calibrate on what lies before this time, predict the rest.")
     ] = None,
     results: ResultsPath = pathlib.Path("results"),
+    compare_model_errors: Annotated[
+        bool,
+        typer.Option(
+            "--compare-model-errors",
+            help="Calibrate under each of the `model_errors` of `twin.py` as well, and compare them in the report.",
+        ),
+    ] = False,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +105,13 @@ def calibrate(
         from bayestwin.runs.pipeline import calibrate_model
 
         chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from)
-        found = calibrate_model(chosen, results, device=device, progress=Progress(began=began))
+        found = calibrate_model(
+            chosen,
+            results,
+            compare_model_errors=compare_model_errors,
+            device=device,
+            progress=Progress(began=began),
+        )
         _end(console, found, as_json)
 
 

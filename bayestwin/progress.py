@@ -75,6 +75,22 @@ class Progress:
             bars.stop_task(task)
 
     @contextlib.contextmanager
+    def part(self, name: str) -> Iterator["Progress"]:
+        """Do a part of the work that has phases of its own: shown beneath its name, timed as one; not within a phase.
+
+        Args:
+            name: Key in `timings`, and what is shown.
+        """
+        visible = not self._bars.disable
+        if visible:
+            self._bars.console.print(name, markup=False)
+        part = Progress(show=visible)
+        try:
+            yield part
+        finally:
+            self._add(name, sum(part.timings.values()))
+
+    @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Time what is done inside, without showing it; not within a phase.
 

@@ -16,6 +16,7 @@ import xarray as xr
 from bayestwin.assess import Finding, Gate, failed
 from bayestwin.report.notation import count
 from bayestwin.runs.pipeline import Results
+from bayestwin.runs.record import files_of
 
 
 def table(*columns: str) -> rich.table.Table:
@@ -43,8 +44,8 @@ def show_results(console: rich.console.Console, found: Results) -> None:
     console.print(parameter_table(posterior))
     show_gates(console, found.gates)
     show_coverage(console, found)
-    for path in sorted(p for p in found.run.iterdir() if not p.name.startswith(".")):
-        show_path(console, path)
+    for name in files_of(found.run):
+        show_path(console, found.run / name)
     timings = found.record.get("timings", {})
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items())
     show_line(console, "", f"{sum(timings.values()):.0f} s: {parts}")

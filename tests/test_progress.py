@@ -60,3 +60,24 @@ def test_only_a_command_knows_how_long_its_imports_took() -> None:
     with progress.timed("save"):
         pass
     assert list(progress.timings) == ["compile", "save"]
+
+
+def test_a_part_with_phases_of_its_own_is_one_timing(capfd: pytest.CaptureFixture) -> None:
+    progress = Progress(show=True)
+    with progress, progress.phase("draws", "drawing", 1):
+        pass
+    with progress.part("beside/[none]") as part, part, part.phase("draws", "drawing again", 7) as phase:
+        phase.advance(5)
+        time.sleep(0.02)
+    assert list(progress.timings) == ["compile", "draws", "beside/[none]"]
+    assert progress.timings["draws"] < 0.02 <= progress.timings["beside/[none]"]
+    _, err = capfd.readouterr()
+    assert err.index("drawing") < err.index("beside/[none]") < err.index("drawing again")
+    assert "5/7" in err
+
+
+def test_a_part_is_as_silent_as_the_whole(capfd: pytest.CaptureFixture) -> None:
+    progress = Progress(show=False)
+    with progress.part("beside/none") as part, part, part.phase("draws", "drawing", 7):
+        pass
+    assert capfd.readouterr() == ("", "")

@@ -9,6 +9,8 @@ import xarray as xr
 from bayestwin.assess import diagnose
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.prediction import check_belongs, predict
+from bayestwin.runs.beside import read_beside
+from bayestwin.runs.filing import read_calibrated
 from bayestwin.runs.folder import POSTERIOR, PREDICTIONS
 from bayestwin.runs.job import SplitSection
 from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
@@ -74,16 +76,15 @@ def open_results(model: Model, run: pathlib.Path) -> Results:
     Raises:
         InvalidInput: If the run belongs to another twin or other telemetry.
     """
-    posterior = load(run / POSTERIOR)
+    posterior, predictions = read_calibrated(run)
     check_belongs(model.twin, posterior)
     split = _split_of(model, run, posterior)
-    predictions = load(run / PREDICTIONS) if (run / PREDICTIONS).is_file() else None
     return judge(model, run, posterior, predictions, split, read_record(run))
 
 
 def renew_report(found: Results) -> pathlib.Path:
-    """Write the report of an earlier run again, and record that."""
-    path = write_report(found)
+    """Write the report of an earlier run again, with all that was calibrated beside it, and record that."""
+    path = write_report(found._replace(beside=read_beside(found.run)))
     renew_outputs(found.run)
     return path
 

@@ -4,20 +4,41 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import re
 import sys
 import traceback
+import types
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from bayestwin.errors import BayestwinError, InvalidTwin, explain
+from bayestwin.model_error import ModelError
 from bayestwin.twin import Twin
 
+SIMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Names that are folders everywhere."""
 
-def import_twin(path: pathlib.Path) -> Twin:
-    """Run a `twin.py` and take its variable `twin`.
+
+class Defined(NamedTuple):
+    """What a `twin.py` defines.
+
+    Attributes:
+        twin: Its variable `twin`.
+        model_errors: Its variable `model_errors`, what the twin is to be compared under; empty without one.
+    """
+
+    twin: Twin
+    model_errors: Mapping[str, ModelError | None]
+
+
+def import_model(path: pathlib.Path) -> Defined:
+    """Run a `twin.py` and take its variables `twin` and `model_errors`.
 
     What it prints goes to standard error: standard output belongs to the command, and may be JSON.
 
     Raises:
-        InvalidTwin: If there is no such file, it does not run (naming the line), or it defines no twin.
+        InvalidTwin: If there is no such file, it does not run (naming the line), it defines no twin, or `model_errors`
+            is no mapping of simple names to model errors.
     """
     if not path.is_file():
         raise InvalidTwin(_absent(path))
@@ -49,7 +70,28 @@ def import_twin(path: pathlib.Path) -> Twin:
             advice="Assign the twin to the variable `twin`.",
         )
         raise InvalidTwin(message)
-    return twin
+    return Defined(twin, _model_errors(module, path))
+
+
+def _model_errors(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, ModelError | None]:
+    found = getattr(module, "model_errors", {})
+    if not isinstance(found, Mapping):
+        received = f"a {type(found).__name__}"
+    elif unfit := [name for name in found if not (isinstance(name, str) and SIMPLE.fullmatch(name))]:
+        received = f"the name {unfit[0]!r}"
+    elif unfit := [n for n, error in found.items() if not (error is None or isinstance(error, ModelError))]:
+        received = f"`{unfit[0]}` is a {type(found[unfit[0]]).__name__}"
+    elif len({name.lower() for name in found}) < len(found):
+        received = f"names that differ only in capitals: {', '.join(found)}"
+    else:
+        return found
+    message = explain(
+        f"`model_errors` of `{path}` cannot be used.",
+        expected="a mapping of names, of letters, digits, `-` and `_`, to model errors or None",
+        received=received,
+        advice='For example `model_errors = {"none": None, "discrepancy": bt.Discrepancy(…)}`.',
+    )
+    raise InvalidTwin(message)
 
 
 def _absent(path: pathlib.Path) -> str:

@@ -6,13 +6,15 @@ Nothing here takes a path from a result.
 import difflib
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
 from bayestwin import datasets
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
-from bayestwin.runs.importing import import_twin
+from bayestwin.model_error import ModelError
+from bayestwin.runs.importing import import_model
 from bayestwin.runs.job import Job, SplitSection, read_job
 from bayestwin.telemetry import Telemetry, read_telemetry
 from bayestwin.twin import Twin
@@ -26,12 +28,14 @@ class Model(NamedTuple):
         twin: What its `twin.py` defines.
         job: Its job file.
         job_path: Where that is.
+        model_errors: What its `twin.py` names to compare the twin under; may be empty.
     """
 
     folder: pathlib.Path
     twin: Twin
     job: Job
     job_path: pathlib.Path
+    model_errors: Mapping[str, ModelError | None]
 
     @property
     def name(self) -> str:
@@ -47,7 +51,7 @@ class Split(NamedTuple):
 
 
 def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
-    """Import the twin of a model folder and read its job.
+    """Import the twin of a model folder, and what it may be compared under, and read its job.
 
     Args:
         folder: The folder, as the user typed it.
@@ -65,7 +69,8 @@ def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
         )
         raise InvalidInput(message)
     job_path = folder / job_name
-    return Model(folder, import_twin(folder / "twin.py"), read_job(job_path), job_path)
+    twin, model_errors = import_model(folder / "twin.py")
+    return Model(folder, twin, read_job(job_path), job_path, model_errors)
 
 
 def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:

@@ -2,23 +2,25 @@
 
 import hashlib
 import pathlib
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import xarray as xr
 
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
-from bayestwin.calibration import calibrate
 from bayestwin.describe import fingerprint
 from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput, explain
-from bayestwin.prediction import predict
 from bayestwin.progress import ORDER, Progress
+from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
 from bayestwin.runs.figures import summary
-from bayestwin.runs.folder import CHECKPOINT, ENDED, POSTERIOR, PREDICTIONS, REPORT, new_run
+from bayestwin.runs.filing import Calibrated, calibrate_into
+from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
 from bayestwin.runs.job import Job
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import begin_record, end_record, read_record, write_record
-from bayestwin.store import save, write_text_durably
+from bayestwin.store import write_text_durably
 
 
 class Results(NamedTuple):
@@ -33,6 +35,7 @@ class Results(NamedTuple):
         scores: Errors on held-out observations; None if nothing is held out.
         split: The telemetry.
         record: The content of `run.json`.
+        beside: What was calibrated under other model errors, by name.
     """
 
     run: pathlib.Path
@@ -43,6 +46,7 @@ class Results(NamedTuple):
     scores: xr.Dataset | None
     split: Split
     record: dict[str, Any]
+    beside: Mapping[str, Calibrated] = types.MappingProxyType({})
 
     @property
     def status(self) -> str:
@@ -51,7 +55,12 @@ class Results(NamedTuple):
 
 
 def calibrate_model(
-    model: Model, results: pathlib.Path, *, device: str | None = None, progress: Progress | None = None
+    model: Model,
+    results: pathlib.Path,
+    *,
+    compare_model_errors: bool = False,
+    device: str | None = None,
+    progress: Progress | None = None,
 ) -> Results:
     """Run a model's job: calibrate, save, predict, judge, report.
 
@@ -60,6 +69,7 @@ def calibrate_model(
     Args:
         model: The model folder.
         results: Where runs are filed.
+        compare_model_errors: Whether to calibrate under each of the model's `model_errors` as well.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown.
 
@@ -68,9 +78,10 @@ def calibrate_model(
     """
     split = load_telemetry(model)
     check_ready(model, split, device)
+    others = models_beside(model, split, device) if compare_model_errors else {}
     run = new_run(results, model)
-    record = begin_record(run, "calibrate", _inputs(model, split))
-    return _carry_out(model, split, run, record, device, progress or Progress())
+    record = begin_record(run, "calibrate", _inputs(model, split, others))
+    return _carry_out(model, others, split, run, record, device, progress or Progress())
 
 
 def resume_run(
@@ -93,33 +104,33 @@ def resume_run(
     record = read_resumable(run)
     model = model._replace(job=Job.model_validate(record["job"]))
     split = load_telemetry(model)
-    _check_same(run, record, _inputs(model, split))
+    others = models_beside(model, split, device) if BESIDE in record else {}
+    _check_same(run, record, _inputs(model, split, others))
     check_ready(model, split, device)
     kept = {name: value for name, value in record.items() if name not in ("error", "ended", "outputs", "timings")}
     record = kept | {"status": "running", "resumed": int(record.get("resumed", 0)) + 1}
     write_record(run, record)
-    return _carry_out(model, split, run, record, device, progress or Progress())
+    return _carry_out(model, others, split, run, record, device, progress or Progress())
 
 
 def _carry_out(
-    model: Model, split: Split, run: pathlib.Path, record: dict[str, Any], device: str | None, shown: Progress
+    model: Model,
+    others: Mapping[str, Model],
+    split: Split,
+    run: pathlib.Path,
+    record: dict[str, Any],
+    device: str | None,
+    shown: Progress,
 ) -> Results:
     try:
-        posterior = calibrate(
-            model.twin,
-            split.calibration,
-            device=device,
-            progress=shown,
-            job=record["job"],
-            checkpoint=run / CHECKPOINT,
-            **model.job.calibrate.model_dump(),
-        )
-        with shown.timed("save"):
-            save(posterior, run / POSTERIOR)
-        predictions = predict_model(model, posterior, split, run, device=device, progress=shown)
+        job = record["job"]
+        posterior, predictions = calibrate_into(run, model, split, job, device=device, progress=shown)
+        if posterior.attrs["interrupted"]:
+            others = {}
+        beside = calibrate_beside(others, split, run, job, device=device, progress=shown)
         with shown.timed("report"):
             found = judge(model, run, posterior, predictions, split, record)
-            found = found._replace(record=record | {"status": found.status, "timings": _rounded(shown)})
+            found = found._replace(record=record | {"status": found.status, "timings": _rounded(shown)}, beside=beside)
             write_report(found)
     except BaseException as reason:  # Ctrl-C too leaves a record
         status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
@@ -130,7 +141,8 @@ def _carry_out(
         end_record(run, record, status, error=what, timings=_rounded(shown))
         raise
     if found.status in ENDED:
-        (run / CHECKPOINT).unlink(missing_ok=True)
+        for path in run.rglob(CHECKPOINT):
+            path.unlink()
     outcome = {
         "gates": [gate._asdict() for gate in found.gates],
         "timings": _rounded(shown),
@@ -160,34 +172,15 @@ def read_resumable(run: pathlib.Path) -> dict[str, Any]:
 
 def _check_same(run: pathlib.Path, record: dict[str, Any], now: dict[str, Any]) -> None:
     """Draws of another twin or of other telemetry must not be mixed with those that are there."""
-    names = [name for name in ("model", "twin_sha256", "telemetry_sha256") if record.get(name) != now[name]]
+    names = [name for name in ("model", "twin_sha256", "telemetry_sha256", BESIDE) if record.get(name) != now.get(name)]
     if names:
         message = explain(
             f"Run `{run.name}` cannot be resumed: what it calibrates has changed since it was begun.",
             expected="; ".join(f"{name} {record.get(name)}" for name in names),
-            received="; ".join(f"{name} {now[name]}" for name in names),
+            received="; ".join(f"{name} {now.get(name)}" for name in names),
             advice="Restore the twin and the telemetry, or begin a new run by `bayestwin calibrate`.",
         )
         raise InvalidInput(message)
-
-
-def predict_model(
-    model: Model,
-    posterior: xr.DataTree,
-    split: Split,
-    run: pathlib.Path,
-    *,
-    device: str | None,
-    progress: Progress,
-) -> xr.DataTree | None:
-    """Predict at a model's held-out times, and save that; None if nothing is held out."""
-    if split.held_out is None:
-        return None
-    settings = model.job.predict.model_dump()
-    predictions = predict(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
-    with progress.timed("save"):
-        save(predictions, run / PREDICTIONS)
-    return predictions
 
 
 def judge(
@@ -224,12 +217,13 @@ def write_report(found: Results) -> pathlib.Path:
         validation=found.split.held_out,
         gates=found.gates,
         provenance={k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs")},
+        beside=found.beside,
     )
     return write_text_durably(found.run / REPORT, page)
 
 
-def _inputs(model: Model, split: Split) -> dict[str, Any]:
-    return {
+def _inputs(model: Model, split: Split, others: Mapping[str, Model]) -> dict[str, Any]:
+    found = {
         "model": model.name,
         "twin": model.twin.name,
         "twin_sha256": fingerprint(model.twin),
@@ -241,6 +235,7 @@ def _inputs(model: Model, split: Split) -> dict[str, Any]:
             "held_out": None if split.held_out is None else split.held_out.sha256,
         },
     }
+    return found | ({BESIDE: {name: fingerprint(other.twin) for name, other in others.items()}} if others else {})
 
 
 def _rounded(progress: Progress) -> dict[str, float]:

@@ -121,9 +121,14 @@ def read_record(run: pathlib.Path) -> dict[str, Any]:
     raise CorruptArtifact(message)
 
 
+def files_of(run: pathlib.Path) -> list[str]:
+    """Paths of the files of a run, counted from its folder; those whose names begin with a dot are left out."""
+    names = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
+    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+
+
 def _hashes(run: pathlib.Path) -> dict[str, str]:
-    files = sorted(path for path in run.iterdir() if path.name != RECORD and not path.name.startswith("."))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in files_of(run) if name != RECORD}
 
 
 def _now() -> str:
