@@ -39,8 +39,8 @@ twin = bt.Twin(
     ),
 )
 
-# For `bayestwin calibrate --compare-model-errors`. The air settles within an hour, the envelope within three days: sun and
-# wind, for a quarter to half a day at a time, lie between.
+# For `bayestwin calibrate --compare-model-errors`. The air settles within an hour, the envelope within three days: sun
+# and wind, for a quarter to half a day at a time, lie between.
 model_errors = {
     "none": None,
     "discrepancy": bt.Discrepancy(scale={"indoor": dist.HalfNormal(0.5)}, length={"indoor": dist.LogNormal(-1.0, 0.3)}),
