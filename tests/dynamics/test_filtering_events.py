@@ -83,6 +83,24 @@ def test_smoothed_draws_are_those_of_the_dense_normal() -> None:
     assert np.abs(ratio - 1.0).max() < 5.0 * np.sqrt(2.0 / len(keys))
 
 
+def test_averages_are_over_what_is_not_known_after_the_event() -> None:
+    """Half of the level let out at the start is a start from half of it, also where curvature matters."""
+
+    def likelihood(initial: float, spread: float, **events: object) -> float:
+        twin = decay(
+            vector_field=lambda t, x, p, u: {"level": -p.rate * x.level**2},
+            states={"level": bt.State(initial)},
+            model_error=bt.ProcessNoise({"level": 0.1}, {"level": spread}, "unscented"),
+            solver=bt.Solver("tsit5", 1e-9, 1e-11),
+            **events,
+        )
+        density = bound_density(twin, telemetry_of({"time": TIMES, "level": np.where(TIMES > 0, LEVELS, np.nan)}))
+        return float(density.parts(density.unconstrain({"rate": RATE, "level_scale": NOISE}))[1])
+
+    valve = bt.Event(lambda t, x, p, u: {"level": 0.5 * x.level}, at=(0.0,))
+    assert likelihood(4.0, 1.2, events={"valve": valve}) == pytest.approx(likelihood(2.0, 0.6), rel=1e-9)
+
+
 WRONG = {
     "parameter `rate`, which an event changes": bt.Event(lambda t, x, p, u: {"rate": 1.0}, at=(1.0,)),
     "event `act`, which the state triggers": bt.Event(
