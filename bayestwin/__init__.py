@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayestwin import datasets, errors
-    from bayestwin.assess import coverage, diagnose, intervals, scores
+    from bayestwin.assess import coverage, diagnose, intervals, pit, scores
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
     from bayestwin.long_table import read_experiments
@@ -71,6 +71,7 @@ _HOME = {
     "intervals": "assess",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
+    "pit": "assess",
     "predict": "prediction",
     "pymc_model": "ppl.pymc",
     "read_experiments": "long_table",
@@ -113,6 +114,7 @@ __all__ = [
     "intervals",
     "load",
     "numpyro_model",
+    "pit",
     "predict",
     "pymc_model",
     "read_experiments",

@@ -10,8 +10,8 @@ import bayestwin as bt
 NAMES = """
     Autocorrelated Biased Binomial Censored Discrepancy Event Gaussian Input LogNormal NegativeBinomial NoiseFrom
     Observation Parameter Poisson ProcessNoise Proportional Rounded Solver State SteadyState StudentT Telemetry Twin
-    calibrate coverage datasets diagnose errors intervals load numpyro_model predict pymc_model read_experiments
-    read_telemetry render_report save scores simulate
+    calibrate coverage datasets diagnose errors intervals load numpyro_model pit predict
+    pymc_model read_experiments read_telemetry render_report save scores simulate
 """
 
 

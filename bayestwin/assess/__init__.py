@@ -5,6 +5,19 @@ from bayestwin.assess.coverage import coverage
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import Gate, failed
 from bayestwin.assess.intervals import intervals
-from bayestwin.assess.scores import crps, scores
+from bayestwin.assess.pit import pit
+from bayestwin.assess.rules import crps
+from bayestwin.assess.scores import scores
 
-__all__ = ["Finding", "Gate", "check", "coverage", "crps", "diagnose", "failed", "intervals", "scores"]
+__all__ = [
+    "Finding",
+    "Gate",
+    "check",
+    "coverage",
+    "crps",
+    "diagnose",
+    "failed",
+    "intervals",
+    "pit",
+    "scores",
+]

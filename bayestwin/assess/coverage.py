@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,20 +10,23 @@ import scipy.stats
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin.assess import draws
-from bayestwin.assess.intervals import Kind, intervals
+from bayestwin.assess import draws, points
+from bayestwin.assess.grouping import Bins, By, grouped
+from bayestwin.assess.intervals import KINDS, Kind, along_points, check_choice, checked_prob
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
 
 
 def coverage(
-    forecast: xr.DataTree,
-    telemetry: Telemetry | Mapping[str, Telemetry],
+    forecast: xr.DataTree | xr.Dataset,
+    telemetry: Telemetry | Mapping[str, Telemetry] | None = None,
     prob: float | Sequence[float] = (0.5, 0.8, 0.9, 0.95),
     *,
     kind: Kind = "eti",
     level: float = 0.95,
+    by: By = None,
+    bins: Bins = None,
 ) -> xr.Dataset:
     """Share of the observations that lie inside their predictive interval, by observation and `prob`.
 
@@ -35,26 +38,34 @@ def coverage(
     observations are worth fewer than num. The coverage of a sound forecast then scatters more than the band
     says and falls outside it more often than 1 - `level`; and where it lies inside, that is weaker evidence
     than as many independent observations would give. Nor does a share near `prob` say that the intervals hold
-    at each time: those too wide by day can make up for those too narrow by night.
+    at each time: those too wide by day can make up for those too narrow by night. `by` tells such times apart.
 
     An observation on an end counts as inside (whole-number observations are therefore covered somewhat too
     often). One at a time where a draw is not finite has no interval, and counts as outside.
 
     Args:
-        forecast: What `predict` returned (or a posterior, for coverage of the calibration's own data).
+        forecast: What `predict` or `backtest` returned (or a posterior, for coverage of the calibration's own data);
+            or intervals that `conformalize` or `intervals` returned, which are then judged as they are: `prob` and
+            `kind` are theirs. Of raw and conformal intervals those points are compared at which there are both.
         telemetry: Held-out observations; NaN is missing and does not count. Of several experiments those of each, by
-            its name.
+            its name. A backtest has its own.
         prob: Nominal probability of each interval, between 0 and 1.
         kind: `"eti"` or `"hdi"`, see `intervals`.
         level: Probability of the binomial band, between 0 and 1.
+        by: What to tell apart: `"horizon"` (time since the last known observation, in the twin's unit of time),
+            `"origin"` of a backtest, the name of an input or of a column of the telemetry, or a pandas Series of labels
+            over the times. Observations and experiments are told apart anyway.
+        bins: Edges of the bins in which values of `by` are put, or the number of bins that hold about as many points
+            each. By default each value is a group where there are at most 12, otherwise there are 4 bins.
 
     Returns:
         All with dimensions (observation, prob): `coverage` (share inside), `num` (observations counted),
         `num_inside`, `band_lower`, `band_upper` (shares) and `within_band` (bool). An observation that was
-        never observed has num 0, NaN shares, and is not within its band. Several experiments are a first dimension.
+        never observed has num 0, NaN shares, and is not within its band. Several experiments are a first dimension,
+        then what `by` names, then `kind` (raw, conformal).
 
     Raises:
-        InvalidSetting: `prob`, `kind` or `level` has no meaning.
+        InvalidSetting: `prob`, `kind`, `level`, `by` or `bins` has no meaning.
         InvalidTelemetry: An observation at a time that is not in the forecast, or none at all.
     """
     if not 0 < level < 1:
@@ -66,17 +77,42 @@ def coverage(
                 advice="Write 95 % as 0.95.",
             )
         )
-    if isinstance(telemetry, Mapping):
-        return draws.of_each(forecast, telemetry, lambda tree, one: coverage(tree, one, prob, kind=kind, level=level))
-    found = intervals(forecast, prob, kind=kind)
-    group, dataset = draws.predictive(forecast)
-    pairs = {name: draws.observed(dataset, telemetry, name) for name in draws.observations(dataset)}
-    draws.require_some(pairs, telemetry)
-    inside = [_num_inside(found.sel(observation=name), pair) for name, pair in pairs.items()]
-    where = {"observation": found["observation"], "prob": found["prob"]}
-    num_inside = xr.DataArray(np.stack(inside), coords=where, dims=tuple(where))
-    counted = xr.DataArray([pair.values.size for pair in pairs.values()], dims="observation")
-    num = counted.broadcast_like(num_inside)
+    levels = checked_prob(prob)
+    check_choice("kind", kind, KINDS)
+    if isinstance(forecast, xr.Dataset):
+        forecast = xr.DataTree.from_dict({points.INTERVALS: forecast})
+
+    def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:
+        given = points.INTERVALS in tree.children
+        found = points.axis(tree) if given else along_points(tree, levels, kind)
+        pairs = points.pairs(tree, points.axis(tree), one)
+        return lambda keep: _covered(found, pairs, keep, level)
+
+    return grouped(judge, forecast, telemetry, by, bins)
+
+
+def binomial_band(num: xr.DataArray, prob: xr.DataArray, level: float) -> tuple[xr.DataArray, xr.DataArray]:
+    """Central `level` of Binomial(num, prob) / num; NaN where num is 0. Same shape as `num`."""
+    some = num.where(num > 0)
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    lower, upper = (some.copy(data=scipy.stats.binom.ppf(tail, some, prob)) / some for tail in tails)
+    return lower, upper
+
+
+def _covered(found: xr.Dataset, pairs: Mapping[str, draws.Observed], keep: np.ndarray, level: float) -> xr.Dataset:
+    """Counts of what lies inside, of the points in the mask `keep`."""
+    dims = (*(("kind",) if "kind" in found.dims else ()), "observation", "prob", "time")
+    lower, upper = (found[end].transpose(*dims).to_numpy() for end in ("lower", "upper"))
+    there = _comparable(lower) if "kind" in found.dims else np.ones(lower.shape, dtype=bool)
+    inside, counted = [], []
+    for place, pair in enumerate(pairs.values()):
+        kept = keep[pair.positions]
+        at, values = pair.positions[kept], pair.values[kept]
+        low, high, judged = (ends[..., place, :, :][..., at] for ends in (lower, upper, there))
+        inside.append(np.sum(judged & (low <= values) & (values <= high), axis=-1))
+        counted.append(np.sum(judged, axis=-1))
+    where = {dim: found[dim] for dim in dims[:-1]}
+    num_inside, num = (xr.DataArray(np.stack(part, axis=-2), where, dims[:-1]) for part in (inside, counted))
     share = (num_inside / num.where(num > 0)).rename("coverage")
     lower, upper = binomial_band(num, found["prob"].broadcast_like(num), level)
     return xr.Dataset(
@@ -89,20 +125,11 @@ def coverage(
             "within_band": (share >= lower) & (share <= upper),
         },
         coords={"units": found["units"]},
-        attrs={"kind": found.attrs["kind"], "group": group, "level": level},
+        attrs={"kind": found.attrs["kind"], "group": found.attrs["group"], "level": level},
     )
 
 
-def binomial_band(num: xr.DataArray, prob: xr.DataArray, level: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """Central `level` of Binomial(num, prob) / num; NaN where num is 0. Same shape as `num`."""
-    some = num.where(num > 0)
-    tails = ((1 - level) / 2, (1 + level) / 2)
-    lower, upper = (some.copy(data=scipy.stats.binom.ppf(tail, some, prob)) / some for tail in tails)
-    return lower, upper
-
-
-def _num_inside(found: xr.Dataset, pair: draws.Observed) -> np.ndarray:
-    """How many of n observations lie inside, shape (prob,)."""
-    lower = found["lower"].to_numpy()[:, pair.positions]
-    upper = found["upper"].to_numpy()[:, pair.positions]
-    return np.sum((lower <= pair.values) & (pair.values <= upper), axis=-1)
+def _comparable(ends: np.ndarray) -> np.ndarray:
+    """Where all kinds of intervals, the first dimension, have an end; and where the raw one has none, an outside."""
+    there = ~np.isnan(ends)
+    return np.broadcast_to(there.all(axis=0) | ~there[0], ends.shape)

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
+from bayestwin.assess.origins import flat
 from bayestwin.bind import elapsed
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Observed(NamedTuple):
 
 def predictive(tree: xr.DataTree) -> tuple[str, xr.Dataset]:
     """Name and content of the group that holds predictive draws: `predictions`, else `posterior_predictive`.
+
+    Those of a backtest are laid flat, see `origins.flat`.
 
     Raises:
         InvalidInput: The tree has neither group, or the group has no observation.
@@ -70,7 +73,7 @@ def predictive(tree: xr.DataTree) -> tuple[str, xr.Dataset]:
                     )
                 )
             # of one experiment taken out of several: the others have times of their own
-            return group, dataset.dropna("time", how="all") if "experiment" in dataset.coords else dataset
+            return group, dataset.dropna("time", how="all") if "experiment" in dataset.coords else flat(dataset)
     raise errors.InvalidInput(
         errors.explain(
             "The result holds no predictive draws.",
@@ -93,11 +96,18 @@ def experiments(tree: xr.DataTree) -> tuple[str, ...]:
 def of_each(
     tree: xr.DataTree, telemetry: Mapping[str, Telemetry], function: Callable[[xr.DataTree, Telemetry], xr.Dataset]
 ) -> xr.Dataset:
-    """What a function says about each experiment that there is telemetry of.
+    """What a function says about each experiment that there is telemetry of; errors are those of `parts`."""
+    return side_by_side([function(part, one) for part, one in parts(tree, telemetry)], [*telemetry])
+
+
+def parts[T](tree: xr.DataTree, telemetry: Mapping[str, T] | T) -> list[tuple[xr.DataTree, T]]:
+    """A result with its telemetry, or each experiment of it with its own.
 
     Raises:
         InvalidTelemetry: The result does not predict these experiments.
     """
+    if not isinstance(telemetry, Mapping):
+        return [(tree, telemetry)]
     names = experiments(tree)
     unknown = [name for name in telemetry if name not in names]
     if unknown or not telemetry:
@@ -109,7 +119,7 @@ def of_each(
                 advice="Name them as in the forecast.",
             )
         )
-    return side_by_side([function(tree.sel(experiment=name), one) for name, one in telemetry.items()], [*telemetry])
+    return [(tree.sel(experiment=name), one) for name, one in telemetry.items()]
 
 
 def side_by_side(parts: Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:
@@ -137,11 +147,11 @@ def units(dataset: xr.Dataset, names: tuple[str, ...]) -> xr.DataArray:
     return xr.DataArray([str(dataset[name].attrs.get("units", "")) for name in names], dims="observation")
 
 
-def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str) -> Observed:
+def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | None = None) -> Observed:
     """The observations `name` of the telemetry, placed on the dataset's times.
 
     Times are joined where they are exactly equal: a join that rounds or drops would count wrong pairs. Values are
-    converted to the forecast's unit.
+    converted to `unit`, by default to that of the forecast.
 
     Raises:
         InvalidTelemetry: An observation at a time that is not in the forecast, or in a unit of another dimension.
@@ -161,7 +171,7 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str) -> Observed:
         return Observed(np.empty(0, dtype=int), np.empty(0))
     if "experiment" in dataset.coords:
         telemetry = counted(telemetry, dataset["experiment"])
-    values = telemetry.in_unit(name, str(dataset[name].attrs.get("units", "")))
+    values = telemetry.in_unit(name, str(dataset[name].attrs.get("units", "")) if unit is None else unit)
     column = pd.Series(values, index=telemetry.table.index).dropna()
     positions = times.get_indexer(column.index)
     if np.any(positions < 0):

@@ -11,6 +11,7 @@ from arviz_stats.visualization import hdi
 
 from bayestwin import errors
 from bayestwin.assess import draws
+from bayestwin.assess.origins import by_origin
 
 Kind = Literal["eti", "hdi"]
 
@@ -43,7 +44,8 @@ def intervals(
     Returns:
         `median` (observation, time), `lower` and `upper` (observation, prob, time), in the unit that the
         coordinate `units` (observation) names; attributes say kind, what they are intervals of, and group. Several
-        experiments are a first dimension, NaN where one has no such time.
+        experiments are a first dimension, NaN where one has no such time. Those of a backtest have `origin` and
+        `horizon` instead of `time`.
 
     Raises:
         InvalidSetting: `prob`, `kind` or `of` is not one of those above.
@@ -56,6 +58,11 @@ def intervals(
     if names:
         parts = [intervals(tree.sel(experiment=name), prob, kind=kind, of=of) for name in names]
         return draws.side_by_side(parts, names)
+    return by_origin(along_points(tree, levels, kind, of))
+
+
+def along_points(tree: xr.DataTree, levels: np.ndarray, kind: Kind, of: str = "observation") -> xr.Dataset:
+    """As `intervals`, of one experiment, with all settings checked; those of a backtest along one row of points."""
     group, dataset = draws.predictive(tree)
     names = draws.observations(dataset)
     suffix = draws.NOISE_FREE if of == "noise_free" else ""
@@ -72,7 +79,7 @@ def intervals(
         coords={
             "observation": list(names),
             "prob": ("prob", levels, {"long_name": "nominal probability of the interval"}),
-            "time": dataset["time"],
+            **dataset["time"].coords,
             "units": draws.units(dataset, names),
         },
         attrs={"kind": KINDS[kind], "of": of, "group": group},

@@ -98,3 +98,35 @@ def as_dataset(draws: Draws) -> xr.Dataset:
         extra = tuple(f"{name}_{axis}" for axis in range(values.ndim - 2))
         variables[name] = (("chain", "draw", *extra), values)
     return xr.Dataset(variables, coords={"chain": np.arange(next(iter(draws.values())).shape[0])})
+
+
+@pytest.fixture
+def make_backtest() -> Callable[..., xr.DataTree]:
+    """A backtest of one observation `level`, from draws (draw, origin, horizon) and what was observed.
+
+    Origins lie at 0, 1, 2, … hours, horizons as many hours after them, or as told.
+    """
+
+    def make(
+        draws: np.ndarray, observed: np.ndarray, *, inputs: Draws | None = None, ahead: np.ndarray | None = None
+    ) -> xr.DataTree:
+        origins, horizons = observed.shape
+        dims, attrs = ("origin", "horizon"), {"units": "m"}
+        ahead = np.arange(1.0, horizons + 1.0) if ahead is None else ahead
+        origin = np.arange(float(origins))
+        coords = {"origin": origin, "horizon": ahead, "time": (dims, origin[:, None] + ahead)}
+        predictions = {name: (("chain", "draw", *dims), draws[None], attrs) for name in ("level", "level_noise_free")}
+        last = {"level_last": ("origin", np.zeros(origins))}
+        span = {"calibrated_from": ("origin", np.full(origins, -10.0)), "calibrated_until": ("origin", origin)}
+        tree = xr.DataTree.from_dict(
+            {
+                "predictions": xr.Dataset(predictions, coords),
+                "observed_data": xr.Dataset({"level": (dims, observed, attrs)}, coords),
+                "predictions_constant_data": xr.Dataset({n: (dims, v) for n, v in (inputs or {}).items()}, coords),
+                "origins": xr.Dataset(last | span, {"origin": origin}),
+            }
+        )
+        tree.attrs = {"time_unit": "h", "telemetry_time_unit": "h"}
+        return tree
+
+    return make
