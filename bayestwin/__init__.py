@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayestwin import datasets, errors
-    from bayestwin.assess import coverage, diagnose, intervals, pit, scores
+    from bayestwin.assess import backtest, coverage, diagnose, intervals, pit, scores
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
     from bayestwin.long_table import read_experiments
@@ -63,6 +63,7 @@ _HOME = {
     "StudentT": "noise",
     "Telemetry": "telemetry",
     "Twin": "twin",
+    "backtest": "assess",
     "calibrate": "calibration",
     "coverage": "assess",
     "datasets": "datasets",
@@ -106,6 +107,7 @@ __all__ = [
     "StudentT",
     "Telemetry",
     "Twin",
+    "backtest",
     "calibrate",
     "coverage",
     "datasets",

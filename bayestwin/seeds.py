@@ -29,3 +29,8 @@ def check_seed(seed: object) -> None:
 def key_for(seed: int, use: str) -> Array:
     """The random key of one use, e.g. `key_for(seed, "warmup")`; the same seed and use give the same key."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(use.encode()))
+
+
+def seed_for(seed: int, use: str) -> int:
+    """The seed of one use, for what takes a seed and is done many times over."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(use.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1))

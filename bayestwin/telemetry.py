@@ -54,9 +54,9 @@ class Telemetry:
         times = self.table.index
         keep = np.ones(len(times), dtype=bool)
         if start is not None:
-            keep &= np.asarray(times >= _time(start, times))
+            keep &= np.asarray(times >= time_in(start, times))
         if end is not None:
-            keep &= np.asarray(times < _time(end, times))
+            keep &= np.asarray(times < time_in(end, times))
         if not keep.any():
             message = explain(
                 "No telemetry is left between the given times.",
@@ -127,7 +127,7 @@ def read_telemetry(
     table.index.name = "time"
     if "time" not in named and time in named:
         named["time"] = named.pop(time)
-    return _sealed(table, named, table.index[0] if t0 is None else _time(t0, table.index), source)
+    return _sealed(table, named, table.index[0] if t0 is None else time_in(t0, table.index), source)
 
 
 def _sealed(table: pd.DataFrame, units: Mapping[str, str], t0: Any, source: str) -> Telemetry:
@@ -293,7 +293,7 @@ def _time_message(name: str, what: str, rows: np.ndarray, advice: str) -> str:
     )
 
 
-def _time(value: Any, index: pd.Index) -> Any:
+def time_in(value: Any, index: pd.Index) -> Any:
     """A time given by the user, in the terms of the telemetry's own times."""
     try:
         if isinstance(index, pd.DatetimeIndex):

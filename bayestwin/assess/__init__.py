@@ -1,5 +1,6 @@
-"""Can a result be trusted: findings on telemetry, gates on a posterior, coverage and scores of forecasts."""
+"""Can a result be trusted: findings on telemetry, gates on a posterior, backtests, coverage and scores of forecasts."""
 
+from bayestwin.assess.backtest import backtest
 from bayestwin.assess.check import Finding, check
 from bayestwin.assess.coverage import coverage
 from bayestwin.assess.diagnose import diagnose
@@ -12,6 +13,7 @@ from bayestwin.assess.scores import scores
 __all__ = [
     "Finding",
     "Gate",
+    "backtest",
     "check",
     "coverage",
     "crps",

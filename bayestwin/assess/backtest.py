@@ -1,0 +1,227 @@
+"""Rolling-origin backtests: a twin is calibrated on what was known at each origin, and predicts what came after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayestwin import errors
+from bayestwin.assess import schedule
+from bayestwin.assess.baselines import LAST
+from bayestwin.assess.diagnose import diagnose
+from bayestwin.assess.gates import failed
+from bayestwin.assess.schedule import Stage
+from bayestwin.bind import bind
+from bayestwin.calibration import calibrate, root_attributes, with_model_error
+from bayestwin.groups import axes_of, signals_dataset
+from bayestwin.prediction import predict
+from bayestwin.progress import Phase, Progress
+from bayestwin.seeds import check_seed, seed_for
+from bayestwin.telemetry import Telemetry
+from bayestwin.twin import Twin
+
+PREDICTED = ("predictions", "predictions_constant_data")
+
+FAILURES = (errors.InvalidTelemetry, errors.SolverFailure, errors.OutOfMemory)
+"""What can go wrong at one origin and not at the next."""
+
+
+class Outcome(NamedTuple):
+    """What became of one origin.
+
+    Attributes:
+        forecast: What was predicted and by which inputs, at the times of the stage; None where something failed.
+        failure: Why, in words; empty where nothing did.
+        gates: Names of the failed gates of its posterior.
+    """
+
+    forecast: Mapping[str, xr.Dataset] | None
+    failure: str = ""
+    gates: tuple[str, ...] = ()
+
+
+def backtest(
+    twin: Twin,
+    telemetry: Telemetry,
+    *,
+    origins: int | Sequence[Any],
+    horizon: float,
+    seed: int,
+    window: Literal["expanding", "sliding"] = "expanding",
+    recalibrate: bool = True,
+    gap: float = 0.0,
+    draws: int = 200,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> xr.DataTree:
+    """Forecast from several origins, each time as if what came later were not known yet.
+
+    At each origin the twin is calibrated on observations up to `gap` before it, and predicts those after it, up to
+    `horizon` ahead. Observations after an origin are not handed to anything that is done for it. Inputs ahead are:
+    the forecasts are those of a twin whose inputs are known, and do not say how well these can be forecast.
+
+    Each calibration starts afresh, from the prior: a start from the posterior before it would save little, and would
+    not find a mode that new observations bring up.
+
+    Args:
+        twin: The twin.
+        telemetry: All there is.
+        origins: The last times that are known, in the telemetry's own terms; or a number of them, evenly spaced from
+            the middle of the telemetry to where `horizon` still fits.
+        horizon: How far ahead to predict, in the twin's unit of time.
+        seed: Determines everything random; an origin gets the same whatever the others are.
+        window: `"expanding"` calibrates on all that is known, `"sliding"` on as long a time as the first origin has.
+            The prior of initial states then holds where each window starts, from where time is counted.
+        recalibrate: Whether to calibrate at each origin, or once, at the first. Parameters and initial states are then
+            those of the first, and only a model error, which follows what was observed, makes a later origin different.
+        gap: Time before each origin that is not calibrated, in the twin's unit of time.
+        draws: About how many predictive draws are kept of each origin.
+        progress: Where progress is shown; by default on a terminal only.
+        **settings: Those of `calibrate`; `method="laplace"` takes seconds for each origin.
+
+    Returns:
+        `predictions` (chain, draw, origin, horizon), as `predict` has them, NaN where an origin failed;
+        `observed_data` and `predictions_constant_data` (origin, horizon); `origins`: the first and last times
+        calibrated, the number of observations among them, `failure` and `failed_gates` in words, and the last value
+        known of each observation. `horizon` is the time since the origin, in the twin's unit; `time` (origin, horizon)
+        is the user's, missing where an origin has nothing at that distance. `coverage`, `scores`, `pit`, `intervals`
+        and `conformalize` take it as it is.
+
+    Raises:
+        InvalidSetting: Origins, horizon, gap or window make no sense, or a setting of `calibrate`.
+        InvalidTelemetry: The telemetry does not fit the twin at any origin; likewise other errors of `calibrate`.
+    """
+    check_seed(seed)
+    stages = schedule.stages(twin, telemetry, origins, horizon, gap, window)
+    twin = with_model_error(twin, settings.pop("model_error", ...))
+    with progress or Progress() as shown, shown.phase("backtest", "backtesting", len(stages)) as phase:
+        outcomes = _forecasts(twin, stages, seed, recalibrate, draws, settings, phase)
+    job = {"origins": len(stages), "horizon": horizon, "window": window, "recalibrate": recalibrate, "gap": gap}
+    tree = _assembled(twin, telemetry, stages[: len(outcomes)], outcomes)
+    tree.attrs = root_attributes(twin, telemetry, seed, job | {"draws": draws} | settings)
+    tree.attrs["interrupted"] = len(outcomes) < len(stages)
+    return tree
+
+
+def _forecasts(
+    twin: Twin,
+    stages: Sequence[Stage],
+    seed: int,
+    recalibrate: bool,
+    draws: int,
+    settings: Mapping[str, Any],
+    phase: Phase,
+) -> list[Outcome]:
+    """What becomes of each origin, up to where Ctrl-C ends it; arguments and errors are those of `backtest`."""
+    outcomes: list[Outcome] = []
+    posterior: xr.DataTree | None = None
+    error: BaseException = KeyboardInterrupt()
+    quiet: dict[str, Any] = {"progress": Progress(show=False)}
+    for stage in stages:
+        own = seed_for(seed, f"backtest {stage.origin}")
+        try:
+            if recalibrate or posterior is None:
+                posterior = calibrate(twin, stage.known, seed=own, **settings, **quiet)
+            if posterior.attrs["interrupted"]:
+                break
+            led = posterior if recalibrate else _told(twin, posterior, stage.known)
+            forecast = predict(twin, led, stage.ahead, seed=own, draws=draws, **quiet)
+            found = {group: forecast[group].to_dataset().sel(time=stage.times) for group in PREDICTED}
+            outcomes.append(Outcome(found, gates=tuple(gate.name for gate in failed(diagnose(posterior)))))
+        except FAILURES as reason:
+            outcomes.append(Outcome(None, f"{type(reason).__name__}: {reason}"))
+            error = reason
+        phase.advance(1, f"origin {stage.origin}" + (" failed" if outcomes[-1].failure else ""))
+    if not any(outcome.forecast for outcome in outcomes):
+        raise error
+    return outcomes
+
+
+def _told(twin: Twin, posterior: xr.DataTree, known: Telemetry) -> xr.DataTree:
+    """The posterior of an earlier origin, told what has been observed since."""
+    bound = bind(twin, known)
+    axes = axes_of(bound)
+    told = posterior.copy()
+    told["observed_data"] = xr.DataTree(signals_dataset(twin.observations, bound.observations, axes))
+    signals = {**bound.inputs, **bound.events}
+    told["constant_data"] = xr.DataTree(signals_dataset({**twin.inputs, **twin.events}, signals, axes))
+    return told
+
+
+def _assembled(twin: Twin, telemetry: Telemetry, stages: Sequence[Stage], outcomes: Sequence[Outcome]) -> xr.DataTree:
+    """One tree of all origins."""
+    ahead = np.unique(np.concatenate([stage.horizons for stage in stages]))
+    places = [np.searchsorted(ahead, stage.horizons) for stage in stages]
+    labels = pd.Index([stage.origin for stage in stages])
+    missing = np.datetime64("NaT", "ns") if telemetry.dated else np.nan
+    times = np.full((len(stages), len(ahead)), missing)
+    for row, (stage, place) in enumerate(zip(stages, places, strict=True)):
+        times[row, place] = stage.times
+    coords = {
+        "origin": ("origin", labels.to_numpy(), {"long_name": "last time that was known"}),
+        "horizon": ("horizon", ahead, {"units": twin.time_unit, "long_name": "time since the origin"}),
+        "time": (("origin", "horizon"), times),
+    }
+
+    def spread(parts: Sequence[np.ndarray | None]) -> np.ndarray:
+        shape = next(part.shape[:-1] for part in parts if part is not None)
+        found = np.full((*shape, *times.shape), np.nan)
+        for row, (part, place) in enumerate(zip(parts, places, strict=True)):
+            if part is not None:
+                found[..., row, place] = part
+        return found
+
+    groups: dict[str, xr.Dataset] = {}
+    for group in PREDICTED:
+        parts = [None if one.forecast is None else one.forecast[group] for one in outcomes]
+        like = next(part for part in parts if part is not None)
+        found = {
+            str(name): (
+                (*values.dims[:-1], "origin", "horizon"),
+                spread([None if part is None else part[name].to_numpy() for part in parts]),
+                values.attrs,
+            )
+            for name, values in like.data_vars.items()
+        }
+        groups[group] = xr.Dataset(found, {n: like[n] for n in ("chain", "draw") if n in like.coords} | coords)
+    observed = {
+        name: (("origin", "horizon"), spread([_values(telemetry, name, one.unit, stage.times) for stage in stages]))
+        for name, one in twin.observations.items()
+    }
+    groups["observed_data"] = xr.Dataset(
+        {name: (*parts, {"units": twin.observations[name].unit}) for name, parts in observed.items()}, coords
+    )
+    groups["origins"] = _records(twin, stages, outcomes, labels)
+    return xr.DataTree.from_dict(groups)
+
+
+def _values(telemetry: Telemetry, name: str, unit: str, times: np.ndarray | pd.Index) -> np.ndarray:
+    """What was observed at some times of the telemetry; NaN where nothing was, also of what it does not hold at all."""
+    if name not in telemetry.table.columns:
+        return np.full(len(times), np.nan)
+    return pd.Series(telemetry.in_unit(name, unit), telemetry.table.index).reindex(times).to_numpy()
+
+
+def _records(twin: Twin, stages: Sequence[Stage], outcomes: Sequence[Outcome], labels: pd.Index) -> xr.Dataset:
+    """What is to be known of each origin."""
+    tables = [stage.known.table for stage in stages]
+    known = [
+        {n: _values(stage.known, n, one.unit, stage.known.table.index) for n, one in twin.observations.items()}
+        for stage in stages
+    ]
+    found = {
+        "calibrated_from": [table.index[0] for table in tables],
+        "calibrated_until": [table.index[-1] for table in tables],
+        "num_calibrated": [sum(int(np.isfinite(v).sum()) for v in one.values()) for one in known],
+        "failure": [outcome.failure for outcome in outcomes],
+        "failed_gates": [", ".join(outcome.gates) for outcome in outcomes],
+    }
+    for name in twin.observations:
+        finite = [one[name][np.isfinite(one[name])] for one in known]
+        found[f"{name}{LAST}"] = [values[-1] if values.size else np.nan for values in finite]
+    columns = {name: ("origin", pd.Index(values).to_numpy()) for name, values in found.items()}
+    return xr.Dataset(columns, {"origin": labels.to_numpy()})
