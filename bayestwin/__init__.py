@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayestwin import datasets, errors
-    from bayestwin.assess import backtest, coverage, diagnose, intervals, pit, scores
+    from bayestwin.assess import backtest, conformalize, coverage, diagnose, intervals, pit, scores
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
     from bayestwin.long_table import read_experiments
@@ -65,6 +65,7 @@ _HOME = {
     "Twin": "twin",
     "backtest": "assess",
     "calibrate": "calibration",
+    "conformalize": "assess",
     "coverage": "assess",
     "datasets": "datasets",
     "diagnose": "assess",
@@ -109,6 +110,7 @@ __all__ = [
     "Twin",
     "backtest",
     "calibrate",
+    "conformalize",
     "coverage",
     "datasets",
     "diagnose",

@@ -2,6 +2,7 @@
 
 from bayestwin.assess.backtest import backtest
 from bayestwin.assess.check import Finding, check
+from bayestwin.assess.conformal import conformalize
 from bayestwin.assess.coverage import coverage
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import Gate, failed
@@ -15,6 +16,7 @@ __all__ = [
     "Gate",
     "backtest",
     "check",
+    "conformalize",
     "coverage",
     "crps",
     "diagnose",

@@ -11,6 +11,7 @@ from arviz_stats.visualization import hdi
 
 from bayestwin import errors
 from bayestwin.assess import draws
+from bayestwin.assess.correction import corrected
 from bayestwin.assess.origins import by_origin
 
 Kind = Literal["eti", "hdi"]
@@ -28,6 +29,7 @@ def intervals(
     *,
     kind: Kind = "eti",
     of: Literal["observation", "noise_free"] = "observation",
+    conformal: xr.DataTree | None = None,
 ) -> xr.Dataset:
     """Median and intervals of every observation at every time.
 
@@ -40,6 +42,8 @@ def intervals(
         kind: `"eti"` leaves (1 - prob) / 2 of the draws outside at each end; `"hdi"` is the narrowest
             interval that holds `prob` of the draws. One interval each, also where draws have several modes.
         of: `"observation"` for a new noisy observation, `"noise_free"` for the observed value without noise.
+        conformal: What `conformalize` returned: the ends get the dimension `kind`, `"raw"` for what the posterior
+            predictive says and `"conformal"` for what it says corrected by the errors of that backtest.
 
     Returns:
         `median` (observation, time), `lower` and `upper` (observation, prob, time), in the unit that the
@@ -48,7 +52,7 @@ def intervals(
         `horizon` instead of `time`.
 
     Raises:
-        InvalidSetting: `prob`, `kind` or `of` is not one of those above.
+        InvalidSetting: `prob`, `kind` or `of` is not one of those above, or not what was conformalized.
         InvalidInput: The tree holds no predictive draws.
     """
     levels = checked_prob(prob)
@@ -56,9 +60,14 @@ def intervals(
     check_choice("of", of, TARGETS)
     names = draws.experiments(tree)
     if names:
-        parts = [intervals(tree.sel(experiment=name), prob, kind=kind, of=of) for name in names]
+        parts = [intervals(tree.sel(experiment=name), prob, kind=kind, of=of, conformal=conformal) for name in names]
         return draws.side_by_side(parts, names)
-    return by_origin(along_points(tree, levels, kind, of))
+    found = along_points(tree, levels, kind, of)
+    if conformal is not None:
+        check_choice("kind", kind, {"eti": "conformal intervals have two tails"})
+        check_choice("of", of, {"observation": "conformal intervals are those of observations"})
+        found = corrected(tree, found, conformal)
+    return by_origin(found)
 
 
 def along_points(tree: xr.DataTree, levels: np.ndarray, kind: Kind, of: str = "observation") -> xr.Dataset:

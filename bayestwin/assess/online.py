@@ -1,0 +1,121 @@
+"""Ends of conformal intervals, in scores: what is made at an origin from scores that were known by then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+LATEST = 100
+"""As many scores, or more where a tail is thin, are the latest ones that adaptive ends go by."""
+
+type Rule = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""(scores in the order in which they became known, shape (k,); lower and upper ends that there were for these, shape
+(prob, k), NaN for none) → lower and upper ends for what comes next, shape (prob,), NaN where there is too little."""
+
+
+class Made(NamedTuple):
+    """Ends for n points, in G groups.
+
+    Attributes:
+        lower: Shape (prob, n).
+        upper: Shape (prob, n).
+        known: Number of scores behind them, shape (n,).
+        last: Lower and upper ends made from all scores, shape (G, prob) each, and the number of these, shape (G,).
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    known: np.ndarray
+    last: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def make_ends(
+    scores: np.ndarray,
+    place: np.ndarray,
+    origin: np.ndarray,
+    when: np.ndarray,
+    *,
+    groups: int,
+    levels: int,
+    rule: Rule,
+) -> Made:
+    """Make ends origin by origin, from scores of times up to the origin alone.
+
+    Args:
+        scores: Of each point; NaN where nothing was observed; shape (n,).
+        place: Number of the group of each point, -1 for none; shape (n,).
+        origin: The last time that was known when each point was predicted; shape (n,).
+        when: The time of each point; shape (n,).
+        groups: Number of groups.
+        levels: Number of probabilities.
+        rule: Makes ends from the scores of a group.
+    """
+    order = np.argsort(when, kind="stable")
+    scored = order[~np.isnan(scores[order])]
+    lower, upper = np.full((2, levels, len(scores)), np.nan)
+    known = np.zeros(len(scores), dtype=int)
+    for start in np.unique(origin):
+        for group in range(groups):
+            now = (origin == start) & (place == group)
+            past = scored[(when[scored] <= start) & (place[scored] == group)]
+            low, high = rule(scores[past], lower[:, past], upper[:, past])
+            lower[:, now], upper[:, now], known[now] = low[:, None], high[:, None], past.size
+    pasts = [scored[place[scored] == group] for group in range(groups)]
+    last = [rule(scores[past], lower[:, past], upper[:, past]) for past in pasts]
+    low, high = (np.stack(part) for part in zip(*last, strict=True))
+    return Made(lower, upper, known, (low, high, np.array([past.size for past in pasts])))
+
+
+def conformal_quantile(scores: np.ndarray, tail: float) -> float:
+    """The ⌈(k + 1) (1 - tail)⌉-th smallest of k scores: one more exceeds it with probability `tail` at most.
+
+    NaN where k is too small for that, which is where k < 1 / tail - 1.
+    """
+    rank = int(np.ceil((scores.size + 1) * (1 - tail) - 1e-9))
+    return float(np.partition(scores, rank - 1)[rank - 1]) if 0 < rank <= scores.size else float("nan")
+
+
+def split(tails: np.ndarray) -> Rule:
+    """Quantiles of all scores; tails (prob,) are the probabilities beyond each end."""
+
+    def rule(scores: np.ndarray, _lower: np.ndarray, _upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        upper = np.array([conformal_quantile(scores, tail) for tail in tails])
+        lower = np.array([-conformal_quantile(-scores, tail) for tail in tails])
+        return lower, upper
+
+    return rule
+
+
+def adaptive(tails: np.ndarray, rate: float) -> Rule:
+    """Quantiles of the latest scores, corrected by what the ends made before have missed.
+
+    `end = quantile of the latest scores + Σ η (missed - tail)`, each end for itself: quantile tracking around a
+    forecast of the quantile (Angelopoulos et al. 2023, arXiv:2307.16895), with η = rate · (width of the latest scores).
+    """
+    outwards = np.argsort(-tails)
+
+    def rule(scores: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        high = np.array([_tracked(scores, ends, tail, rate) for ends, tail in zip(upper, tails, strict=True)])
+        low = np.array([-_tracked(-scores, -ends, tail, rate) for ends, tail in zip(lower, tails, strict=True)])
+        # tracked apart, they may cross: an interval holds those of lower probability, and the middle of the latest
+        high[outwards], low[outwards] = np.sort(high[outwards]), -np.sort(-low[outwards])
+        middle = np.median(scores[-LATEST:]) if scores.size else np.nan
+        return np.minimum(low, middle), np.maximum(high, middle)
+
+    return rule
+
+
+def _tracked(scores: np.ndarray, ends: np.ndarray, tail: float, rate: float) -> float:
+    """The upper end after all scores, given the ends that there were for these, NaN for none; shape (k,) each."""
+    # enough for the quantile to be one of them, and some more
+    latest = max(LATEST, int(np.ceil(4.0 / tail)))
+    end = conformal_quantile(scores[-latest:], tail)
+    judged = ~np.isnan(ends)
+    if np.isnan(end) or not judged.any():
+        return end
+    window = pd.Series(np.where(np.isfinite(scores), scores, np.nan)).rolling(latest, min_periods=1)
+    steps = rate * (window.quantile(1.0 - tail) - window.quantile(tail)).fillna(0.0).to_numpy()
+    return end + float(np.sum(steps[judged] * ((scores[judged] > ends[judged]) - tail)))
