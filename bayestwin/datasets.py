@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import pandas as pd
+
 from bayestwin.cache import cache_folder
 from bayestwin.errors import InvalidTelemetry, StorageFailure, explain
 from bayestwin.telemetry import Telemetry, read_telemetry
@@ -29,6 +31,7 @@ class Source(NamedTuple):
         words: What it is.
         time: Column with the times.
         units: Unit of each column.
+        skip: Lines of the file that hold neither names nor values, counted from 0.
     """
 
     url: str
@@ -38,6 +41,7 @@ class Source(NamedTuple):
     words: str
     time: str
     units: Mapping[str, str]
+    skip: tuple[int, ...] = ()
 
 
 REGISTRY: Mapping[str, Source] = {
@@ -49,6 +53,34 @@ REGISTRY: Mapping[str, Source] = {
         words="unoccupied test house, 233 samples of 30 min: outdoor and indoor temperature, heating, sun",
         time="Time",
         units={"Time": "s", "T_ext": "degC", "P_hea": "W", "I_sol": "W/m^2", "T_int": "degC"},
+    ),
+    "darkgreybox": Source(
+        url="https://raw.githubusercontent.com/czagoni/darkgreybox/280a7cd5849ad1c109c7aca8b68c52f09f1ca3f3/docs/tutorials/data/demo_data.csv",
+        file="house.csv",
+        sha256="d462f1cfde5841a7f17fc2a37e1ad26eb1dccd528761303d088d6d7ec7e1363c",
+        licence="MIT (czagoni/darkgreybox)",
+        words="occupied, school-like building, 792 hours: heating, indoor, outdoor and water temperature",
+        time="Unnamed: 0",
+        units={"Ph": "kW", "Ti": "degC", "Ta": "degC", "Th": "degC"},
+    ),
+    "nab": Source(
+        url="https://raw.githubusercontent.com/numenta/NAB/ea702d75cc2258d9d7dd35ca8e5e2539d71f3140/data/realKnownCause/machine_temperature_system_failure.csv",
+        file="machine_temperature_system_failure.csv",
+        sha256="92bf5b87fc7f9bba8ca0b7ec63ccaac8cb4a1371a258e8c29a10ae9c018d82a4",
+        licence="MIT (numenta/NAB)",
+        words="temperature of a large machine that fails, 22,695 samples of 5 min; one clock change, so sort by time",
+        time="timestamp",
+        units={},
+    ),
+    "ucl_wall": Source(
+        url="https://raw.githubusercontent.com/AllenDowney/ModSimPy/fd52a3c6cf4f58eba6840ad6055c9d73134c419a/data/DataOWall.csv",
+        file="wall.csv",
+        sha256="c7d0b6002a689f579ff04686177c6f00c5415b1fff55303266e35e3e9921e89a",
+        licence="MIT (AllenDowney/ModSimPy)",
+        words="solid wall of a dwelling, 864 samples of 5 min: heat flux and temperature on both sides",
+        time="Unnamed: 0",
+        units={"Q_in": "W/m^2", "Q_out": "W/m^2", "T_int": "degC", "T_ext": "degC"},
+        skip=(1, 2),
     ),
 }
 
@@ -66,7 +98,8 @@ def load(name: str, *, rename: Mapping[str, str] | None = None) -> Telemetry:
     """
     path = find(name)
     source = REGISTRY[name]
-    return read_telemetry(path, time=source.time, units=source.units, rename=rename)
+    table = pd.read_csv(path, skiprows=source.skip) if source.skip else path
+    return read_telemetry(table, time=source.time, units=source.units, rename=rename)
 
 
 def find(name: str) -> pathlib.Path:

@@ -172,6 +172,18 @@ def test_coverage_and_scores_of_each_are_those_of_one() -> None:
         bt.coverage(forecast(), future["a"])
 
 
+def test_horizons_count_from_where_each_ended_and_bins_are_those_of_all() -> None:
+    past, future = split()
+    found = bt.coverage(forecast(), future, 0.9, by="horizon", bins=2)["num"]
+    assert found.dims == ("experiment", "horizon", "observation", "prob")
+    edges = np.append(found["horizon_from"], found["horizon_to"][-1])
+    for name, one in future.items():
+        index, last = one.table["level"].dropna().index, past[name].table["level"].dropna().index[-1]
+        ahead = (index - last) / pd.Timedelta("1h") if one.dated else index - last
+        expected = np.histogram(np.asarray(ahead, dtype=float), np.append(edges[:-1], edges[-1] * (1 + 1e-9)))[0]
+        np.testing.assert_array_equal(found.sel(experiment=name).values.ravel(), expected)
+
+
 def test_a_report_is_about_one_of_them() -> None:
     with pytest.raises(InvalidInput, match="sel\\(experiment='a'\\)"):
         bt.render_report(posterior())

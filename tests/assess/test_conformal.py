@@ -10,6 +10,7 @@ import xarray as xr
 from bayestwin.assess import conformalize, coverage, intervals
 from bayestwin.assess.online import conformal_quantile
 from bayestwin.errors import InvalidInput, InvalidSetting
+from bayestwin.store import load, save
 
 PROB = (0.5, 0.9)
 
@@ -168,3 +169,13 @@ def test_what_does_not_fit_is_refused(make_backtest, make_forecast):
         intervals(forecast, 0.8, conformal=conformalize(tree, PROB))
     with pytest.raises(InvalidInput, match="`conformal`"):
         intervals(forecast, PROB, conformal=tree)
+
+
+def test_a_file_gives_back_the_same(make_backtest, make_forecast, tmp_path):
+    learnt = conformalize(make_backtest(*simulated(14, origins=40)), PROB, by="horizon")
+    back = load(save(learnt, tmp_path / "conformal.nc"))
+    del back.attrs["schema_version"]  # the tree made here has none
+    xr.testing.assert_identical(back, learnt)
+    past = pd.DataFrame({"level": [0.0]}, index=[0.0])
+    forecast = make_forecast({"level": simulated(15, origins=1)[0].reshape(1, 300, 3)}, np.arange(1.0, 4.0), past=past)
+    xr.testing.assert_identical(intervals(forecast, PROB, conformal=back), intervals(forecast, PROB, conformal=learnt))
