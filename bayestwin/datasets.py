@@ -98,7 +98,7 @@ def load(name: str, *, rename: Mapping[str, str] | None = None) -> Telemetry:
     """
     path = find(name)
     source = REGISTRY[name]
-    table = pd.read_csv(path, skiprows=source.skip) if source.skip else path
+    table = pd.read_csv(path, skiprows=list(source.skip)) if source.skip else path
     return read_telemetry(table, time=source.time, units=source.units, rename=rename)
 
 

@@ -95,6 +95,15 @@ def test_it_is_downloaded_once_and_kept(server, register, nowhere: pathlib.Path)
     assert server.asked == ["/tank.csv"]
 
 
+def test_lines_that_are_no_values_are_left_out(register, tmp_path, monkeypatch) -> None:
+    content = b"Time,level\ns,m\nAvg,Avg\n0,1.5\n60,1.25\n"
+    register(tank=source(0, content=content)._replace(skip=(1, 2)))
+    (tmp_path / "tank").mkdir()
+    (tmp_path / "tank" / "tank.csv").write_bytes(content)
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(tmp_path))
+    np.testing.assert_array_equal(datasets.load("tank").table["level"], [1.5, 1.25])
+
+
 def test_a_local_folder_goes_first(server, register, nowhere: pathlib.Path, tmp_path, monkeypatch) -> None:
     register(tank=source(server.server_port))
     local, cached = (folder / "tank" / "tank.csv" for folder in (tmp_path / "local", nowhere))
