@@ -54,14 +54,14 @@ def discrepant(room):
 
 
 def test_each_part_has_its_own_spread() -> None:
-    """By hand: root mean square over two times of 3 and 4, of 0.3 and 0.4; noise of 2 at both."""
+    """By hand: root mean square over two times of 1 and 7, of 0.1 and 0.7; noise of 2 at both."""
     one, other, third = standard(3)[..., None] * np.ones(2)
-    free, error, noise = one * [3.0, 4.0], other * [0.3, 0.4], 2.0 * third
+    free, error, noise = one * [1.0, 7.0], other * [0.1, 0.7], 2.0 * third
     (row,) = origin_rows(
         split(result(level=free + error + noise, level_noise_free=free, level_discrepancy=error), None, None)
     )
     assert row[:3] == ("level", "calibration", "m")
-    assert row[3:] == ("3.5", "0.35", "2.0", "4.1")  # 4.08² = 3.54² + 0.35² + 2²
+    assert row[3:] == ("5.0", "0.50", "2.0", "5.4")  # 5.41² = 5² + 0.5² + 2²
 
 
 def test_parts_that_are_inferred_together_need_not_add_up() -> None:
