@@ -8,17 +8,15 @@ import rich.console
 import xarray as xr
 
 from bayestwin.assess import Finding, Gate
-from bayestwin.show import (
+from bayestwin.show.results import (
     coverage_table,
     forecast_tables,
-    moment,
-    number,
     parameter_table,
     score_table,
     show_findings,
     show_gates,
-    show_path,
 )
+from bayestwin.show.text import moment, number, show_path
 
 LONG = "temperature_of_the_upper_bearing_of_the_main_gearbox"
 PROBS = [0.5, 0.8, 0.9, 0.95]

@@ -54,6 +54,16 @@ def find_run(results: pathlib.Path, model: Model, run: str | None = None) -> pat
     raise InvalidInput(message)
 
 
+def newest(results: pathlib.Path, model: Model, command: str, twin_sha256: str) -> pathlib.Path | None:
+    """The newest run of a command that came to its end with a twin; None where there is none."""
+    for path in sorted((results / model.name).glob(f"*/{RECORD}"), reverse=True):
+        if _status(path.parent) in ENDED:
+            record = read_record(path.parent)
+            if (record.get("command"), record.get("twin_sha256")) == (command, twin_sha256):
+                return path.parent
+    return None
+
+
 def _status(run: pathlib.Path) -> str:
     try:
         return str(read_record(run).get("status", "unknown"))

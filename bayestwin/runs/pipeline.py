@@ -11,7 +11,7 @@ import xarray as xr
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.describe import fingerprint
 from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput, explain
-from bayestwin.progress import ORDER, Progress
+from bayestwin.progress import Progress
 from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
 from bayestwin.runs.figures import summary
 from bayestwin.runs.filing import Calibrated, calibrate_into
@@ -19,7 +19,7 @@ from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
 from bayestwin.runs.job import Job
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.readiness import check_ready
-from bayestwin.runs.record import begin_record, end_record, read_record, write_record
+from bayestwin.runs.record import begin_record, end_record, read_record, timings_of, write_record
 from bayestwin.store import write_text_durably
 
 
@@ -80,7 +80,7 @@ def calibrate_model(
     check_ready(model, split, device)
     others = models_beside(model, split, device) if compare_model_errors else {}
     run = new_run(results, model)
-    record = begin_record(run, "calibrate", _inputs(model, split, others))
+    record = begin_record(run, "calibrate", inputs_of(model, split, others))
     return _carry_out(model, others, split, run, record, device, progress or Progress())
 
 
@@ -105,7 +105,7 @@ def resume_run(
     model = model._replace(job=Job.model_validate(record["job"]))
     split = load_telemetry(model)
     others = models_beside(model, split, device) if BESIDE in record else {}
-    _check_same(run, record, _inputs(model, split, others))
+    _check_same(run, record, inputs_of(model, split, others))
     check_ready(model, split, device)
     kept = {name: value for name, value in record.items() if name not in ("error", "ended", "outputs", "timings")}
     record = kept | {"status": "running", "resumed": int(record.get("resumed", 0)) + 1}
@@ -130,7 +130,9 @@ def _carry_out(
         beside = calibrate_beside(others, split, run, job, device=device, progress=shown)
         with shown.timed("report"):
             found = judge(model, run, posterior, predictions, split, record)
-            found = found._replace(record=record | {"status": found.status, "timings": _rounded(shown)}, beside=beside)
+            found = found._replace(
+                record=record | {"status": found.status, "timings": timings_of(shown)}, beside=beside
+            )
             write_report(found)
     except BaseException as reason:  # Ctrl-C too leaves a record
         status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
@@ -138,14 +140,14 @@ def _carry_out(
         reason.add_note(f"What is left of this run lies in `{run}`.")
         if (run / CHECKPOINT).is_file() and not isinstance(reason, InvalidArtifact):
             reason.add_note(f"Go on with it by `bayestwin resume {run}`.")
-        end_record(run, record, status, error=what, timings=_rounded(shown))
+        end_record(run, record, status, error=what, timings=timings_of(shown))
         raise
     if found.status in ENDED:
         for path in run.rglob(CHECKPOINT):
             path.unlink()
     outcome = {
         "gates": [gate._asdict() for gate in found.gates],
-        "timings": _rounded(shown),
+        "timings": timings_of(shown),
         "summary": summary(found.coverage, found.scores),
     }
     return found._replace(record=end_record(run, record, found.status, **outcome))
@@ -222,7 +224,8 @@ def write_report(found: Results) -> pathlib.Path:
     return write_text_durably(found.run / REPORT, page)
 
 
-def _inputs(model: Model, split: Split, others: Mapping[str, Model]) -> dict[str, Any]:
+def inputs_of(model: Model, split: Split, others: Mapping[str, Model] = types.MappingProxyType({})) -> dict[str, Any]:
+    """What a record says that its run was made of: model, twin, job and telemetry, with their hashes."""
     found = {
         "model": model.name,
         "twin": model.twin.name,
@@ -236,10 +239,3 @@ def _inputs(model: Model, split: Split, others: Mapping[str, Model]) -> dict[str
         },
     }
     return found | ({BESIDE: {name: fingerprint(other.twin) for name, other in others.items()}} if others else {})
-
-
-def _rounded(progress: Progress) -> dict[str, float]:
-    """Timings in the order in which they are told, to the millisecond."""
-    known = [name for name in ORDER if name in progress.timings]
-    names = [*known, *(name for name in progress.timings if name not in ORDER)]
-    return {name: round(progress.timings[name], 3) for name in names}

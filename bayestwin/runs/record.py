@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from bayestwin.errors import CorruptArtifact, explain
+from bayestwin.progress import ORDER, Progress
 from bayestwin.runs.plain import to_json
 from bayestwin.store import write_text_durably
 
@@ -125,6 +126,13 @@ def files_of(run: pathlib.Path) -> list[str]:
     """Paths of the files of a run, counted from its folder; those whose names begin with a dot are left out."""
     names = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
     return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+
+
+def timings_of(progress: Progress) -> dict[str, float]:
+    """Timings in the order in which they are told, to the millisecond."""
+    known = [name for name in ORDER if name in progress.timings]
+    names = [*known, *(name for name in progress.timings if name not in ORDER)]
+    return {name: round(progress.timings[name], 3) for name in names}
 
 
 def _hashes(run: pathlib.Path) -> dict[str, str]:

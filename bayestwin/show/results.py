@@ -1,15 +1,10 @@
-"""What the commands print: short texts and tables for people. Numbers come from elsewhere."""
+"""What is printed of calibrations, forecasts and findings."""
 
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import pandas as pd
-import rich.box
 import rich.console
-import rich.markup
-import rich.padding
 import rich.table
 import xarray as xr
 
@@ -17,14 +12,7 @@ from bayestwin.assess import Finding, Gate, failed
 from bayestwin.report.notation import count
 from bayestwin.runs.pipeline import Results
 from bayestwin.runs.record import files_of
-
-
-def table(*columns: str) -> rich.table.Table:
-    """An empty table in the one style used: text, then numbers. What is too wide is wrapped, never cut off."""
-    made = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(columns):
-        made.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    return made
+from bayestwin.show.text import moment, number, show_line, show_path, table
 
 
 def show_results(console: rich.console.Console, found: Results) -> None:
@@ -65,22 +53,6 @@ def show_forecast(console: rich.console.Console, found: xr.Dataset, path: pathli
     for made in forecast_tables(found):
         console.print(made)
     show_path(console, path)
-
-
-def show_path(console: rich.console.Console, path: pathlib.Path) -> None:
-    """A file on a line of its own, whole, so that it can be copied."""
-    console.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
-
-
-def show_line(console: rich.console.Console, mark: str, words: str) -> None:
-    """A mark and a sentence: with a hanging indent on a terminal, elsewhere as one line, for logs and `grep`."""
-    words = rich.markup.escape(words)
-    if not console.is_terminal:
-        console.print(f"  {mark}  {words}" if mark else f"  {words}", highlight=False, soft_wrap=True)
-        return
-    grid = rich.table.Table.grid(padding=(0, 2))
-    grid.add_row(*([mark, words] if mark else [words]))
-    console.print(rich.padding.Padding(grid, (0, 0, 0, 2)), highlight=False)
 
 
 def show_gates(console: rich.console.Console, gates: Sequence[Gate]) -> None:
@@ -173,23 +145,3 @@ def show_findings(console: rich.console.Console, findings: Sequence[Finding]) ->
     marks = {"fail": "[red]FAIL[/red]", "warn": "[yellow]warn[/yellow]", "note": "[dim]note[/dim]"}
     for finding in findings:
         show_line(console, marks[finding.severity], finding.sentence)
-
-
-def moment(value: Any) -> str:
-    """A time of the user's, without digits that say nothing."""
-    if isinstance(value, np.datetime64):
-        stamp = pd.Timestamp(value)
-        return f"{stamp:%Y-%m-%d %H:%M}" if stamp == stamp.floor("min") else f"{stamp:%Y-%m-%d %H:%M:%S}"
-    return f"{float(value):.12g}"
-
-
-def number(value: float, spread: float) -> str:
-    """A number with two significant digits of its spread."""
-    if not (np.isfinite(value) and np.isfinite(spread)) or spread <= 0:
-        return f"{value:.4g}"
-    digits = 1 - int(np.floor(np.log10(spread)))
-    value = round(value, digits) + 0.0  # no negative zero
-    if value and (abs(value) >= 1e5 or spread < 1e-6):
-        size = int(np.floor(np.log10(abs(value))))
-        return f"{value:.{max(size + digits, 1)}e}".replace("e+0", "e").replace("e-0", "e-")
-    return f"{value:.{min(max(digits, 0), 7)}f}"

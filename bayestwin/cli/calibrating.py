@@ -1,0 +1,86 @@
+"""`calibrate` and `resume`: what makes posteriors."""
+
+import pathlib
+import time
+from typing import Annotated, Any
+
+import rich.console
+import typer
+
+from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, explained, print_json
+
+
+def calibrate(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    seed: Annotated[int | None, typer.Option(help="Instead of the job's.")] = None,
+    hold_out_from: Annotated[
+        str | None, typer.Option(help="Calibrate on what lies before this time, predict the rest.")
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    compare_model_errors: Annotated[
+        bool,
+        typer.Option(
+            "--compare-model-errors",
+            help="Calibrate under each of the `model_errors` of `twin.py` as well, and compare them in the report.",
+        ),
+    ] = False,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Infer the parameters of a twin, predict what was held out, judge, and write the report.
+
+    Example: bayestwin calibrate models/lynx_hare
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin.progress import Progress
+        from bayestwin.runs.model import changed, load_model
+        from bayestwin.runs.pipeline import calibrate_model
+
+        chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from)
+        found = calibrate_model(
+            chosen,
+            results,
+            compare_model_errors=compare_model_errors,
+            device=device,
+            progress=Progress(began=began),
+        )
+        _end(console, found, as_json)
+
+
+def resume(
+    run: Annotated[pathlib.Path, typer.Argument(help="Run folder of a calibration that was killed or interrupted.")],
+    model: Annotated[
+        pathlib.Path | None, typer.Option(help="Its model folder; by default the one in `models/` of the same name.")
+    ] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a calibration that was killed or interrupted; the result is that of an uninterrupted one.
+
+    Example: bayestwin resume results/room/20260401-120000-1a2b
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin.progress import Progress
+        from bayestwin.runs.model import load_model
+        from bayestwin.runs.pipeline import read_resumable, resume_run
+
+        job = pathlib.Path(str(read_resumable(run)["job_file"])).name
+        folder = model or pathlib.Path("models") / run.absolute().parent.name
+        found = resume_run(load_model(folder, job), run, device=device, progress=Progress(began=began))
+        _end(console, found, as_json)
+
+
+def _end(console: rich.console.Console, found: Any, as_json: bool) -> None:
+    """Print the results of a calibration, and exit as they ask for."""
+    from bayestwin.show.results import show_results
+
+    if as_json:
+        print_json({"folder": found.run} | found.record)
+    else:
+        show_results(console, found)
+    code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
+    if code:
+        raise typer.Exit(code)

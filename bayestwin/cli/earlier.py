@@ -1,0 +1,106 @@
+"""`predict`, `coverage` and `report`: what is done with an earlier run."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from bayestwin.cli.frame import (
+    AsJson,
+    JobName,
+    ModelPath,
+    ResultsPath,
+    RunName,
+    explained,
+    print_json,
+    stop_unless_finished,
+)
+
+
+def predict(
+    model: ModelPath,
+    telemetry: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="CSV file with new times and inputs; by default what the run held out."),
+    ] = None,
+    job: JobName = "job.toml",
+    run: RunName = None,
+    out: Annotated[pathlib.Path | None, typer.Option(help="File to write; by default one in the run folder.")] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Predict with a calibrated twin at new times and inputs.
+
+    Example: bayestwin predict models/room --telemetry next_week.csv
+    """
+    with explained() as console:
+        from bayestwin.assess import intervals
+        from bayestwin.runs.earlier import predict_again
+        from bayestwin.runs.figures import forecast_figures
+        from bayestwin.runs.folder import find_run
+        from bayestwin.runs.model import load_model
+        from bayestwin.show.results import show_forecast
+
+        chosen = load_model(model, job)
+        used = find_run(results, chosen, run)
+        found = predict_again(chosen, used, telemetry, out)
+        if as_json:
+            about = {"run": used.name, "status": found.status, "file": found.path}
+            print_json(about | forecast_figures(intervals(found.predictions)))
+        else:
+            show_forecast(console, intervals(found.predictions, prob=(0.5, 0.9)), found.path)
+        stop_unless_finished(used.name, found.status)
+
+
+def coverage(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    run: RunName = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Show how many observations lie inside the intervals of a run, and its scores.
+
+    Example: bayestwin coverage models/room
+    """
+    with explained() as console:
+        from bayestwin.runs.earlier import open_results
+        from bayestwin.runs.figures import summary
+        from bayestwin.runs.folder import find_run
+        from bayestwin.runs.model import load_model
+        from bayestwin.show.results import show_coverage
+
+        chosen = load_model(model, job)
+        found = open_results(chosen, find_run(results, chosen, run))
+        if as_json:
+            figures = summary(found.coverage, found.scores)
+            print_json({"run": found.run.name, "status": found.status} | figures)
+        else:
+            show_coverage(console, found)
+        stop_unless_finished(found.run.name, found.status)
+
+
+def report(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    run: RunName = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a run anew, as one HTML file that opens offline.
+
+    Example: bayestwin report models/lynx_hare
+    """
+    with explained() as console:
+        from bayestwin.runs.earlier import open_results, renew_report
+        from bayestwin.runs.folder import find_run
+        from bayestwin.runs.model import load_model
+        from bayestwin.show.text import show_path
+
+        chosen = load_model(model, job)
+        found = open_results(chosen, find_run(results, chosen, run))
+        path = renew_report(found)
+        if as_json:
+            print_json({"run": found.run.name, "status": found.status, "file": path})
+        else:
+            show_path(console, path)

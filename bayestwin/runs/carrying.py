@@ -1,0 +1,77 @@
+"""A run of any verb that computes: a folder, a record that is there whatever happens, and what the verb left in it."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from bayestwin.errors import BayestwinError
+from bayestwin.progress import Progress
+from bayestwin.runs.folder import new_run
+from bayestwin.runs.model import Model
+from bayestwin.runs.record import begin_record, end_record, timings_of
+
+
+class Outcome[T](NamedTuple):
+    """What a verb found.
+
+    Attributes:
+        found: Its result.
+        status: `"finished"`, `"failed gates"` or `"interrupted"`; only the first is to be relied on.
+        figures: What its record says beside: key figures, as plain values.
+    """
+
+    found: T
+    status: str
+    figures: Mapping[str, Any]
+
+
+class Carried[T](NamedTuple):
+    """A run that came to its end.
+
+    Attributes:
+        run: Its folder.
+        found: The result of the verb.
+        status: As in `Outcome`.
+        record: The content of `run.json`.
+    """
+
+    run: pathlib.Path
+    found: T
+    status: str
+    record: dict[str, Any]
+
+
+def carry_out[T](
+    model: Model,
+    results: pathlib.Path,
+    command: str,
+    inputs: Mapping[str, Any],
+    work: Callable[[pathlib.Path, Progress], Outcome[T]],
+    progress: Progress | None = None,
+) -> Carried[T]:
+    """Do a verb's work in the folder of a new run, and record it.
+
+    Args:
+        model: The model that it is about.
+        results: Where runs are filed.
+        command: The verb.
+        inputs: What it is made of: see `inputs_of`, and settings of its own.
+        work: Computes, writes its files into the folder that it is given, and says what it found.
+        progress: Where progress is shown.
+
+    Raises:
+        StorageFailure: If the folder cannot be written; this comes before anything is computed.
+    """
+    shown = progress or Progress()
+    run = new_run(results, model)
+    record = begin_record(run, command, inputs)
+    try:
+        found, status, figures = work(run, shown)
+    except BaseException as reason:  # Ctrl-C too leaves a record
+        ended = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
+        what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
+        reason.add_note(f"What is left of this run lies in `{run}`.")
+        end_record(run, record, ended, error=what, timings=timings_of(shown))
+        raise
+    record = end_record(run, record, status, timings=timings_of(shown), **figures)
+    return Carried(run, found, status, record)

@@ -1,0 +1,1 @@
+"""What the commands print: short texts and tables for people. Numbers come from elsewhere."""
