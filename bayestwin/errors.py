@@ -14,6 +14,7 @@ BayestwinError
 │   └── NoValidStart          no draw from the prior gives a finite log density
 ├── OutOfMemory               not enough memory for what was asked
 └── StorageFailure            no space, no permission, no such folder
+    └── RunLocked             another process writes the run
 """
 
 
@@ -71,6 +72,10 @@ class OutOfMemory(BayestwinError):
 
 class StorageFailure(BayestwinError):
     """A result cannot be written: no space, no permission, no such folder."""
+
+
+class RunLocked(StorageFailure):
+    """Another process writes the run."""
 
 
 def explain(problem: str, *, expected: str, received: str, advice: str) -> str:

@@ -79,6 +79,13 @@ class Ran(NamedTuple):
         return sorted((self.results / self.model.name).iterdir())
 
 
+class Runs(NamedTuple):
+    """Where runs are filed, and their folders, oldest first."""
+
+    results: pathlib.Path
+    folders: list[pathlib.Path]
+
+
 def telemetry_text(num: int = 41) -> str:
     """Ten hours of `level' = pump − 0.8 level` with noise, as CSV."""
     rng = np.random.default_rng(8)

@@ -36,6 +36,9 @@ LAYERS = (
     ("assess",),
     ("report",),
     ("runs",),
+    ("ledger",),
+    ("ledger",),
+    ("ledger",),
     ("show",),
     ("cli",),
 )

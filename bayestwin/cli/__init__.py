@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import calibrating, earlier, folders
+from bayestwin.cli import calibrating, earlier, folders, ledger
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -26,6 +26,18 @@ COMMANDS = (
     earlier.report,
     folders.check,
     folders.models,
+    ledger.runs,
+    ledger.show,
+    ledger.diff,
+    ledger.doctor,
+    ledger.export,
+    ledger.reproduce,
+    ledger.runs,
+    ledger.show,
+    ledger.diff,
+    ledger.doctor,
+    ledger.export,
+    ledger.reproduce,
 )
 """In the order in which the help lists them."""
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from bayestwin.errors import BayestwinError
 from bayestwin.progress import Progress
 from bayestwin.runs.folder import new_run
+from bayestwin.runs.inputs import keep_inputs
+from bayestwin.runs.lock import locked
 from bayestwin.runs.model import Model
 from bayestwin.runs.record import begin_record, end_record, timings_of
 
@@ -64,14 +66,15 @@ def carry_out[T](
     """
     shown = progress or Progress()
     run = new_run(results, model)
-    record = begin_record(run, command, inputs)
-    try:
-        found, status, figures = work(run, shown)
-    except BaseException as reason:  # Ctrl-C too leaves a record
-        ended = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
-        what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
-        reason.add_note(f"What is left of this run lies in `{run}`.")
-        end_record(run, record, ended, error=what, timings=timings_of(shown))
-        raise
-    record = end_record(run, record, status, timings=timings_of(shown), **figures)
+    with locked(run):
+        record = begin_record(run, command, {**inputs, **keep_inputs(run, model, results)})
+        try:
+            found, status, figures = work(run, shown)
+        except BaseException as reason:  # Ctrl-C too leaves a record
+            ended = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
+            what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
+            reason.add_note(f"What is left of this run lies in `{run}`.")
+            end_record(run, record, ended, error=what, timings=timings_of(shown))
+            raise
+        record = end_record(run, record, status, timings=timings_of(shown), **figures)
     return Carried(run, found, status, record)

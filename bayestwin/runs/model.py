@@ -85,7 +85,7 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
         InvalidTelemetry: If it cannot be read or the split leaves nothing.
     """
     split = split or model.job.split
-    telemetry = read_model_telemetry(model, _own_telemetry(model))
+    telemetry = read_model_telemetry(model, telemetry_file(model))
     if split.start is not None or split.end is not None:
         telemetry = telemetry.between(split.start, split.end)
     if split.hold_out_from is None:
@@ -142,8 +142,12 @@ def _meant(folder: pathlib.Path) -> str:
     return "`bayestwin models` lists the folders in `models/`; `bayestwin models FOLDER` those elsewhere."
 
 
-def _own_telemetry(model: Model) -> pathlib.Path:
-    """The file that a job names, or the dataset's."""
+def telemetry_file(model: Model) -> pathlib.Path:
+    """The telemetry file that a job names, or the dataset's.
+
+    Raises:
+        InvalidJob: If the file that the job names is not there; for a dataset the errors of `datasets.find`.
+    """
     source = model.job.telemetry
     if source.file is None:
         return datasets.find(source.dataset or "")

@@ -16,7 +16,9 @@ from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
 from bayestwin.runs.figures import summary
 from bayestwin.runs.filing import Calibrated, calibrate_into
 from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
+from bayestwin.runs.inputs import keep_inputs
 from bayestwin.runs.job import Job
+from bayestwin.runs.lock import locked
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import begin_record, end_record, read_record, timings_of, write_record
@@ -80,8 +82,9 @@ def calibrate_model(
     check_ready(model, split, device)
     others = models_beside(model, split, device) if compare_model_errors else {}
     run = new_run(results, model)
-    record = begin_record(run, "calibrate", inputs_of(model, split, others))
-    return _carry_out(model, others, split, run, record, device, progress or Progress())
+    with locked(run):
+        record = begin_record(run, "calibrate", inputs_of(model, split, others) | keep_inputs(run, model, results))
+        return _carry_out(model, others, split, run, record, device, progress or Progress())
 
 
 def resume_run(
@@ -100,6 +103,7 @@ def resume_run(
 
     Raises:
         InvalidInput: If the run has come to its end, or the twin or the telemetry is another one now.
+        RunLocked: If the run is still being written.
     """
     record = read_resumable(run)
     model = model._replace(job=Job.model_validate(record["job"]))
@@ -109,8 +113,9 @@ def resume_run(
     check_ready(model, split, device)
     kept = {name: value for name, value in record.items() if name not in ("error", "ended", "outputs", "timings")}
     record = kept | {"status": "running", "resumed": int(record.get("resumed", 0)) + 1}
-    write_record(run, record)
-    return _carry_out(model, others, split, run, record, device, progress or Progress())
+    with locked(run):
+        write_record(run, record)
+        return _carry_out(model, others, split, run, record, device, progress or Progress())
 
 
 def _carry_out(

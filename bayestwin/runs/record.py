@@ -1,5 +1,6 @@
 """`run.json`: what a run was made of, what it did and what came out, as plain JSON beside its files."""
 
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -43,6 +44,7 @@ ENVIRONMENT = (
     "JAX_RANDOM_SEED_OFFSET",
     "JAX_THREEFRY_PARTITIONABLE",
     "OMP_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
     "XLA_FLAGS",
     "XLA_PYTHON_CLIENT_ALLOCATOR",
     "XLA_PYTHON_CLIENT_MEM_FRACTION",
@@ -66,17 +68,25 @@ def begin_record(run: pathlib.Path, command: str, inputs: Mapping[str, Any]) -> 
         "status": "running",
         "began": _now(),
         **inputs,
+        **circumstances(),
+    }
+    write_record(run, record)
+    return record
+
+
+def circumstances() -> dict[str, dict[str, Any]]:
+    """What bits depend on besides inputs and code: packages, environment, and the kind of host."""
+    return {
         "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "host": {
             "system": platform.system(),
             "machine": platform.machine(),
+            "processor": _processor(),
             "cores": os.cpu_count(),
             "device": jax.default_backend(),
         },
     }
-    write_record(run, record)
-    return record
 
 
 def end_record(run: pathlib.Path, record: dict[str, Any], status: str, **outcome: Any) -> dict[str, Any]:
@@ -133,6 +143,15 @@ def timings_of(progress: Progress) -> dict[str, float]:
     known = [name for name in ORDER if name in progress.timings]
     names = [*known, *(name for name in progress.timings if name not in ORDER)]
     return {name: round(progress.timings[name], 3) for name in names}
+
+
+def _processor() -> str:
+    """The processor's name; where Linux keeps it, since Python does not know it there."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def _hashes(run: pathlib.Path) -> dict[str, str]:

@@ -10,8 +10,8 @@ import xarray as xr
 
 from bayestwin.assess import Finding, Gate, failed
 from bayestwin.report.notation import count
+from bayestwin.runs.inputs import results_of
 from bayestwin.runs.pipeline import Results
-from bayestwin.runs.record import files_of
 from bayestwin.show.text import moment, number, show_line, show_path, table
 
 
@@ -32,7 +32,7 @@ def show_results(console: rich.console.Console, found: Results) -> None:
     console.print(parameter_table(posterior))
     show_gates(console, found.gates)
     show_coverage(console, found)
-    for name in files_of(found.run):
+    for name in results_of(found.run):
         show_path(console, found.run / name)
     timings = found.record.get("timings", {})
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items())

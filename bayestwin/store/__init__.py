@@ -15,7 +15,13 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.store import checks, encode
 from bayestwin.store.checks import SCHEMA_VERSION
-from bayestwin.store.durable import check_writable, sweep_orphans, write_durably, write_text_durably
+from bayestwin.store.durable import (
+    check_writable,
+    sweep_orphans,
+    write_bytes_durably,
+    write_durably,
+    write_text_durably,
+)
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -23,6 +29,7 @@ __all__ = [
     "load",
     "save",
     "sweep_orphans",
+    "write_bytes_durably",
     "write_text_durably",
 ]
 

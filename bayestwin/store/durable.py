@@ -43,6 +43,24 @@ def write_durably(path: Path, *parts: bytes) -> None:
         _sync_folder(target.parent)
 
 
+def write_bytes_durably(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Replace a file by these bytes, or leave it as it was.
+
+    Args:
+        path: The file.
+        content: All of what it holds.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        StorageFailure: It cannot be written. The old file is then as it was.
+    """
+    location = Path(path)
+    write_durably(location, content)
+    return location
+
+
 def write_text_durably(path: str | os.PathLike[str], text: str) -> Path:
     """Replace a text file, in UTF-8 with the line ends as given, or leave it as it was.
 
@@ -56,9 +74,7 @@ def write_text_durably(path: str | os.PathLike[str], text: str) -> Path:
     Raises:
         StorageFailure: It cannot be written. The old file is then as it was.
     """
-    location = Path(path)
-    write_durably(location, text.encode())
-    return location
+    return write_bytes_durably(path, text.encode())
 
 
 def check_writable(folder: str | os.PathLike[str]) -> Path:

@@ -24,14 +24,15 @@ def test_it_leaves_these_files(ran: Ran) -> None:
     assert ran.code == 0, ran.out + ran.err
     (run,) = ran.runs
     names = sorted(path.name for path in run.iterdir())
-    assert names == ["posterior.nc", "predictions.nc", "report.html", "run.json"]
-    for name in names:
+    assert names == ["inputs", "posterior.nc", "predictions.nc", "report.html", "run.json"]
+    for name in names[1:]:
         assert f"  {run / name}\n" in ran.out
 
 
 def test_the_record_has_the_hashes_of_the_files(ran: Ran) -> None:
     (run,) = ran.runs
-    hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in run.iterdir() if p.name != "run.json"}
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "run.json"]
+    hashes = {p.relative_to(run).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
     assert record_of(ran)["outputs"] == hashes
 
 

@@ -1,0 +1,150 @@
+"""`runs`, `show`, `diff`, `doctor`, `export` and `reproduce`: what is done with runs whatever their model."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from bayestwin.cli.frame import AsJson, Device, ResultsPath, explained, print_json
+
+AnyRun = Annotated[str, typer.Argument(help="Id of a run, the beginning of it, or the path of its folder.")]
+
+
+def runs(
+    model: Annotated[str | None, typer.Option(help="Only runs of this model.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only runs of this status, such as `failed gates`.")] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="As many, the newest.")] = 20,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """List the runs, newest last.
+
+    Example: bayestwin runs --model room
+    """
+    with explained() as console:
+        from bayestwin.ledger.index import read_index
+        from bayestwin.show.ledger import show_runs
+
+        found = [e for e in read_index(results) if model in (None, e.model) and status in (None, e.status)]
+        if as_json:
+            print_json([entry._asdict() for entry in found[-most:]])
+        else:
+            show_runs(console, found[-most:], len(found))
+
+
+def show(run: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False) -> None:
+    """Show what a run was made of and what came out.
+
+    Example: bayestwin show 20260401-120000
+    """
+    with explained() as console:
+        from bayestwin.ledger.index import find_any_run
+        from bayestwin.runs.record import read_record
+        from bayestwin.show.ledger import show_run
+
+        folder = find_any_run(results, run)
+        record = read_record(folder)
+        if as_json:
+            print_json({"folder": folder} | record)
+        else:
+            show_run(console, folder, record)
+
+
+def diff(
+    first: AnyRun, second: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False
+) -> None:
+    """Show what is different between two runs: inputs, settings, environment, outcome, and how far posteriors agree.
+
+    Example: bayestwin diff 20260401-120000 20260402-090000
+    """
+    with explained() as console:
+        from bayestwin.ledger.difference import difference
+        from bayestwin.ledger.index import find_any_run
+        from bayestwin.show.ledger import show_difference
+
+        folders = [find_any_run(results, name) for name in (first, second)]
+        found = difference(*folders)
+        if as_json:
+            print_json(
+                {
+                    "first": folders[0],
+                    "second": folders[1],
+                    "changes": [change._asdict() for change in found.changes],
+                    "posteriors": [one._asdict() for one in found.agreements],
+                    "only_first": found.only_first,
+                    "only_second": found.only_second,
+                }
+            )
+        else:
+            show_difference(console, folders[0], folders[1], found)
+
+
+def doctor(results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False) -> None:
+    """Look whether the environment and the files of all runs are in order.
+
+    Example: bayestwin doctor
+    """
+    with explained() as console:
+        from bayestwin.ledger.doctor import examine
+        from bayestwin.show.results import show_findings
+
+        findings = examine(results)
+        if as_json:
+            print_json([finding._asdict() for finding in findings])
+        else:
+            show_findings(console, findings)
+        if any(finding.severity == "fail" for finding in findings):
+            raise typer.Exit(1)
+
+
+def export(
+    run: AnyRun,
+    out: Annotated[pathlib.Path | None, typer.Option(help="The archive; by default `RUN.zip` here.")] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Pack a run into one archive that makes it again on another machine, by one command.
+
+    Example: bayestwin export 20260401-120000
+    """
+    with explained() as console:
+        from bayestwin.ledger.index import find_any_run
+        from bayestwin.ledger.kit import export as export_run
+        from bayestwin.show.ledger import show_kit
+
+        folder = find_any_run(results, run)
+        path = export_run(folder.parents[1], folder, out or pathlib.Path(f"{folder.name}.zip"))
+        if as_json:
+            print_json({"run": folder.name, "file": path})
+        else:
+            show_kit(console, path)
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(help="Id or folder of a run, or an archive that `export` wrote.")],
+    here: Annotated[
+        bool, typer.Option("--here", help="In this environment, instead of a fresh one from the lock.")
+    ] = False,
+    device: Device = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a run again from the inputs that it kept, and say whether it comes out the same.
+
+    Example: bayestwin reproduce 20260401-120000
+    """
+    with explained() as console:
+        from bayestwin.ledger.elsewhere import opened, rerun
+        from bayestwin.ledger.reproduce import reproduce as reproduce_run
+        from bayestwin.show.ledger import show_reproduction
+
+        with opened(results, run, kit=not here) as folder:
+            if not here:
+                raise typer.Exit(rerun(folder.parent, ["--json"] if as_json else []))
+            found = reproduce_run(folder, device=device)
+        if as_json:
+            print_json({**found._asdict(), "holds": found.holds, "files": [one._asdict() for one in found.files]})
+        else:
+            show_reproduction(console, found)
+        if not found.holds:
+            raise typer.Exit(1)

@@ -1,0 +1,77 @@
+"""What a run is made from, kept beside its results: a model folder of its own, with the bytes that were read."""
+
+import hashlib
+import pathlib
+from typing import Any
+
+from bayestwin.errors import InvalidInput, explain
+from bayestwin.runs.code import keep_code
+from bayestwin.runs.job import Job
+from bayestwin.runs.model import Model, load_model, telemetry_file
+from bayestwin.runs.record import files_of
+from bayestwin.store import write_bytes_durably
+
+INPUTS, TELEMETRY = "inputs", "telemetry"
+
+
+def keep_inputs(run: pathlib.Path, model: Model, results: pathlib.Path) -> dict[str, Any]:
+    """Copy twin, job, card and telemetry into the folder of a run, and the code beside all runs.
+
+    Args:
+        run: Its folder.
+        model: What it is about.
+        results: Where runs are filed.
+
+    Returns:
+        What its record says: the hash of each file by its path within `inputs`, and that of the code.
+    """
+    source = telemetry_file(model)
+    wanted = {
+        "twin.py": model.folder / "twin.py",
+        model.job_path.name: model.job_path,
+        "card.md": model.folder / "card.md",
+        f"{TELEMETRY}/{source.name}": source,
+    }
+    hashes = {}
+    for name, path in wanted.items():
+        if path.is_file():
+            content = path.read_bytes()
+            write_bytes_durably(run / INPUTS / name, content)
+            hashes[name] = hashlib.sha256(content).hexdigest()
+    return {"inputs": hashes, "code_sha256": keep_code(results)}
+
+
+def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
+    """The model that a run was made from, as it was then, with the job that was carried out.
+
+    Args:
+        run: Its folder.
+        record: Its record.
+
+    Raises:
+        InvalidInput: If the run kept no inputs, or they have changed since.
+    """
+    kept = record.get("inputs") or {}
+    telemetry = next((name for name in kept if name.startswith(f"{TELEMETRY}/")), None)
+    changed = [name for name, sha256 in kept.items() if _sha256(run / INPUTS / name) != sha256]
+    if telemetry is None or changed:
+        message = explain(
+            f"Run `{run.name}` cannot be made again from its own inputs.",
+            expected=f"the files that it was made from, unchanged, in `{run / INPUTS}`",
+            received="changed or missing: " + ", ".join(f"`{name}`" for name in changed) if changed else "none kept",
+            advice="Calibrate anew by `bayestwin calibrate`: runs keep their inputs.",
+        )
+        raise InvalidInput(message)
+    found = load_model(run / INPUTS, str(record["job_file"]))
+    job = Job.model_validate(record["job"])
+    source = job.telemetry.model_copy(update={"file": telemetry, "dataset": None})
+    return found._replace(job=job.model_copy(update={"telemetry": source}))
+
+
+def results_of(run: pathlib.Path) -> list[str]:
+    """Paths of the files of a run that are not its inputs, counted from its folder."""
+    return [name for name in files_of(run) if not name.startswith(f"{INPUTS}/")]
+
+
+def _sha256(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
