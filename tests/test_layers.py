@@ -36,7 +36,7 @@ LAYERS = (
     ("assess",),
     ("report",),
     ("runs",),
-    ("ledger",),
+    ("ledger", "batch"),
     ("ledger",),
     ("ledger",),
     ("show",),

@@ -17,6 +17,9 @@ def calibrate(
     hold_out_from: Annotated[
         str | None, typer.Option(help="Calibrate on what lies before this time, predict the rest.")
     ] = None,
+    telemetry: Annotated[
+        pathlib.Path | None, typer.Option(help="Telemetry file instead of the job's, with the same columns.")
+    ] = None,
     results: ResultsPath = pathlib.Path("results"),
     compare_model_errors: Annotated[
         bool,
@@ -38,7 +41,7 @@ def calibrate(
         from bayestwin.runs.model import changed, load_model
         from bayestwin.runs.pipeline import calibrate_model
 
-        chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from)
+        chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from, telemetry=telemetry)
         found = calibrate_model(
             chosen,
             results,

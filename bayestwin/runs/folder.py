@@ -15,14 +15,19 @@ ENDED = ("finished", "failed gates")
 """What the record of a run says that came to its end."""
 
 
-def new_run(results: pathlib.Path, model: Model) -> pathlib.Path:
+def new_run(results: pathlib.Path, model: Model, suffix: str | None = None) -> pathlib.Path:
     """Make the folder of a new run, and make sure that it can be written before anything is computed.
+
+    Args:
+        results: Where runs are filed.
+        model: The model that it is about.
+        suffix: What its name ends with; by default something random.
 
     Raises:
         StorageFailure: If it cannot be written.
     """
     now = datetime.datetime.now(datetime.UTC)
-    return check_writable(results / model.name / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+    return check_writable(results / model.name / f"{now:%Y%m%d-%H%M%S}-{suffix or secrets.token_hex(2)}")
 
 
 def find_run(results: pathlib.Path, model: Model, run: str | None = None) -> pathlib.Path:

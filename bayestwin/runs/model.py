@@ -121,9 +121,18 @@ def read_model_telemetry(model: Model, path: pathlib.Path, *, partly: bool = Fal
     return read_telemetry(path, time=source.time, units=units, rename=rename, t0=source.t0)
 
 
-def changed(model: Model, *, seed: int | None = None, hold_out_from: str | None = None) -> Model:
+def changed(
+    model: Model,
+    *,
+    seed: int | None = None,
+    hold_out_from: str | None = None,
+    telemetry: pathlib.Path | None = None,
+) -> Model:
     """The model with parts of its job replaced, as options of the command line ask."""
     job = model.job
+    if telemetry is not None:
+        source = job.telemetry.model_copy(update={"file": str(telemetry.absolute()), "dataset": None})
+        job = job.model_copy(update={"telemetry": source})
     if seed is not None:
         job = job.model_copy(update={"calibrate": job.calibrate.model_copy(update={"seed": seed})})
     if hold_out_from is not None:

@@ -62,6 +62,7 @@ def calibrate_model(
     *,
     compare_model_errors: bool = False,
     device: str | None = None,
+    suffix: str | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Run a model's job: calibrate, save, predict, judge, report.
@@ -73,6 +74,7 @@ def calibrate_model(
         results: Where runs are filed.
         compare_model_errors: Whether to calibrate under each of the model's `model_errors` as well.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        suffix: What the name of the run ends with; by default something random.
         progress: Where progress is shown.
 
     Returns:
@@ -81,7 +83,7 @@ def calibrate_model(
     split = load_telemetry(model)
     check_ready(model, split, device)
     others = models_beside(model, split, device) if compare_model_errors else {}
-    run = new_run(results, model)
+    run = new_run(results, model, suffix)
     with locked(run):
         record = begin_record(run, "calibrate", inputs_of(model, split, others) | keep_inputs(run, model, results))
         return _carry_out(model, others, split, run, record, device, progress or Progress())
