@@ -51,7 +51,7 @@ def plan(
         What can be done, and what cannot.
 
     Raises:
-        InvalidInput: If there is nothing to do, or the same twice.
+        InvalidInput: If nothing can be done, or the same is to be done twice.
     """
     found: list[Task] = []
     refused: list[Refused] = []
@@ -72,6 +72,8 @@ def plan(
             advice="Name each once.",
         )
         raise InvalidInput(message)
+    if not found:
+        raise InvalidInput("\n".join(one.words for one in refused))
     return tuple(found), tuple(refused)
 
 

@@ -38,7 +38,7 @@ def batch(
         tasks, refused = plan(jobs, files, results)
         limits = Limits(timeout, None if memory is None else int(memory * 2**30), retries)
         with live(console, tasks, quiet=as_json) as told:
-            outcomes = carry_out(tasks, limits, workers=workers, told=told) if tasks else ()
+            outcomes = carry_out(tasks, limits, workers=workers, told=told)
         counts = summary(outcomes) | ({"bad input": len(refused)} if refused else {})
         now = datetime.datetime.now(datetime.UTC)
         page = write_page(results / f"batch-{now:%Y%m%d-%H%M%S}.html", outcomes, refused, phrase(counts))
