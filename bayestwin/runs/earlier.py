@@ -66,8 +66,14 @@ def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, ou
     predictions = predict(model.twin, posterior, future, **model.job.predict.model_dump())
     save(predictions, path)
     renew_outputs(run)
-    gates = diagnose(posterior, **model.job.gates.model_dump())
-    return Predicted(predictions, path, status_of(posterior, gates))
+    return Predicted(predictions, path, _status(model, run, posterior))
+
+
+def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
+    """What became of an earlier run, by the gates of the job as it is now."""
+    if model.job.gates.coverage != "report":  # which needs what the run held out
+        return open_results(model, run).status
+    return status_of(posterior, diagnose(posterior, **model.job.gates.model_dump()))
 
 
 def open_results(model: Model, run: pathlib.Path) -> Results:

@@ -194,11 +194,13 @@ def judge(
     record: dict[str, Any],
 ) -> Results:
     """Gates, coverage and scores of a posterior and its predictions."""
-    gates = diagnose(posterior, **model.job.gates.model_dump())
+    limits = model.job.gates.model_dump()
     if predictions is None or split.held_out is None:
+        gates = diagnose(posterior, **limits)
         return Results(run, posterior, None, gates, coverage(posterior, split.calibration), None, split, record)
     covered = coverage(predictions, split.held_out)
     scored = scores(predictions, split.held_out)
+    gates = diagnose(posterior, **limits, covered=covered)
     return Results(run, posterior, predictions, gates, covered, scored, split, record)
 
 
