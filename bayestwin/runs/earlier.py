@@ -10,7 +10,7 @@ from bayestwin.assess import diagnose
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.prediction import check_belongs, predict
 from bayestwin.runs.beside import read_beside
-from bayestwin.runs.filing import read_calibrated
+from bayestwin.runs.filing import read_calibrated, read_shares
 from bayestwin.runs.folder import POSTERIOR, PREDICTIONS
 from bayestwin.runs.job import SplitSection
 from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
@@ -90,7 +90,7 @@ def open_results(model: Model, run: pathlib.Path) -> Results:
 
 def renew_report(found: Results) -> pathlib.Path:
     """Write the report of an earlier run again, with all that was calibrated beside it, and record that."""
-    path = write_report(found._replace(beside=read_beside(found.run)))
+    path = write_report(found._replace(beside=read_beside(found.run), shares=read_shares(found.run)))
     renew_outputs(found.run)
     return path
 

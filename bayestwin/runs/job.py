@@ -97,6 +97,16 @@ class PredictSection(Section):
     draws: int = pydantic.Field(default=1000, ge=1)
 
 
+class ReportSection(Section):
+    """What the report holds that costs solving the twin again.
+
+    Attributes:
+        shares: Whether to split the uncertainty of what was held out by its sources: see `bt.uncertainty_shares`.
+    """
+
+    shares: bool = False
+
+
 class GatesSection(Section):
     """Arguments of `bt.diagnose`: limits, which warnings fail, and whether coverage is a gate."""
 
@@ -133,6 +143,7 @@ class Job(Section):
     calibrate: CalibrateSection = CalibrateSection()
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
+    report: ReportSection = ReportSection()
 
 
 def read_job(path: pathlib.Path) -> Job:

@@ -14,7 +14,7 @@ from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput, expl
 from bayestwin.progress import Progress
 from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
 from bayestwin.runs.figures import summary
-from bayestwin.runs.filing import Calibrated, calibrate_into
+from bayestwin.runs.filing import Calibrated, calibrate_into, share_into
 from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
 from bayestwin.runs.job import Job
 from bayestwin.runs.model import Model, Split, load_telemetry
@@ -36,6 +36,7 @@ class Results(NamedTuple):
         split: The telemetry.
         record: The content of `run.json`.
         beside: What was calibrated under other model errors, by name.
+        shares: Where the uncertainty of the predictions comes from; None where the job does not ask.
     """
 
     run: pathlib.Path
@@ -47,6 +48,7 @@ class Results(NamedTuple):
     split: Split
     record: dict[str, Any]
     beside: Mapping[str, Calibrated] = types.MappingProxyType({})
+    shares: xr.Dataset | None = None
 
     @property
     def status(self) -> str:
@@ -128,10 +130,11 @@ def _carry_out(
         if posterior.attrs["interrupted"]:
             others = {}
         beside = calibrate_beside(others, split, run, job, device=device, progress=shown)
+        shares = share_into(run, model, split, posterior, device=device, progress=shown)
         with shown.timed("report"):
             found = judge(model, run, posterior, predictions, split, record)
             found = found._replace(
-                record=record | {"status": found.status, "timings": timings_of(shown)}, beside=beside
+                record=record | {"status": found.status, "timings": timings_of(shown)}, beside=beside, shares=shares
             )
             write_report(found)
     except BaseException as reason:  # Ctrl-C too leaves a record
@@ -222,6 +225,7 @@ def write_report(found: Results) -> pathlib.Path:
         gates=found.gates,
         provenance={k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs")},
         beside=found.beside,
+        shares=found.shares,
     )
     return write_text_durably(found.run / REPORT, page)
 

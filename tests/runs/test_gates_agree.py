@@ -6,6 +6,8 @@ import re
 import pytest
 from tank_model import JOB, TWIN, Ran, parse_strictly, run_command, write_model
 
+import bayestwin as bt
+
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Ran:
@@ -13,6 +15,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     root = tmp_path_factory.mktemp("narrow")
     twin = TWIN.replace("bt.Gaussian(0.1)", "bt.Gaussian(0.02)")
     job = JOB.replace("min_ess_per_chain = 5", 'min_ess_per_chain = 5\ncoverage = "fail"\nstrict = ["prior_edge"]')
+    job += "\n[report]\nshares = true\n"
     model, results = write_model(root / "tank", twin=twin, job=job), root / "results"
     return Ran(*run_command("calibrate", model, "--results", results), model, results)
 
@@ -43,3 +46,13 @@ def test_later_verbs_say_the_same(narrow: Ran, verb: str, code: int) -> None:
     found, out, _ = run_command(verb, narrow.model, "--results", narrow.results, "--json")
     assert found == code
     assert parse_strictly(out)["status"] == "failed gates"
+
+
+def test_shares_of_uncertainty_are_in_the_report_where_the_job_asks(narrow: Ran) -> None:
+    (run,) = narrow.runs
+    stored = bt.load(run / "uncertainty_shares.nc")["uncertainty_shares"].to_dataset()
+    assert list(stored["source"].values) == ["parameters", "noise"]
+    for _ in range(2):  # as it was written, and written anew
+        page = (run / "report.html").read_text(encoding="utf-8")
+        assert "Shares of the variance of level over time by source: parameters, noise." in page
+        assert run_command("report", narrow.model, "--results", narrow.results)[0] == 0
