@@ -85,8 +85,12 @@ def exact(push: float, levels: np.ndarray | None) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("push", "levels"),
-    [(0.0, None), (0.0, LEVELS), (PUSH, None), (PUSH, LEVELS)],
-    ids=["alone", "inputs", "process noise", "process noise and inputs"],
+    [
+        pytest.param(0.0, LEVELS, id="inputs"),
+        pytest.param(PUSH, None, id="process noise"),
+        pytest.param(0.0, None, id="alone", marks=pytest.mark.slow),
+        pytest.param(PUSH, LEVELS, id="process noise and inputs", marks=pytest.mark.slow),
+    ],
 )
 def test_shares_are_those_of_the_closed_form(push, levels):
     found = shares_of(bt.ProcessNoise({"level": push}) if push else None, levels)
