@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayestwin import datasets, errors
     from bayestwin.assess import backtest, conformalize, coverage, diagnose, intervals, pit, scores
+    from bayestwin.attribution import uncertainty_shares
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
     from bayestwin.long_table import read_experiments
@@ -82,6 +83,7 @@ _HOME = {
     "save": "store",
     "scores": "assess",
     "simulate": "simulation",
+    "uncertainty_shares": "attribution",
 }
 
 __all__ = [
@@ -127,6 +129,7 @@ __all__ = [
     "save",
     "scores",
     "simulate",
+    "uncertainty_shares",
 ]
 
 

@@ -10,12 +10,16 @@ NEGLIGIBLE = 0.1
 """Changes of a log density up to this do not move a posterior, however their tail is shaped."""
 
 
-def exact_enough(audit: Mapping[str, Any]) -> bool:
+def exact_enough(
+    audit: Mapping[str, Any], max_difference: float = NEGLIGIBLE, max_pareto_k: float = MAX_PARETO_K
+) -> bool:
     """Whether a tolerance audit found that the error of the solver does not shape the posterior.
 
     Args:
         audit: With `largest_difference`, `pareto_k` and `failed`; what is NaN or None is not exact.
+        max_difference: Largest difference that passes whatever the tail is.
+        max_pareto_k: Largest Pareto k with which larger differences pass.
     """
     pareto_k = audit["pareto_k"]
-    small = audit["largest_difference"] <= NEGLIGIBLE or (pareto_k is not None and pareto_k <= MAX_PARETO_K)
+    small = audit["largest_difference"] <= max_difference or (pareto_k is not None and pareto_k <= max_pareto_k)
     return bool(small) and audit["failed"] == 0

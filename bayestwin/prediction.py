@@ -72,10 +72,7 @@ def predict(
     check_seed(seed)
     twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
-    future, density = _ahead(twin, posterior, future)
-    bound = density.bound
-    if twin.model_error is not None and isinstance(future, Telemetry):
-        density = _led(posterior, future, density)
+    future, bound, density = density_ahead(twin, posterior, future)
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
@@ -87,9 +84,7 @@ def predict(
     shown = progress or Progress()
     lower = enough_memory("Lower `draws`, or predict fewer times at once.")
     with lower, on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
-        # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
-        chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
-        found = Predictor(density.solved_as(chosen))(values, key_for(seed, "predictions"), phase)
+        found = Predictor(density)(values, key_for(seed, "predictions"), phase)
     if twin.model_error is not None:
         rows = np.searchsorted(density.bound.times, bound.times)
         found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
@@ -109,6 +104,27 @@ def predict(
         "posterior_seed": posterior.attrs["seed"],
     }
     return tree
+
+
+def density_ahead(
+    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments
+) -> tuple[Telemetry | Experiments, Bound, Density]:
+    """What a posterior's future is predicted by.
+
+    Returns:
+        The future telemetry, with times counted as the calibration counts them; its times, inputs and events; and the
+        density, which with model error has the times of the calibration as well, led by what was observed then.
+
+    Raises:
+        InvalidTelemetry: As `predict`.
+    """
+    future, density = _ahead(twin, posterior, future)
+    bound = density.bound
+    if twin.model_error is not None and isinstance(future, Telemetry):
+        density = _led(posterior, future, density)
+    # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
+    chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
+    return future, bound, density.solved_as(chosen)
 
 
 def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:

@@ -33,7 +33,7 @@ LAYERS = (
     ("checkpoint",),
     ("calibration",),
     ("prediction",),
-    ("assess",),
+    ("assess", "attribution"),
     ("report",),
     ("runs",),
     ("ledger", "batch"),

@@ -12,6 +12,7 @@ NAMES = """
     Observation Parameter Poisson ProcessNoise Proportional Rounded Solver State SteadyState StudentT Telemetry Twin
     backtest calibrate conformalize coverage datasets diagnose errors intervals load numpyro_model pit predict
     pymc_model read_experiments read_telemetry render_report save scores simulate
+    uncertainty_shares
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -12,17 +12,16 @@ from arviz_stats.sampling_diagnostics import ess, rhat
 from bayestwin.assess.chains import Chains, spread
 from bayestwin.assess.gates import Gate
 
-STUCK = 0.1
-"""A chain that spreads less than this share of the widest of the others is stuck."""
-
 FAR_APART = 1.1
 """Above this R̂, chains sit in different places, and more draws do not help."""
+
+_MEND = "Mend what the gates before this one found, and calibrate again."
 
 
 def finite_gate(chains: Chains) -> Gate:
     """Every draw of every parameter is a number."""
     if chains.num_draws == 0:
-        return Gate("finite", False, float("nan"), 0.0, "There are no draws: nothing was sampled.")
+        return Gate("finite", False, float("nan"), 0.0, "There are no draws: nothing was sampled. Calibrate again.")
     bad = {name: int(np.sum(~np.isfinite(values))) for name, values in chains.draws.items()}
     name, total, count = max(bad, key=lambda key: bad[key]), sum(bad.values()), len(bad)
     if total == 0:
@@ -37,17 +36,20 @@ def finite_gate(chains: Chains) -> Gate:
     return Gate("finite", total == 0, float(total), 0.0, sentence)
 
 
-def count_gate(chains: Chains) -> Gate:
+def count_gate(chains: Chains, limit: int) -> Gate:
     """There are at least two chains: agreement needs another."""
     count = len(chains.labels)
-    if count >= 2:
+    passed = count >= limit
+    if passed:
         sentence = f"{count} chains were run."
-    else:
+    elif count == 1:
         sentence = (
-            f"{count} chain was run: one that is stuck in a wrong place looks exactly like a good one."
-            " Calibrate with four chains."
+            "1 chain was run, and nothing says whether another would end elsewhere: a chain that is stuck in a wrong"
+            " place looks exactly like a good one. Calibrate with four chains (`num_chains=4`)."
         )
-    return Gate("chains", count >= 2, float(count), 2.0, sentence)
+    else:
+        sentence = f"{count} chains were run, where {limit} are asked for. Calibrate with more (`num_chains={limit}`)."
+    return Gate("chains", passed, float(count), float(limit), sentence)
 
 
 def copies_gate(chains: Chains) -> Gate:
@@ -61,13 +63,14 @@ def copies_gate(chains: Chains) -> Gate:
     if copies:
         pairs = ", ".join(f"{chains.labels[b]} of {chains.labels[a]}" for b, a in copies.items())
         sentence = (
-            f"{len(copies)} of {len(chains.labels)} chains are copies (chain {pairs}): that they agree says"
-            " nothing, and there are fewer draws than it seems. Give each chain its own random numbers."
+            f"{len(copies)} of {len(chains.labels)} chains are copies (chain {pairs}), draw by draw, of"
+            f" {_some(chains.draws)}: that they agree says nothing, and there are fewer draws than it seems. Where you"
+            " put chains together, give each a seed of its own; otherwise calibrate again."
         )
     return Gate("identical_chains", not copies, float(len(copies)), 0.0, sentence)
 
 
-def stuck_gate(chains: Chains) -> Gate:
+def stuck_gate(chains: Chains, limit: float) -> Gate:
     """Every chain moves, and about as widely as the others."""
     ratios = {
         (name, chain): float(ratio)
@@ -76,19 +79,19 @@ def stuck_gate(chains: Chains) -> Gate:
     }
     name, chain = min(ratios, key=lambda key: (not np.isnan(ratios[key]), ratios[key]))
     value, label, count = ratios[name, chain], chains.labels[chain], len(chains.labels)
-    stuck = {other for (_, other), ratio in ratios.items() if not ratio >= STUCK}
+    stuck = {other for (_, other), ratio in ratios.items() if not ratio >= limit}
     if not stuck:
         sentence = f"{count} of {count} chains move."
     elif np.isnan(value):
-        sentence = f"Whether the chains move cannot be told: {chains.why_not(name)} (`{name}`)."
+        sentence = f"Whether the chains move cannot be told: {chains.why_not(name)} (`{name}`). {_MEND}"
     else:
         moves = "does not move" if value == 0 else f"spreads {100 * value:.2g} % as wide as in another chain"
         sentence = (
             f"Chain {label} is stuck ({len(stuck)} of {count} chains are): `{name}` {moves} in it;"
-            f" {chains.means(name)}. Discard the result and calibrate again from more starts; if it stays,"
-            " see whether solves fail where the chain stands."
+            f" {chains.means(name)}. The draws are not those of the posterior. Calibrate again with another seed; if a"
+            f" chain sticks again, see in the report whether solves fail there, and tighten the prior of `{name}`."
         )
-    return Gate("stuck_chain", not stuck, value, STUCK, sentence)
+    return Gate("stuck_chain", not stuck, value, float(limit), sentence)
 
 
 def rhat_gate(chains: Chains, limit: float) -> Gate:
@@ -98,18 +101,20 @@ def rhat_gate(chains: Chains, limit: float) -> Gate:
     value, count = found[name], len(chains.labels)
     passed = value <= limit
     if passed:
-        sentence = f"{count} of {count} chains agree (largest R̂ {value:.3f}, `{name}`)."
+        sentence = f"{count} of {count} chains agree (largest R̂ {value:.3f}, `{name}`; 1 is perfect, limit {limit:g})."
     elif np.isnan(value):
-        sentence = f"Whether the chains agree cannot be told: {chains.why_not(name, 2)} (`{name}`)."
+        sentence = f"Whether the chains agree cannot be told: {chains.why_not(name, 2)} (`{name}`). {_MEND}"
     else:
         advice = (
-            "They sit in different places: the posterior has several modes, or a chain is stuck. Look at the"
-            " trace plot; more starts or a tighter prior help, more draws do not."
+            "They sit in different places: the posterior has several modes (sets of values that lie apart and all"
+            " explain the data), or a chain is stuck. Look at the traces in the report; a tighter prior of"
+            f' `{name}` or `method="smc"` helps, more draws do not.'
             if value > FAR_APART
-            else "Take more draws, or a longer warm-up."
+            else "Take more draws (`num_samples`), or a longer warm-up (`num_warmup`)."
         )
         sentence = (
-            f"The chains disagree: largest R̂ {value:.4g} (`{name}`, limit {limit:g}); {chains.means(name)}. {advice}"
+            f"The chains disagree, most about `{name}`: R̂ is {value:.4g} (1 if all say the same, limit {limit:g});"
+            f" {chains.means(name)}. {advice}"
         )
     return Gate("rhat", passed, value, float(limit), sentence)
 
@@ -133,15 +138,30 @@ def ess_gate(chains: Chains, kind: Literal["bulk", "tail"], per_chain: float) ->
     passed = value >= limit
     part = {"bulk": "middle", "tail": "tails"}[kind]
     if np.isnan(value):
-        sentence = f"The {kind} ESS cannot be computed: {chains.why_not(name)} (`{name}`)."
+        sentence = (
+            f"How much the draws say about the {part} of `{name}` cannot be told ({kind} ESS): {chains.why_not(name)}."
+            f" {_MEND}"
+        )
     else:
         sentence = (
             f"{chains.num_draws:,} draws tell the {part} of `{name}` as well as {value:,.0f} independent ones"
             f" would (smallest {kind} ESS, limit {limit:,.0f})."
         )
     if value < limit:
-        sentence += f" Take {limit / value:.2g} times as many, or see why the chains move so slowly."
+        sentence += (
+            " The chains disagree about it: mend that first."
+            if _computed(chains, name, 2, rhat) > FAR_APART
+            else f" Take {limit / value:.2g} times as many (`num_samples`); where that is too many, see in the pair"
+            f" plot what `{name}` varies together with: another parametrisation or a tighter prior helps."
+        )
     return Gate(f"ess_{kind}", passed, value, limit, sentence)
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+    """Names in words, the first few of them."""
+    found = [f"`{name}`" for name in names]
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def _spread_ratios(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayestwin import errors
 from bayestwin.assess import draws, points
+from bayestwin.assess.gates import Gate
 from bayestwin.assess.grouping import Bins, By, grouped
 from bayestwin.assess.intervals import KINDS, Kind, along_points, check_choice, checked_prob
 
@@ -97,6 +98,44 @@ def binomial_band(num: xr.DataArray, prob: xr.DataArray, level: float) -> tuple[
     tails = ((1 - level) / 2, (1 + level) / 2)
     lower, upper = (some.copy(data=scipy.stats.binom.ppf(tail, some, prob)) / some for tail in tails)
     return lower, upper
+
+
+def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
+    """The intervals keep their promise on telemetry that calibration has not seen.
+
+    Args:
+        covered: What `coverage` returned; None where nothing was held out.
+        limit: Largest number of intervals outside their binomial band.
+    """
+    name, nan = "coverage", float("nan")
+    if covered is None or covered["coverage"].size == 0:
+        sentence = (
+            "Whether intervals cover as promised cannot be told: no held-out telemetry was predicted. Hold some out, by"
+            " `hold_out_from` in `[split]` of the job file."
+        )
+        return Gate(name, False, nan, float(limit), sentence, "warn")
+    outside = ~covered["within_band"]
+    value, total = int(outside.sum()), outside.size
+    if value == 0:
+        sentence = f"On held-out telemetry {total} of {total} intervals cover as promised."
+        return Gate(name, True, 0.0, float(limit), sentence, "warn")
+    # an observation that was never observed comes first: infinitely far off
+    off = abs(covered["coverage"] - covered["prob"]).fillna(np.inf).where(outside, -1.0)
+    worst = covered.isel(off.argmax(...))  # type: ignore[arg-type]
+    where = f"`{worst['observation'].item()}`"
+    share, prob, num = float(worst["coverage"]), float(worst["prob"]), int(worst["num"])
+    sentence = f"On held-out telemetry {value} of {total} intervals do not cover as promised. "
+    if num == 0:
+        sentence += f"{where} was never observed there, so that its intervals cannot be judged: hold out other times."
+    else:
+        ends = f"{100 * float(worst['band_lower']):.0f} to {100 * float(worst['band_upper']):.0f} %"
+        sentence += (
+            f"Furthest off, those of {where} are too {'wide' if share > prob else 'narrow'}: {100 * share:.3g} % of"
+            f" {num:,} observations lie inside the {100 * prob:g} % interval, where chance allows {ends}. See how the"
+            " residuals go with time and inputs: a model error (`bt.Discrepancy`, `bt.ProcessNoise`) or another noise"
+            " model takes up what the equations leave out, and `bt.conformalize` corrects intervals by past errors."
+        )
+    return Gate(name, value <= limit, float(value), float(limit), sentence, "warn")
 
 
 def _covered(found: xr.Dataset, pairs: Mapping[str, draws.Observed], keep: np.ndarray, level: float) -> xr.Dataset:

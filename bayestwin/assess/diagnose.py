@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-import xarray as xr
-from arviz_stats.sampling_diagnostics import bfmi
+from collections.abc import Sequence
+from typing import Literal
 
-from bayestwin.assess import against_prior, agreement, chains, engine
-from bayestwin.assess.gates import Gate
+import xarray as xr
+
+from bayestwin import errors
+from bayestwin.assess import against_prior, agreement, chains, engine, sampler
+from bayestwin.assess.coverage import coverage_gate
+from bayestwin.assess.gates import WARN, Gate
+from bayestwin.exactness import MAX_PARETO_K, NEGLIGIBLE
 
 
 def diagnose(
@@ -15,9 +19,20 @@ def diagnose(
     *,
     max_rhat: float = 1.01,
     min_ess_per_chain: float = 100,
+    min_chains: int = 2,
+    min_chain_spread: float = 0.1,
     max_divergences: int = 0,
     min_bfmi: float = 0.3,
     max_solver_failures: float = 0.01,
+    max_solver_error: float = NEGLIGIBLE,
+    max_pareto_k: float = MAX_PARETO_K,
+    max_modes: int = 1,
+    max_at_prior_edge: float = 0.1,
+    max_prior_width: float = 0.8,
+    strict: bool | Sequence[str] = False,
+    coverage: Literal["report", "warn", "fail"] = "report",
+    max_coverage_misses: int = 0,
+    covered: xr.Dataset | None = None,
 ) -> tuple[Gate, ...]:
     """Judge a posterior before anything is concluded from it.
 
@@ -28,9 +43,23 @@ def diagnose(
         posterior: What `calibrate` returned: groups `posterior`, `sample_stats`, `prior`.
         max_rhat: Largest R̂ of any parameter.
         min_ess_per_chain: Smallest bulk and tail ESS of any parameter, times the number of chains.
+        min_chains: Smallest number of chains.
+        min_chain_spread: Smallest spread of a chain, relative to the widest of the others; below it is stuck.
         max_divergences: Largest number of divergent transitions.
         min_bfmi: Smallest E-BFMI of any chain.
         max_solver_failures: Largest share of transitions in which a solve failed.
+        max_solver_error: Largest change of a draw's log density when the twin is solved more precisely; larger ones
+            pass as well if their Pareto k does.
+        max_pareto_k: Largest Pareto k, of the solver's errors and of an approximation.
+        max_modes: Largest number of modes found when starts were looked for.
+        max_at_prior_edge: Largest share of the draws beyond the prior's 1 % or 99 % quantile.
+        max_prior_width: Largest width of a posterior that did not move, relative to its prior.
+        strict: Names of gates that otherwise only warn and are to fail: `"prior_edge"`, `"prior_posterior"`,
+            `"modes"`, `"point"`, `"coverage"`; True for all of them.
+        coverage: Whether intervals that miss what they promise on held-out telemetry are a gate, and of which
+            severity; `"report"` is none.
+        max_coverage_misses: Largest number of intervals, by observation and `prob`, outside their binomial band.
+        covered: What the function `coverage` says of held-out telemetry, for that gate.
 
     Returns:
         The gates, in the order in which a reader should look at them: one that fails explains those after it.
@@ -38,107 +67,55 @@ def diagnose(
 
     Raises:
         InvalidInput: The tree has no group `posterior` with chains and draws.
+        InvalidSetting: `strict` or `coverage` has no meaning.
     """
-    found = chains.read_chains(posterior, "posterior")
-    method = engine.method_of(posterior)
-    finite, prior = agreement.finite_gate(found), against_prior.prior_gates
-    recorded = [gate for gate in (engine.modes_gate(posterior), engine.tolerance_gate(posterior)) if gate]
+    _check(strict, coverage)
+    found, method = chains.read_chains(posterior, "posterior"), engine.method_of(posterior)
+    recorded = [engine.modes_gate(posterior, max_modes)]
+    recorded += [engine.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
+    gates: list[Gate | None] = [agreement.finite_gate(found)]
     if method == "map":
-        return finite, engine.point_gate(), *recorded
-    if method in ("laplace", "pathfinder"):
-        return finite, engine.approximation_gate(posterior), *recorded, *prior(posterior, found)
-    mixing = (
-        finite,
-        agreement.count_gate(found),
-        agreement.copies_gate(found),
-        agreement.stuck_gate(found),
-        agreement.rhat_gate(found, max_rhat),
-        agreement.ess_gate(found, "bulk", min_ess_per_chain),
-        agreement.ess_gate(found, "tail", min_ess_per_chain),
+        gates += [engine.point_gate()]
+    elif method in ("laplace", "pathfinder"):
+        gates += [engine.approximation_gate(posterior, max_pareto_k)]
+    else:
+        gates += [
+            agreement.count_gate(found, min_chains),
+            agreement.copies_gate(found),
+            agreement.stuck_gate(found, min_chain_spread),
+            agreement.rhat_gate(found, max_rhat),
+            agreement.ess_gate(found, "bulk", min_ess_per_chain),
+            agreement.ess_gate(found, "tail", min_ess_per_chain),
+        ]
+    if method not in ("map", "laplace", "pathfinder", "smc"):
+        gates += [
+            sampler.divergences_gate(posterior, found, max_divergences),
+            sampler.bfmi_gate(posterior, found, min_bfmi),
+            sampler.solver_gate(posterior, found, max_solver_failures),
+        ]
+    gates += recorded
+    if method != "map":
+        gates += against_prior.prior_gates(posterior, found, max_at_prior_edge, max_prior_width)
+    if coverage != "report":
+        gates += [coverage_gate(covered, max_coverage_misses)._replace(severity=coverage)]
+    failing = WARN if strict is True else strict or ()
+    return tuple(gate._replace(severity="fail") if gate.name in failing else gate for gate in gates if gate)
+
+
+def _check(strict: bool | Sequence[str], coverage: str) -> None:
+    """Refuse words that mean nothing: a gate that is misspelt would never fail."""
+    if coverage not in ("report", "warn", "fail"):
+        expected, received, name = '"report", "warn" or "fail"', repr(coverage), "coverage"
+    elif not isinstance(strict, bool) and (isinstance(strict, str) or not set(strict) <= set(WARN)):
+        expected = f"True, False, or names among {', '.join(f'`{word}`' for word in WARN)}"
+        received, name = repr(strict), "strict"
+    else:
+        return
+    raise errors.InvalidSetting(
+        errors.explain(
+            f"`{name}` has no meaning.",
+            expected=expected,
+            received=received,
+            advice="All other gates fail as they are; leave it out for the default.",
+        )
     )
-    if method == "smc":
-        return *mixing, *recorded, *prior(posterior, found)
-    return (
-        *mixing,
-        _divergences(posterior, max_divergences),
-        _bfmi(posterior, min_bfmi),
-        _solver_failures(posterior, max_solver_failures),
-        *recorded,
-        *prior(posterior, found),
-    )
-
-
-def _divergences(tree: xr.DataTree, limit: int) -> Gate:
-    """The sampler could follow the posterior everywhere (Betancourt 2017, arXiv:1701.02434)."""
-    diverging = _statistic(tree, "diverging")
-    if diverging is None:
-        return _absent("divergences", "diverging", limit)
-    bad = diverging != 0  # NaN counts as divergent
-    value, total = int(bad.sum()), bad.size
-    passed = value <= limit and total > 0
-    sentence = f"{value:,} of {total:,} transitions diverged"
-    if not passed:
-        sentence += (
-            f"{_by_chain(bad)}: parts of the posterior were not explored. See in the pair plot where they"
-            " lie; a higher target acceptance rate, a tighter prior or another parametrisation helps"
-        )
-    return Gate("divergences", passed, float(value), float(limit), sentence + ".")
-
-
-def _bfmi(tree: xr.DataTree, limit: float) -> Gate:
-    """The sampler moves across the posterior's energies (E-BFMI, Betancourt 2016, arXiv:1604.00695)."""
-    energy = _statistic(tree, "energy")
-    if energy is None:
-        return _absent("bfmi", "energy", limit)
-    labels, values = chains.chain_labels(energy), energy.to_numpy().astype(float)
-    enough = values.shape[1] >= chains.MIN_DRAWS and np.isfinite(values).all()
-    if not enough or (np.ptp(values, axis=1) == 0).any():
-        sentence = "E-BFMI cannot be computed: the energies are too few, constant, NaN or infinite."
-        return Gate("bfmi", False, float("nan"), float(limit), sentence)
-    by_chain = np.asarray(bfmi(values))
-    worst = int(np.argmin(by_chain))
-    value = float(by_chain[worst])
-    passed = value >= limit
-    sentence = f"Smallest E-BFMI {value:.2f} (chain {labels[worst]}, limit {limit:g})"
-    if not passed:
-        sentence += (
-            ": the sampler hardly reaches the tails of the posterior, and its draws are too narrow. Tighten"
-            " vague priors, those of noise scales first, or calibrate with a longer warm-up"
-        )
-    return Gate("bfmi", passed, value, float(limit), sentence + ".")
-
-
-def _solver_failures(tree: xr.DataTree, limit: float) -> Gate:
-    """The differential equations could be solved where the sampler went."""
-    solver_failed = _statistic(tree, "solver_failed")
-    if solver_failed is None:
-        return _absent("solver_failures", "solver_failed", limit)
-    bad = solver_failed != 0  # NaN counts as failed
-    value = float(bad.mean()) if bad.size else float("nan")
-    passed = value <= limit
-    sentence = f"{int(bad.sum()):,} of {bad.size:,} solves failed"
-    if not passed:
-        sentence += (
-            f" ({100 * value:.2g} %, limit {100 * limit:g} %){_by_chain(bad)}: the posterior is cut off"
-            " where the twin cannot be solved. Try a stiff solver, more steps, or priors that avoid this"
-        )
-    return Gate("solver_failures", passed, value, float(limit), sentence + ".")
-
-
-def _statistic(tree: xr.DataTree, name: str) -> xr.DataArray | None:
-    """A sampler statistic (chain, draw), or None where there is none."""
-    if "sample_stats" not in tree.children or name not in tree["sample_stats"].data_vars:
-        return None
-    return tree["sample_stats"].to_dataset()[name].transpose("chain", "draw")
-
-
-def _absent(gate: str, name: str, limit: float) -> Gate:
-    sentence = f"Cannot be told: the group `sample_stats` has no variable `{name}`."
-    return Gate(gate, False, float("nan"), float(limit), sentence)
-
-
-def _by_chain(bad: xr.DataArray) -> str:
-    """Counts by chain, in words; empty without any."""
-    counts = zip(chains.chain_labels(bad), bad.sum("draw").to_numpy(), strict=True)
-    words = ", ".join(f"chain {label}: {int(count):,}" for label, count in counts if count)
-    return f" ({words})" if words else ""

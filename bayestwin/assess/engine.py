@@ -10,22 +10,24 @@ from typing import Any
 import xarray as xr
 
 from bayestwin.assess.gates import Gate
-from bayestwin.exactness import MAX_PARETO_K, exact_enough
+from bayestwin.exactness import MAX_PARETO_K, NEGLIGIBLE, exact_enough
 
 
-def approximation_gate(tree: xr.DataTree) -> Gate:
+def approximation_gate(tree: xr.DataTree, limit: float = MAX_PARETO_K) -> Gate:
     """The approximation covers the posterior."""
     value = float(record(tree, "approximation").get("pareto_k", float("nan")))
-    passed = value <= MAX_PARETO_K
-    sentence = f"The {method_of(tree)} approximation is held against the posterior: Pareto k {value:.2f}"
+    passed = value <= limit
+    sentence = f"The {method_of(tree)} approximation was held against the posterior "
     if passed:
-        sentence += f" (limit {MAX_PARETO_K:g}): it covers it."
+        sentence += f"and covers it (Pareto k {value:.2f}, limit {limit:g})."
+    elif math.isnan(value):
+        sentence += 'and cannot be judged: Pareto k was not recorded, or is NaN. Calibrate with `method="nuts"`.'
     else:
         sentence += (
-            f", limit {MAX_PARETO_K:g}: it misses parts of the posterior, and its intervals are too narrow."
-            ' Calibrate with `method="nuts"`.'
+            f"and misses parts of it (Pareto k {value:.2f}, limit {limit:g}; the larger, the fewer draws would have to"
+            ' stand for what is missed): its intervals are too narrow. Calibrate with `method="nuts"`.'
         )
-    return Gate("approximation", passed, value, MAX_PARETO_K, sentence)
+    return Gate("approximation", passed, value, float(limit), sentence)
 
 
 def point_gate() -> Gate:
@@ -37,42 +39,49 @@ def point_gate() -> Gate:
     return Gate("point", False, 1.0, float("inf"), sentence, severity="warn")
 
 
-def modes_gate(tree: xr.DataTree) -> Gate | None:
+def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
     """The ladder that led to the starts found one mode; None where it was not climbed."""
     starts = record(tree, "starts")
     if "modes" not in starts:
         return None
     modes = int(starts["modes"])
+    passed = 1 <= modes <= limit
     if modes == 1:
-        return Gate("modes", True, 1.0, 1.0, "Climbing from many starts found one mode.", severity="warn")
-    shares = ", ".join(f"{100 * float(weight):.2g} %" for weight in starts.get("weights", ()))
-    sentence = (
-        f"Climbing from many starts found {modes} modes, which share the posterior by {shares} (Laplace): chains that"
-        ' stay in one do not say how much it weighs. Exclude by a prior what makes no sense, or use `method="smc"`.'
-    )
-    return Gate("modes", False, float(modes), 1.0, sentence, severity="warn")
+        sentence = "Climbing from many starts found one mode: one set of values explains the data best."
+    else:
+        shares = ", ".join(f"{100 * float(weight):.3g} %" for weight in starts.get("weights", ()))
+        held = f", which share the posterior by {shares} (Laplace)" if shares else ""
+        sentence = (
+            f"Climbing from many starts found {modes} modes{held}: sets of values that lie apart and explain the data"
+            " about equally well. Chains that stay in one do not say how much it weighs. See in the report whether each"
+            ' makes sense; exclude by a prior those that do not, or use `method="smc"`.'
+        )
+    return Gate("modes", passed, float(modes), float(limit), sentence, severity="warn")
 
 
-def tolerance_gate(tree: xr.DataTree) -> Gate | None:
+def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_k: float = MAX_PARETO_K) -> Gate | None:
     """The solver's tolerance does not shape the posterior; None where it was not audited."""
     audit = record(tree, "tolerance_audit")
     if not audit:
         return None
-    value = float("nan") if audit["pareto_k"] is None else float(audit["pareto_k"])
+    pareto_k = float("nan") if audit["pareto_k"] is None else float(audit["pareto_k"])
     worst = float(audit["largest_difference"])
-    passed = exact_enough(audit)
+    passed = exact_enough(audit, max_error, max_pareto_k)
     sentence = (
         f"{int(audit['draws']):,} draws were solved again {float(audit['tighter']):g} times more precisely: their log"
-        f" densities change by at most {worst:.2g}"
+        f" densities, which say how well they fit, change by at most {worst:.2g} (limit {max_error:g}"
     )
-    if not math.isnan(value):
-        sentence += f" (Pareto k {value:.2f}, limit {MAX_PARETO_K:g})"
+    if not math.isnan(pareto_k):
+        sentence += f", or Pareto k up to {max_pareto_k:g}: {pareto_k:.2f}"
+    sentence += ")"
     if not passed:
+        unsolved = f", {int(audit['failed'])} could not be solved" if audit["failed"] else ""
         sentence += (
-            f", {int(audit['failed'])} could not be solved: the error of the solver shapes the posterior. Lower `rtol`"
-            " and `atol` of `bt.Solver`"
+            f"{unsolved}: the error of the solver shapes the posterior. Lower `rtol` and `atol` of `bt.Solver`,"
+            " say to a hundredth"
         )
-    return Gate("tolerance", passed, value, MAX_PARETO_K, sentence + ".")
+    value, limit = (worst, max_error) if worst <= max_error else (pareto_k, max_pareto_k)
+    return Gate("tolerance", passed, value, float(limit), sentence + ".")
 
 
 def method_of(tree: xr.DataTree) -> str:

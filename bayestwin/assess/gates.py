@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+WARN = ("modes", "prior_edge", "prior_posterior", "point", "coverage")
+"""Names of the gates that only warn, unless they are asked to fail."""
+
 
 class Gate(NamedTuple):
     """One condition that a result must meet before it is trusted.

@@ -56,7 +56,7 @@ def plan(
     found: list[Task] = []
     refused: list[Refused] = []
     for path in jobs:
-        folder, job = (path, "job.toml") if path.is_dir() else (path.parent, path.name)
+        folder, job = (path.parent, path.name) if path.suffix == ".toml" else (path, "job.toml")
         for file in telemetry or [None]:
             try:
                 found.append(_task(folder, job, file, results))

@@ -18,6 +18,7 @@ from bayestwin.report.notation import percent, unit_text
 from bayestwin.report.parts import Part, group, split, time_axis
 from bayestwin.report.quantities import PROB, Quantity, read_quantities
 from bayestwin.report.residuals import Residuals, residual_words, residuals_of
+from bayestwin.report.shares import shares_plot
 from bayestwin.report.style import DARK, LIGHT, Picture, drawing
 from bayestwin.report.uncertainty import origin_rows, origin_words
 from bayestwin.report.verdict import interrupted, verdict
@@ -32,6 +33,7 @@ def render_report(
     gates: Sequence[Gate] | None = None,
     provenance: dict[str, Any] | None = None,
     beside: Mapping[str, tuple[xr.DataTree, xr.DataTree | None]] | None = None,
+    shares: xr.Dataset | None = None,
 ) -> str:
     """Write the report about a calibrated twin as one HTML page.
 
@@ -46,6 +48,7 @@ def render_report(
         provenance: What the run recorded about itself (versions, settings, time taken); may be nested.
         beside: Other calibrations of the same telemetry under other model errors, by what each is called, with their
             forecasts: the page then compares them.
+        shares: What `uncertainty_shares` returned, to be drawn over time.
 
     Returns:
         The page as text, to be written as UTF-8.
@@ -85,7 +88,7 @@ def render_report(
         "job": tables.flat_rows(posterior.attrs.get("job") or "{}"),
         # The settings stand in the result already, as they were used.
         "run": tables.flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
-        "pictures": _pictures(posterior, quantities, parts, covered, residuals),
+        "pictures": _pictures(posterior, quantities, parts, covered, residuals, shares),
         "light": LIGHT,
         "dark": DARK,
     }
@@ -119,6 +122,7 @@ def _pictures(
     parts: tuple[Part, ...],
     covered: xr.Dataset | None,
     residuals: tuple[Residuals, ...],
+    shares: xr.Dataset | None,
 ) -> dict[str, Picture | None]:
     """Every picture by its name; None where there is nothing to draw."""
     axis = time_axis(posterior)
@@ -127,6 +131,7 @@ def _pictures(
             "series": series.observations(parts, axis),
             "closer": series.closer_look(parts, axis),
             "hidden": series.hidden_states(parts, axis),
+            "shares": None if shares is None else shares_plot(shares, axis),
             "discrepancy": series.discrepancies(parts, axis),
             "prior": posteriors.against_prior(quantities),
             "pairs": pairs.pairs(quantities, group(posterior, "sample_stats")),

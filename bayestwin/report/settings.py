@@ -151,15 +151,15 @@ def _read(name: str, posterior: xr.DataTree, forecast: xr.DataTree | None, valid
     phrase = PHRASES.get(kind, f"with {kind}")
     covered, scored, _ = held_out(forecast, validation)
     quantities = {quantity.name: quantity for quantity in read_quantities(posterior)}
-    doubts = _doubts(posterior) if name else ""
+    doubts = _doubts(posterior, covered) if name else ""
     return Setting(name or phrase, not name, error, phrase, doubts, forecast, covered, scored, quantities)
 
 
-def _doubts(posterior: xr.DataTree) -> str:
+def _doubts(posterior: xr.DataTree, covered: xr.Dataset | None) -> str:
     """What speaks against a posterior, by the limits of its own job."""
     limits = record(posterior, "job").get("gates") or {}
     known = {key: value for key, value in limits.items() if key in (diagnose.__kwdefaults__ or {})}
-    bad = [gate.name for gate in failed(diagnose(posterior, **known))]
+    bad = [gate.name for gate in failed(diagnose(posterior, **known, covered=covered))]
     doubts = ["sampling was interrupted"] if interrupted(posterior) else []
     return " and ".join([*doubts, f"gates failed ({', '.join(bad)})"] if bad else doubts)
 

@@ -10,7 +10,7 @@ from bayestwin.assess import diagnose
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.prediction import check_belongs, predict
 from bayestwin.runs.beside import read_beside
-from bayestwin.runs.filing import read_calibrated
+from bayestwin.runs.filing import read_calibrated, read_shares
 from bayestwin.runs.folder import POSTERIOR, PREDICTIONS
 from bayestwin.runs.job import SplitSection
 from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
@@ -66,8 +66,14 @@ def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, ou
     predictions = predict(model.twin, posterior, future, **model.job.predict.model_dump())
     save(predictions, path)
     renew_outputs(run)
-    gates = diagnose(posterior, **model.job.gates.model_dump())
-    return Predicted(predictions, path, status_of(posterior, gates))
+    return Predicted(predictions, path, _status(model, run, posterior))
+
+
+def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
+    """What became of an earlier run, by the gates of the job as it is now."""
+    if model.job.gates.coverage != "report":  # which needs what the run held out
+        return open_results(model, run).status
+    return status_of(posterior, diagnose(posterior, **model.job.gates.model_dump()))
 
 
 def open_results(model: Model, run: pathlib.Path) -> Results:
@@ -84,7 +90,7 @@ def open_results(model: Model, run: pathlib.Path) -> Results:
 
 def renew_report(found: Results) -> pathlib.Path:
     """Write the report of an earlier run again, with all that was calibrated beside it, and record that."""
-    path = write_report(found._replace(beside=read_beside(found.run)))
+    path = write_report(found._replace(beside=read_beside(found.run), shares=read_shares(found.run)))
     renew_outputs(found.run)
     return path
 

@@ -3,12 +3,14 @@
 import pathlib
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from bayestwin.attribution import uncertainty_shares
 from bayestwin.calibration import calibrate
 from bayestwin.prediction import predict
 from bayestwin.progress import Progress
-from bayestwin.runs.folder import CHECKPOINT, POSTERIOR, PREDICTIONS
+from bayestwin.runs.folder import CHECKPOINT, POSTERIOR, PREDICTIONS, SHARES
 from bayestwin.runs.model import Model, Split
 from bayestwin.store import load, save
 
@@ -53,3 +55,40 @@ def read_calibrated(folder: pathlib.Path) -> Calibrated:
     """What `calibrate_into` left in a folder."""
     path = folder / PREDICTIONS
     return load(folder / POSTERIOR), load(path) if path.is_file() else None
+
+
+def share_into(
+    folder: pathlib.Path,
+    model: Model,
+    split: Split,
+    posterior: xr.DataTree,
+    *,
+    device: str | None,
+    progress: Progress,
+) -> xr.Dataset | None:
+    """Say where the uncertainty of what was held out comes from, and save that, if the job asks for it.
+
+    Args:
+        folder: Where the file goes.
+        model: Gives the twin and the settings.
+        split: The telemetry.
+        posterior: What was calibrated.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown.
+    """
+    if split.held_out is None or not model.job.report.shares:
+        return None
+    settings = model.job.predict.model_dump()
+    found = uncertainty_shares(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
+    if np.isfinite(found["share"]).any():  # a file with nothing in it could not be told from a damaged one
+        tree = xr.DataTree.from_dict({"uncertainty_shares": found})
+        tree.attrs = found.attrs
+        with progress.timed("save"):
+            save(tree, folder / SHARES)
+    return found
+
+
+def read_shares(folder: pathlib.Path) -> xr.Dataset | None:
+    """What `share_into` left in a folder; None where it left nothing."""
+    path = folder / SHARES
+    return load(path)["uncertainty_shares"].to_dataset() if path.is_file() else None

@@ -10,6 +10,7 @@ from bayestwin.runs.record import RECORD, read_record
 from bayestwin.store import check_writable
 
 POSTERIOR, PREDICTIONS, REPORT, CHECKPOINT = "posterior.nc", "predictions.nc", "report.html", "checkpoint.nc"
+SHARES = "uncertainty_shares.nc"
 
 ENDED = ("finished", "failed gates")
 """What the record of a run says that came to its end."""

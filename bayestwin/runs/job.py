@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from bayestwin.assess.gates import WARN
 from bayestwin.errors import InvalidJob, explain
 
 type Moment = float | datetime.datetime | datetime.date | str
@@ -96,14 +97,42 @@ class PredictSection(Section):
     draws: int = pydantic.Field(default=1000, ge=1)
 
 
+class ReportSection(Section):
+    """What the report holds that costs solving the twin again.
+
+    Attributes:
+        shares: Whether to split the uncertainty of what was held out by its sources: see `bt.uncertainty_shares`.
+    """
+
+    shares: bool = False
+
+
 class GatesSection(Section):
-    """Limits of `bt.diagnose`."""
+    """Arguments of `bt.diagnose`: limits, which warnings fail, and whether coverage is a gate."""
 
     max_rhat: float = pydantic.Field(default=1.01, gt=1)
     min_ess_per_chain: float = pydantic.Field(default=100.0, gt=0)
+    min_chains: int = pydantic.Field(default=2, ge=1)
+    min_chain_spread: float = pydantic.Field(default=0.1, gt=0, lt=1)
     max_divergences: int = pydantic.Field(default=0, ge=0)
     min_bfmi: float = pydantic.Field(default=0.3, gt=0)
     max_solver_failures: float = pydantic.Field(default=0.01, ge=0, le=1)
+    max_solver_error: float = pydantic.Field(default=0.1, gt=0)
+    max_pareto_k: float = pydantic.Field(default=0.7, gt=0, le=1)
+    max_modes: int = pydantic.Field(default=1, ge=1)
+    max_at_prior_edge: float = pydantic.Field(default=0.1, gt=0, le=1)
+    max_prior_width: float = pydantic.Field(default=0.8, gt=0)
+    strict: bool | list[str] = False
+    coverage: Literal["report", "warn", "fail"] = "report"
+    max_coverage_misses: int = pydantic.Field(default=0, ge=0)
+
+    @pydantic.field_validator("strict", mode="before")
+    @classmethod
+    def _names_of_gates(cls, strict: object) -> object:
+        if isinstance(strict, bool) or (isinstance(strict, list) and all(name in WARN for name in strict)):
+            return strict
+        message = f"true, false, or a list of {', '.join(f'`{name}`' for name in WARN)}"
+        raise ValueError(message)
 
 
 class Job(Section):
@@ -114,6 +143,7 @@ class Job(Section):
     calibrate: CalibrateSection = CalibrateSection()
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
+    report: ReportSection = ReportSection()
 
 
 def read_job(path: pathlib.Path) -> Job:

@@ -14,7 +14,7 @@ from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput, expl
 from bayestwin.progress import Progress
 from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
 from bayestwin.runs.figures import summary
-from bayestwin.runs.filing import Calibrated, calibrate_into
+from bayestwin.runs.filing import Calibrated, calibrate_into, share_into
 from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
 from bayestwin.runs.inputs import keep_inputs
 from bayestwin.runs.job import Job
@@ -38,6 +38,7 @@ class Results(NamedTuple):
         split: The telemetry.
         record: The content of `run.json`.
         beside: What was calibrated under other model errors, by name.
+        shares: Where the uncertainty of the predictions comes from; None where the job does not ask.
     """
 
     run: pathlib.Path
@@ -49,6 +50,7 @@ class Results(NamedTuple):
     split: Split
     record: dict[str, Any]
     beside: Mapping[str, Calibrated] = types.MappingProxyType({})
+    shares: xr.Dataset | None = None
 
     @property
     def status(self) -> str:
@@ -135,10 +137,11 @@ def _carry_out(
         if posterior.attrs["interrupted"]:
             others = {}
         beside = calibrate_beside(others, split, run, job, device=device, progress=shown)
+        shares = share_into(run, model, split, posterior, device=device, progress=shown)
         with shown.timed("report"):
             found = judge(model, run, posterior, predictions, split, record)
             found = found._replace(
-                record=record | {"status": found.status, "timings": timings_of(shown)}, beside=beside
+                record=record | {"status": found.status, "timings": timings_of(shown)}, beside=beside, shares=shares
             )
             write_report(found)
     except BaseException as reason:  # Ctrl-C too leaves a record
@@ -201,11 +204,13 @@ def judge(
     record: dict[str, Any],
 ) -> Results:
     """Gates, coverage and scores of a posterior and its predictions."""
-    gates = diagnose(posterior, **model.job.gates.model_dump())
+    limits = model.job.gates.model_dump()
     if predictions is None or split.held_out is None:
+        gates = diagnose(posterior, **limits)
         return Results(run, posterior, None, gates, coverage(posterior, split.calibration), None, split, record)
     covered = coverage(predictions, split.held_out)
     scored = scores(predictions, split.held_out)
+    gates = diagnose(posterior, **limits, covered=covered)
     return Results(run, posterior, predictions, gates, covered, scored, split, record)
 
 
@@ -227,6 +232,7 @@ def write_report(found: Results) -> pathlib.Path:
         gates=found.gates,
         provenance={k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs")},
         beside=found.beside,
+        shares=found.shares,
     )
     return write_text_durably(found.run / REPORT, page)
 

@@ -114,7 +114,7 @@ def test_too_few_effective_draws_fail(make_posterior):
     rng = np.random.default_rng(9)
     values = rng.normal(size=(4, 1000))
     for draw in range(1, 1000):
-        values[:, draw] = 0.99 * values[:, draw - 1] + np.sqrt(1 - 0.99**2) * values[:, draw]
+        values[:, draw] = 0.97 * values[:, draw - 1] + np.sqrt(1 - 0.97**2) * values[:, draw]
     found = failures(make_posterior({"alpha": values}))
     assert {"ess_bulk", "ess_tail"} <= set(found)
     assert "times as many" in found["ess_bulk"]

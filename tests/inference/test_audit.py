@@ -9,8 +9,9 @@ import xarray as xr
 from twins import LYNX_HARE_VALUES, bound_density, lynx_hare, pelts, telemetry_of
 
 import bayestwin as bt
-from bayestwin.assess.engine import MAX_PARETO_K, tolerance_gate
+from bayestwin.assess.engine import tolerance_gate
 from bayestwin.assess.gates import Gate
+from bayestwin.exactness import MAX_PARETO_K, NEGLIGIBLE
 from bayestwin.inference.audit import NUM_AUDITED, TIGHTER, audit_tolerance
 from bayestwin.inference.method import Draws
 from bayestwin.inference.starts import in_batches
@@ -49,7 +50,7 @@ def test_the_default_tolerances_pass_with_their_figures() -> None:
     assert set(audit) == {"draws", "tighter", "failed", "largest_difference", "pareto_k"}
     assert (audit["draws"], audit["tighter"], audit["failed"]) == (NUM_AUDITED, TIGHTER, 0)
     assert 0.0 < audit["largest_difference"] < 1e-2
-    assert (gate.value, gate.limit) == (audit["pareto_k"], MAX_PARETO_K)
+    assert (gate.value, gate.limit) == (audit["largest_difference"], NEGLIGIBLE)
     assert f"{NUM_AUDITED} draws were solved again 100 times more precisely" in gate.sentence
     assert "shapes the posterior" not in gate.sentence
 

@@ -18,11 +18,12 @@ def defaults(function: Callable) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("section", "function", "elsewhere"),
     [
-        # `device` comes from the command line, `model_error` from the twin, the rest from the run itself; a seed has no
+        # `device` comes from the command line, `model_error` from the twin, the rest from the run itself, what is
+        # `covered` too; a seed has no
         # default in Python
         (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint"}),
         (PredictSection, bt.predict, {"device", "model_error", "progress"}),
-        (GatesSection, bt.diagnose, set()),
+        (GatesSection, bt.diagnose, {"covered"}),
     ],
 )
 def test_a_section_has_the_arguments_and_defaults_of_its_function(
