@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bayestwin.ppl.pymc import pymc_model
     from bayestwin.prediction import predict
     from bayestwin.report import render_report
+    from bayestwin.sensitivities import influence, power_scaling, sensitivity
     from bayestwin.simulation import simulate
     from bayestwin.store import load, save
     from bayestwin.telemetry import Telemetry, read_telemetry
@@ -70,10 +71,12 @@ _HOME = {
     "datasets": "datasets",
     "diagnose": "assess",
     "errors": "errors",
+    "influence": "sensitivities",
     "intervals": "assess",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
     "pit": "assess",
+    "power_scaling": "sensitivities",
     "predict": "prediction",
     "pymc_model": "ppl.pymc",
     "read_experiments": "long_table",
@@ -81,6 +84,7 @@ _HOME = {
     "render_report": "report",
     "save": "store",
     "scores": "assess",
+    "sensitivity": "sensitivities",
     "simulate": "simulation",
 }
 
@@ -115,10 +119,12 @@ __all__ = [
     "datasets",
     "diagnose",
     "errors",
+    "influence",
     "intervals",
     "load",
     "numpyro_model",
     "pit",
+    "power_scaling",
     "predict",
     "pymc_model",
     "read_experiments",
@@ -126,6 +132,7 @@ __all__ = [
     "render_report",
     "save",
     "scores",
+    "sensitivity",
     "simulate",
 ]
 

@@ -34,6 +34,7 @@ LAYERS = (
     ("calibration",),
     ("prediction",),
     ("assess",),
+    ("sensitivities",),
     ("report",),
     ("runs",),
     ("show",),

@@ -106,6 +106,16 @@ class GatesSection(Section):
     max_solver_failures: float = pydantic.Field(default=0.01, ge=0, le=1)
 
 
+class SensitivitySection(Section):
+    """Arguments of `bt.sensitivity`."""
+
+    seed: Seed = 2
+    distribution: Literal["prior", "posterior"] = "prior"
+    num_samples: int = pydantic.Field(default=1024, ge=2)
+    max_times: int = pydantic.Field(default=200, ge=1)
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+
+
 class Job(Section):
     """A job file."""
 
@@ -114,6 +124,7 @@ class Job(Section):
     calibrate: CalibrateSection = CalibrateSection()
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
+    sensitivity: SensitivitySection = SensitivitySection()
 
 
 def read_job(path: pathlib.Path) -> Job:
