@@ -71,20 +71,7 @@ def power_scaling(
     values = np.stack(list(draws.values()), axis=-1)
     coords = {"quantity": list(draws)}
     terms = {"prior": log_prior(twin, posterior), "likelihood": _log_likelihood(posterior)}
-    found = {}
-    for name, term in terms.items():
-        if _usable(values) and _usable(term.to_numpy()):
-            tree = xr.DataTree.from_dict(
-                {
-                    "posterior": xr.Dataset({"theta": (("chain", "draw", "quantity"), values)}),
-                    f"log_{name}": xr.Dataset({"total": term.expand_dims(part=1)}),
-                }
-            )
-            # a quantity that does not move at all has no distance to normalise
-            with np.errstate(invalid="ignore", divide="ignore"):
-                found[name] = psense(tree, group=name)["theta"].to_numpy()
-        else:
-            found[name] = np.full(len(draws), np.nan)
+    found = {name: _sensitivity(name, term.to_numpy(), values) for name, term in terms.items()}
     said = [diagnosis(*pair) for pair in zip(found["prior"], found["likelihood"], strict=True)]
     sentences = [SENTENCES[word].format(name=name) for name, word in zip(draws, said, strict=True)]
     words = "how fast the marginal moves with a power of the "
@@ -146,6 +133,27 @@ def _log_likelihood(posterior: xr.DataTree) -> xr.DataArray:
     return sum(parts[1:], start=parts[0]).transpose("chain", "draw").drop_attrs()
 
 
-def _usable(values: np.ndarray) -> bool:
-    """Enough finite draws for ArviZ's tail of the weights; shape (chain, draw, …)."""
-    return values.shape[0] * values.shape[1] >= MIN_DRAWS and bool(np.isfinite(values).all())
+def _sensitivity(part: str, term: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sensitivity of each quantity to powers of a part of the density, shape (quantity,).
+
+    Args:
+        part: `"prior"` or `"likelihood"`.
+        term: Its logarithm at each draw, shape (chain, draw).
+        values: Draws, shape (chain, draw, quantity).
+    """
+    unknown = np.full(values.shape[-1], np.nan)
+    if term.size < MIN_DRAWS or not (np.isfinite(term).all() and np.isfinite(values).all()):
+        return unknown
+    if np.ptp(term) == 0.0:  # a flat density to any power is flat
+        return np.zeros_like(unknown)
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": xr.Dataset({"theta": (("chain", "draw", "quantity"), values)}),
+            f"log_{part}": xr.Dataset({"total": (("chain", "draw", "part"), term[..., None])}),
+        }
+    )
+    try:
+        with np.errstate(invalid="ignore", divide="ignore"):  # constant draws have no distance to normalise
+            return psense(tree, group=part)["theta"].to_numpy()
+    except ValueError:  # the largest weights are all the same, so they have no tail to be smoothed
+        return unknown

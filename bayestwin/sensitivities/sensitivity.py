@@ -80,7 +80,8 @@ def sensitivity(
 
     Returns:
         Groups `sobol` (`sobol`, `sobol_lower`, `sobol_upper` (order, observation, quantity, time), and `overall`,
-        `overall_lower`, `overall_upper` over all times, weighted by the variances there; `sd`) and `local`
+        `overall_lower`, `overall_upper` over all times, weighted by the variances there; `sd`; `reliable` is False
+        where intervals are so wide that indices say little) and `local`
         (`derivative`, `scaled`, `centre`, `scale`, `scaled_rms`). The indices of a prediction that does not vary are
         NaN. Several experiments have a dimension. Methods: doi:10.1016/j.cpc.2009.09.018.
 

@@ -13,6 +13,10 @@ from bayestwin.sensitivities.marginals import Marginal
 
 ORDERS = ("first", "total")
 
+MAX_WIDTH = 0.3
+"""An interval of an index over all times that is wider than this says little: of a prior with long tails, a few points
+make most of the variance, and even the intervals miss it."""
+
 
 class Setting(NamedTuple):
     """What predictions are of: the twin with its times, and how these become dimensions."""
@@ -54,6 +58,9 @@ def sobol_dataset(
         overall = np.stack([estimate[part].overall for estimate in estimates.values()], axis=1)
         found[f"sobol{end}"] = ((*dims, *setting.axes.dims), each, {"long_name": f"{words}Sobol index"})
         found[f"overall{end}"] = (dims, overall, {"long_name": f"{words}Sobol index over all times"})
+    wide = (found["overall_upper"][1] - found["overall_lower"][1]).max(axis=(0, 2))
+    words = f"whether no interval over all times is wider than {MAX_WIDTH:g}"
+    found["reliable"] = (("observation",), wide <= MAX_WIDTH, {"long_name": words})
     varying = ("observation", *setting.axes.dims)
     sd = np.stack([setting.spread(estimate[0].sd) for estimate in estimates.values()])
     found["sd"] = (varying, sd, {"long_name": "standard deviation of the prediction, quantities independent"})

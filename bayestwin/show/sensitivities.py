@@ -28,6 +28,9 @@ def show_sensitivity(console: rich.console.Console, carried: Carried[xr.DataTree
             f"{count(sobol.attrs['num_failed'], 'point')} of the design ({100 * share:.2g} %) could not be solved and"
         )
         show_line(console, "[yellow]warn[/yellow]", f"{words} were left out: indices are those of what is left.")
+    for name in sobol["observation"].to_numpy()[~sobol["reliable"].to_numpy()]:
+        words = f"The variance of `{name}` hangs on so few points that these shares say little. Take more `num_samples`"
+        show_line(console, "[yellow]warn[/yellow]", f"{words}, tighter priors, or the posterior's distribution.")
     if posterior_run is None:
         show_line(console, "", "No posterior was looked at: `bayestwin calibrate` makes one.")
     if "power_scaling" in found.children:
@@ -42,7 +45,7 @@ def show_sensitivity(console: rich.console.Console, carried: Carried[xr.DataTree
         if not bool(points["reliable"].all()):
             bad = count(int((~points["reliable"]).sum()), "observation")
             words = f"{bad} of {points.sizes['point']:,} with a Pareto k above {points.attrs['max_pareto_k']:.2f}:"
-            show_line(console, "[yellow]warn[/yellow]", f"{words} their effect may be larger than it says.")
+            show_line(console, "[yellow]warn[/yellow]", f"{words} their effect may be far larger than it says.")
         show_line(console, "", points.attrs.get("warning", points.attrs["meaning"]))
     for name in files_of(carried.run):
         show_path(console, carried.run / name)
@@ -52,9 +55,8 @@ def sobol_tables(sobol: xr.Dataset, local: xr.Dataset) -> Iterator[rich.table.Ta
     """One table an observation: indices over all times with their intervals, and what one standard deviation does."""
     for observation in sobol["observation"].to_numpy():
         unit = str(sobol["units"].sel(observation=observation).item())
-        made = table(
-            rich.markup.escape(str(observation)), "first order", "total", rich.markup.escape(f"1 sd does {unit}")
-        )
+        change_by = f"change by 1 sd ({unit})" if unit else "change by 1 sd"
+        made = table(*map(rich.markup.escape, (str(observation), "first order", "total", change_by)))
         own, change = sobol.sel(observation=observation), local["scaled_rms"].sel(observation=observation)
         total = own["overall"].sel(order="total").to_numpy()
         for place in np.argsort(-np.where(np.isfinite(total), total, -np.inf), kind="stable"):

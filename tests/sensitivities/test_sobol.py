@@ -125,6 +125,16 @@ def test_a_linear_twin_has_the_shares_of_its_variances() -> None:
     np.testing.assert_allclose(sobol["sd"], np.sqrt(variances.sum(axis=0)), rtol=0.01)
     np.testing.assert_array_equal(sobol["time"], TIMES)
     assert sobol["units"] == "m"
+    assert sobol["reliable"]
+
+
+def test_where_a_few_points_make_the_variance_it_says_that_it_cannot_tell() -> None:
+    """A log-normal so wide that its variance is that of its farthest point."""
+    twin = ramp(
+        parameters={"steady": bt.Parameter(dist.LogNormal(0.0, 4.0)), "growing": bt.Parameter(dist.LogNormal(0.0, 4.0))}
+    )
+    sobol = bt.sensitivity(twin, RAMP, seed=0, num_samples=128)["sobol"].to_dataset()
+    assert not sobol["reliable"].any()
 
 
 def test_more_points_come_closer() -> None:
@@ -192,7 +202,8 @@ def test_without_a_point_that_can_be_solved_nothing_is_told() -> None:
     found = bt.sensitivity(twin, telemetry_of({"time": [0.0, 3.0], "level": 0.5}), seed=0, num_samples=16)
     sobol = found["sobol"].to_dataset()
     assert (sobol.attrs["num_failed"], sobol.attrs["num_rows"]) == (16, 0)
-    assert all(np.isnan(variable).all() for variable in sobol.data_vars.values())
+    assert not sobol["reliable"].any()
+    assert all(np.isnan(variable).all() for variable in sobol.drop_vars("reliable").data_vars.values())
     assert np.isnan(found["local"]["scaled"]).all()
 
 
