@@ -212,7 +212,9 @@ def _sobol(
         again = seed_for(seed, "bootstrap")
         estimates = {name: sobol_indices(array, again, prob) for name, array in outputs.items()}
     dataset = sobol_dataset(setting, tuple(marginals), estimates, joint_sd)
-    return dataset.assign_attrs(num_failed=failed, num_rows=len(next(iter(outputs.values())))), solved.interrupted
+    return dataset.assign_attrs(
+        prob=prob, num_failed=failed, num_rows=len(next(iter(outputs.values())))
+    ), solved.interrupted
 
 
 def _whole_rows(setting: Setting, solved: Solved) -> tuple[dict[str, np.ndarray], int]:

@@ -1,6 +1,7 @@
 """Sobol indices are those of closed forms, over time and over all times, and their intervals hold these."""
 
 import functools
+import signal
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from bayestwin.describe import fingerprint
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTwin
 from bayestwin.sensitivities.indices import saltelli, sobol_indices
 from bayestwin.sensitivities.marginals import ONE_SD, prior_marginal
-from bayestwin.sensitivities.solving import noise_free, sparse_density
+from bayestwin.sensitivities.solving import BATCH, noise_free, solve_rows, sparse_density
 
 A, B = 7.0, 0.1
 PARTS = np.array([0.5 * (1.0 + B * np.pi**4 / 5.0) ** 2, A**2 / 8.0, 0.0, B**2 * np.pi**8 * 8.0 / 225.0])
@@ -281,3 +282,27 @@ def test_what_does_not_belong_is_refused() -> None:
     )
     with pytest.raises(InvalidTwin, match="nothing that its equations hang on"):
         bt.sensitivity(known, RAMP, seed=0)
+
+
+def test_ctrl_c_keeps_the_points_that_are_solved() -> None:
+    """Ctrl-C while the third batch is told of: three batches are there, and they are the first ones."""
+
+    class Impatient:
+        told = 0
+
+        def advance(self, steps: int, note: str = "") -> None:
+            self.told += 1
+            if self.told == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    density = sparse_density(ramp(), bind(ramp(), RAMP), 200)
+    values = {
+        site.name: prior_marginal(density, site, 0).quantile(saltelli(256, 3, 0)[..., i].ravel()).reshape(256, 5)
+        for i, site in enumerate(density.sites[:3])
+    }
+    found = solve_rows(density, values, Impatient())
+    assert found.interrupted
+    rows = 3 * (BATCH // 5)
+    exact = values["level_initial"][..., None] + values["steady"][..., None] * TIMES
+    exact = exact + values["growing"][..., None] * TIMES**2 / 2.0
+    np.testing.assert_allclose(found.noise_free["level"], exact[:rows], rtol=1e-5, atol=1e-6)
