@@ -290,7 +290,7 @@ def test_ctrl_c_keeps_the_points_that_are_solved() -> None:
     class Impatient:
         told = 0
 
-        def advance(self, steps: int, note: str = "") -> None:
+        def advance(self, steps: int, note: str = "") -> None:  # noqa: ARG002
             self.told += 1
             if self.told == 3:
                 signal.raise_signal(signal.SIGINT)
