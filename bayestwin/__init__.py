@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bayestwin.ppl.pymc import pymc_model
     from bayestwin.prediction import predict
     from bayestwin.report import render_report
+    from bayestwin.sensitivities import influence, power_scaling, sensitivity
     from bayestwin.simulation import simulate
     from bayestwin.store import load, save
     from bayestwin.telemetry import Telemetry, read_telemetry
@@ -71,10 +72,12 @@ _HOME = {
     "datasets": "datasets",
     "diagnose": "assess",
     "errors": "errors",
+    "influence": "sensitivities",
     "intervals": "assess",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
     "pit": "assess",
+    "power_scaling": "sensitivities",
     "predict": "prediction",
     "pymc_model": "ppl.pymc",
     "read_experiments": "long_table",
@@ -82,6 +85,7 @@ _HOME = {
     "render_report": "report",
     "save": "store",
     "scores": "assess",
+    "sensitivity": "sensitivities",
     "simulate": "simulation",
     "uncertainty_shares": "attribution",
 }
@@ -117,10 +121,12 @@ __all__ = [
     "datasets",
     "diagnose",
     "errors",
+    "influence",
     "intervals",
     "load",
     "numpyro_model",
     "pit",
+    "power_scaling",
     "predict",
     "pymc_model",
     "read_experiments",
@@ -128,6 +134,7 @@ __all__ = [
     "render_report",
     "save",
     "scores",
+    "sensitivity",
     "simulate",
     "uncertainty_shares",
 ]

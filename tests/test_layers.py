@@ -34,11 +34,10 @@ LAYERS = (
     ("calibration",),
     ("prediction",),
     ("assess", "attribution"),
+    ("sensitivities",),
     ("report",),
     ("runs",),
     ("ledger", "batch"),
-    ("ledger",),
-    ("ledger",),
     ("show",),
     ("cli",),
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrating, earlier, folders, ledger
+from bayestwin.cli import batch, calibrating, earlier, folders, ledger, sensitivities
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -25,14 +25,9 @@ COMMANDS = (
     earlier.predict,
     earlier.coverage,
     earlier.report,
+    sensitivities.sensitivity,
     folders.check,
     folders.models,
-    ledger.runs,
-    ledger.show,
-    ledger.diff,
-    ledger.doctor,
-    ledger.export,
-    ledger.reproduce,
     ledger.runs,
     ledger.show,
     ledger.diff,

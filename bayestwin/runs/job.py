@@ -135,6 +135,16 @@ class GatesSection(Section):
         raise ValueError(message)
 
 
+class SensitivitySection(Section):
+    """Arguments of `bt.sensitivity`."""
+
+    seed: Seed = 2
+    distribution: Literal["prior", "posterior"] = "prior"
+    num_samples: int = pydantic.Field(default=1024, ge=2)
+    max_times: int = pydantic.Field(default=200, ge=1)
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+
+
 class Job(Section):
     """A job file."""
 
@@ -144,6 +154,7 @@ class Job(Section):
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
     report: ReportSection = ReportSection()
+    sensitivity: SensitivitySection = SensitivitySection()
 
 
 def read_job(path: pathlib.Path) -> Job:

@@ -7,7 +7,15 @@ import pydantic
 import pytest
 
 import bayestwin as bt
-from bayestwin.runs.job import CalibrateSection, GatesSection, Job, PredictSection, Section, TelemetrySection
+from bayestwin.runs.job import (
+    CalibrateSection,
+    GatesSection,
+    Job,
+    PredictSection,
+    Section,
+    SensitivitySection,
+    TelemetrySection,
+)
 
 
 def defaults(function: Callable) -> dict[str, object]:
@@ -24,6 +32,7 @@ def defaults(function: Callable) -> dict[str, object]:
         (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint"}),
         (PredictSection, bt.predict, {"device", "model_error", "progress"}),
         (GatesSection, bt.diagnose, {"covered"}),
+        (SensitivitySection, bt.sensitivity, {"device", "model_error", "progress", "posterior"}),
     ],
 )
 def test_a_section_has_the_arguments_and_defaults_of_its_function(
