@@ -86,7 +86,7 @@ def solver_gate(tree: xr.DataTree, found: Chains, limit: float) -> Gate:
         place, _ = _place(found, bad.to_numpy())
         sentence += (
             f" ({100 * value:.3g} %, limit {100 * limit:g} %){_by_chain(bad)}: the posterior is cut off where the"
-            f' equations cannot be solved{place}. Try a solver for stiff equations (`bt.Solver("rodas5p")`), more'
+            f' equations cannot be solved{place}. Try a stiff solver (`bt.Solver("rodas5p")`), more'
             " steps (`max_steps`), or priors that exclude such values"
         )
     return Gate("solver_failures", passed, value, float(limit), sentence + ".")
