@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bayestwin.assess import backtest, conformalize, coverage, diagnose, intervals, pit, scores
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
+    from bayestwin.identifiability import identify
     from bayestwin.long_table import read_experiments
     from bayestwin.members import Input, Observation, Parameter, Solver, State
     from bayestwin.model_error import Discrepancy, ProcessNoise
@@ -70,6 +71,7 @@ _HOME = {
     "datasets": "datasets",
     "diagnose": "assess",
     "errors": "errors",
+    "identify": "identifiability",
     "intervals": "assess",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
@@ -115,6 +117,7 @@ __all__ = [
     "datasets",
     "diagnose",
     "errors",
+    "identify",
     "intervals",
     "load",
     "numpyro_model",

@@ -34,6 +34,7 @@ LAYERS = (
     ("calibration",),
     ("prediction",),
     ("assess",),
+    ("identifiability",),
     ("report",),
     ("runs",),
     ("show",),
