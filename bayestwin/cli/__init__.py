@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import calibrating, earlier, folders
+from bayestwin.cli import calibrating, earlier, folders, identifying
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -25,6 +25,7 @@ COMMANDS = (
     earlier.coverage,
     earlier.report,
     folders.check,
+    identifying.identify,
     folders.models,
 )
 """In the order in which the help lists them."""

@@ -128,18 +128,30 @@ def identify(
     return tree
 
 
-def _numbers_of(coordinates: Coordinates, profile: Sequence[str], prob: float) -> list[int]:
-    """Which coordinates are to be profiled; refuse names that are not there, and what is no probability."""
-    wanted = [profile] if isinstance(profile, str) else list(profile)
-    unknown = [name for name in wanted if name not in coordinates.names]
+def check_names(names: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse to profile what is not inferred.
+
+    Args:
+        names: Of what is inferred.
+        wanted: Of what is to be profiled.
+
+    Raises:
+        InvalidSetting: If one of them is unknown.
+    """
+    unknown = [name for name in wanted if name not in names]
     if unknown:
         message = explain(
-            f"`profile` names `{unknown[0]}`, which is not inferred.",
-            expected=", ".join(f"`{name}`" for name in coordinates.names),
+            f"There is no `{unknown[0]}` to profile.",
+            expected=", ".join(f"`{name}`" for name in names),
             received=", ".join(f"`{name}`" for name in wanted),
-            advice="Name quantities as they are called in the posterior.",
+            advice="Name quantities with a prior as they are called in the posterior.",
         )
         raise InvalidSetting(message)
+
+
+def _numbers_of(coordinates: Coordinates, profile: Sequence[str], prob: float) -> list[int]:
+    """Which coordinates are to be profiled."""
+    check_names(coordinates.names, profile)
     if not 0.0 < prob < 1.0:
         message = explain(
             "`prob` makes no sense.",
@@ -148,7 +160,7 @@ def _numbers_of(coordinates: Coordinates, profile: Sequence[str], prob: float) -
             advice="Leave it out for 0.95.",
         )
         raise InvalidSetting(message)
-    return [coordinates.names.index(name) for name in dict.fromkeys(wanted)]
+    return [coordinates.names.index(name) for name in dict.fromkeys(profile)]
 
 
 def _points_and_ties(

@@ -148,5 +148,5 @@ def _one(
         case LogNormal(loc=loc, scale=scale):
             return jnp.exp(loc + sign * scale)
         case Normal(loc=loc, scale=scale):
-            return loc + sign * scale
+            return jnp.asarray(loc) + sign * jnp.asarray(scale)
     return noise.sample(jax.random.fold_in(key, (sign > 0).astype(int)), value, times, **given)
