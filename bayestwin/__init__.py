@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bayestwin.attribution import uncertainty_shares
     from bayestwin.calibration import calibrate
     from bayestwin.events import Event, SteadyState
+    from bayestwin.identifiability import identify
     from bayestwin.long_table import read_experiments
     from bayestwin.members import Input, Observation, Parameter, Solver, State
     from bayestwin.model_error import Discrepancy, ProcessNoise
@@ -72,6 +73,7 @@ _HOME = {
     "datasets": "datasets",
     "diagnose": "assess",
     "errors": "errors",
+    "identify": "identifiability",
     "influence": "sensitivities",
     "intervals": "assess",
     "load": "store",
@@ -121,6 +123,7 @@ __all__ = [
     "datasets",
     "diagnose",
     "errors",
+    "identify",
     "influence",
     "intervals",
     "load",

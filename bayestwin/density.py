@@ -89,19 +89,24 @@ class Density:
         Hessian leaves out the second derivatives of the trajectory (with process noise, of the moments that
         observations are expected to have), which a good fit multiplies by small residuals.
         """
+        path = self.path_along(z)
+
+        def linearised(step: Array) -> Array:
+            return self._given(z + step, path(step))
+
+        nowhere = jnp.zeros_like(z)
+        value, gradient = jax.value_and_grad(linearised)(nowhere)
+        return Local(value, gradient, jax.hessian(linearised)(nowhere))
+
+    def path_along(self, z: Array) -> Callable[[Array], Trajectory | Expected]:
+        """What solving gives a step away from z, with the twin replaced by its linearisation at z."""
 
         def values_and_path(z: Array) -> tuple[Array, Trajectory | Expected]:
             path = self._solve(self.constrain(z))
             return path[0], path
 
         jacobian, path = jax.jacfwd(values_and_path, has_aux=True)(z)
-
-        def linearised(step: Array) -> Array:
-            return self._given(z + step, type(path)(path[0] + jacobian @ step, path.solved, path.num_steps))
-
-        nowhere = jnp.zeros_like(z)
-        value, gradient = jax.value_and_grad(linearised)(nowhere)
-        return Local(value, gradient, jax.hessian(linearised)(nowhere))
+        return lambda step: type(path)(path[0] + jacobian @ step, path.solved, path.num_steps)
 
     def constrain(self, z: Array) -> dict[str, Array]:
         """Values of all sites, by name, for unconstrained z."""
@@ -163,7 +168,7 @@ class Density:
 
     def predict(self, values: Mapping[str, ArrayLike]) -> Predicted:
         """Solve the twin for one value of all sites; with process noise, predict each observation from those before."""
-        return self._predicted(values, self._solve(values))
+        return self.predicted_along(values, self._solve(values))
 
     # These are compiled as parts of what calls them. That they are jitted themselves makes JAX trace each once,
     # and differentiate that, where else it would do so again in every function and every loop that one stands in.
@@ -195,7 +200,7 @@ class Density:
 
     def _parts(self, z: Array, path: Trajectory | Expected) -> tuple[Array, Array]:
         values, correction = self.constrain_with_log_det(z)
-        predicted = self._predicted(values, path)
+        predicted = self.predicted_along(values, path)
         terms = self.log_likelihood(values, predicted)
         if self.discrepancies is not None:
             terms |= self.discrepancies.log_likelihood(values, predicted.noise_free, self._noise_scales(values))
@@ -219,7 +224,8 @@ class Density:
         return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
 
     @each_experiment
-    def _predicted(self, values: Mapping[str, ArrayLike], path: Trajectory | Expected) -> Predicted:
+    def predicted_along(self, values: Mapping[str, ArrayLike], path: Trajectory | Expected) -> Predicted:
+        """What the twin says for one value of all sites, if `path` is what solving gives."""
         if not isinstance(path, Expected):
             return self._along(values, path)
         means, scales = (dict(zip(self.twin.observations, columns.T, strict=True)) for columns in path.moments)

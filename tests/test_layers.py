@@ -34,7 +34,10 @@ LAYERS = (
     ("calibration",),
     ("prediction",),
     ("assess", "attribution"),
-    ("sensitivities",),
+    (
+        "identifiability",
+        "sensitivities",
+    ),
     ("report",),
     ("runs",),
     ("ledger", "batch"),

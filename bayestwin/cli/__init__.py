@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrating, earlier, folders, ledger, sensitivities
+from bayestwin.cli import batch, calibrating, earlier, folders, identifying, ledger, sensitivities
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -25,6 +25,7 @@ COMMANDS = (
     earlier.predict,
     earlier.coverage,
     earlier.report,
+    identifying.identify,
     sensitivities.sensitivity,
     folders.check,
     folders.models,

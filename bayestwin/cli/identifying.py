@@ -1,0 +1,51 @@
+"""`identify`: what telemetry can tell, before anything is sampled."""
+
+import pathlib
+import time
+from typing import Annotated
+
+import typer
+
+from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, explained, print_json
+
+
+def identify(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    profile: Annotated[
+        list[str] | None, typer.Option(help="Follow the profile likelihood of this quantity; may be given repeatedly.")
+    ] = None,
+    profile_prior: Annotated[
+        bool, typer.Option("--profile-prior", help="Let the prior count in profiles, as it does in the posterior.")
+    ] = False,
+    planned: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="CSV file with times and inputs of telemetry to come: how much it would tell."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Calibration whose posterior is held against what is expected.")
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which quantities the telemetry can tell, before anything is sampled.
+
+    Example: bayestwin identify models/room --profile C_env
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin.progress import Progress
+        from bayestwin.runs.identification import Asked, identify_model
+        from bayestwin.runs.model import load_model
+        from bayestwin.show.identifiability import show_identified
+
+        asked = Asked(tuple(profile or ()), profile_prior, planned, run)
+        chosen = load_model(model, job)
+        found = identify_model(chosen, results, asked, device=device, progress=Progress(began=began))
+        if as_json:
+            print_json({"folder": found.run} | found.record)
+        else:
+            show_identified(console, found)
+        if found.status != "finished":
+            raise typer.Exit(1)
