@@ -2,7 +2,8 @@
 
 Each twin is calibrated once, on the start of its record; from origins that follow each other it then predicts to the
 next, led by what was observed until then. Conformal intervals at an origin are made from errors known by then. Coverage
-at each `prob` stands beside the band in which independent errors would let it lie. The seed is always the same.
+at each `prob` stands beside the band in which independent errors would let it lie (`*` is outside), and beside that
+which allows for dependent ones (`!` is outside). The seed is always the same.
 """
 
 # ArviZ, where it is imported before NumPyro, hides one of NumPyro's modules.
@@ -71,20 +72,27 @@ def held_out(name: str, folder: pathlib.Path | None) -> None:
 
 
 def table(covered: xr.Dataset, method: str) -> None:
-    """Raw beside conformal, with bands; a mark where coverage lies outside."""
+    """Raw beside conformal, with bands; marks where coverage lies outside."""
     for observation in covered["observation"].values:
         for prob in covered["prob"].values:
             own = covered.sel(observation=observation, prob=prob)
-            raw, conformal = (
-                f"{100 * float(own['coverage'].sel(kind=kind)):5.1f}{' ' if own['within_band'].sel(kind=kind) else '*'}"
-                for kind in ("raw", "conformal")
-            )
-            one = own.sel(kind="conformal")
-            band = f"{100 * float(one['band_lower']):.1f}–{100 * float(one['band_upper']):.1f}"
+            raw, conformal = own.sel(kind="raw"), own.sel(kind="conformal")
             print(
-                f"  {method:<9}{observation:<9}{100 * prob:5.0f} %  raw {raw}  conformal {conformal}  band {band}"
-                f"  n {int(one['num'])}"
+                f"  {method:<9}{observation:<9}{100 * prob:5.0f} %  raw {share(raw)} {band(raw, 'dependent')}"
+                f"  conformal {share(conformal)} {band(conformal, 'dependent')}  band {band(conformal, 'band')}"
+                f"  n {int(conformal['num'])}, worth {float(conformal['num_effective']):.0f}"
             )
+
+
+def share(cell: xr.Dataset) -> str:
+    """Coverage in %, with its marks."""
+    marks = ("" if cell["within_band"] else "*") + ("" if cell["within_dependent_band"] else "!")
+    return f"{100 * float(cell['coverage']):5.1f}{marks:<2}"
+
+
+def band(cell: xr.Dataset, which: str) -> str:
+    """A band in %."""
+    return f"{100 * float(cell[f'{which}_lower']):.0f}–{100 * float(cell[f'{which}_upper']):.0f}"
 
 
 def lynx_hare() -> None:

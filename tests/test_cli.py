@@ -17,9 +17,6 @@ NAMES = """
     batch calibrate check coverage diff doctor export identify models predict report reproduce resume runs
     sensitivity show
 """
-    batch calibrate check coverage diff doctor export models predict report reproduce resume runs sensitivity
-    show
-"""
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
 

@@ -1,7 +1,8 @@
 """Conformal intervals on top of the posterior predictive: how far observations of a backtest fell is what widens them.
 
-MAPIE does the like for estimators that it can `fit` and `predict`. Here nothing is to be fitted again: scores are those
-of posterior draws, and origins, horizons and the times at which observations become known decide what may be used.
+MAPIE (1.x) wraps estimators with `fit` and `predict` over rows of features; its `TimeSeriesRegressor` refits them on
+bootstrapped blocks (EnbPI) or moves the nominal probability (ACI), and knows no draws, origins nor horizons. Here
+scores are those of posterior draws, and when an observation became known decides what may be used of it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def conformalize(
     method: Literal["split", "adaptive"] = "split",
     by: By = None,
     bins: Bins = None,
-    rate: float = 0.05,
+    rate: float = 0.2,
 ) -> xr.DataTree:
     """Intervals that proved too narrow or too wide in a backtest, made as wide as they should have been.
 
@@ -51,19 +52,23 @@ def conformalize(
     scores that depend on each other also break it: coverage then drifts for as long as the dependence lasts.
 
     With `"adaptive"` ends go by the latest scores; each moves outwards when an observation falls beyond it, and a
-    little inwards when not, so that over a long time `prob` of them lie inside, exchangeable or not (quantile tracking,
-    Angelopoulos et al. 2023, arXiv:2307.16895). Nothing is promised for any one time, and it reacts after the fact.
+    little inwards when not, so that over a long time no more than 1 - `prob` of them lie outside, exchangeable or not
+    (quantile tracking, Angelopoulos et al. 2023, arXiv:2307.16895; `assess.online` has the bound). Errors along the
+    path from one origin come together, and move an end as one. Nothing is promised for any one time, and it reacts
+    after the fact.
     Adaptive conformal inference (Gibbs & Candès 2021, arXiv:2106.00072) moves the nominal probability instead, and
     becomes infinitely wide after a few misses.
 
     Args:
         backtest: What `backtest` returned.
         prob: Nominal probability of each interval, between 0 and 1.
-        method: `"split"` or `"adaptive"`.
+        method: `"split"`, whose correction may be used for long, or `"adaptive"`, where each origin is told of the
+            errors before it: its correction is that of the next one, and scatters.
         by: Groups that have scores of their own: `"horizon"`, an input, or a pandas Series of labels over the times. A
             Series does not say to which group later forecasts belong.
         bins: See `coverage`.
-        rate: Of `"adaptive"`: how far an end moves at a miss, as a share of the width that the latest scores ask for.
+        rate: Of `"adaptive"`: how far an end moves where a whole path misses, as a share of the width that the latest
+            scores ask for.
 
     Returns:
         `intervals`: `lower` and `upper` (kind, observation, prob, origin, horizon), `kind` being `"raw"` (the posterior
@@ -144,6 +149,6 @@ def _check(backtest: xr.DataTree, rate: float) -> None:
                 "`rate` does not say how fast ends adapt.",
                 expected="a positive number",
                 received=f"{rate}",
-                advice="Leave it out for 0.05; a smaller one adapts more slowly and scatters less.",
+                advice="Leave it out for 0.2; a smaller one adapts more slowly and scatters less.",
             )
         )
