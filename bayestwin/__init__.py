@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bayestwin import datasets, errors
     from bayestwin.assess import backtest, conformalize, coverage, diagnose, intervals, pit, scores
     from bayestwin.calibration import calibrate
+    from bayestwin.comparison import ablate, compare, leave_future_out
     from bayestwin.events import Event, SteadyState
     from bayestwin.long_table import read_experiments
     from bayestwin.members import Input, Observation, Parameter, Solver, State
@@ -63,14 +64,17 @@ _HOME = {
     "StudentT": "noise",
     "Telemetry": "telemetry",
     "Twin": "twin",
+    "ablate": "comparison",
     "backtest": "assess",
     "calibrate": "calibration",
+    "compare": "comparison",
     "conformalize": "assess",
     "coverage": "assess",
     "datasets": "datasets",
     "diagnose": "assess",
     "errors": "errors",
     "intervals": "assess",
+    "leave_future_out": "comparison",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
     "pit": "assess",
@@ -108,14 +112,17 @@ __all__ = [
     "StudentT",
     "Telemetry",
     "Twin",
+    "ablate",
     "backtest",
     "calibrate",
+    "compare",
     "conformalize",
     "coverage",
     "datasets",
     "diagnose",
     "errors",
     "intervals",
+    "leave_future_out",
     "load",
     "numpyro_model",
     "pit",

@@ -34,6 +34,7 @@ LAYERS = (
     ("calibration",),
     ("prediction",),
     ("assess",),
+    ("comparison",),
     ("report",),
     ("runs",),
     ("show",),

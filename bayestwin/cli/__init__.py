@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import calibrating, earlier, folders
+from bayestwin.cli import calibrating, comparing, earlier, folders
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -21,6 +21,7 @@ app = typer.Typer(
 COMMANDS = (
     calibrating.calibrate,
     calibrating.resume,
+    comparing.compare,
     earlier.predict,
     earlier.coverage,
     earlier.report,

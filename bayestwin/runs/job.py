@@ -106,6 +106,20 @@ class GatesSection(Section):
     max_solver_failures: float = pydantic.Field(default=0.01, ge=0, le=1)
 
 
+class CompareSection(Section):
+    """How `bayestwin compare` leaves the future out: arguments of `bt.leave_future_out`.
+
+    Attributes:
+        horizon: How far ahead to predict; without it the future is not left out.
+        origins: How many.
+        exact: Whether to calibrate at each.
+    """
+
+    horizon: float | None = pydantic.Field(default=None, gt=0)
+    origins: int = pydantic.Field(default=10, ge=2)
+    exact: bool = False
+
+
 class Job(Section):
     """A job file."""
 
@@ -114,6 +128,7 @@ class Job(Section):
     calibrate: CalibrateSection = CalibrateSection()
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
+    compare: CompareSection = CompareSection()
 
 
 def read_job(path: pathlib.Path) -> Job:
