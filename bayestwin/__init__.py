@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bayestwin.assess import backtest, conformalize, coverage, diagnose, intervals, pit, scores
     from bayestwin.attribution import uncertainty_shares
     from bayestwin.calibration import calibrate
+    from bayestwin.comparison import ablate, compare, leave_future_out
     from bayestwin.events import Event, SteadyState
     from bayestwin.identifiability import identify
     from bayestwin.long_table import read_experiments
@@ -66,8 +67,10 @@ _HOME = {
     "StudentT": "noise",
     "Telemetry": "telemetry",
     "Twin": "twin",
+    "ablate": "comparison",
     "backtest": "assess",
     "calibrate": "calibration",
+    "compare": "comparison",
     "conformalize": "assess",
     "coverage": "assess",
     "datasets": "datasets",
@@ -76,6 +79,7 @@ _HOME = {
     "identify": "identifiability",
     "influence": "sensitivities",
     "intervals": "assess",
+    "leave_future_out": "comparison",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
     "pit": "assess",
@@ -116,8 +120,10 @@ __all__ = [
     "StudentT",
     "Telemetry",
     "Twin",
+    "ablate",
     "backtest",
     "calibrate",
+    "compare",
     "conformalize",
     "coverage",
     "datasets",
@@ -126,6 +132,7 @@ __all__ = [
     "identify",
     "influence",
     "intervals",
+    "leave_future_out",
     "load",
     "numpyro_model",
     "pit",

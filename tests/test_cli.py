@@ -14,8 +14,8 @@ from bayestwin.cli import app
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NAMES = """
-    batch calibrate check coverage diff doctor export identify models predict report reproduce resume runs
-    sensitivity show
+    batch calibrate check compare coverage diff doctor export identify models predict report reproduce resume
+    runs sensitivity show
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 

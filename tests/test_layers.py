@@ -35,6 +35,7 @@ LAYERS = (
     ("prediction",),
     ("assess", "attribution"),
     (
+        "comparison",
         "identifiability",
         "sensitivities",
     ),

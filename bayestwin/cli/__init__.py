@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrating, earlier, folders, identifying, ledger, sensitivities
+from bayestwin.cli import batch, calibrating, comparing, earlier, folders, identifying, ledger, sensitivities
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -27,6 +27,7 @@ COMMANDS = (
     earlier.report,
     identifying.identify,
     sensitivities.sensitivity,
+    comparing.compare,
     folders.check,
     folders.models,
     ledger.runs,

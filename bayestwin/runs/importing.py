@@ -18,6 +18,9 @@ from bayestwin.twin import Twin
 SIMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Names that are folders everywhere."""
 
+SPOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
+"""Names that are, with spaces for which `_` stands."""
+
 
 class Defined(NamedTuple):
     """What a `twin.py` defines.
@@ -25,20 +28,22 @@ class Defined(NamedTuple):
     Attributes:
         twin: Its variable `twin`.
         model_errors: Its variable `model_errors`, what the twin is to be compared under; empty without one.
+        ablations: Its variable `ablations`, what is to be switched off for a comparison; empty without one.
     """
 
     twin: Twin
     model_errors: Mapping[str, ModelError | None]
+    ablations: Mapping[str, Mapping[str, float]]
 
 
 def import_model(path: pathlib.Path) -> Defined:
-    """Run a `twin.py` and take its variables `twin` and `model_errors`.
+    """Run a `twin.py` and take its variables `twin`, `model_errors` and `ablations`.
 
     What it prints goes to standard error: standard output belongs to the command, and may be JSON.
 
     Raises:
         InvalidTwin: If there is no such file, it does not run (naming the line), it defines no twin, or `model_errors`
-            is no mapping of simple names to model errors.
+            or `ablations` is no mapping of simple names to what they should be.
     """
     if not path.is_file():
         raise InvalidTwin(_absent(path))
@@ -70,7 +75,7 @@ def import_model(path: pathlib.Path) -> Defined:
             advice="Assign the twin to the variable `twin`.",
         )
         raise InvalidTwin(message)
-    return Defined(twin, _model_errors(module, path))
+    return Defined(twin, _model_errors(module, path), _ablations(module, path))
 
 
 def _model_errors(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, ModelError | None]:
@@ -90,6 +95,27 @@ def _model_errors(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, 
         expected="a mapping of names, of letters, digits, `-` and `_`, to model errors or None",
         received=received,
         advice='For example `model_errors = {"none": None, "discrepancy": bt.Discrepancy(…)}`.',
+    )
+    raise InvalidTwin(message)
+
+
+def _ablations(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, Mapping[str, float]]:
+    found = getattr(module, "ablations", {})
+    if not isinstance(found, Mapping):
+        received = f"a {type(found).__name__}"
+    elif unfit := [name for name in found if not (isinstance(name, str) and SPOKEN.fullmatch(name))]:
+        received = f"the name {unfit[0]!r}"
+    elif unfit := [name for name, off in found.items() if not (isinstance(off, Mapping) and off)]:
+        received = f"`{unfit[0]}` is {found[unfit[0]]!r}"
+    elif len({name.lower() for name in found}) < len(found):
+        received = f"names that differ only in capitals: {', '.join(found)}"
+    else:
+        return found
+    message = explain(
+        f"`ablations` of `{path}` cannot be used.",
+        expected="a mapping of names, of letters, digits, spaces, `-` and `_`, to parameters and their values",
+        received=received,
+        advice='For example `ablations = {"no sun": {"aperture": 0.0}}`.',
     )
     raise InvalidTwin(message)
 

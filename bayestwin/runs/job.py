@@ -145,6 +145,20 @@ class SensitivitySection(Section):
     prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
 
 
+class CompareSection(Section):
+    """How `bayestwin compare` leaves the future out: arguments of `bt.leave_future_out`.
+
+    Attributes:
+        horizon: How far ahead to predict; without it the future is not left out.
+        origins: How many.
+        exact: Whether to calibrate at each.
+    """
+
+    horizon: float | None = pydantic.Field(default=None, gt=0)
+    origins: int = pydantic.Field(default=10, ge=2)
+    exact: bool = False
+
+
 class Job(Section):
     """A job file."""
 
@@ -155,6 +169,7 @@ class Job(Section):
     gates: GatesSection = GatesSection()
     report: ReportSection = ReportSection()
     sensitivity: SensitivitySection = SensitivitySection()
+    compare: CompareSection = CompareSection()
 
 
 def read_job(path: pathlib.Path) -> Job:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
+import pydantic
 
 from bayestwin import datasets
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
 from bayestwin.model_error import ModelError
 from bayestwin.runs.importing import import_model
-from bayestwin.runs.job import Job, SplitSection, read_job
+from bayestwin.runs.job import CompareSection, Job, SplitSection, read_job
 from bayestwin.telemetry import Telemetry, read_telemetry
 from bayestwin.twin import Twin
 
@@ -29,6 +30,7 @@ class Model(NamedTuple):
         job: Its job file.
         job_path: Where that is.
         model_errors: What its `twin.py` names to compare the twin under; may be empty.
+        ablations: What its `twin.py` names to switch off, and compare the twin without; may be empty.
     """
 
     folder: pathlib.Path
@@ -36,6 +38,7 @@ class Model(NamedTuple):
     job: Job
     job_path: pathlib.Path
     model_errors: Mapping[str, ModelError | None]
+    ablations: Mapping[str, Mapping[str, float]]
 
     @property
     def name(self) -> str:
@@ -69,8 +72,8 @@ def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
         )
         raise InvalidInput(message)
     job_path = folder / job_name
-    twin, model_errors = import_model(folder / "twin.py")
-    return Model(folder, twin, read_job(job_path), job_path, model_errors)
+    defined = import_model(folder / "twin.py")
+    return Model(folder, defined.twin, read_job(job_path), job_path, defined.model_errors, defined.ablations)
 
 
 def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
@@ -127,6 +130,8 @@ def changed(
     seed: int | None = None,
     hold_out_from: str | None = None,
     telemetry: pathlib.Path | None = None,
+    horizon: float | None = None,
+    origins: int | None = None,
 ) -> Model:
     """The model with parts of its job replaced, as options of the command line ask."""
     job = model.job
@@ -137,7 +142,19 @@ def changed(
         job = job.model_copy(update={"calibrate": job.calibrate.model_copy(update={"seed": seed})})
     if hold_out_from is not None:
         job = job.model_copy(update={"split": job.split.model_copy(update={"hold_out_from": hold_out_from})})
-    return model._replace(job=job)
+    ahead = {name: value for name, value in (("horizon", horizon), ("origins", origins)) if value is not None}
+    try:
+        section = CompareSection.model_validate(job.compare.model_dump() | ahead)
+    except pydantic.ValidationError as reason:
+        (error, *_) = reason.errors()
+        message = explain(
+            f"`--{error['loc'][0]}` makes no sense.",
+            expected=str(error["msg"]).removeprefix("Input should be "),
+            received=f"{error['input']!r}",
+            advice="Leave it out for what the job says.",
+        )
+        raise InvalidJob(message) from reason
+    return model._replace(job=job.model_copy(update={"compare": section}))
 
 
 def _meant(folder: pathlib.Path) -> str:

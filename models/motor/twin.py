@@ -46,3 +46,6 @@ twin = bt.Twin(
     time_unit="s",
     doc="A small brushed motor that is switched back and forth.",
 )
+
+# For `bayestwin compare models/motor`: what each kind of friction is worth.
+ablations = {"no dry friction": {"dry": 0.0}, "no viscous friction": {"viscous": 0.0}}
