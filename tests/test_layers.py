@@ -15,7 +15,7 @@ LAYERS = (
     ("types",),
     ("cache",),
     ("compilation",),
-    ("progress", "seeds", "setting", "units", "tracing"),
+    ("local_files", "progress", "seeds", "setting", "units", "tracing"),
     ("noise",),
     ("model_error",),
     ("members",),
