@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bayestwin.report import render_report
     from bayestwin.simulation import simulate
     from bayestwin.store import load, save
-    from bayestwin.telemetry import Telemetry, read_telemetry
+    from bayestwin.telemetry import Telemetry, align, read_telemetry
     from bayestwin.twin import Twin
 
 _HOME = {
@@ -63,6 +63,7 @@ _HOME = {
     "StudentT": "noise",
     "Telemetry": "telemetry",
     "Twin": "twin",
+    "align": "telemetry",
     "backtest": "assess",
     "calibrate": "calibration",
     "conformalize": "assess",
@@ -108,6 +109,7 @@ __all__ = [
     "StudentT",
     "Telemetry",
     "Twin",
+    "align",
     "backtest",
     "calibrate",
     "conformalize",

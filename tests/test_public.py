@@ -10,7 +10,7 @@ import bayestwin as bt
 NAMES = """
     Autocorrelated Biased Binomial Censored Discrepancy Event Gaussian Input LogNormal NegativeBinomial NoiseFrom
     Observation Parameter Poisson ProcessNoise Proportional Rounded Solver State SteadyState StudentT Telemetry Twin
-    backtest calibrate conformalize coverage datasets diagnose errors intervals load numpyro_model pit predict
+    align backtest calibrate conformalize coverage datasets diagnose errors intervals load numpyro_model pit predict
     pymc_model read_experiments read_telemetry render_report save scores simulate
 """
 
