@@ -104,7 +104,7 @@ def numbers(
             cells = f"{int(taken.sum())} cell{'s' if taken.sum() > 1 else ''}"
             what = ", ".join(dict.fromkeys(str(cell) for cell in column[taken]))
             notices.append(f"`{name}`: {cells} held {what} and were taken as missing ({rows_in_words(rows[taken])}).")
-        if bad.any() and not _looks_like_numbers([*column[bad]], bool(bad.all()), decimal):
+        if bad.any() and not _looks_like_numbers([*column[bad]], not np.isfinite(values).any(), decimal):
             notices.append(f"`{name}` holds no numbers and was left out.")
             continue
         if bad.any():
@@ -143,9 +143,9 @@ def _parsed(column: pd.Series, sentinels: Sequence[Any], decimal: str) -> tuple[
     return values, bad, taken
 
 
-def _looks_like_numbers(cells: Sequence[Any], all_bad: bool, decimal: str) -> bool:
+def _looks_like_numbers(cells: Sequence[Any], alone: bool, decimal: str) -> bool:
     """Whether text that does not parse is an error: among numbers always, alone where it has a decimal comma."""
-    if not all_bad:
+    if not alone:
         return True
     return decimal == "." and all(isinstance(cell, str) and _COMMA.fullmatch(cell) for cell in cells)
 
