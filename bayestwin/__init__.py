@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bayestwin.sensitivities import influence, power_scaling, sensitivity
     from bayestwin.simulation import simulate
     from bayestwin.store import load, save
-    from bayestwin.telemetry import Telemetry, read_telemetry
+    from bayestwin.telemetry import Telemetry, align, read_telemetry
     from bayestwin.twin import Twin
 
 _HOME = {
@@ -68,6 +68,7 @@ _HOME = {
     "Telemetry": "telemetry",
     "Twin": "twin",
     "ablate": "comparison",
+    "align": "telemetry",
     "backtest": "assess",
     "calibrate": "calibration",
     "compare": "comparison",
@@ -121,6 +122,7 @@ __all__ = [
     "Telemetry",
     "Twin",
     "ablate",
+    "align",
     "backtest",
     "calibrate",
     "compare",

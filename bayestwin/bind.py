@@ -95,11 +95,12 @@ def elapsed(labels: pd.Index, t0: Any, source_unit: str, time_unit: str) -> np.n
 def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray:
     if name not in telemetry.table.columns:
         columns = ", ".join(f"`{c}`" for c in telemetry.table.columns) or "no columns"
+        alike = [c for c in telemetry.table.columns if c.casefold() == name.casefold()]
         message = explain(
             f"Telemetry has no column for the {kind} `{name}`.",
             expected=f"one of its columns renamed to `{name}`",
             received=columns,
-            advice=f"Pass `rename={{'<column>': '{name}'}}` to `read_telemetry`.",
+            advice=f"Pass `rename={{'{alike[0] if alike else '<column>'}': '{name}'}}` to `read_telemetry`.",
         )
         raise InvalidTelemetry(message)
     return telemetry.in_unit(name, unit)

@@ -1,35 +1,30 @@
 """Telemetry of several experiments from one long table, in which a column says to which each row belongs."""
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.telemetry import Telemetry, read_table, read_telemetry
+from bayestwin.telemetry import Settings, Telemetry, read_rows, read_source
+from bayestwin.telemetry.columns import find
 
 
 def read_experiments(
     data: str | pathlib.Path | pd.DataFrame | xr.Dataset,
     *,
     by: str,
-    time: str = "time",
-    units: Mapping[str, str] | None = None,
-    rename: Mapping[str, str] | None = None,
-    t0: Any = None,
+    **settings: Unpack[Settings],
 ) -> dict[str, Telemetry]:
     """Read telemetry of several experiments, for `calibrate`.
 
     Args:
-        data: Path of a CSV file, or the table itself.
+        data: Path of a file, or the table itself, as in `read_telemetry`.
         by: Column that names the experiment of each row.
-        time: As in `read_telemetry`, as is what follows.
-        units: Unit of each column.
-        rename: Names in the data → names in the twin.
-        t0: When the initial states of every experiment hold; by default the first time of each.
+        **settings: As of `read_telemetry`: `time`, `units`, `rename` and all others; `t0` says when the initial states
+            of every experiment hold, by default at the first time of each.
 
     Returns:
         Telemetry by experiment, in the order in which they first appear.
@@ -38,9 +33,11 @@ def read_experiments(
         InvalidTelemetry: If there is no such column, a row belongs to no experiment, or `read_telemetry` refuses what
             belongs to one of them, whose name is then said.
     """
-    table, _ = read_table(data)
+    source = read_source(data, settings.get("separator", ","), settings.get("decimal", "."))
+    table = source.table
     if by not in table.columns and by in table.index.names:
         table = table.reset_index()
+    by = find(by, map(str, table.columns))
     if by not in table.columns:
         received = ", ".join(f"`{column}`" for column in table.columns)
     elif table.empty:
@@ -62,7 +59,7 @@ def read_experiments(
         if not isinstance(own.index, pd.MultiIndex) and own.index.name is None:
             own = own.reset_index(drop=True)
         try:
-            found[str(name)] = read_telemetry(own, time=time, units=units, rename=rename, t0=t0)
+            found[str(name)] = read_rows(source._replace(table=own), **settings)
         except InvalidTelemetry as reason:
             message = f"In experiment `{name}`: {reason}"
             raise InvalidTelemetry(message) from reason

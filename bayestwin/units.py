@@ -11,9 +11,17 @@ from bayestwin.errors import BayestwinError, explain
 
 @functools.cache
 def registry() -> pint.UnitRegistry:
-    """The one unit registry: pint's own units, and `thousand` for counts; degC and the like convert by offset."""
+    """The one unit registry: pint's own units, and `thousand` for counts; degC and the like convert by offset.
+
+    Gauge and absolute pressures (`barg`, `bara`, `kPag`, `psia`, …) have dimensions of their own: they convert among
+    themselves, and neither into the other nor into a plain `bar`, which does not say what it counts from.
+    """
     units = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
     units.define("thousand = 1000 * count")
+    for kind, sign in (("gauge", "g"), ("absolute", "a")):
+        units.define(f"pascal_{kind} = [{kind}_pressure] = Pa{sign}")
+        units.define(f"bar_{kind} = 1e5 * pascal_{kind} = bar{sign}")
+        units.define(f"psi_{kind} = 6894.757293168361 * pascal_{kind} = psi{sign}")
     return units
 
 
@@ -43,6 +51,49 @@ def same_unit(one: str, other: str) -> bool:
     return base == other_base and math.isclose(float(factor), float(other_factor), rel_tol=1e-12)  # type: ignore[arg-type]
 
 
+def named_alike(one: str, other: str) -> bool:
+    """Whether two texts name the same unit: `W/m^2` and `watt / meter ** 2` do, `K` and `degC` do not."""
+    first, second = (registry().parse_units(unit) for unit in (one, other))
+    return str(first) == str(second)
+
+
+def check_undeclared(values: np.ndarray, unit: str, owner: str, error: type[BayestwinError]) -> None:
+    """Refuse values without a stated unit where it is open whether they are in `unit`.
+
+    Gauge or absolute is always open. A temperature is where its values would be usual ones in another unit: all
+    between 220 and 380 taken as °C may be K, all between -60 and 150 taken as K may be °C. So it is with one below
+    absolute zero.
+
+    Args:
+        values: Any shape; NaN is not looked at.
+        unit: The unit that they would be taken to be in.
+        owner: Whose values they are, for the message.
+        error: The type to raise.
+    """
+    there = values[np.isfinite(values)]
+    kind = registry().parse_units(unit)
+    dimensions = dict(kind.dimensionality)
+    doubt = ""
+    if dimensions in ({"[gauge_pressure]": 1}, {"[absolute_pressure]": 1}):
+        doubt = "gauge and absolute pressures look alike"
+    elif dimensions == {"[temperature]": 1} and there.size and "delta" not in str(kind):
+        low, high = float(there.min()), float(there.max())
+        if float(registry().Quantity(low, unit).to("K").magnitude) < 0:
+            doubt = f"{low:g} {unit} is below absolute zero"
+        elif str(kind) == "degree_Celsius" and low >= 220 and high <= 380:
+            doubt = f"values from {low:g} to {high:g} may be in K"
+        elif str(kind) == "kelvin" and low >= -60 and high <= 150:
+            doubt = f"values from {low:g} to {high:g} may be in degC"
+    if doubt:
+        message = explain(
+            f"The unit of {owner} is not stated, and must be.",
+            expected=f"`units={{…}}` with the unit of this column, since the twin has it in `{unit}`",
+            received=f"none, and {doubt}",
+            advice="State it even if it is the twin's.",
+        )
+        raise error(message)
+
+
 def convert(values: np.ndarray, source: str, target: str, owner: str, error: type[BayestwinError]) -> np.ndarray:
     """Convert `values` from one unit to another.
 
@@ -65,6 +116,20 @@ def convert(values: np.ndarray, source: str, target: str, owner: str, error: typ
             f"The unit of {owner} has the wrong dimension.",
             expected=f"something that converts to `{target}` ({reason.dim2})",
             received=f"`{source}` ({reason.dim1})",
-            advice="Correct the unit in `units={…}` or in the twin.",
+            advice=_advice(source, target),
         )
         raise error(message) from reason
+
+
+def _advice(source: str, target: str) -> str:
+    """What may be meant by a unit of the wrong dimension."""
+    dimensions = {str(registry().parse_units(unit).dimensionality) for unit in (source, target)}
+    if dimensions & {"[gauge_pressure]", "[absolute_pressure]"}:
+        return (
+            "Gauge pressures (`barg`) count from the air's, absolute ones (`bara`) from vacuum: say on both sides "
+            "which it is, and add the air's pressure at the asset yourself where they differ."
+        )
+    meant = {"C": "degC", "F": "degF", "deg": "degC", "degrees": "degC", "°": "degC"}.get(source)
+    if meant and "[temperature]" in dimensions:
+        return f"pint reads `{source}` as {registry().parse_units(source)}: a temperature is in `{meant}`."
+    return "Correct the unit in `units={…}` or in the twin."

@@ -26,9 +26,13 @@ def refused(twin: bt.Twin, telemetry: bt.Telemetry, match: str) -> None:
 # FAULTS 27: inputs share the times of the table, so unsorted knots are unsorted times
 
 
-def test_input_samples_out_of_order_are_an_error() -> None:
+def test_input_samples_out_of_order_are_sorted_or_an_error() -> None:
+    swapped = {name: [values[place] for place in (0, 2, 1, 3)] for name, values in SIGNALS.items()}
+    bound, expected = (bind(driven(), telemetry_of(signals)) for signals in (swapped, SIGNALS))
+    np.testing.assert_array_equal(bound.times, TIMES)
+    np.testing.assert_array_equal(bound.inputs["stepped"], expected.inputs["stepped"])
     with pytest.raises(InvalidTelemetry, match="runs backwards"):
-        telemetry_of(SIGNALS | {"time": [0.0, 2.0, 1.0, 3.0]})
+        telemetry_of(swapped, order="error")
 
 
 # FAULTS 28

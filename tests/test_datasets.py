@@ -68,16 +68,18 @@ def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
     return tmp_path / "cache"
 
 
-def source(port: int, file: str = "tank.csv", content: bytes = CONTENT) -> datasets.Source:
-    sha256 = hashlib.sha256(content).hexdigest()
-    return datasets.Source(f"http://127.0.0.1:{port}/{file}", file, sha256, "MIT", "a tank", "Time", {"Time": "s"})
+def source(port: int | None, file: str = "tank.csv", content: bytes = CONTENT, **record: object) -> datasets.Dataset:
+    url = None if port is None else f"http://127.0.0.1:{port}/{file}"
+    found = datasets.File(file, hashlib.sha256(content).hexdigest(), url)
+    reads = datasets.Record(file, {"time": "Time", "units": {"Time": "s"}}, **record)
+    return datasets.Dataset("a tank", "nobody/tanks @ 0000000", "MIT", (found,), (reads,), "every tenth sample")
 
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lets a test add datasets of its own."""
 
-    def add(**sources: datasets.Source) -> None:
+    def add(**sources: datasets.Dataset) -> None:
         monkeypatch.setattr(datasets, "REGISTRY", dict(datasets.REGISTRY) | sources)
 
     return add
@@ -97,7 +99,7 @@ def test_it_is_downloaded_once_and_kept(server, register, nowhere: pathlib.Path)
 
 def test_lines_that_are_no_values_are_left_out(register, tmp_path, monkeypatch) -> None:
     content = b"Time,level\ns,m\nAvg,Avg\n0,1.5\n60,1.25\n"
-    register(tank=source(0, content=content)._replace(skip=(1, 2)))
+    register(tank=source(0, content=content, skip=(1, 2)))
     (tmp_path / "tank").mkdir()
     (tmp_path / "tank" / "tank.csv").write_bytes(content)
     monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(tmp_path))
@@ -176,13 +178,93 @@ def test_an_unknown_name_lists_those_that_are_known(name: str) -> None:
 
 
 def test_every_dataset_says_where_it_comes_from() -> None:
-    for found in datasets.REGISTRY.values():
-        assert found.url.startswith("https://")
-        # at one commit, so that the hash can hold
-        assert any(len(part) == 40 for part in found.url.split("/"))
-        assert len(found.sha256) == 64
+    for name, found in datasets.REGISTRY.items():
+        assert found.source
         assert found.licence
         assert found.words
+        for file in found.files:
+            assert len(file.sha256) == 64
+            if file.url is None:
+                assert found.made, name
+            else:
+                assert file.url.startswith("https://")
+                # at one commit, so that the hash can hold
+                assert any(len(part) == 40 for part in file.url.split("/"))
+        assert {record.file for record in found.records} <= {file.name for file in found.files}
+        assert datasets.describe(name).count("\n") == 2 + len(found.files)
+    assert datasets.names() == tuple(datasets.REGISTRY)
+
+
+def test_a_file_without_a_public_address_says_so(register) -> None:
+    register(tank=source(None))
+    with pytest.raises(StorageFailure, match=r"(?s)`tank.csv`.*BAYESTWIN_DATA_DIR.*nobody/tanks.*every tenth sample"):
+        datasets.load("tank")
+    assert "tank.csv: telemetry; cannot be downloaded (every tenth sample)" in datasets.describe("tank")
+
+
+def test_source_and_licence_are_printed_once(register, tmp_path, monkeypatch, capsys) -> None:
+    register(tank=source(None)._replace(source="nobody/tanks @ 1111111"))
+    (tmp_path / "tank").mkdir()
+    (tmp_path / "tank" / "tank.csv").write_bytes(CONTENT)
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(tmp_path))
+    for _ in range(2):
+        datasets.load("tank")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "tank: nobody/tanks @ 1111111. Licence: MIT.\n")
+
+
+def test_a_file_that_is_no_record_or_not_there_is_an_error(register) -> None:
+    with pytest.raises(InvalidTelemetry, match=r"(?s)`anomaly_windows.json` of dataset `nab` is no record.*find\("):
+        datasets.load("nab", "anomaly_windows.json")
+    with pytest.raises(InvalidTelemetry, match=r"(?s)`nab` has no file `cpu.csv`.*`anomaly_windows.json`"):
+        datasets.find("nab", "cpu.csv")
+
+
+SHAPES = {
+    "armadillo": (1, 233, 4),
+    "battery_leaf": (1, 13248, 2),
+    "battery_lgm50": (144, 16188, 4),
+    "battery_nasa": (4, 636, 1),
+    "cascaded_tanks": (1, 1024, 2),
+    "darkgreybox": (1, 792, 4),
+    "dutch_home": (1, 4181, 5),
+    "emps": (1, 2485, 3),
+    "glucose": (1, 24, 2),
+    "lynx_hare": (1, 21, 2),
+    "nab": (1, 22683, 1),
+    "nist_strd": (1, 154, 1),
+    "petab": (1, 16, 3),
+    "sbibm": (5, 50, 2),
+    "sir": (1, 20, 2),
+    "soil_carbon": (1, 25, 2),
+    "theophylline": (12, 132, 4),
+    "ucl_wall": (1, 864, 4),
+}
+"""By dataset: experiments, times and signals of its first record."""
+
+
+@real_data
+@pytest.mark.parametrize("name", sorted(datasets.REGISTRY))
+def test_every_dataset_loads_as_it_is_described(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(SHARED))
+    for file in datasets.REGISTRY[name].files:
+        assert datasets.find(name, file.name).is_file()
+    shapes = []
+    for record in datasets.REGISTRY[name].records:
+        found = datasets.load(name, record.file)
+        each = found if isinstance(found, dict) else {"": found}
+        signals = {column for one in each.values() for column in one.table}
+        shapes.append((len(each), sum(len(one.table) for one in each.values()), len(signals)))
+    assert shapes[0] == SHAPES[name]
+    assert all(times > 1 for _, times, _ in shapes)
+
+
+@real_data
+def test_observations_of_sbibm_start_where_the_model_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(SHARED))
+    for one in datasets.load("sbibm").values():
+        # 30 and 1 at the start, with log-normal noise of 0.1
+        np.testing.assert_allclose(np.log(one.table.loc[0.0, ["prey", "predators"]] / [30.0, 1.0]), 0.0, atol=0.4)
 
 
 @real_data

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayestwin import errors
 from bayestwin.bind import elapsed
-from bayestwin.telemetry import Telemetry, read_telemetry, time_in
+from bayestwin.telemetry import Telemetry, time_in
 from bayestwin.twin import Twin
 
 WINDOWS = ("expanding", "sliding")
@@ -73,8 +73,7 @@ def stages(
 def _cut(telemetry: Telemetry, rows: np.ndarray, t0: Any, without: Sequence[str]) -> Telemetry:
     """Some rows of telemetry, without some columns."""
     table = telemetry.table.loc[rows].drop(columns=[name for name in without if name in telemetry.table])
-    units = {name: unit for name, unit in telemetry.units.items() if name in (*table.columns, "time")}
-    return read_telemetry(table, units=units, t0=t0)
+    return telemetry.with_table(table, t0=t0)
 
 
 def _evenly(index: pd.Index, at: np.ndarray, count: int, horizon: float) -> pd.Index:

@@ -7,9 +7,8 @@ import difflib
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pandas as pd
 import pydantic
 
 from bayestwin import datasets
@@ -17,8 +16,11 @@ from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
 from bayestwin.model_error import ModelError
 from bayestwin.runs.importing import import_model
 from bayestwin.runs.job import CompareSection, Job, SplitSection, read_job
-from bayestwin.telemetry import Telemetry, read_telemetry
+from bayestwin.telemetry import Telemetry, read_telemetry, signals_of
 from bayestwin.twin import Twin
+
+DATA = {".csv", ".parquet", ".nc"}
+"""Usual suffixes of files with telemetry."""
 
 
 class Model(NamedTuple):
@@ -107,21 +109,22 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
 
 
 def read_model_telemetry(model: Model, path: pathlib.Path, *, partly: bool = False) -> Telemetry:
-    """Read a CSV file whose columns are those of the model's own telemetry.
+    """Read a file whose columns are those of the model's own telemetry.
 
     Args:
         model: The model.
         path: The file.
         partly: Whether columns may be absent, as observations are where the future is predicted.
     """
-    source = model.job.telemetry
-    units, rename = source.units, source.rename
+    settings: dict[str, Any] = model.job.telemetry.model_dump(exclude={"file", "dataset"})
+    units, rename = settings["units"], settings["rename"]
     if partly and path.is_file():
-        there = set(_header(path))
+        there = signals_of(path, **settings)
         rename = {column: name for column, name in rename.items() if column in there}
         there |= set(rename.values())
         units = {column: unit for column, unit in units.items() if column in there}
-    return read_telemetry(path, time=source.time, units=units, rename=rename, t0=source.t0)
+    settings |= {"units": units, "rename": rename}
+    return read_telemetry(path, **settings)
 
 
 def changed(
@@ -179,21 +182,12 @@ def telemetry_file(model: Model) -> pathlib.Path:
         return datasets.find(source.dataset or "")
     path = model.folder / source.file
     if not path.is_file():
-        there = sorted(found.relative_to(model.folder) for found in model.folder.glob("**/*.csv"))
+        there = sorted(found.relative_to(model.folder) for found in model.folder.glob("**/*") if found.suffix in DATA)
         message = explain(
             f"Job file `{model.job_path}` names the telemetry file `{source.file}`, which is not there.",
-            expected=f"a CSV file, its path counted from `{model.folder}`",
-            received="in that folder: " + (", ".join(f"`{found}`" for found in there) or "no CSV file"),
+            expected=f"a CSV, Parquet or netCDF file, its path counted from `{model.folder}`",
+            received="in that folder: " + (", ".join(f"`{found}`" for found in there) or "no such file"),
             advice="Correct `file` in `[telemetry]`.",
         )
         raise InvalidJob(message)
     return path
-
-
-def _header(path: pathlib.Path) -> list[str]:
-    """The columns of a CSV file; none where it cannot be read, which `read_telemetry` then explains."""
-    try:
-        table = pd.read_csv(path, comment="#", skipinitialspace=True, encoding="utf-8-sig", nrows=0)
-    except (ValueError, OSError):
-        return []
-    return [str(column) for column in table.columns]

@@ -250,5 +250,6 @@ def inputs_of(model: Model, split: Split, others: Mapping[str, Model] = types.Ma
             "calibration": split.calibration.sha256,
             "held_out": None if split.held_out is None else split.held_out.sha256,
         },
+        "telemetry_notices": list(split.calibration.notices),
     }
     return found | ({BESIDE: {name: fingerprint(other.twin) for name, other in others.items()}} if others else {})

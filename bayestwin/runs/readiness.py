@@ -15,6 +15,7 @@ from bayestwin.progress import Progress
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import on_device, require_float64
+from bayestwin.telemetry import Telemetry
 
 PRIOR_DRAWS = 200
 
@@ -31,7 +32,7 @@ def check_model(model: Model) -> tuple[Finding, ...]:
     columns = [*model.twin.observations, *model.twin.inputs]
     keep_compiled()
     density = build_density(model.twin, bind(model.twin, telemetry))
-    return (*check(telemetry, columns), *_prior_findings(density))
+    return (*_reading_findings(telemetry, model), *check(telemetry, columns), *_prior_findings(density))
 
 
 def check_ready(model: Model, split: Split, device: str | None = None) -> None:
@@ -54,6 +55,16 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
     except InvalidTelemetry as reason:
         message = f"In the part that is held out: {reason}"
         raise InvalidTelemetry(message) from reason
+
+
+def _reading_findings(telemetry: Telemetry, model: Model) -> list[Finding]:
+    """What was done to the telemetry when it was read, and which units were not stated."""
+    found = [Finding("note", "", sentence, {"source": telemetry.source}) for sentence in telemetry.notices]
+    for name, member in {**model.twin.observations, **model.twin.inputs}.items():
+        if name not in telemetry.units and member.unit:
+            sentence = f"`{name}` comes without a unit and was taken to be in {member.unit}, the twin's."
+            found.append(Finding("note", name, sentence, {"unit": member.unit}))
+    return found
 
 
 def _prior_findings(density: Density) -> tuple[Finding, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin import errors
+from bayestwin.local_files import local_path, refuse_reaching_out
 from bayestwin.store import checks, encode
 from bayestwin.store.checks import SCHEMA_VERSION
 from bayestwin.store.durable import (
@@ -55,7 +56,7 @@ def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
         UnsafeArtifact: `path` is the address of something remote.
         StorageFailure: No space, no permission, no such folder. The old file is then as it was.
     """
-    location = checks.local_path(path)
+    location = local_path(path)
     if not isinstance(tree, xr.DataTree):
         message = errors.explain(
             f"Only a tree can be saved to `{location}`.",
@@ -95,14 +96,14 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
         InvalidArtifact: There is no such file, or something else wrote it.
         StorageFailure: The file system cannot read it.
     """
-    location = checks.local_path(path)
+    location = local_path(path)
     data = checks.read_whole(location)
     # The sum first: damage to the first bytes of a file of ours does not make it foreign.
     sealed = checks.is_sealed(data, location)
     checks.refuse_other_formats(data, location)
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            checks.refuse_reaching_out(file, location, size=len(data))
+            refuse_reaching_out(file, location, size=len(data))
             checks.refuse_other_schema(file, location)
         if not sealed:
             checks.refuse_damaged(

@@ -6,8 +6,6 @@ that the file opens everywhere as if the line were not there.
 
 import hashlib
 import io
-import math
-import os
 import pickletools
 import re
 from pathlib import Path
@@ -25,29 +23,8 @@ _TRAILER = re.compile(rb"\nbayestwin sha256 ([0-9a-f]{64})\n\Z")
 _LENGTH = len(b"\nbayestwin sha256 \n") + 64
 _CAUSES = "Likely causes: an interrupted copy, a full or failing disk, or another program that changed the file."
 _WRITTEN = "a netCDF4 file written by `bayestwin.save`"
-# `Path("http://x")` prints as "http:/x"; netCDF also takes "[dap4]http://x".
-_REMOTE = re.compile(r"(?:^|\])[A-Za-z][A-Za-z0-9+.-]+:/")
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".dill"}
 _PICKLE_LIMIT = 1 << 20
-# Deflate, shuffle and Fletcher-32 are all that `save` uses; others may be plug-ins, which are code.
-_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-# Deflate shrinks at most 1,032-fold, so that a whole file cannot hold more than this times its size.
-_LARGEST_RATIO = 2_000
-_SMALL = 64 << 20
-
-
-def local_path(path: str | os.PathLike[str]) -> Path:
-    """Give the path of a local file, or raise `UnsafeArtifact` for the address of anything else."""
-    text = os.fspath(path)
-    if not _REMOTE.search(text):
-        return Path(text)
-    message = errors.explain(
-        f"`{text}` is the address of something remote.",
-        expected="the path of a local file",
-        received="a URL",
-        advice="Copy the file to a local folder first.",
-    )
-    raise errors.UnsafeArtifact(message)
 
 
 def read_whole(path: Path) -> bytes:
@@ -144,64 +121,6 @@ def refuse_other_schema(file: h5py.File, path: Path) -> None:
         raise errors.NewerSchema(message)
 
 
-def refuse_reaching_out(file: h5py.File, path: Path, size: int) -> None:
-    """Refuse links, virtual and external datasets, unknown filters and shapes beyond what the file can hold.
-
-    Args:
-        file: The open file, of which nothing has been read yet.
-        path: Where it lies.
-        size: Its length in bytes.
-
-    Raises:
-        UnsafeArtifact: It has any of these.
-    """
-    waiting: list[h5py.Group] = [file]
-    seen = {_address(file)}
-    declared = 0
-    while waiting:
-        group = waiting.pop()
-        for name in group:
-            where = f"{str(group.name).rstrip('/')}/{name}"
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                _refuse_unsafe(path, where, f"{type(link).__name__} to another place")
-            item = group[name]
-            if _address(item) in seen:
-                _refuse_unsafe(path, where, "second name of another item")
-            seen.add(_address(item))
-            if isinstance(item, h5py.Group):
-                waiting.append(item)
-            elif isinstance(item, h5py.Dataset):
-                _refuse_dataset(item, path, where)
-                declared += math.prod(item.shape or ()) * item.dtype.itemsize
-            else:
-                _refuse_unsafe(path, where, f"{type(item).__name__}")
-    if declared > _SMALL + _LARGEST_RATIO * size:
-        _refuse_unsafe(path, "/", f"set of shapes that needs {declared:,} bytes, in a file of {size:,} bytes")
-
-
-def _refuse_dataset(dataset: h5py.Dataset, path: Path, where: str) -> None:
-    """Refuse a dataset whose values lie elsewhere or need a filter that is not ours."""
-    layout = dataset.id.get_create_plist()
-    if layout.get_layout() == h5py.h5d.VIRTUAL:
-        _refuse_unsafe(path, where, "virtual dataset, which reads other files")
-    if layout.get_external_count():
-        _refuse_unsafe(path, where, "dataset with external storage, which reads other files")
-    if any(layout.get_filter(index)[0] not in _FILTERS for index in range(layout.get_nfilters())):
-        _refuse_unsafe(path, where, "filter that may be a plug-in")
-
-
-def _refuse_unsafe(path: Path, where: str, what: str) -> NoReturn:
-    """Raise for one thing in a file."""
-    message = errors.explain(
-        f"`{path}` holds what no file of bayestwin holds, at `{where}`.",
-        expected="groups, and datasets whose values are in the file itself",
-        received=f"a {what}",
-        advice="Do not open it unless you know where it comes from.",
-    )
-    raise errors.UnsafeArtifact(message)
-
-
 def _refuse_foreign(path: Path, received: str) -> NoReturn:
     """Raise for a file that something else wrote."""
     message = errors.explain(
@@ -211,11 +130,6 @@ def _refuse_foreign(path: Path, received: str) -> NoReturn:
         advice="Check the path. If xarray opens it, save the tree with `bayestwin.save`.",
     )
     raise errors.InvalidArtifact(message)
-
-
-def _address(item: object) -> int:
-    """Give the place of a group or dataset in its file, equal for two names of one item."""
-    return h5py.h5o.get_info(item.id).addr  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _looks_pickled(data: bytes) -> bool:

@@ -1,0 +1,21 @@
+"""Telemetry: what was recorded, with its own times and units. Reading it; binding it to a twin is `bind.py`.
+
+A table has one row a time and one column a signal; NaN is a missing value. Times are dates (kept in UTC) or numbers.
+"""
+
+from bayestwin.telemetry.aligning import align
+from bayestwin.telemetry.reading import Settings, read_rows, read_telemetry, signals_of
+from bayestwin.telemetry.record import Telemetry, time_in
+from bayestwin.telemetry.sources import Rows, read_source
+
+__all__ = [
+    "Rows",
+    "Settings",
+    "Telemetry",
+    "align",
+    "read_rows",
+    "read_source",
+    "read_telemetry",
+    "signals_of",
+    "time_in",
+]

@@ -1,0 +1,158 @@
+"""Where telemetry comes from: CSV, Parquet and netCDF files, tables and datasets in memory, as rows as they stand.
+
+Files are local and never run code; nothing is judged here but whether the file is what it is taken for.
+"""
+
+import io
+import os
+import pathlib
+import warnings
+from typing import Any, NamedTuple
+
+import h5py
+import pandas as pd
+import xarray as xr
+
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.local_files import local_path, refuse_reaching_out
+from bayestwin.telemetry.carried_units import of_dataset, of_table
+
+_HDF5, _NETCDF3, _PARQUET = b"\x89HDF\r\n\x1a\n", b"CDF", b"PAR1"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
+_SEPARATORS = {",": "','", ";": "';'", "\t": "'\\t'", "|": "'|'"}
+
+
+class Rows(NamedTuple):
+    """A table as it came, before anything is judged.
+
+    Attributes:
+        table: One row a row of the source.
+        source: Where it came from.
+        units: Units that the source itself states, by column.
+        notices: What had to be done to read it.
+    """
+
+    table: pd.DataFrame
+    source: str
+    units: dict[str, str]
+    notices: tuple[str, ...] = ()
+
+
+def read_source(data: Any, separator: str = ",", decimal: str = ".") -> Rows:
+    """A file, a table or a dataset as rows of one's own.
+
+    Args:
+        data: Path of a CSV, Parquet or netCDF file, told apart by their first bytes; a pandas table; a dataset.
+        separator: Between the columns of a CSV file.
+        decimal: Decimal sign of a CSV file.
+
+    Raises:
+        InvalidTelemetry: If it is none of these, or does not read.
+        UnsafeArtifact: If it is the address of something remote, or a netCDF file that reaches out of itself.
+        InvalidSetting: If a Parquet file is given and nothing is installed that reads it.
+    """
+    if isinstance(data, pd.DataFrame):
+        table, units = of_table(data.copy())
+        return Rows(table, "pandas table", units)
+    if isinstance(data, xr.Dataset):
+        dataset, units = of_dataset(data)
+        return Rows(dataset.to_dataframe(), "xarray dataset", units)
+    path = local_path(data) if isinstance(data, str | os.PathLike) else None
+    if path is None or not path.is_file():
+        message = explain(
+            f"There is no telemetry file `{path}`." if path else "Telemetry comes from something else.",
+            expected="the path of a CSV, Parquet or netCDF file, a pandas table or an xarray dataset",
+            received=f"`{path}`" if path else type(data).__name__,
+            advice="Check the path; it is taken from the current folder.",
+        )
+        raise InvalidTelemetry(message)
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if head.startswith((_HDF5, _NETCDF3)):
+        return _read_netcdf(path, head.startswith(_HDF5))
+    if head.startswith(_PARQUET):
+        return _read_parquet(path)
+    if b"\0" in head and not head.startswith(_UTF16) and path.suffix.lower() not in _PACKED:
+        raise _unreadable(path, f"bytes that are no text: {head[:8]!r}", "Export it as CSV, Parquet or netCDF.")
+    return _read_csv(path, separator, decimal, "utf-16" if head.startswith(_UTF16) else "utf-8-sig")
+
+
+def _read_csv(path: pathlib.Path, separator: str, decimal: str, encoding: str) -> Rows:
+    layout = {"comment": "#", "skipinitialspace": True, "encoding": encoding}
+    try:
+        header = pd.read_csv(path, sep="\x01", nrows=0, **layout).columns[0]
+        _check_separator(path, str(header), separator)
+        with warnings.catch_warnings():
+            # pandas would take values without a name for labels of rows, or drop them and warn
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, sep=separator, decimal=decimal, index_col=False, **layout)
+    except UnicodeDecodeError as reason:
+        if encoding == "cp1252":
+            raise _unreadable(path, str(reason), "Save it as UTF-8.") from reason
+        rows = _read_csv(path, separator, decimal, "cp1252")
+        notice = f"`{path.name}` is not UTF-8 and was read as Windows-1252: check names that are not plain letters."
+        return rows._replace(notices=(notice,))
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeError) as reason:
+        advice = "Where numbers have a decimal comma, columns need another separator: `separator=';'`, `decimal=','`."
+        raise _unreadable(
+            path, str(reason), f"{advice} Other layouts read with pandas, and pass the table."
+        ) from reason
+    return Rows(table, path.name, {})
+
+
+def _check_separator(path: pathlib.Path, header: str, separator: str) -> None:
+    """A header that has other separators, and more of them, was written with these."""
+    others = {sign: header.count(sign) for sign in _SEPARATORS if sign != separator}
+    most = max(others, key=lambda sign: others[sign])
+    if separator in _SEPARATORS and others[most] > header.count(separator):
+        decimal = " and, where numbers have a decimal comma, `decimal=','`" if most != "," else ""
+        advice = f"Pass `separator={_SEPARATORS[most]}`{decimal}."
+        raise _unreadable(path, f"the header `{header}`", advice, f"columns apart by {_SEPARATORS[separator]}")
+
+
+def _unreadable(
+    path: pathlib.Path, received: str, advice: str, expected: str = "text with one header line, then one row a time"
+) -> InvalidTelemetry:
+    problem = f"`{path}` does not read as a CSV file."
+    return InvalidTelemetry(explain(problem, expected=expected, received=received, advice=advice))
+
+
+def _read_parquet(path: pathlib.Path) -> Rows:
+    try:
+        return Rows(pd.read_parquet(path), path.name, {})
+    except ImportError as reason:
+        message = explain(
+            f"`{path}` is a Parquet file, which nothing that is installed can read.",
+            expected="pyarrow, an optional extra",
+            received="no pyarrow",
+            advice='Install it: `pip install "bayestwin[parquet]"`. Or pass the table, or a CSV file.',
+        )
+        raise InvalidSetting(message) from reason
+    except (OSError, ValueError) as reason:
+        raise _damaged(path, "Parquet", reason) from reason
+
+
+def _read_netcdf(path: pathlib.Path, hdf5: bool) -> Rows:
+    """All variables of the root group; the bytes that were checked are those that are read."""
+    data = path.read_bytes()
+    try:
+        if hdf5:
+            with h5py.File(io.BytesIO(data), "r") as file:
+                refuse_reaching_out(file, path, size=len(data))
+        loaded = xr.load_dataset(io.BytesIO(data), engine="h5netcdf" if hdf5 else "scipy")
+        dataset, units = of_dataset(loaded)
+        table = dataset.to_dataframe()
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as reason:
+        raise _damaged(path, "netCDF", reason) from reason
+    return Rows(table, path.name, units)
+
+
+def _damaged(path: pathlib.Path, kind: str, reason: Exception) -> InvalidTelemetry:
+    message = explain(
+        f"`{path}` does not read as a {kind} file.",
+        expected=f"a whole {kind} file with one row a time",
+        received=f"{type(reason).__name__}: {reason}",
+        advice="Restore it from a copy, or read it with another program and pass the table.",
+    )
+    return InvalidTelemetry(message)

@@ -1,0 +1,222 @@
+"""The times of telemetry: ISO dates or numbers, dates in UTC, and what the clock leaves open resolved by choice."""
+
+import difflib
+import re
+import zoneinfo
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.telemetry.record import rows_in_words, time_in
+
+type Ambiguous = Literal["earlier", "later", "infer"]
+
+# An offset stands behind a time of day; `-29` at the end of a date is none.
+_OFFSET = r"\d\d?[T ]\d\d?.*?(Z|[+-]\d\d(?::?\d\d)?)$"
+
+
+class Clock(NamedTuple):
+    """What the user says about dates.
+
+    Attributes:
+        timezone: Zone of dates that carry no UTC offset, e.g. `"Europe/Berlin"`; None where nothing is said.
+        ambiguous: Which of two instants is meant where the clock went back; None makes it an error.
+    """
+
+    timezone: str | None = None
+    ambiguous: Ambiguous | None = None
+
+
+def parse_times(index: pd.Index, name: str, clock: Clock) -> tuple[pd.Index, tuple[str, ...]]:
+    """Times as UTC dates without zone or as float64 numbers, in the order of the rows; and notices.
+
+    Args:
+        index: As they stand in the data; shape (n,).
+        name: Column that they come from, for messages.
+        clock: What the user says about them.
+
+    Raises:
+        InvalidTelemetry: If one is missing, no ISO date or number, or leaves open which instant is meant.
+    """
+    check_zone(clock.timezone)
+    _check_there(index.isna(), name)
+    if pd.api.types.is_numeric_dtype(index.dtype):
+        if clock.timezone is not None:
+            raise InvalidTelemetry(_no_dates(index, name, clock.timezone))
+        times = pd.Index(index.to_numpy(np.float64))
+        notices: tuple[str, ...] = ()
+    else:
+        if not isinstance(index, pd.DatetimeIndex):
+            index = _dates(index, name, clock.timezone)
+        times, notices = _to_utc(index, name, clock)
+    _check_there(times.isna() | ~np.isfinite(times.to_numpy().astype(np.float64)), name)
+    return times, notices
+
+
+def given_time(value: Any, times: pd.Index, clock: Clock) -> Any:
+    """A time that the user gives beside the data, read by the same clock; in the terms of `times`."""
+    stamp = time_in(value, times)
+    if isinstance(stamp, pd.Timestamp) and clock.timezone is not None and pd.Timestamp(value).tzinfo is None:
+        return _to_utc(pd.DatetimeIndex([stamp]), str(value), clock)[0][0]
+    return stamp
+
+
+def check_zone(timezone: str | None) -> None:
+    """Refuse a time zone that nobody knows.
+
+    Raises:
+        InvalidTelemetry: Naming those with a similar name.
+    """
+    try:
+        pd.Timestamp("2026-01-01").tz_localize(timezone)
+    except Exception as reason:  # pandas, zoneinfo and dateutil each raise their own
+        known = difflib.get_close_matches(str(timezone), zoneinfo.available_timezones(), n=3)
+        message = explain(
+            f"There is no time zone `{timezone}`.",
+            expected="a name such as `Europe/Berlin`, `UTC`, or a fixed offset such as `+01:00`",
+            received=f"`{timezone}`",
+            advice=f"Did you mean {', '.join(f'`{name}`' for name in known)}?" if known else "Correct the name.",
+        )
+        raise InvalidTelemetry(message) from reason
+
+
+def time_message(name: str, what: str, rows: np.ndarray, advice: str) -> str:
+    """A message about the times in some rows, which are counted from 0 here and from 1 there."""
+    return explain(
+        f"The time in `{name}` {what}.",
+        expected="one time a row, each after the one before",
+        received=f"{rows.size} such row{'s' if rows.size > 1 else ''}: {rows_in_words(rows)}",
+        advice=advice,
+    )
+
+
+def _check_there(missing: np.ndarray, name: str) -> None:
+    rows = np.flatnonzero(missing)
+    if rows.size:
+        raise InvalidTelemetry(time_message(name, "is missing", rows, "Drop these rows or fill in their times."))
+
+
+def _dates(index: pd.Index, name: str, timezone: str | None) -> pd.DatetimeIndex:
+    """Text as dates: without zone if it carries no UTC offsets, in UTC if each carries one."""
+    texts = pd.Series(index.astype(str))
+    offsets = texts.str.extract(_OFFSET)[0]
+    zoned = offsets.notna()
+    if zoned.any() and not zoned.all():
+        _refuse_mixed(texts, name, "some times have a UTC offset and some have none", np.flatnonzero(~zoned))
+    try:
+        found = pd.DatetimeIndex(pd.to_datetime(index, format="ISO8601", utc=bool(zoned.any())))
+    except ValueError as reason:
+        advice = (
+            "03/04/2026 is ambiguous, a day of April or of March: write ISO dates (2026-04-03), or convert with "
+            "`pandas.to_datetime(..., format='%d/%m/%Y')` first."
+        )
+        if texts.str.fullmatch(r"\s*[+-]?\d+,\d+\s*").all():
+            advice = "Are they numbers with a decimal comma? Then pass `decimal=','`."
+        message = explain(
+            f"The times in `{name}` do not read as dates.",
+            expected="ISO dates such as 2026-03-29T13:00:00 or 2026-03-29 13:00+01:00 throughout, or numbers",
+            received=f"{index[0]!r}, … ({str(reason).partition('. ')[0]})",
+            advice=advice,
+        )
+        raise InvalidTelemetry(message) from reason
+    if zoned.any():
+        _check_offsets(found, offsets, texts, name, timezone)
+    return found
+
+
+def _check_offsets(
+    instants: pd.DatetimeIndex, offsets: pd.Series, texts: pd.Series, name: str, timezone: str | None
+) -> None:
+    """Different offsets need a zone to be named: UTC if each is right by itself, else that which they follow."""
+    minutes = offsets.map(_minutes).to_numpy()
+    if timezone is None and np.unique(minutes).size > 1:
+        places = np.flatnonzero(minutes != minutes[0])
+        _refuse_mixed(texts, name, f"offsets {', '.join(offsets.unique()[:4])}", places)
+    if timezone is None or timezone == "UTC":
+        return
+    local = instants.tz_convert(timezone).tz_localize(None) - instants.tz_localize(None)
+    wrong = np.flatnonzero(local.to_numpy() != minutes * np.timedelta64(1, "m").astype("timedelta64[ns]"))
+    if wrong.size:
+        message = explain(
+            f"The times in `{name}` carry UTC offsets that are not those of `{timezone}`.",
+            expected=f"an offset of {local[wrong[0]]} in row {wrong[0] + 1}",
+            received=f"{texts.iloc[int(wrong[0])]}, and {wrong.size} such rows in all",
+            advice="Pass `timezone='UTC'` if the offsets are right: each time is then unambiguous as it stands.",
+        )
+        raise InvalidTelemetry(message)
+
+
+def _refuse_mixed(texts: pd.Series, name: str, received: str, rows: np.ndarray) -> None:
+    message = explain(
+        f"The times in `{name}` do not read as dates on one clock.",
+        expected="one UTC offset throughout, or none throughout; best UTC, as in 2026-03-29T01:30:00Z",
+        received=f"{received}: {texts.iloc[0]}, and {texts.iloc[int(rows[0])]} in row {rows[0] + 1}",
+        advice="Write them all in UTC. If each time has an offset and it is right, pass `timezone='UTC'`.",
+    )
+    raise InvalidTelemetry(message)
+
+
+def _minutes(offset: str) -> int:
+    if offset == "Z":
+        return 0
+    digits = re.sub(r"\D", "", offset).ljust(4, "0")
+    return (-1 if offset[0] == "-" else 1) * (60 * int(digits[:2]) + int(digits[2:]))
+
+
+def _to_utc(index: pd.DatetimeIndex, name: str, clock: Clock) -> tuple[pd.DatetimeIndex, tuple[str, ...]]:
+    """Dates without zone, in UTC."""
+    notices: tuple[str, ...] = ()
+    if index.tz is not None:
+        found = index.tz_convert("UTC")
+    elif clock.timezone is None:
+        found = index.tz_localize("UTC")
+        notices = (f"The dates in `{name}` carry no UTC offset and were taken as UTC; `timezone=` says another zone.",)
+    else:
+        found = _localized(index, name, clock.timezone, clock.ambiguous).tz_convert("UTC")
+    return found.tz_localize(None).as_unit("ns"), notices
+
+
+def _localized(index: pd.DatetimeIndex, name: str, zone: str, ambiguous: Ambiguous | None) -> pd.DatetimeIndex:
+    """Dates on the clock of a zone, where each is one instant."""
+    later = np.zeros(len(index), dtype=bool)
+    absent = np.flatnonzero(index.tz_localize(zone, ambiguous=later, nonexistent="NaT").isna())
+    if absent.size:
+        message = explain(
+            f"The clock of `{zone}` never showed times that stand in `{name}`: it went forward over them.",
+            expected=f"times that exist in `{zone}`",
+            received=f"{index[absent[0]]}, and {absent.size} such times in all: {rows_in_words(absent)}",
+            advice="Does the logger stay on winter time, or on UTC? Then pass `timezone='+01:00'`, or `'UTC'`.",
+        )
+        raise InvalidTelemetry(message)
+    twice = np.flatnonzero(index.tz_localize(zone, ambiguous="NaT").isna())
+    if not twice.size:
+        return index.tz_localize(zone)
+    if ambiguous == "infer":
+        try:
+            return index.tz_localize(zone, ambiguous="infer")
+        except ValueError as reason:
+            raise InvalidTelemetry(_ambiguous(index, twice, name, zone, f" ({reason})")) from reason
+    if ambiguous is None:
+        raise InvalidTelemetry(_ambiguous(index, twice, name, zone))
+    return index.tz_localize(zone, ambiguous=~later if ambiguous == "earlier" else later)
+
+
+def _ambiguous(index: pd.DatetimeIndex, rows: np.ndarray, name: str, zone: str, reason: str = "") -> str:
+    return explain(
+        f"The clock of `{zone}` showed times that stand in `{name}` twice: it went back.",
+        expected="a UTC offset with each time, or the choice which of the two instants is meant",
+        received=f"{index[rows[0]]}, and {rows.size} such times in all: {rows_in_words(rows)}{reason}",
+        advice="Pass `ambiguous='earlier'` (summer time), `'later'` (winter time), or `'infer'` where the hour "
+        "stands in the data twice, in order.",
+    )
+
+
+def _no_dates(index: pd.Index, name: str, timezone: str) -> str:
+    return explain(
+        f"`timezone` is given, but the times in `{name}` are numbers.",
+        expected="dates, which have a time zone",
+        received=f"{index[0]!r}, … and `timezone='{timezone}'`",
+        advice="Leave `timezone` out, or convert with `pandas.to_datetime(..., unit='s')` first.",
+    )
