@@ -49,6 +49,11 @@ def covariance(rows: np.ndarray) -> np.ndarray:
     return np.linalg.inv(np.diag(PRIOR**-2) + rows.T @ rows / SCALE**2)
 
 
+def test_nothing_is_tied() -> None:
+    assert "ties" not in found()
+    assert verdict(found())[0].passed
+
+
 def test_contraction_is_exact() -> None:
     exact = covariance(DESIGN[:CUT][SEEN])
     group = found()["quantities"].to_dataset().sel(quantity=NAMES)

@@ -98,12 +98,13 @@ def test_process_noise_does_not_hide_a_tie() -> None:
     assert ties_of(density) == {("R", "C"): ("log", 1, ("R · C",))}
 
 
-def test_a_tie_is_not_seen_where_there_is_none() -> None:
-    twin = bt.Twin(
-        name="told",
-        vector_field=lambda t, x, p, u: {"level": p.inflow - p.rate * x.level},
-        states={"level": bt.State(dist.Normal(5.0, 1.0))},
-        parameters={"rate": bt.Parameter(dist.LogNormal(0.0, 0.4)), "inflow": bt.Parameter(dist.Normal(1.0, 1e-3))},
-        observations={"level": bt.Observation(bt.Gaussian(dist.HalfNormal(1.0)))},
-    )
-    assert ties_of(bound_density(twin, telemetry_of({"time": TIMES, "level": np.ones(12)}))) == {}
+def test_what_is_only_weakly_told_is_no_tie() -> None:
+    points = np.random.default_rng(0).uniform(1.0, 2.0, (8, 3))
+    unit = np.ones_like(points)
+    for share, tied in ((1.0, False), (1e-3, False), (0.0, True)):
+        # the third is seen as the others are, but for a share of its own
+        sensitivities = 300.0 * np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, share]])
+        information = np.tile(sensitivities.T @ sensitivities, (8, 1, 1))
+        assert bool(find_ties(information, points, unit, np.ones(3))) == tied
+    weak = np.tile(np.diag([1e6, 1.0, 1e-4]), (8, 1, 1))
+    assert find_ties(weak, points, unit, np.ones(3)) == ()
