@@ -26,7 +26,8 @@ def compare(results: Mapping[str, xr.DataTree], *, reference: str | None = None)
     of `leave_future_out` each origin is a point. Numbers are those of `az.compare`.
 
     A twin predicts better or worse than the reference if the difference is above 4 and the 95 % interval of its mean
-    over points, a t interval as if they were independent, leaves out 0.
+    over points, a t interval as if they were independent, leaves out 0. Where Pareto k is too high in leaving one out, the
+    twin is flattered: that it is worse still holds, and anything else does not.
 
     Args:
         results: At least two posteriors, or results of `leave_future_out`, by name.
@@ -118,7 +119,7 @@ def _table(found: Mapping[str, Pointwise], reference: str | None) -> xr.Dataset:
     ]
     by_model = {
         "elpd": total[order],
-        "se": np.sqrt(num * each.var(axis=1))[order],
+        "se": np.sqrt(num * each.var(axis=1, ddof=1))[order] if num > 1 else np.full(len(names), np.nan),
         **columns,
         "p": np.array([found[name].p for name in ranked]),
         "outcome": np.array([outcome for outcome, _, _ in verdicts]),
@@ -163,9 +164,11 @@ def judge(
         both: The two results.
     """
     what, them = ("observations" if both[0].kind == LOO else "origins"), dict(zip((name, reference), both, strict=True))
-    doubts = [f"{doubt} (`{one}`)" for one, result in them.items() for doubt in result.doubts]
+    high = {one: [f"{words} (`{one}`)" for words in result.flattered] for one, result in them.items()}
+    doubts = [f"{words} (`{one}`)" for one, result in them.items() for words in result.doubts]
     if name == reference:
         words = f"`{name}` is what the others are compared with"
+        doubts += high[name]
         return "reference", not doubts, words + (f"; but {'; '.join(doubts)}." if doubts else ".")
     if not (np.isfinite(diff) and np.isfinite(dse) and num > 1):
         why = "; ".join(doubts) or f"there are too few {what}"
@@ -176,6 +179,10 @@ def judge(
         words = f"`{name}` predicts {outcome} than `{reference}`"
     else:
         outcome, words = "alike", f"`{name}` and `{reference}` cannot be told apart"
+    worse = {"better": reference, "worse": name}.get(outcome, "")
+    doubts += [words for one, found in high.items() if one != worse for words in found]
     digits = 1 if dse >= 0.95 else 2
-    words += f": elpd difference {diff + 0.0:.{digits}f} ± {dse:.{digits}f}, over {num} {what}"
-    return outcome, not doubts, words + (f". Do not rely on it: {'; '.join(doubts)}." if doubts else ".")
+    words += f": elpd difference {diff + 0.0:.{digits}f} ± {dse:.{digits}f}, over {num} {what}."
+    if worse and high[worse] and not doubts:
+        words += f" It is rather larger: {'; '.join(high[worse])}."
+    return outcome, not doubts, words + (f" Do not rely on it: {'; '.join(doubts)}." if doubts else "")

@@ -28,6 +28,7 @@ class Pointwise(NamedTuple):
         points: What each point is, as coordinates over `point`.
         target: What must be the same in results that are compared: name and value.
         doubts: Why the numbers should not be relied on, in words.
+        flattered: Why it is rather worse than the numbers say, in words: weights that fail miss what is improbable.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Pointwise(NamedTuple):
     points: xr.Dataset
     target: Mapping[str, Any]
     doubts: tuple[str, ...]
+    flattered: tuple[str, ...] = ()
 
 
 def read_pointwise(name: str, result: xr.DataTree) -> Pointwise:
@@ -89,35 +91,38 @@ def _of_posterior(name: str, result: xr.DataTree) -> Pointwise:
             advice='Calibrate by `method="nuts"` or `"laplace"`.',
         )
         raise InvalidInput(message)
-    tree = xr.DataTree.from_dict(
-        {
-            "posterior": result["posterior"].to_dataset(),
-            "log_likelihood": terms.to_dataset().reset_coords(drop=True),
-        }
-    )
-    bad = np.flatnonzero(~np.isfinite(terms.to_numpy()).all(axis=(0, 1)))
-    num = terms.sizes["point"]
-    elpd, pareto_k, p, max_k = np.full(num, np.nan), np.full(num, np.nan), np.nan, np.nan
-    if not bad.size:
-        with warnings.catch_warnings():  # said in our own words
-            warnings.filterwarnings("ignore", message="Estimated shape parameter|The point-wise LOO is the same")
-            if result.attrs.get("method") == "laplace":
-                stats = result["sample_stats"].to_dataset()
-                proposal = stats["lp"] - stats["log_ratio"]
-                found: Any = loo_approximate_posterior(tree, stats["lp"], proposal, pointwise=True)
-            else:
-                found = loo(tree, pointwise=True)
-        elpd, pareto_k = found.elpd_i.to_numpy(), found.pareto_k.to_numpy()
-        p, max_k = float(found.p), float(found.good_k)
-    doubts = _doubts(elpd, pareto_k, max_k, "observations") + _interrupted(result)
+    sound = np.isfinite(terms.to_numpy()).all(axis=(0, 1))
+    elpd, pareto_k, p, max_k = np.full(sound.size, np.nan), np.full(sound.size, np.nan), np.nan, np.nan
+    if sound.any():
+        found = _left_out(result, terms.isel(point=np.flatnonzero(sound)))
+        elpd[sound], pareto_k[sound], max_k = found.elpd_i.to_numpy(), found.pareto_k.to_numpy(), float(found.good_k)
+        p = float(found.p) if sound.all() else np.nan
     points = terms.isel(chain=0, draw=0, drop=True).coords.to_dataset()
-    return Pointwise(LOO, elpd, pareto_k, max_k, p, points, _target(result), doubts)
+    doubts = _missing(elpd, "observations") + _interrupted(result)
+    high = _high(elpd, pareto_k, max_k, "observations")
+    return Pointwise(LOO, elpd, pareto_k, max_k, p, points, _target(result), doubts, high)
+
+
+def _left_out(result: xr.DataTree, terms: xr.DataArray) -> Any:
+    """ArviZ's leave-one-out, with its warnings left to be said in our own words."""
+    groups = {
+        "posterior": result["posterior"].to_dataset(),
+        "log_likelihood": terms.to_dataset().reset_coords(drop=True),
+    }
+    tree = xr.DataTree.from_dict(groups)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Estimated shape parameter|The point-wise LOO is the same")
+        if result.attrs.get("method") != "laplace":
+            return loo(tree, pointwise=True)
+        stats = result["sample_stats"].to_dataset()
+        return loo_approximate_posterior(tree, stats["lp"], stats["lp"] - stats["log_ratio"], pointwise=True)
 
 
 def _of_future(result: xr.DataTree) -> Pointwise:
     found = result[GROUP].to_dataset()
     elpd, pareto_k = found["elpd"].to_numpy(), found["pareto_k"].to_numpy()
-    doubts = _doubts(elpd, pareto_k, MAX_K_AHEAD, "origins", found["recalibrated"].to_numpy())
+    weighted = ~found["recalibrated"].to_numpy()
+    doubts = _missing(elpd, "origins") + _high(elpd, np.where(weighted, pareto_k, 0.0), MAX_K_AHEAD, "origins")
     few = int((~(found["pareto_k_ahead"].to_numpy() <= MAX_K_AHEAD) & np.isfinite(elpd)).sum())
     if few:
         doubts += (f"a few draws make up all of the density at {few} of {len(elpd)} origins",)
@@ -166,15 +171,14 @@ def _units(result: xr.DataTree) -> dict[str, str]:
     return {one["name"]: one["unit"] for one in observations}
 
 
-def _doubts(
-    elpd: np.ndarray, pareto_k: np.ndarray, max_k: float, what: str, needless: np.ndarray | bool = False
-) -> tuple[str, ...]:
-    num = len(elpd)
+def _missing(elpd: np.ndarray, what: str) -> tuple[str, ...]:
     missing = int((~np.isfinite(elpd)).sum())
-    if missing:
-        return (f"there is no log density at {missing} of {num} {what}",)
-    bad = int((~(pareto_k <= max_k) & ~np.asarray(needless)).sum())
-    return (f"Pareto k is above {max_k:.2f} at {bad} of {num} {what}",) if bad else ()
+    return (f"there is no log density at {missing} of {len(elpd)} {what}",) if missing else ()
+
+
+def _high(elpd: np.ndarray, pareto_k: np.ndarray, max_k: float, what: str) -> tuple[str, ...]:
+    bad = int((~(pareto_k <= max_k) & np.isfinite(elpd)).sum())
+    return (f"Pareto k is above {max_k:.2f} at {bad} of {len(elpd)} {what}",) if bad else ()
 
 
 def _interrupted(result: xr.DataTree) -> tuple[str, ...]:

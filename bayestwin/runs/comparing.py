@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import pandas as pd
+import numpy as np
 import xarray as xr
 
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
@@ -25,6 +25,14 @@ WHOLE = "all terms"
 """The twin as it is, which the others are compared with."""
 
 COMPARED, COMPARISON, FUTURE = "compared", "comparison.nc", "leave_future_out.nc"
+
+
+TERM = {
+    "worse": "earns its keep: without it the twin predicts worse",
+    "better": "does harm: without it the twin predicts better",
+    "alike": "does not show in predictions: with it and without it they are alike",
+}
+"""What is said of a term, by how the twin without it predicts."""
 
 
 class Compared(NamedTuple):
@@ -180,7 +188,7 @@ def _held_out(made: Mapping[str, Calibrated], split: Split) -> tuple[xr.Dataset 
     if split.held_out is None:
         return None, None
     forecasts = {name: forecast for name, (_, forecast) in made.items() if forecast is not None}
-    names = pd.Index(list(forecasts), name="model")
+    names = xr.DataArray(np.array(list(forecasts)), dims="model", name="model")
     covered = [coverage(forecast, split.held_out) for forecast in forecasts.values()]
     scored = [scores(forecast, split.held_out) for forecast in forecasts.values()]
     joined = [xr.concat(parts, names, combine_attrs="drop_conflicts", join="exact") for parts in (covered, scored)]
@@ -194,22 +202,17 @@ def _sentence(
     told = [one.sel(model=name) for one in (loo, lfo) if one is not None]
     bad = [one for one in (WHOLE, name) if failed(gates[one])]
     sure = [str(one["outcome"].item()) for one in told if bool(one["reliable"]) and not bad]
-    words = f"What `{name}` switches off" if ablated else f"`{name}`"
+    words = f"The term that `{name}` switches off" if ablated else f"`{name}`"
     if bad:
         return f"{words}: nothing can be said, since the calibration of `{bad[0]}` failed its gates."
     if not sure:
         return f"{words}: nothing can be said that is to be relied on."
-    if "worse" in sure and "better" in sure:
-        return f"{words}: one observation and the future left out disagree; see both."
-    if "worse" in sure:
-        return f"{words} earns its keep: without it the twin predicts worse." if ablated else f"{words} predicts worse."
-    if "better" in sure:
-        return f"{words} does harm: without it the twin predicts better." if ablated else f"{words} predicts better."
-    return (
-        f"{words} does not show in predictions: with it and without they are alike."
-        if ablated
-        else f"{words} predicts alike."
-    )
+    if {"worse", "better"} <= set(sure):
+        return f"{words}: leaving one observation out and leaving the future out disagree; see both."
+    outcome = next((one for one in sure if one != "alike"), "alike")
+    if not ablated:
+        return f"{words} predicts {outcome}{'' if outcome == 'alike' else f' than `{WHOLE}`'}."
+    return f"{words} {TERM[outcome]}."
 
 
 def _tree(found: Compared) -> xr.DataTree:
