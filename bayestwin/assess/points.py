@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,8 @@ def pairs(tree: xr.DataTree, dataset: xr.Dataset, telemetry: Telemetry | None) -
         telemetry: Where it was observed; a backtest has that in itself.
 
     Raises:
-        InvalidTelemetry: As `draws.observed`, or none where it is needed, or with nothing to compare.
+        InvalidTelemetry: As `draws.observed`, or none where it is needed, with nothing to compare, or with observations
+            that the forecast was calibrated on.
     """
     units = dataset["units"] if "observation" in dataset.dims else None
     names = draws.observations(dataset) if units is None else tuple(map(str, dataset["observation"].to_numpy()))
@@ -59,7 +61,29 @@ def pairs(tree: xr.DataTree, dataset: xr.Dataset, telemetry: Telemetry | None) -
     known = {} if units is None else {name: str(units.sel(observation=name).item()) for name in names}
     found = {name: draws.observed(dataset, telemetry, name, known.get(name)) for name in names}
     draws.require_some(found, telemetry)
+    if "predictions" in tree.children and "observed_data" in tree.children:
+        _refuse_calibrated(tree, labels(dataset), found)
     return found
+
+
+def _refuse_calibrated(tree: xr.DataTree, times: pd.Index, found: Mapping[str, draws.Observed]) -> None:
+    """Refuse to judge a forecast by observations that it was calibrated on."""
+    calibrated = flat(tree["observed_data"].to_dataset())
+    for name, pair in found.items():
+        if name not in calibrated:
+            continue
+        known = labels(calibrated)[np.isfinite(calibrated[name].to_numpy().astype(float))]
+        both = times[pair.positions].intersection(known)
+        if both.size:
+            raise errors.InvalidTelemetry(
+                errors.explain(
+                    f"Validation overlaps with calibration: this forecast was calibrated on some of `{name}`.",
+                    expected="observations at times that the calibration has none at",
+                    received=f"{both.size} of {pair.values.size} at times of the calibration, {both[0]} to {both[-1]}",
+                    advice="Judge by what was held out: `telemetry.between(start=…)`. For the calibration's own data "
+                    "pass the posterior instead of a forecast.",
+                )
+            )
 
 
 def _kept(tree: xr.DataTree, names: tuple[str, ...]) -> dict[str, draws.Observed]:

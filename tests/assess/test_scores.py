@@ -10,7 +10,7 @@ from bayestwin.errors import InvalidTelemetry
 TIME = np.array([10.0, 11.0, 12.5, 13.0, 20.0])
 OBSERVED = np.array([2.0, np.nan, 0.0, -4.0, 6.0])
 PAST = pd.DataFrame(
-    {"level": [1.0, 3.0, np.nan, 99.0], "flow": [np.nan] * 4}, index=[0.0, 8.0, 9.5, 10.0]
+    {"level": [1.0, 3.0, np.nan, 99.0], "flow": [np.nan] * 4}, index=[0.0, 8.0, 9.5, 10.5]
 )  # 3.0 is the last value before the forecast starts at 10.0
 
 
