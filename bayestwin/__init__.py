@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bayestwin.prediction import predict
     from bayestwin.report import render_report
     from bayestwin.simulation import simulate
+    from bayestwin.simulation_based import judge_sbc, sbc
     from bayestwin.store import load, save
     from bayestwin.telemetry import Telemetry, read_telemetry
     from bayestwin.twin import Twin
@@ -71,6 +72,7 @@ _HOME = {
     "diagnose": "assess",
     "errors": "errors",
     "intervals": "assess",
+    "judge_sbc": "simulation_based",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
     "pit": "assess",
@@ -80,6 +82,7 @@ _HOME = {
     "read_telemetry": "telemetry",
     "render_report": "report",
     "save": "store",
+    "sbc": "simulation_based",
     "scores": "assess",
     "simulate": "simulation",
 }
@@ -116,6 +119,7 @@ __all__ = [
     "diagnose",
     "errors",
     "intervals",
+    "judge_sbc",
     "load",
     "numpyro_model",
     "pit",
@@ -125,6 +129,7 @@ __all__ = [
     "read_telemetry",
     "render_report",
     "save",
+    "sbc",
     "scores",
     "simulate",
 ]

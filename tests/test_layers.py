@@ -34,6 +34,7 @@ LAYERS = (
     ("calibration",),
     ("prediction",),
     ("assess",),
+    ("simulation_based",),
     ("report",),
     ("runs",),
     ("show",),

@@ -10,8 +10,8 @@ import bayestwin as bt
 NAMES = """
     Autocorrelated Biased Binomial Censored Discrepancy Event Gaussian Input LogNormal NegativeBinomial NoiseFrom
     Observation Parameter Poisson ProcessNoise Proportional Rounded Solver State SteadyState StudentT Telemetry Twin
-    backtest calibrate conformalize coverage datasets diagnose errors intervals load numpyro_model pit predict
-    pymc_model read_experiments read_telemetry render_report save scores simulate
+    backtest calibrate conformalize coverage datasets diagnose errors intervals judge_sbc load numpyro_model
+    pit predict pymc_model read_experiments read_telemetry render_report save sbc scores simulate
 """
 
 
