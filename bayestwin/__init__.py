@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bayestwin.report import render_report
     from bayestwin.sensitivities import influence, power_scaling, sensitivity
     from bayestwin.simulation import simulate
+    from bayestwin.simulation_based import judge_sbc, sbc
     from bayestwin.store import load, save
     from bayestwin.telemetry import Telemetry, align, read_telemetry
     from bayestwin.twin import Twin
@@ -80,6 +81,7 @@ _HOME = {
     "identify": "identifiability",
     "influence": "sensitivities",
     "intervals": "assess",
+    "judge_sbc": "simulation_based",
     "leave_future_out": "comparison",
     "load": "store",
     "numpyro_model": "ppl.numpyro",
@@ -91,6 +93,7 @@ _HOME = {
     "read_telemetry": "telemetry",
     "render_report": "report",
     "save": "store",
+    "sbc": "simulation_based",
     "scores": "assess",
     "sensitivity": "sensitivities",
     "simulate": "simulation",
@@ -134,6 +137,7 @@ __all__ = [
     "identify",
     "influence",
     "intervals",
+    "judge_sbc",
     "leave_future_out",
     "load",
     "numpyro_model",
@@ -145,6 +149,7 @@ __all__ = [
     "read_telemetry",
     "render_report",
     "save",
+    "sbc",
     "scores",
     "sensitivity",
     "simulate",

@@ -39,6 +39,7 @@ LAYERS = (
         "comparison",
         "identifiability",
         "sensitivities",
+        "simulation_based",
     ),
     ("report",),
     ("runs",),

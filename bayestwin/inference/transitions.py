@@ -120,8 +120,12 @@ def _num_teams(num_chains: int) -> int:
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
     if getattr(device, "platform", jax.default_backend()) != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(n for n in range(1, num_chains + 1) if num_chains % n == 0 and n <= cores)
+    return max(n for n in range(1, num_chains + 1) if num_chains % n == 0 and n <= num_cores())
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _build_begin(log_density: Callable[[Array], Array]) -> Callable[[Array, Whitening, Array], Team]:

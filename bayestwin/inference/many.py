@@ -1,0 +1,246 @@
+"""Posteriors of many data sets: for each one short chain of NUTS around its mode, made longer where it must be.
+
+What is compiled once takes observations as an argument, so that a data set costs its transitions and nothing else.
+Chains go one by one, side by side on the cores: in lock-step each would wait for the longest trajectory of all, and
+for the solve with the most steps in it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.adaptation.step_size import dual_averaging_adaptation
+from blackjax.mcmc.hmc import HMCState
+from jax import Array, lax
+
+from bayestwin.density import Density
+from bayestwin.inference.modes import WIDEST
+from bayestwin.inference.newton import climb, positive
+from bayestwin.inference.transitions import num_cores
+from bayestwin.inference.whitening import Whitening, rescale
+from bayestwin.progress import Phase
+
+CLIMBING = 30
+"""Most steps from a point of the posterior to its mode."""
+
+
+class Lengths(NamedTuple):
+    """How long the chain of a data set is, and how it is made longer.
+
+    Attributes:
+        num_warmup: Transitions that find a step size.
+        num_draws: Draws kept.
+        thin: Transitions from one of them to the next.
+        targets: Mean acceptance aimed at; the next one, where transitions diverged.
+        longer: Times as many transitions between draws, where these were not nearly independent.
+        most: Lag-one autocorrelation of the draws, of every coordinate and the log density, up to which they are
+            nearly independent: the effective number of draws is then a third of theirs at least. (Effective numbers
+            that allow for more lags scatter too widely for so few draws to be of use here.)
+    """
+
+    num_warmup: int = 60
+    num_draws: int = 63
+    thin: int = 2
+    targets: tuple[float, ...] = (0.8, 0.9, 0.98)
+    longer: int = 4
+    most: float = 0.5
+
+
+class Many(NamedTuple):
+    """Draws of n data sets, in the order in which these were given; fewer after Ctrl-C.
+
+    Attributes:
+        z: Shape (n, s, d).
+        autocorrelation: The largest lag-one autocorrelation of draws, over coordinates and the log density; 1 where it
+            cannot be computed. Shape (n,).
+        diverging: Share of the transitions that diverged; shape (n,).
+        rounds: How often the chain was made; shape (n,).
+        interrupted: Whether some data sets are missing.
+    """
+
+    z: np.ndarray
+    autocorrelation: np.ndarray
+    diverging: np.ndarray
+    rounds: np.ndarray
+    interrupted: bool
+
+
+class _One(NamedTuple):
+    """What `Many` holds, of one data set."""
+
+    z: np.ndarray
+    autocorrelation: float
+    diverging: float
+    rounds: int
+
+
+def draw_many(
+    density: Density,
+    observations: Mapping[str, np.ndarray],
+    z: np.ndarray,
+    *,
+    key: Array,
+    lengths: Lengths,
+    phase: Phase,
+) -> Many:
+    """Draw from the posterior of each of n data sets.
+
+    Args:
+        density: The log density; what it was bound to observe gives way to the data sets.
+        observations: By name, missing where the density misses them; shape (n, times) each.
+        z: A point of each posterior, from which the climb to its mode begins: that of the truth, for instance, which is
+            itself a draw; shape (n, d).
+        key: Randomness; the draws of a data set depend on this and its number alone.
+        lengths: Of the chains.
+        phase: Told of each data set.
+    """
+    begin, march = jax.jit(_build_begin(density)), jax.jit(_build_march(density, lengths.num_draws))
+    keys = jax.random.split(key, len(z))
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+
+    def work(number: int) -> _One:
+        with jax.default_device(device):  # a setting of this thread, not of those it starts
+            own = {name: jnp.asarray(values[number]) for name, values in observations.items()}
+            return _draw_one(own, jnp.asarray(z[number]), keys[number], begin, march, lengths)
+
+    first = work(0)  # ahead of the threads, which would each compile it
+    phase.advance(1)
+    found, interrupted = _side_by_side(work, range(1, len(z)), phase)
+    z, remembered, diverging, rounds = (np.stack(part) for part in zip(first, *found, strict=True))
+    return Many(z, remembered, diverging, rounds, interrupted)
+
+
+def given(density: Density, observations: Mapping[str, Any]) -> Density:
+    """The density given other observations, missing where its own are; these may be traced."""
+    found = dataclasses.replace(density, bound=density.bound._replace(observations=observations))
+    if density.discrepancies is not None:
+        # they know which observations are missing, which a traced array does not
+        own = dataclasses.replace(density.discrepancies, observations=observations)
+        vars(found)["discrepancies"] = own
+    return found
+
+
+def _side_by_side(work: Callable[[int], _One], numbers: range, phase: Phase) -> tuple[list[_One], bool]:
+    """Do work on all cores; after Ctrl-C what was done from the first number on without a gap, and True."""
+    with ThreadPoolExecutor(num_cores()) as pool:
+        jobs: list[Future[_One]] = [pool.submit(work, number) for number in numbers]
+        waiting, interrupted = set(jobs), False
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                phase.advance(len(done))
+        except KeyboardInterrupt:
+            interrupted = True
+            pool.shutdown(wait=True, cancel_futures=True)
+    return list(_results(jobs)), interrupted
+
+
+def _results(jobs: list[Future[_One]]) -> Iterator[_One]:
+    for job in jobs:
+        if job.cancelled():
+            return
+        yield job.result()
+
+
+def _draw_one(
+    observed: Mapping[str, Array],
+    z: Array,
+    key: Array,
+    begin: Callable[..., tuple[Whitening, Array]],
+    march: Callable[..., tuple],
+    lengths: Lengths,
+) -> _One:
+    """The chain of one data set, begun anew with more transitions or smaller steps where that is needed."""
+    beginning, *keys = jax.random.split(key, 1 + 2 * len(lengths.targets))
+    whitening, position = begin(observed, z, beginning)
+    thin, target = lengths.thin, 0
+    for number in range(len(lengths.targets)):
+        step = jnp.asarray(1.0 / z.size**0.25)
+        warming, drawing = keys[2 * number : 2 * number + 2]
+        aim = jnp.asarray(lengths.targets[target])
+        position, step, _ = march(observed, whitening, position, step, warming, lengths.num_warmup, 1, True, aim)
+        position, _, found = march(observed, whitening, position, step, drawing, lengths.num_draws, thin, False, aim)
+        drawn, diverging = np.asarray(found["z"]), float(found["diverging"]) / (lengths.num_draws * thin)
+        remembered = float(autocorrelation(np.column_stack([drawn, np.asarray(found["lp"])])).max())
+        apart = remembered <= lengths.most
+        if (apart and not diverging) or number == len(lengths.targets) - 1:
+            break
+        thin, target = thin * (1 if apart else lengths.longer), target + (diverging > 0.0)
+        metric = rescale(whitening, drawn[:, None])
+        position, whitening = metric.whiten(whitening.unwhiten(position)), metric
+    return _One(drawn, remembered, diverging, number + 1)
+
+
+def autocorrelation(columns: np.ndarray) -> np.ndarray:
+    """Lag-one autocorrelation along the first axis of columns, shape (s, …); 1 where it cannot be computed."""
+    centred = columns - columns.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (centred[1:] * centred[:-1]).sum(axis=0) / (centred**2).sum(axis=0)
+    return np.where(np.isfinite(found), found, 1.0)
+
+
+def _build_begin(density: Density) -> Callable[..., tuple[Whitening, Array]]:
+    def begin(observed: Mapping[str, Array], z: Array, key: Array) -> tuple[Whitening, Array]:
+        """The metric at the mode above z, and a start around it."""
+        own = given(density, observed)
+        top = jax.tree.map(lambda leaf: leaf[0], climb(own.local, z[None], CLIMBING))
+        values, vectors = positive(top.hessian, jnp.zeros(()))
+        stretch = jnp.maximum(values, WIDEST**-2) ** -0.5
+        whitening = Whitening(top.z, jnp.ones_like(z), vectors, stretch)
+        start = jax.random.normal(key, z.shape)
+        return whitening, jnp.where(jnp.isfinite(own(whitening.unwhiten(start))), start, 0.0)
+
+    return begin
+
+
+def _build_march(density: Density, num_draws: int) -> Callable[..., tuple]:
+    kernel = blackjax.nuts.build_kernel()
+
+    def march(
+        observed: Mapping[str, Array],
+        whitening: Whitening,
+        position: Array,
+        step_size: Array,
+        key: Array,
+        num: Array,
+        thin: Array,
+        adapting: Array,
+        target: Array,
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        """Transitions, `thin` for each of `num`: where they lead, the step size, and what was found on the way."""
+        own = given(density, observed)
+        init, update, final = dual_averaging_adaptation(target)  # type: ignore[arg-type]
+
+        def log_density(w: Array) -> Array:
+            return own(whitening.unwhiten(w))
+
+        def body(number: Array, loop: tuple[HMCState, Any, dict[str, Array]]) -> tuple[HMCState, Any, dict[str, Array]]:
+            state, averaging, found = loop
+            step = jnp.where(adapting, jnp.exp(averaging.log_step_size), step_size)
+            state, info = kernel(jax.random.fold_in(key, number), state, log_density, step, jnp.ones_like(position))
+            averaging = update(averaging, jnp.nan_to_num(info.acceptance_rate))
+            # each place is written `thin` times, and the last one stays
+            place = (number // thin) % num_draws
+            found = {
+                "z": found["z"].at[place].set(whitening.unwhiten(state.position)),
+                "lp": found["lp"].at[place].set(state.logdensity),
+                "diverging": found["diverging"] + info.is_divergent,
+            }
+            return state, averaging, found
+
+        begun = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), init(step_size))
+        nothing = {
+            "z": jnp.zeros((num_draws, position.size)),
+            "lp": jnp.zeros(num_draws),
+            "diverging": jnp.zeros((), int),
+        }
+        loop = (blackjax.nuts.init(position, log_density), begun, nothing)
+        state, averaging, found = lax.fori_loop(0, num * thin, body, loop)
+        return state.position, jnp.where(adapting, final(averaging), step_size), found
+
+    return march
