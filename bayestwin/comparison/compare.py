@@ -26,8 +26,8 @@ def compare(results: Mapping[str, xr.DataTree], *, reference: str | None = None)
     of `leave_future_out` each origin is a point. Numbers are those of `az.compare`.
 
     A twin predicts better or worse than the reference if the difference is above 4 and the 95 % interval of its mean
-    over points, a t interval as if they were independent, leaves out 0. Where Pareto k is too high in leaving one out, the
-    twin is flattered: that it is worse still holds, and anything else does not.
+    over points, a t interval as if they were independent, leaves out 0. Where Pareto k is too high in leaving one out,
+    the twin is flattered: that it is worse still holds, and anything else does not.
 
     Args:
         results: At least two posteriors, or results of `leave_future_out`, by name.
