@@ -17,7 +17,7 @@ VERBS = {command.callback.__name__: command.callback for command in app.register
 
 
 def test_the_verbs_are_these() -> None:
-    assert sorted(VERBS) == ["calibrate", "check", "coverage", "models", "predict", "report", "resume"]
+    assert sorted(VERBS) == ["calibrate", "check", "coverage", "models", "predict", "report", "resume", "validate"]
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -75,7 +75,7 @@ def test_it_knows_its_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["calibrat"], "Did you mean 'calibrate'?"),
+        (["calibrat"], "Did you mean 'calibrate'"),
         (["calibrate", "models/room", "--sed", "3"], "--seed"),
         (["calibrate", "models/room", "--seed", "many"], "--seed"),
         (["calibrate"], "Missing argument"),
@@ -100,7 +100,7 @@ def test_bad_input_is_exit_2_and_explained(verb: str, as_json: list[str], tmp_pa
     assert advice.startswith("  ")
 
 
-@pytest.mark.parametrize("verb", ["predict", "coverage", "report"])
+@pytest.mark.parametrize("verb", ["predict", "coverage", "report", "validate"])
 def test_without_a_run_it_says_which_command_makes_one(verb: str, tmp_path: pathlib.Path) -> None:
     model = write_model(tmp_path / "tank")
     code, out, err = run_command(verb, model, "--results", tmp_path / "results")

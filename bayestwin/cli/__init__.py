@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import calibrating, earlier, folders
+from bayestwin.cli import calibrating, earlier, folders, validating
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -23,6 +23,7 @@ COMMANDS = (
     calibrating.resume,
     earlier.predict,
     earlier.coverage,
+    validating.validate,
     earlier.report,
     folders.check,
     folders.models,
