@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NAMES = """
     batch calibrate check compare coverage diff doctor export identify models predict report reproduce resume
-    runs sensitivity show
+    runs sensitivity show validate
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
@@ -81,7 +81,7 @@ def test_it_knows_its_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["calibrat"], "Did you mean 'calibrate'?"),
+        (["calibrat"], "Did you mean 'calibrate'"),
         (["calibrate", "models/room", "--sed", "3"], "--seed"),
         (["calibrate", "models/room", "--seed", "many"], "--seed"),
         (["calibrate"], "Missing argument"),
@@ -108,7 +108,7 @@ def test_bad_input_is_exit_2_and_explained(verb: str, as_json: list[str], tmp_pa
     assert advice.startswith("  ")
 
 
-@pytest.mark.parametrize("verb", ["predict", "coverage", "report"])
+@pytest.mark.parametrize("verb", ["predict", "coverage", "report", "validate"])
 def test_without_a_run_it_says_which_command_makes_one(verb: str, tmp_path: pathlib.Path) -> None:
     model = write_model(tmp_path / "tank")
     code, out, err = run_command(verb, model, "--results", tmp_path / "results")

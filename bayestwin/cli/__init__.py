@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrating, comparing, earlier, folders, identifying, ledger, sensitivities
+from bayestwin.cli import (
+    batch,
+    calibrating,
+    comparing,
+    earlier,
+    folders,
+    identifying,
+    ledger,
+    sensitivities,
+    validating,
+)
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -25,6 +35,7 @@ COMMANDS = (
     earlier.predict,
     earlier.coverage,
     earlier.report,
+    validating.validate,
     identifying.identify,
     sensitivities.sensitivity,
     comparing.compare,

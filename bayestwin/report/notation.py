@@ -86,3 +86,37 @@ def percent(share: float, decimals: int = 0) -> str:
 def count(quantity: int, noun: str, plural: str = "") -> str:
     """`1 chain`, `4 chains`, `2,880 times`."""
     return f"{quantity:,} {noun if quantity == 1 else plural or noun + 's'}"
+
+
+class Span(NamedTuple):
+    """The unit in which spans of time are written: multiply by `factor`, then the unit is `unit`."""
+
+    factor: float
+    unit: str
+
+
+def span_for(size: float, unit: str) -> Span:
+    """The unit that suits spans of time of about `size`: hours for 108,000 s; years and the like stay what they are."""
+    seconds = {"s": 1.0, "min": 60.0, "h": 3600.0, "days": 86400.0}
+    names = {"second": "s", "minute": "min", "hour": "h", "day": "days", "d": "days"}
+    own = names.get(unit, unit)
+    if own not in seconds:
+        return Span(1.0, {"year": "years", "month": "months", "week": "weeks"}.get(unit, unit_text(unit)))
+    total = abs(size) * seconds[own]
+    best = "s"
+    for name, length in seconds.items():
+        if total >= (2 * length if name == "days" else length):
+            best = name
+    return Span(seconds[own] / seconds[best], best)
+
+
+def duration(value: float, unit: str) -> str:
+    """A span of time in a unit that suits it, to two digits or three: 108,000 s → 30 h."""
+    span = span_for(value, unit)
+    return f"{short(value * span.factor)} {span.unit}".strip()
+
+
+def short(value: float) -> str:
+    """A number without digits that say nothing: 30, 2.5, 0.25."""
+    text = number(value, 2 if abs(value) < 100 else 3)
+    return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text

@@ -1,25 +1,22 @@
 """One self-contained HTML page about one result: gathered here, laid out in `template.html`."""
 
-import importlib.resources
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import xarray as xr
-from markupsafe import Markup, escape
 
 from bayestwin import errors
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.engine import record
 from bayestwin.report import checks, pairs, posteriors, sampling, series, settings, shared, tables
 from bayestwin.report.held_out import held_out
-from bayestwin.report.notation import percent, unit_text
+from bayestwin.report.notation import percent
+from bayestwin.report.page import fill
 from bayestwin.report.parts import Part, group, split, time_axis
 from bayestwin.report.quantities import PROB, Quantity, read_quantities
 from bayestwin.report.residuals import Residuals, residual_words, residuals_of
 from bayestwin.report.shares import shares_plot
-from bayestwin.report.style import DARK, LIGHT, Picture, drawing
+from bayestwin.report.style import Picture, drawing
 from bayestwin.report.uncertainty import origin_rows, origin_words
 from bayestwin.report.verdict import interrupted, verdict
 from bayestwin.telemetry import Telemetry
@@ -89,10 +86,8 @@ def render_report(
         # The settings stand in the result already, as they were used.
         "run": tables.flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
         "pictures": _pictures(posterior, quantities, parts, covered, residuals, shares),
-        "light": LIGHT,
-        "dark": DARK,
     }
-    return _template().render(page)
+    return fill("template.html", page)
 
 
 def _of_one(
@@ -154,20 +149,3 @@ def _compared(compared: tuple[settings.Setting, ...]) -> dict[str, Any]:
         "quantities": shared.shared_rows(both),
         "forest": forest,
     }
-
-
-def _template() -> jinja2.Template:
-    text = importlib.resources.files("bayestwin.report").joinpath("template.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["prose"] = _prose
-    environment.filters["unit"] = unit_text
-    return environment.from_string(text)
-
-
-def _prose(text: str) -> Markup:
-    """Text from a person: escaped, names in backticks as code, blank lines between paragraphs."""
-    paragraphs = [block.strip() for block in re.split(r"\n\s*\n", str(text)) if block.strip()]
-    marked = [re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(block))) for block in paragraphs]
-    return Markup("<br><br>".join(marked))

@@ -33,7 +33,9 @@ MOMENT = "a date such as 2026-03-21, text that reads as one, or a number, as the
 class Section(pydantic.BaseModel):
     """A table of the job file: unknown keys and wrong types are errors, nothing changes after reading."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
 
 class TelemetrySection(Section):
@@ -183,8 +185,42 @@ class CompareSection(Section):
     exact: bool = False
 
 
+class ValidateSection(Section):
+    """Settings of `bayestwin validate`.
+
+    Attributes:
+        prob: Nominal probability of the interval that the verdict is about.
+        by: Columns of the telemetry that tell regimes apart.
+        bins: Edges of bins, or how many of them, by column; also for `horizon`.
+        origins: Number of origins of the backtest, or their times.
+        horizon: How far ahead, in the twin's unit of time; by default as far as what is held out, and at most a quarter
+            of what was calibrated.
+        window: As in `bt.backtest`, like those that follow.
+        recalibrate: Whether to calibrate at each origin.
+        gap: Time before each origin that is not calibrated.
+        method: How to calibrate at each origin.
+        conformal: How intervals are corrected, see `bt.conformalize`.
+        period: Time after which observations repeat themselves, for a baseline; by default a day where two were
+            calibrated and observed four times a day; 0 for none.
+        seed: Determines everything random.
+    """
+
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+    by: list[str] = []
+    bins: dict[str, int | list[float]] = {}
+    origins: int | list[Moment] = 8
+    horizon: float | None = pydantic.Field(default=None, gt=0)
+    window: Literal["expanding", "sliding"] = "expanding"
+    recalibrate: bool = True
+    gap: float = pydantic.Field(default=0.0, ge=0)
+    method: Literal["nuts", "laplace", "pathfinder", "smc"] = "laplace"
+    conformal: Literal["split", "adaptive"] = "split"
+    period: float | None = pydantic.Field(default=None, ge=0)
+    seed: Seed = 2
+
+
 class Job(Section):
-    """A job file."""
+    """A job file; a table is named as its attribute, but `[validate]`, which is a name of pydantic's own."""
 
     telemetry: TelemetrySection
     split: SplitSection = SplitSection()
@@ -194,6 +230,7 @@ class Job(Section):
     report: ReportSection = ReportSection()
     sensitivity: SensitivitySection = SensitivitySection()
     compare: CompareSection = CompareSection()
+    validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")
 
 
 def read_job(path: pathlib.Path) -> Job:
@@ -276,7 +313,7 @@ def _within_job(location: tuple[Any, ...]) -> tuple[tuple[str, ...], bool]:
     """The keys of a job file that an error is about, without pydantic's own additions; whether a time belongs there."""
     section: Any = Job
     for depth, part in enumerate(location, start=1):
-        fields = getattr(section, "model_fields", {})
+        fields = _fields(section)
         if part not in fields:
             return tuple(str(one) for one in location[:depth]), False
         section = fields[part].annotation
@@ -285,18 +322,23 @@ def _within_job(location: tuple[Any, ...]) -> tuple[tuple[str, ...], bool]:
     return location, False
 
 
+def _fields(section: Any) -> dict[str, Any]:
+    """What a table of a job file may hold, by key; nothing for what is no table."""
+    return {field.alias or name: field for name, field in getattr(section, "model_fields", {}).items()}
+
+
 def _known_keys(location: tuple[str, ...]) -> list[str]:
     section: Any = Job
     for part in location:
-        section = section.model_fields[part].annotation
-    return list(section.model_fields)
+        section = _fields(section)[part].annotation
+    return list(_fields(section))
 
 
 def _suggestion(name: str, known: list[str]) -> str:
     """What an unknown key may have meant: a key of this table, or one of another."""
     if close := difflib.get_close_matches(name, known, n=1):
         return f"Did you mean `{close[0]}`?"
-    for table in Job.model_fields:
+    for table in _fields(Job):
         if name in _known_keys((table,)):
             return f"`{name}` belongs beneath `[{table}]`."
     return "Remove it, or correct its name."

@@ -1,0 +1,148 @@
+"""What forecasts show about their intervals, once they are held against what came: all together, and in groups.
+
+Coverage as `coverage` counts it, but with bands that know of groups looked at together and of repeated forecasts of one
+observation; and how much such counts can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import xarray as xr
+
+from bayestwin.assess import points
+from bayestwin.assess.coverage import binomial_band, coverage
+from bayestwin.assess.grouping import Bins, By, grouped, name_of
+from bayestwin.assess.pit import pit, simultaneous_band
+
+if TYPE_CHECKING:
+    from bayestwin.telemetry import Telemetry
+
+LEVEL = 0.95
+"""Probability of the bands; of all groups of one kind together."""
+
+ENOUGH = 0.8
+"""Power from which on observations are enough to judge by."""
+
+
+class Evidence(NamedTuple):
+    """Forecasts held against what came.
+
+    Attributes:
+        whole: Coverage of all (observation, prob), as `judged` makes it.
+        by: The same in groups, by what is told apart, which is the first dimension.
+    """
+
+    whole: xr.Dataset
+    by: Mapping[str, xr.Dataset]
+
+
+class Regime(NamedTuple):
+    """What tells groups of points apart: see `by` and `bins` of `coverage`; and the unit of its values."""
+
+    by: str | pd.Series
+    bins: Bins
+    unit: str = ""
+
+
+def gather(
+    forecast: xr.DataTree,
+    telemetry: Telemetry | None,
+    prob: Sequence[float],
+    regimes: Mapping[str, Regime],
+) -> Evidence:
+    """Hold forecasts, or intervals, against what came: all of them, and by each of the `regimes`."""
+    found = {name: judged(forecast, telemetry, prob, one.by, one.bins) for name, one in regimes.items()}
+    for name, regime in regimes.items():
+        found[name][name].attrs["units"] = regime.unit
+    return Evidence(judged(forecast, telemetry, prob), found)
+
+
+def judged(
+    forecast: xr.DataTree,
+    telemetry: Telemetry | None,
+    prob: Sequence[float],
+    by: By = None,
+    bins: Bins = None,
+) -> xr.Dataset:
+    """Coverage with bands to judge by.
+
+    A backtest predicts an observation from several origins: such forecasts are right or wrong together, and count once
+    in the binomial band. Bands of G groups have probability 1 - (1 - LEVEL) / G each, so that all groups of a sound
+    forecast lie inside theirs with `LEVEL`.
+
+    Returns:
+        As `coverage`, with `num_distinct`: different observations among those counted.
+    """
+    found = coverage(forecast, telemetry, prob, by=by, bins=bins)
+    dims = found["num"].dims
+    distinct = _distinct(forecast, telemetry, by, bins).broadcast_like(found["num"]).transpose(*dims)
+    distinct = distinct.where(distinct < found["num"], found["num"])
+    level = 1 - (1 - LEVEL) / (1 if by is None else max(found.sizes[name_of(by)], 1))
+    lower, upper = binomial_band(distinct, found["prob"].broadcast_like(distinct).transpose(*dims), level)
+    within = (found["coverage"] >= lower) & (found["coverage"] <= upper)
+    found = found.assign(num_distinct=distinct, band_lower=lower, band_upper=upper, within_band=within)
+    return found.assign_attrs(level=level)
+
+
+def ranks(forecast: xr.DataTree, telemetry: Telemetry | None, seed: int) -> xr.Dataset:
+    """As `pit`, with bands for as many observations as are different: see `judged`."""
+    found = pit(forecast, telemetry, seed=seed, level=LEVEL)
+    distinct, at = _distinct(forecast, telemetry, None, None), found["z"].to_numpy()
+    for place, num in enumerate(distinct.to_numpy()):
+        if 0 < num < int(found["num"][place]):
+            found["band_lower"][place], found["band_upper"][place] = simultaneous_band(int(num), at, LEVEL, seed)
+    inside = (found["ecdf"] >= found["band_lower"]) & (found["ecdf"] <= found["band_upper"])
+    return found.assign(num_distinct=distinct, within_band=inside.all("z"))
+
+
+def band(found: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """The ends of the band that coverage is judged by, as shares: the one place that chooses among bands."""
+    return found["band_lower"], found["band_upper"]
+
+
+def power(num: int, prob: float, times: float = 2.0) -> float:
+    """Probability that intervals which miss `times` as often as promised fall below their band, misses independent.
+
+    Args:
+        num: Number of observations.
+        prob: Nominal probability of the interval.
+        times: How many times too often they miss.
+    """
+    if num < 1:
+        return 0.0
+    lowest = scipy.stats.binom.ppf((1 - LEVEL) / 2, num, prob)
+    return float(scipy.stats.binom.cdf(lowest - 1, num, max(1 - times * (1 - prob), 0.0)))
+
+
+def possible(inside: int, num: int) -> tuple[float, float]:
+    """True coverages that a count does not exclude: Clopper and Pearson's interval (1934, doi:10.1093/biomet/26.4.404).
+
+    Args:
+        inside: Observations inside.
+        num: Observations counted, at least one.
+    """
+    tail = (1 - LEVEL) / 2
+    lower = float(scipy.stats.beta.ppf(tail, inside, num - inside + 1)) if inside > 0 else 0.0
+    upper = float(scipy.stats.beta.ppf(1 - tail, inside + 1, num - inside)) if inside < num else 1.0
+    return lower, upper
+
+
+def _distinct(forecast: xr.DataTree, telemetry: Telemetry | None, by: By, bins: Bins) -> xr.DataArray:
+    """Number of different times at which each observation was compared (…, observation)."""
+
+    def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:
+        row = points.axis(tree)
+        pairs, labels = points.pairs(tree, row, one), points.labels(row)
+
+        def of(keep: np.ndarray) -> xr.Dataset:
+            nums = [labels[pair.positions[keep[pair.positions]]].nunique() for pair in pairs.values()]
+            return xr.Dataset({"num": ("observation", nums)}, {"observation": list(pairs)})
+
+        return of
+
+    return grouped(judge, forecast, telemetry, by, bins)["num"]

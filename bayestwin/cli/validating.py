@@ -1,0 +1,59 @@
+"""`validate`: how far the intervals of a calibrated twin can be trusted."""
+
+import pathlib
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, explained, print_json
+
+
+def validate(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    run: Annotated[
+        str | None, typer.Option(help="Name of the calibrated run; by default the newest that held something out.")
+    ] = None,
+    origins: Annotated[
+        int | None, typer.Option(help="Number of origins of the backtest, instead of the job's.")
+    ] = None,
+    horizon: Annotated[
+        float | None, typer.Option(help="How far ahead the backtest looks, in the twin's unit of time.")
+    ] = None,
+    method: Annotated[
+        Literal["nuts", "laplace", "pathfinder", "smc"] | None,
+        typer.Option(help="How the backtest calibrates, instead of the job's."),
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Column that tells regimes apart, instead of the job's; may be repeated.")
+    ] = None,
+    no_backtest: Annotated[
+        bool, typer.Option("--no-backtest", help="Judge what was held out alone, in seconds.")
+    ] = False,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Say how far the intervals of a calibrated twin can be trusted, and write a page about it.
+
+    Example: bayestwin validate models/room
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin.progress import Progress
+        from bayestwin.runs.model import load_model
+        from bayestwin.runs.validating import changed_settings, validate_model
+        from bayestwin.show.validation import show_validation
+
+        chosen = load_model(model, job)
+        asked = changed_settings(chosen, origins=origins, horizon=horizon, method=method, by=by or None)
+        found = validate_model(
+            chosen, results, run, asked=asked, with_backtest=not no_backtest, progress=Progress(began=began)
+        )
+        if as_json:
+            print_json({"folder": found.run} | found.record)
+        else:
+            show_validation(console, found)
+        code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
+        if code:
+            raise typer.Exit(code)

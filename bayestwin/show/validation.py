@@ -1,0 +1,32 @@
+"""What is printed of a validation: the verdict, its reasons, and coverage of both kinds of forecasts."""
+
+import rich.console
+import rich.markup
+
+from bayestwin.report.validated import Validated
+from bayestwin.runs.carrying import Carried
+from bayestwin.runs.record import files_of
+from bayestwin.show.results import coverage_table
+from bayestwin.show.text import show_line, show_path
+
+
+def show_validation(console: rich.console.Console, found: Carried[Validated]) -> None:
+    """The verdict first, then what it rests on."""
+    verdict = found.found.trust
+    colour = {"pass": "green", "warn": "yellow", "fail": "red"}[verdict.status]
+    console.print(f"[{colour}]{rich.markup.escape(verdict.headline)}[/{colour}]", soft_wrap=not console.is_terminal)
+    for words, mark, sentences in (
+        ("What holds:", "[green]+[/green]", verdict.holds),
+        ("Where intervals cannot be trusted, and what speaks against them:", "[yellow]![/yellow]", verdict.limits),
+        ("What this rests on:", "", verdict.basis),
+        ("What was not checked:", "[dim]?[/dim]", verdict.unchecked),
+    ):
+        if sentences:
+            console.print(words)
+            for sentence in sentences:
+                show_line(console, mark, sentence)
+    for part, evidence in found.found.evidence.items():
+        console.print(f"Coverage, {part} (* outside the band that chance allows):")
+        console.print(coverage_table(evidence.whole))
+    for name in files_of(found.run):
+        show_path(console, found.run / name)
