@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from bayestwin.runs.job import Job
+from bayestwin.runs.sections import Job
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

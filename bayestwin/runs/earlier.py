@@ -12,10 +12,10 @@ from bayestwin.prediction import check_belongs, predict
 from bayestwin.runs.beside import read_beside
 from bayestwin.runs.filing import read_calibrated, read_shares
 from bayestwin.runs.folder import POSTERIOR, PREDICTIONS
-from bayestwin.runs.job import SplitSection
 from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
 from bayestwin.runs.pipeline import Results, judge, status_of, write_report
 from bayestwin.runs.record import read_record, renew_outputs
+from bayestwin.runs.sections import SplitSection
 from bayestwin.store import load, save
 
 

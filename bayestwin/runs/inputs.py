@@ -6,9 +6,9 @@ from typing import Any
 
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.runs.code import keep_code
-from bayestwin.runs.job import Job
 from bayestwin.runs.model import Model, load_model, telemetry_file
 from bayestwin.runs.record import files_of
+from bayestwin.runs.sections import Job
 from bayestwin.store import write_bytes_durably
 
 INPUTS, TELEMETRY = "inputs", "telemetry"

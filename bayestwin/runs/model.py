@@ -15,7 +15,8 @@ from bayestwin import datasets
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
 from bayestwin.model_error import ModelError
 from bayestwin.runs.importing import import_model
-from bayestwin.runs.job import CompareSection, Job, SplitSection, read_job
+from bayestwin.runs.job import read_job
+from bayestwin.runs.sections import CompareSection, Job, SplitSection
 from bayestwin.telemetry import Telemetry, read_telemetry, signals_of
 from bayestwin.twin import Twin
 

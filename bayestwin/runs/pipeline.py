@@ -17,11 +17,11 @@ from bayestwin.runs.figures import summary
 from bayestwin.runs.filing import Calibrated, calibrate_into, share_into
 from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
 from bayestwin.runs.inputs import keep_inputs
-from bayestwin.runs.job import Job
 from bayestwin.runs.lock import locked
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import begin_record, end_record, read_record, timings_of, write_record
+from bayestwin.runs.sections import Job
 from bayestwin.store import write_text_durably
 
 

@@ -15,8 +15,8 @@ from bayestwin.assess.evidence import Regime
 from bayestwin.assess.grouping import Bins, find_groups, name_of
 from bayestwin.bind import elapsed
 from bayestwin.errors import InvalidJob, InvalidSetting, explain
-from bayestwin.runs.job import ValidateSection
 from bayestwin.runs.model import Model, Split
+from bayestwin.runs.sections import ValidateSection
 from bayestwin.telemetry import Telemetry
 from bayestwin.units import convert
 

@@ -15,13 +15,13 @@ from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.earlier import open_results
 from bayestwin.runs.figures import summary
 from bayestwin.runs.folder import ENDED, POSTERIOR, PREDICTIONS, find_run
-from bayestwin.runs.job import ValidateSection
 from bayestwin.runs.judging import Trialled, judge_all
 from bayestwin.runs.model import Model
 from bayestwin.runs.others import others_of
 from bayestwin.runs.pipeline import Results, inputs_of
 from bayestwin.runs.plan import Plan, make_plan
 from bayestwin.runs.record import RECORD, read_record
+from bayestwin.runs.sections import ValidateSection
 from bayestwin.runs.validation_tree import validation_tree
 from bayestwin.store import save, write_text_durably
 from bayestwin.telemetry import Telemetry

@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 import bayestwin as bt
-from bayestwin.runs.job import (
+from bayestwin.runs.sections import (
     CalibrateSection,
     GatesSection,
     Job,

@@ -7,8 +7,8 @@ import pytest
 from tank_model import TWIN, MakeModel
 
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin
-from bayestwin.runs.job import SplitSection
 from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.runs.sections import SplitSection
 
 
 def failure(folder: pathlib.Path, kind: type[BayestwinError]) -> list[str]:

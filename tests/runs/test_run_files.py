@@ -11,9 +11,9 @@ from tank_model import JOB, SECRET, Ran, parse_strictly
 import bayestwin as bt
 from bayestwin.assess import failed
 from bayestwin.describe import fingerprint
-from bayestwin.runs.job import Job
 from bayestwin.runs.model import load_model, load_telemetry
 from bayestwin.runs.record import ENVIRONMENT
+from bayestwin.runs.sections import Job
 
 
 def record_of(ran: Ran) -> dict:

@@ -11,7 +11,7 @@ import xarray as xr
 from tank_model import JOB, MakeModel, Ran, parse_strictly, run_command
 
 import bayestwin as bt
-from bayestwin.runs.job import Job
+from bayestwin.runs.sections import Job
 
 SETTINGS = """
 [validate]

@@ -1,0 +1,215 @@
+"""The tables of a job file, each a section of settings with defaults, validated by pydantic."""
+
+import datetime
+from typing import Annotated, Literal
+
+import pydantic
+
+from bayestwin.assess.gates import WARN
+
+type Moment = float | datetime.datetime | datetime.date | str
+
+type Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+
+
+class Section(pydantic.BaseModel):
+    """A table of the job file: unknown keys and wrong types are errors, nothing changes after reading."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, serialize_by_alias=True
+    )
+
+
+class TelemetrySection(Section):
+    """Where the telemetry is and how its columns map to the twin; all but the first two as in `bt.read_telemetry`.
+
+    Attributes:
+        file: CSV, Parquet or netCDF file, relative to the job file.
+        dataset: Name for `bt.datasets.load`, instead of a file.
+        time: Column with the times.
+        units: Unit of each column.
+        rename: Columns → names in the twin.
+        t0: When the initial state holds; by default the first time.
+        timezone: Zone of dates without a UTC offset.
+        ambiguous: Which instant is meant where the clock went back.
+        duplicates: What to do with rows of one time.
+        order: What to do with rows out of order.
+        sentinels: Numbers or text that mean “missing”.
+        separator: Between the columns of a CSV file.
+        decimal: Decimal sign.
+        known_at: Column that says when a row became known.
+        as_of: Rows that became known later are left out.
+        layout: One column a signal, or one row a value.
+        variable: Column of a long table with the name of the signal.
+        value: Column of a long table with the value.
+    """
+
+    file: str | None = None
+    dataset: str | None = None
+    time: str = "time"
+    units: dict[str, str] = {}
+    rename: dict[str, str] = {}
+    t0: Moment | None = None
+    timezone: str | None = None
+    ambiguous: Literal["earlier", "later", "infer"] | None = None
+    duplicates: Literal["error", "first", "last", "mean"] = "error"
+    order: Literal["sort", "error"] = "sort"
+    sentinels: list[float | str] | None = None
+    separator: str = ","
+    decimal: Literal[".", ","] = "."
+    known_at: str | None = None
+    as_of: Moment | None = None
+    layout: Literal["wide", "long"] = "wide"
+    variable: str = "variable"
+    value: str = "value"
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self) -> "TelemetrySection":
+        if (self.file is None) == (self.dataset is None):
+            message = "either `file` or `dataset`, and not both"
+            raise ValueError(message)
+        return self
+
+
+class SplitSection(Section):
+    """What is held out of the calibration.
+
+    Attributes:
+        start: Rows before it are not used at all.
+        hold_out_from: Rows from here on are predicted, not calibrated; nothing is held out by default.
+        end: Rows from here on are not used at all.
+    """
+
+    start: Moment | None = None
+    hold_out_from: Moment | None = None
+    end: Moment | None = None
+
+
+class CalibrateSection(Section):
+    """Arguments of `bt.calibrate`."""
+
+    seed: Seed = 0
+    method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts"
+    loss: Literal["linear", "huber", "soft_l1", "cauchy"] = "linear"
+    num_warmup: int = pydantic.Field(default=200, ge=1)
+    num_samples: int = pydantic.Field(default=1000, ge=1)
+    num_chains: int = pydantic.Field(default=4, ge=1)
+    target_acceptance: float = pydantic.Field(default=0.8, gt=0, lt=1)
+    predictive_draws: int = pydantic.Field(default=1000, ge=1)
+
+
+class PredictSection(Section):
+    """Arguments of `bt.predict`."""
+
+    seed: Seed = 1
+    draws: int = pydantic.Field(default=1000, ge=1)
+
+
+class ReportSection(Section):
+    """What the report holds that costs solving the twin again.
+
+    Attributes:
+        shares: Whether to split the uncertainty of what was held out by its sources: see `bt.uncertainty_shares`.
+    """
+
+    shares: bool = False
+
+
+class GatesSection(Section):
+    """Arguments of `bt.diagnose`: limits, which warnings fail, and whether coverage is a gate."""
+
+    max_rhat: float = pydantic.Field(default=1.01, gt=1)
+    min_ess_per_chain: float = pydantic.Field(default=100.0, gt=0)
+    min_chains: int = pydantic.Field(default=2, ge=1)
+    min_chain_spread: float = pydantic.Field(default=0.1, gt=0, lt=1)
+    max_divergences: int = pydantic.Field(default=0, ge=0)
+    min_bfmi: float = pydantic.Field(default=0.3, gt=0)
+    max_solver_failures: float = pydantic.Field(default=0.01, ge=0, le=1)
+    max_solver_error: float = pydantic.Field(default=0.1, gt=0)
+    max_pareto_k: float = pydantic.Field(default=0.7, gt=0, le=1)
+    max_modes: int = pydantic.Field(default=1, ge=1)
+    max_at_prior_edge: float = pydantic.Field(default=0.1, gt=0, le=1)
+    max_prior_width: float = pydantic.Field(default=0.8, gt=0)
+    strict: bool | list[str] = False
+    coverage: Literal["report", "warn", "fail"] = "report"
+    max_coverage_misses: int = pydantic.Field(default=0, ge=0)
+
+    @pydantic.field_validator("strict", mode="before")
+    @classmethod
+    def _names_of_gates(cls, strict: object) -> object:
+        if isinstance(strict, bool) or (isinstance(strict, list) and all(name in WARN for name in strict)):
+            return strict
+        message = f"true, false, or a list of {', '.join(f'`{name}`' for name in WARN)}"
+        raise ValueError(message)
+
+
+class SensitivitySection(Section):
+    """Arguments of `bt.sensitivity`."""
+
+    seed: Seed = 2
+    distribution: Literal["prior", "posterior"] = "prior"
+    num_samples: int = pydantic.Field(default=1024, ge=2)
+    max_times: int = pydantic.Field(default=200, ge=1)
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+
+
+class CompareSection(Section):
+    """How `bayestwin compare` leaves the future out: arguments of `bt.leave_future_out`.
+
+    Attributes:
+        horizon: How far ahead to predict; without it the future is not left out.
+        origins: How many.
+        exact: Whether to calibrate at each.
+    """
+
+    horizon: float | None = pydantic.Field(default=None, gt=0)
+    origins: int = pydantic.Field(default=10, ge=2)
+    exact: bool = False
+
+
+class ValidateSection(Section):
+    """Settings of `bayestwin validate`.
+
+    Attributes:
+        prob: Nominal probability of the interval that the verdict is about.
+        by: Columns of the telemetry that tell regimes apart.
+        bins: Edges of bins, or how many of them, by column; also for `horizon`.
+        origins: Number of origins of the backtest, or their times.
+        horizon: How far ahead, in the twin's unit of time; by default as far as what is held out, and at most a quarter
+            of what was calibrated.
+        window: As in `bt.backtest`, like those that follow.
+        recalibrate: Whether to calibrate at each origin.
+        gap: Time before each origin that is not calibrated.
+        method: How to calibrate at each origin.
+        conformal: How intervals are corrected, see `bt.conformalize`.
+        period: Time after which observations repeat themselves, for a baseline; by default a day where two were
+            calibrated and observed four times a day; 0 for none.
+        seed: Determines everything random.
+    """
+
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+    by: list[str] = []
+    bins: dict[str, int | list[float]] = {}
+    origins: int | list[Moment] = 8
+    horizon: float | None = pydantic.Field(default=None, gt=0)
+    window: Literal["expanding", "sliding"] = "expanding"
+    recalibrate: bool = True
+    gap: float = pydantic.Field(default=0.0, ge=0)
+    method: Literal["nuts", "laplace", "pathfinder", "smc"] = "laplace"
+    conformal: Literal["split", "adaptive"] = "split"
+    period: float | None = pydantic.Field(default=None, ge=0)
+    seed: Seed = 2
+
+
+class Job(Section):
+    """A job file; a table is named as its attribute, but `[validate]`, which is a name of pydantic's own."""
+
+    telemetry: TelemetrySection
+    split: SplitSection = SplitSection()
+    calibrate: CalibrateSection = CalibrateSection()
+    predict: PredictSection = PredictSection()
+    gates: GatesSection = GatesSection()
+    report: ReportSection = ReportSection()
+    sensitivity: SensitivitySection = SensitivitySection()
+    compare: CompareSection = CompareSection()
+    validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")
