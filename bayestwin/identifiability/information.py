@@ -1,11 +1,12 @@
 """Fisher information of a twin's likelihood: how much observations at these times say about each direction of z.
 
-`I(z) = E[−∇² log p(y | z)]` over observations y drawn at z, with the twin replaced by its linearisation there. For
-Gaussian and log-normal noise the expectation is taken exactly, for other noise over imagined observations.
+`I(z) = E[s sᵀ] = E[−∇² log p(y | z)]` over observations y drawn at z, with s = ∇ log p and the twin replaced by its
+linearisation there. For Gaussian and log-normal noise the expectation is taken exactly, for other noise over imagined
+records; with a discrepancy that of the equations is exact, that of the discrepancy's own scale and length is not.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,7 +43,7 @@ def information_of(density: Density, seed: int) -> Informed:
         density: The log density; of its observations only counts which are there, but with process noise.
         seed: Determines the imagined observations, for noise that is not averaged exactly.
     """
-    pairs = 1 if _exact(density) else PAIRS
+    pairs = 1 if all(_exact(density, name) for name in density.twin.observations) else PAIRS
     keys = jax.random.split(key_for(seed, "identify noise"), pairs)
 
     def at(z: Array) -> Array:
@@ -58,19 +59,18 @@ def information_of(density: Density, seed: int) -> Informed:
         # of what is predicted is multiplied by residuals, which are zero on average but not in a few records.
         slopes = jax.jacfwd(lambda step: _moving(told(step)))(nowhere)
 
-        def curvature(key: Array, sign: Array) -> Array:
+        def moved(step: Array) -> tuple[dict[str, Array], Predicted]:
+            values, noise_free, scales = jax.tree.map(lambda x, dx: x + dx @ step, _moving(here), slopes)
+            return values, here[1]._replace(noise_free=noise_free, scales=scales)
+
+        def of_record(key: Array, sign: Array) -> Array:
             many = len(density.experiments)
             keys, signs = (jax.random.split(key, many), jnp.full(many, sign)) if many else (key, sign)
             given = _given(density, _imagined(density, *here, keys, signs))
-
-            def likelihood(step: Array) -> Array:
-                values, noise_free, scales = jax.tree.map(lambda x, dx: x + dx @ step, _moving(here), slopes)
-                return _likelihood(given, values, here[1]._replace(noise_free=noise_free, scales=scales))
-
-            return -jax.hessian(likelihood)(nowhere)
+            return _told_by(given, moved, nowhere)
 
         both = jnp.array([1.0, -1.0])
-        found = jax.lax.map(lambda key: jax.vmap(lambda sign: curvature(key, sign))(both).mean(axis=0), keys)
+        found = jax.lax.map(lambda key: jax.vmap(lambda sign: of_record(key, sign))(both).mean(axis=0), keys)
         found = found.mean(axis=0)
         return jnp.where(here[1].solved.all(), (found + found.T) / 2, jnp.nan)
 
@@ -84,28 +84,50 @@ def information_of(density: Density, seed: int) -> Informed:
     return whole
 
 
+def _exact(density: Density, name: str) -> bool:
+    """Whether the mean over two records of an observation, a standard deviation above and below, is that over all."""
+    if isinstance(density.twin.model_error, ProcessNoise):
+        return True
+    known = (noises.Gaussian, noises.Proportional, noises.LogNormal, noises.Biased)
+    own = density.discrepancies is not None and name in density.discrepancies.processes
+    return not own and all(isinstance(layer, known) for layer in density.twin.observations[name].noise.layers())
+
+
 def _moving(told: tuple[dict[str, Array], Predicted]) -> tuple[Any, Any, Any]:
     """What depends on z of values and of what is predicted: sites, means, and spreads where these are predicted."""
     values, predicted = told
     return values, predicted.noise_free, predicted.scales
 
 
-def _likelihood(density: Density, values: Mapping[str, Array], predicted: Predicted) -> Array:
-    """Log likelihood of all observations together."""
-    terms = density.log_likelihood(values, predicted)
-    if density.discrepancies is not None:
-        scales = {name: density.noise(name, values)[1]["scale"] for name in density.discrepancies.processes}
-        terms |= density.discrepancies.log_likelihood(values, predicted.noise_free, scales)
-    return jnp.stack([term.sum() for term in terms.values()]).sum()
+def _told_by(density: Density, moved: Callable[[Array], tuple[dict[str, Array], Predicted]], nowhere: Array) -> Array:
+    """What one record adds to the information; `moved` says what is predicted a step away."""
+    processes = {} if density.discrepancies is None else density.discrepancies.processes
+    exact = [name for name in density.twin.observations if _exact(density, name)]
+    drawn = [name for name in density.twin.observations if name not in exact and name not in processes]
+    here = moved(nowhere)
+
+    def terms(step: Array, names: Sequence[str]) -> Array:
+        found = density.log_likelihood(*moved(step))
+        return jnp.concatenate([found[name].ravel() for name in names])
+
+    found = jnp.zeros((len(nowhere), len(nowhere)))
+    if exact:
+        found -= jax.hessian(lambda step: terms(step, exact).sum())(nowhere)
+    if drawn:  # each term is that of one observation given those before, so that scores of different ones cancel
+        scores = jax.jacfwd(lambda step: terms(step, drawn))(nowhere)
+        found += scores.T @ scores
+    for name in processes:  # jointly Gaussian: what the mean tells is the same in all records, apart from the rest
+        found -= jax.hessian(lambda step, n=name: _jointly(density, n, here[0], moved(step)[1]))(nowhere)
+        score = jax.grad(lambda step, n=name: _jointly(density, n, moved(step)[0], here[1]))(nowhere)
+        found += jnp.outer(score, score)
+    return found
 
 
-def _exact(density: Density) -> bool:
-    """Whether the mean over two records, one standard deviation above and below, is that over all."""
-    if isinstance(density.twin.model_error, ProcessNoise):
-        return True
-    known = (noises.Gaussian, noises.Proportional, noises.LogNormal, noises.Biased)
-    layers = [layer for observation in density.twin.observations.values() for layer in observation.noise.layers()]
-    return density.discrepancies is None and all(isinstance(layer, known) for layer in layers)
+def _jointly(density: Density, name: str, values: Mapping[str, Array], predicted: Predicted) -> Array:
+    """Log likelihood of all observations of one name together, with their discrepancy integrated out."""
+    assert density.discrepancies is not None
+    scales = {one: density.noise(one, values)[1]["scale"] for one in density.discrepancies.processes}
+    return density.discrepancies.log_likelihood(values, predicted.noise_free, scales)[name].sum()
 
 
 def _given(density: Density, observations: Mapping[str, Array]) -> Density:

@@ -118,7 +118,7 @@ def _contraction(quantities: xr.Dataset, rows: Sequence[xr.Dataset]) -> Gate:
     tied = {name for row in rows for name in _members(row)}
     rest = sorted((float(v), n) for n, v in zip(names, values, strict=True) if n not in tied)
     low = [f"`{name}` ({value:.2f})" for value, name in rest if value < MIN_CONTRACTION]
-    least = f"`{rest[0][1]}` ({word} {rest[0][0]:.2f})" if rest else ""
+    least = f"`{rest[0][1]}` ({word} {_share(rest[0][0])})" if rest else ""
     if not rest:
         sentence = "These data tell no quantity by itself."
     elif low:
@@ -132,6 +132,11 @@ def _contraction(quantities: xr.Dataset, rows: Sequence[xr.Dataset]) -> Gate:
         sentence = f"{'The other' if tied else 'All'} {len(rest)} quantities are identifiable; least so {least}."
     lowest = rest[0][0] if rest else math.nan
     return Gate("contraction", bool(rest) and not low, lowest, MIN_CONTRACTION, sentence, "warn")
+
+
+def _share(value: float) -> str:
+    """A contraction that is not rounded up to known exactly."""
+    return "above 0.99" if value > 0.99 else f"{value:.2f}"
 
 
 def _trade_off(quantities: xr.Dataset, rows: Sequence[xr.Dataset]) -> Gate:

@@ -101,9 +101,9 @@ def test_process_noise_does_not_hide_a_tie() -> None:
 def test_what_is_only_weakly_told_is_no_tie() -> None:
     points = np.random.default_rng(0).uniform(1.0, 2.0, (8, 3))
     unit = np.ones_like(points)
-    for share, tied in ((1.0, False), (1e-3, False), (0.0, True)):
-        # the third is seen as the others are, but for a share of its own
-        sensitivities = 300.0 * np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, share]])
+    # columns depend on each other: nearly, with little told; all but exactly, with much told; exactly
+    for size, share, tied in ((1.0, 1e-3, False), (1e6, 1e-5, False), (300.0, 0.0, True)):
+        sensitivities = size * np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, share]])
         information = np.tile(sensitivities.T @ sensitivities, (8, 1, 1))
         assert bool(find_ties(information, points, unit, np.ones(3))) == tied
     weak = np.tile(np.diag([1e6, 1.0, 1e-4]), (8, 1, 1))
