@@ -1,7 +1,8 @@
 """Sobol indices from a Saltelli design: the design, the estimators and their bootstrap. Arrays in, arrays out.
 
 Saltelli et al. (2010), doi:10.1016/j.cpc.2009.09.018: two independent matrices A and B of points, and for each
-quantity A with that quantity's column from B.
+quantity A with that quantity's column from B. SALib 1.6 gives the same indices, but takes outputs one at a time: here
+all times share one product of matrices, which does without another dependency.
 """
 
 from typing import NamedTuple

@@ -22,6 +22,11 @@ def show_sensitivity(console: rich.console.Console, carried: Carried[xr.DataTree
     console.print(f"Shares of the variance of predictions over all times, quantities from the {_origin(found)}:")
     for made in sobol_tables(sobol, found["local"].to_dataset()):
         console.print(made)
+    if "joint_sd" in sobol:
+        squares = (sobol[["sd", "joint_sd"]] ** 2).sum([dim for dim in sobol["sd"].dims if dim != "observation"])
+        for name, times in (squares["sd"] / squares["joint_sd"]).to_series().items():
+            words = f"As if independent, they make {times:.2g} times the variance of `{name}` that the posterior does."
+            show_line(console, "[dim]note[/dim]", words)
     if sobol.attrs["num_failed"]:
         share = sobol.attrs["num_failed"] / (sobol.attrs["num_failed"] + sobol.attrs["num_rows"])
         words = (
