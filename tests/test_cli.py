@@ -17,7 +17,7 @@ VERBS = {command.callback.__name__: command.callback for command in app.register
 
 
 def test_the_verbs_are_these() -> None:
-    assert sorted(VERBS) == ["calibrate", "check", "coverage", "models", "predict", "report", "resume"]
+    assert sorted(VERBS) == ["calibrate", "check", "coverage", "models", "predict", "report", "resume", "sbc"]
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import calibrating, earlier, folders
+from bayestwin.cli import calibrating, earlier, folders, trusting
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -24,6 +24,7 @@ COMMANDS = (
     earlier.predict,
     earlier.coverage,
     earlier.report,
+    trusting.sbc,
     folders.check,
     folders.models,
 )

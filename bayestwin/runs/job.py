@@ -106,6 +106,15 @@ class GatesSection(Section):
     max_solver_failures: float = pydantic.Field(default=0.01, ge=0, le=1)
 
 
+class SbcSection(Section):
+    """Arguments of `bt.sbc`."""
+
+    seed: Seed = 0
+    num_simulations: int = pydantic.Field(default=200, ge=20)
+    num_draws: int = pydantic.Field(default=63, ge=15)
+    level: float = pydantic.Field(default=0.95, gt=0, lt=1)
+
+
 class Job(Section):
     """A job file."""
 
@@ -114,6 +123,7 @@ class Job(Section):
     calibrate: CalibrateSection = CalibrateSection()
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
+    sbc: SbcSection = SbcSection()
 
 
 def read_job(path: pathlib.Path) -> Job:

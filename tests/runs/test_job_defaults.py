@@ -7,7 +7,15 @@ import pydantic
 import pytest
 
 import bayestwin as bt
-from bayestwin.runs.job import CalibrateSection, GatesSection, Job, PredictSection, Section, TelemetrySection
+from bayestwin.runs.job import (
+    CalibrateSection,
+    GatesSection,
+    Job,
+    PredictSection,
+    SbcSection,
+    Section,
+    TelemetrySection,
+)
 
 
 def defaults(function: Callable) -> dict[str, object]:
@@ -23,6 +31,7 @@ def defaults(function: Callable) -> dict[str, object]:
         (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint"}),
         (PredictSection, bt.predict, {"device", "model_error", "progress"}),
         (GatesSection, bt.diagnose, set()),
+        (SbcSection, bt.sbc, {"device", "model_error", "progress"}),
     ],
 )
 def test_a_section_has_the_arguments_and_defaults_of_its_function(
