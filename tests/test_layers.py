@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "bayestwin"
 # From the model as data down to the command line; a module may import from every line above its own, and from no
 # other. A folder stands for all of its modules, which may import each other.
 LAYERS = (
-    ("errors", "exactness", "events", "losses"),
+    ("errors", "exactness", "events", "losses", "source"),
     ("types",),
     ("cache",),
     ("compilation",),

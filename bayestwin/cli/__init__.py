@@ -17,6 +17,7 @@ from bayestwin.cli import (
     identifying,
     ledger,
     sensitivities,
+    trusting,
     validating,
 )
 
@@ -39,6 +40,7 @@ COMMANDS = (
     identifying.identify,
     sensitivities.sensitivity,
     comparing.compare,
+    trusting.sbc,
     folders.check,
     folders.models,
     ledger.runs,

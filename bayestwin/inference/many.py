@@ -37,6 +37,8 @@ class Lengths(NamedTuple):
         num_draws: Draws kept.
         thin: Transitions from one of them to the next.
         targets: Mean acceptance aimed at; the next one, where transitions diverged.
+        doublings: Most doublings of a trajectory: 2⁷ steps are enough for any posterior that the metric fits, and a
+            chain in another one is not worth a thousand.
         longer: Times as many transitions between draws, where these were not nearly independent.
         most: Lag-one autocorrelation of the draws, of every coordinate and the log density, up to which they are
             nearly independent: the effective number of draws is then a third of theirs at least. (Effective numbers
@@ -47,7 +49,8 @@ class Lengths(NamedTuple):
     num_draws: int = 63
     thin: int = 2
     targets: tuple[float, ...] = (0.8, 0.9, 0.98)
-    longer: int = 4
+    doublings: int = 7
+    longer: int = 3
     most: float = 0.5
 
 
@@ -99,7 +102,7 @@ def draw_many(
         lengths: Of the chains.
         phase: Told of each data set.
     """
-    begin, march = jax.jit(_build_begin(density)), jax.jit(_build_march(density, lengths.num_draws))
+    begin, march = jax.jit(_build_begin(density)), jax.jit(_build_march(density, lengths))
     keys = jax.random.split(key, len(z))
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
@@ -198,8 +201,8 @@ def _build_begin(density: Density) -> Callable[..., tuple[Whitening, Array]]:
     return begin
 
 
-def _build_march(density: Density, num_draws: int) -> Callable[..., tuple]:
-    kernel = blackjax.nuts.build_kernel()
+def _build_march(density: Density, lengths: Lengths) -> Callable[..., tuple]:
+    kernel, num_draws = blackjax.nuts.build_kernel(), lengths.num_draws
 
     def march(
         observed: Mapping[str, Array],
@@ -222,7 +225,8 @@ def _build_march(density: Density, num_draws: int) -> Callable[..., tuple]:
         def body(number: Array, loop: tuple[HMCState, Any, dict[str, Array]]) -> tuple[HMCState, Any, dict[str, Array]]:
             state, averaging, found = loop
             step = jnp.where(adapting, jnp.exp(averaging.log_step_size), step_size)
-            state, info = kernel(jax.random.fold_in(key, number), state, log_density, step, jnp.ones_like(position))
+            own_key, unit = jax.random.fold_in(key, number), jnp.ones_like(position)
+            state, info = kernel(own_key, state, log_density, step, unit, lengths.doublings)
             averaging = update(averaging, jnp.nan_to_num(info.acceptance_rate))
             # each place is written `thin` times, and the last one stays
             place = (number // thin) % num_draws

@@ -10,13 +10,13 @@ from bayestwin.ledger.difference import Change, changed
 from bayestwin.ledger.sameness import Sameness, compare_files
 from bayestwin.progress import Progress
 from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
-from bayestwin.runs.code import code_sha256
 from bayestwin.runs.filing import calibrate_into
 from bayestwin.runs.folder import ENDED
 from bayestwin.runs.inputs import recorded_model
 from bayestwin.runs.model import Model, load_telemetry
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import circumstances, read_record
+from bayestwin.source import source_sha256
 
 
 class Reproduction(NamedTuple):
@@ -72,7 +72,7 @@ def reproduce(run: pathlib.Path, *, device: str | None = None, progress: Progres
         files = tuple(compare_files(name, run / name, again / name) for name in names)
     now = circumstances()
     differ = changed("environment", {name: record.get(name) for name in now}, now)
-    differ += changed("inputs", {"code_sha256": record.get("code_sha256")}, {"code_sha256": code_sha256()})
+    differ += changed("inputs", {"code_sha256": record.get("code_sha256")}, {"code_sha256": source_sha256()})
     return Reproduction(run.name, record.get("host") == now["host"], tuple(differ), files)
 
 

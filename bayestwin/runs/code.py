@@ -1,11 +1,11 @@
 """The code that a run was made with: its hash, and a copy of it beside the runs, one for each version of the code."""
 
-import hashlib
 import importlib.metadata
 import io
 import pathlib
 import zipfile
 
+from bayestwin.source import PACKAGE, source_files, source_sha256
 from bayestwin.store import check_writable, write_bytes_durably
 
 CODE = ".code"
@@ -17,14 +17,6 @@ MADE = (1980, 1, 1, 0, 0, 0)
 """The time that archives say: the same files give the same bytes."""
 
 
-def code_sha256() -> str:
-    """Hash of every file of the package, names and contents; another one means that the code has changed."""
-    digest = hashlib.sha256()
-    for name, content in _files().items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
-
-
 def keep_code(results: pathlib.Path) -> str:
     """Make sure that a copy of the code lies beside the runs.
 
@@ -34,7 +26,7 @@ def keep_code(results: pathlib.Path) -> str:
     Returns:
         The hash of the code.
     """
-    sha256 = code_sha256()
+    sha256 = source_sha256()
     path = code_path(results, sha256)
     if not path.is_file():
         check_writable(path.parent)
@@ -51,7 +43,7 @@ def _archive() -> bytes:
     """The package, what makes its version known without installing it, and the versions of all that it needs."""
     version = importlib.metadata.version("bayestwin")
     metadata = f"Metadata-Version: 2.1\nName: bayestwin\nVersion: {version}\n"
-    files = {f"code/{name}": content for name, content in _files().items()}
+    files = {f"code/bayestwin/{name}": content for name, content in source_files().items()}
     files[f"code/bayestwin-{version}.dist-info/METADATA"] = metadata.encode()
     files[LOCK] = _lock()
     body = io.BytesIO()
@@ -63,20 +55,9 @@ def _archive() -> bytes:
 
 def _lock() -> bytes:
     """The lock that the clone has, with hashes; else the versions that are installed, without."""
-    own = _package().parent / LOCK
+    own = PACKAGE.parent / LOCK
     if own.is_file():
         return own.read_bytes()
     found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     lines = [f"{name}=={version}\n" for name, version in sorted(found.items()) if name and name != "bayestwin"]
     return "".join(lines).encode()
-
-
-def _files() -> dict[str, bytes]:
-    """Every file of the package by its path, in order; without byte code."""
-    root = _package()
-    found = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {path.relative_to(root.parent).as_posix(): path.read_bytes() for path in found}
-
-
-def _package() -> pathlib.Path:
-    return pathlib.Path(__file__).parents[1]

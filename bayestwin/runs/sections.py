@@ -143,6 +143,15 @@ class GatesSection(Section):
         raise ValueError(message)
 
 
+class SbcSection(Section):
+    """Arguments of `bt.sbc`."""
+
+    seed: Seed = 0
+    num_simulations: int = pydantic.Field(default=200, ge=20)
+    num_draws: int = pydantic.Field(default=63, ge=15)
+    level: float = pydantic.Field(default=0.95, gt=0, lt=1)
+
+
 class SensitivitySection(Section):
     """Arguments of `bt.sensitivity`."""
 
@@ -210,6 +219,7 @@ class Job(Section):
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
     report: ReportSection = ReportSection()
+    sbc: SbcSection = SbcSection()
     sensitivity: SensitivitySection = SensitivitySection()
     compare: CompareSection = CompareSection()
     validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")

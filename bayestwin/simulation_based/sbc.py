@@ -18,7 +18,7 @@ from bayestwin.seeds import check_seed
 from bayestwin.setting import enough_memory, on_device, require_float64
 from bayestwin.simulation_based.ranks import rank
 from bayestwin.simulation_based.simulated import simulate_many
-from bayestwin.simulation_based.source import source_sha256
+from bayestwin.source import source_sha256
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 

@@ -59,9 +59,9 @@ def simulate_many(density: Density, num: int, seed: int, phase: Phase) -> Simula
     while solved < num:
         if drawn * FEWEST_SOLVED >= num:
             raise NoValidStart(_explain_unsolved(density, solved, drawn))
-        keys = jax.random.split(key_for(seed, f"simulation {drawn}"), num)
-        values, z = density.draw_prior(keys)
-        made, good = simulate(values, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
+        priors, noises = (jax.random.split(key_for(seed, f"sbc {use} {drawn}"), num) for use in ("prior", "noise"))
+        values, z = density.draw_prior(priors)
+        made, good = simulate(values, noises)
         good = np.flatnonzero(good)
         parts.append(jax.tree.map(lambda rows, kept=good: np.asarray(rows)[kept], (values, z, made)))
         phase.advance(min(num - solved, good.size))

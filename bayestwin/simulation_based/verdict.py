@@ -55,7 +55,7 @@ def shape_of(ranks: np.ndarray) -> str:
     """The name of what is wrong with ranks, shape (n,), that are not uniform: a key of `SHAPES`."""
     num = len(ranks)
     shift = (ranks.mean() - 0.5) * np.sqrt(12.0 * num)
-    spread = (((2.0 * ranks - 1.0) ** 2).mean() - 1.0 / 3.0) * np.sqrt(45.0 * num / 4.0)
+    spread = (ranks.var() - 1.0 / 12.0) * np.sqrt(180.0 * num)  # about their own mean: a shift is not a spread
     if max(abs(shift), abs(spread)) < CLEAR:
         return "uneven"
     if abs(shift) >= abs(spread):

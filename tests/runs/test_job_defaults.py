@@ -12,6 +12,7 @@ from bayestwin.runs.sections import (
     GatesSection,
     Job,
     PredictSection,
+    SbcSection,
     Section,
     SensitivitySection,
     TelemetrySection,
@@ -33,6 +34,7 @@ def defaults(function: Callable) -> dict[str, object]:
         (PredictSection, bt.predict, {"device", "model_error", "progress"}),
         (GatesSection, bt.diagnose, {"covered"}),
         (SensitivitySection, bt.sensitivity, {"device", "model_error", "progress", "posterior"}),
+        (SbcSection, bt.sbc, {"device", "model_error", "progress"}),
     ],
 )
 def test_a_section_has_the_arguments_and_defaults_of_its_function(

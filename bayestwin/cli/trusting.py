@@ -1,0 +1,46 @@
+"""`sbc`: is calibration itself right for a model?"""
+
+import pathlib
+import time
+from typing import Annotated
+
+import typer
+
+from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, explained, print_json
+
+
+def sbc(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    num_simulations: Annotated[int | None, typer.Option(help="Instead of the job's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the job's.")] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check on simulated telemetry that calibration of a twin is right: simulation-based calibration.
+
+    Example: bayestwin sbc models/lynx_hare --num-simulations 100
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin.progress import Progress
+        from bayestwin.runs.model import load_model
+        from bayestwin.runs.self_check import check_calibration
+        from bayestwin.show.ranks import show_ranks
+
+        found = check_calibration(
+            load_model(model, job),
+            results,
+            num_simulations=num_simulations,
+            seed=seed,
+            device=device,
+            progress=Progress(began=began),
+        )
+        if as_json:
+            print_json({"folder": found.run} | found.record)
+        else:
+            show_ranks(console, found)
+        code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
+        if code:
+            raise typer.Exit(code)
