@@ -25,13 +25,13 @@ def side_by_side(posterior: xr.DataTree, found: xr.Dataset, telemetry: Telemetry
     grid = drawn.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
     own = found.sel(prob=prob, method="nearest")
     stride = -(-own.sizes["time"] // MOST_TIMES)
-    kinds = "kind" in own.dims
+    kinds = "kind" in own.dims and bool(np.isfinite(own["lower"].sel(kind="conformal")).any())
     past = posterior["observed_data"].to_dataset()
     x = as_numbers(own["time"])
     start = x[0] - 0.3 * (x[-1] - x[0])
     for axes, name in zip(grid, names, strict=True):
         one = own.sel(observation=name).isel(time=slice(None, None, stride))
-        at, raw = as_numbers(one["time"]), one.sel(kind="raw") if kinds else one
+        at, raw = as_numbers(one["time"]), one.sel(kind="raw") if "kind" in one.dims else one
         axes.fill_between(at, raw["lower"], raw["upper"], color=LIGHT["heldout"], alpha=0.25)
         axes.plot(at, one["median"], color=LIGHT["heldout"])
         if kinds:

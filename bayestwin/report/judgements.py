@@ -13,7 +13,7 @@ from bayestwin.assess.evidence import Evidence, band
 from bayestwin.report.doubts import SIMPLE
 from bayestwin.report.notation import percent
 from bayestwin.report.places import group_names
-from bayestwin.report.style import LIGHT, Picture, figure, fitting, picture
+from bayestwin.report.style import LIGHT, WIDTH, Picture, figure, fitting, picture
 from bayestwin.report.validated import BACKTEST, HELD_OUT
 
 COLOURS = {"raw": LIGHT["heldout"], "conformal": LIGHT["calibrated"]}
@@ -41,7 +41,7 @@ def coverage_by(tables: Mapping[str, xr.Dataset], dim: str, prob: float, time_un
         kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else kinds
         labels = group_names(table, dim, time_unit)
         for axes, name in zip(grid[:, column], names, strict=True):
-            _groups(axes, own.sel(observation=name), labels, prob)
+            _groups(axes, own.sel(observation=name), labels, prob, 0.85 * 72 * WIDTH / len(tables))
             title = f"{name}, {part}"
             axes.set_title(title, fontsize=fitting(title, 300 / len(tables) * 2, 9))
     for axes in grid[:, 0]:
@@ -144,8 +144,8 @@ def by_tables(evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], di
     return found
 
 
-def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float) -> None:
-    """One panel: a band, and the shares of each kind, for each group."""
+def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float, room: float) -> None:
+    """One panel, `room` points wide: a band, and the shares of each kind, for each group."""
     kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else [""]
     for shift, kind in zip(np.linspace(-0.15, 0.15, len(kinds)) if len(kinds) > 1 else [0.0], kinds, strict=True):
         one = own.sel(kind=kind) if kind else own
@@ -159,7 +159,9 @@ def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float) -> None
             colour = COLOURS[kind or "raw"]
             axes.plot([at], [share], marker="o" if good else "X", markersize=5.5, color=colour, clip_on=False, zorder=3)
     axes.axhline(prob, color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3))
-    axes.set_xticks(range(len(labels)), [label.replace(" to ", " to\n") for label in labels])
+    texts = [label.replace(" to ", " to\n") for label in labels]
+    longest = max((line for text in texts for line in text.split("\n")), key=len)
+    axes.set_xticks(range(len(labels)), texts, fontsize=fitting(longest, 0.9 * room / len(labels), 8))
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.set_ylim(min(0.5, axes.get_ylim()[0]), 1.02)
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]

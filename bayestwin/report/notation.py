@@ -117,6 +117,6 @@ def duration(value: float, unit: str) -> str:
 
 
 def short(value: float) -> str:
-    """A number without digits that say nothing: 30, 2.5, 0.25."""
-    text = number(value, 2 if abs(value) < 100 else 3)
+    """A number without digits that say nothing: 30, 2.5, 0.25, 1,920."""
+    text = number(value, 2 if abs(value) < 100 else 4)
     return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text

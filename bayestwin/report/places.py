@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.assess.evidence import Evidence, band
-from bayestwin.report.notation import number, percent, short, span_for, unit_text
+from bayestwin.report.notation import percent, short, span_for, unit_text
 
 HORIZON = "horizon"
 
@@ -42,7 +42,7 @@ def group_names(groups: xr.Dataset, dim: str, time_unit: str) -> list[str]:
         scaled = [(short(float(low) * span.factor), short(float(high) * span.factor)) for low, high in ends]
         return [f"{low} to {high} {span.unit}" for low, high in scaled]
     unit = unit_text(groups[dim].attrs.get("units", ""))
-    return [f"{number(float(low))} to {number(float(high))} {unit}".strip() for low, high in ends]
+    return [f"{short(float(low))} to {short(float(high))} {unit}".strip() for low, high in ends]
 
 
 def _place(own: xr.Dataset, dim: str, names: list[str], observation: str, where: str, time_unit: str) -> list[Place]:
@@ -75,5 +75,5 @@ def _span(own: xr.Dataset, dim: str, names: list[str], bad: np.ndarray, seen: np
 
 
 def _label(label: object, unit: str) -> str:
-    text = number(float(label)) if isinstance(label, float | int | np.floating | np.integer) else str(label)
+    text = short(float(label)) if isinstance(label, float | int | np.floating | np.integer) else str(label)
     return f"{text} {unit_text(unit)}".strip()

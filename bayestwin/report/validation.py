@@ -58,7 +58,7 @@ def render_validation(
         "conformal": [] if widths is None else validation_rows.conformal_rows(found.both[HELD_OUT].whole, widths),
         "conformal_words": _conformal(found, widths),
         "conformal_reach": _conformal_reach(found),
-        "no_conformal": "Without a backtest there is nothing that conformal intervals could be made from.",
+        "no_conformal": _no_conformal(found),
         "scores": validation_rows.score_rows(found.scores, prob),
         "baselines": [SHORT[skill] for skill in baselines],
         "period": _period_words(found),
@@ -124,6 +124,13 @@ def _conformal_reach(found: Validated) -> str:
     if ahead <= 1.01 * seen:
         return ""
     return f", nor is it known further ahead than the backtest looked ({duration(seen, found.time_unit)})"
+
+
+def _no_conformal(found: Validated) -> str:
+    """Why there is no conformal interval at all."""
+    if found.backtest is None:
+        return "Without a backtest there is nothing that conformal intervals could be made from."
+    return "The backtest has too few errors to make conformal intervals from."
 
 
 def _period_words(found: Validated) -> str:

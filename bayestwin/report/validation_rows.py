@@ -78,13 +78,18 @@ def group_rows(evidence: Mapping[str, Evidence], dim: str, prob: float, time_uni
 
 
 def conformal_rows(whole: xr.Dataset, widths: xr.Dataset) -> list[CoverageRow]:
-    """Raw and conformal intervals of each observation and probability, with their mean widths (see `mean_widths`)."""
+    """Raw and conformal intervals of each observation and probability, with mean widths (see `mean_widths`).
+
+    Probabilities for which the backtest has too few errors are left out.
+    """
     found = []
     for name in whole["observation"].to_numpy():
         unit = str(whole["units"].sel(observation=name).item())
         for at, prob in enumerate(whole["prob"].to_numpy()):
             for place, kind in enumerate(whole["kind"].to_numpy()):
                 own = whole.sel(observation=name, kind=kind).isel(prob=at)
+                if not int(own["num"]):
+                    continue
                 width = float(widths["width"].sel(observation=name, kind=kind).isel(prob=at))
                 scale = scale_for(width, unit)
                 text = f"{number(width * scale.factor)} {scale.unit}".strip() if math.isfinite(width) else "–"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bayestwin.report.notation import decimals_for, fixed, number, percent, scale_for, unit_text
+from bayestwin.report.notation import decimals_for, duration, fixed, number, percent, scale_for, unit_text
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,18 @@ def test_two_digits_of_the_spread():
     assert fixed(26.9, decimals_for(0.05)) == "26.900"
     assert fixed(1234.5, decimals_for(99)) == "1,234"
     assert fixed(-0.001, 2) == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (108000.0, "s", "30 h"),
+        (45.0, "min", "45 min"),
+        (26.5, "h", "26 h"),
+        (8.0, "year", "8 years"),
+        (432000.0, "s", "5 days"),
+        (0.0, "s", "0 s"),
+    ],
+)
+def test_spans_of_time_have_a_unit_that_suits_them(value: float, unit: str, text: str) -> None:
+    assert duration(value, unit) == text

@@ -1,5 +1,6 @@
 """`validate` leaves a page that opens offline, files that say what they are about, and its verdict as an exit code."""
 
+import html.parser
 import json
 import pathlib
 import re
@@ -98,6 +99,30 @@ def test_conformal_intervals_have_learnt_nothing_from_what_was_held_out(folder: 
     assert float(trial["observed_data"]["time"].max()) < 6.0
 
 
+class Tags(html.parser.HTMLParser):
+    """Remembers which elements are open, and which were closed in the wrong place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, _attrs: object) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(f"</{tag}> in line {self.getpos()[0]}")
+
+
+def unclosed(page: str) -> list[str]:
+    """Elements that are not closed where they should be."""
+    tags = Tags()
+    tags.feed(page)
+    return tags.wrong + tags.open
+
+
 def test_the_page_is_complete_in_itself(folder: pathlib.Path) -> None:
     page = (folder / "validation.html").read_text()
     assert re.findall(r"<script|https?://(?!www\.w3\.org)|@import|src=", page) == []
@@ -107,6 +132,7 @@ def test_the_page_is_complete_in_itself(folder: pathlib.Path) -> None:
     for picture in ("Coverage of level by pump", "PIT of level", "Skill of the twin", "Backtest forecasts of level"):
         assert f'aria-label="{picture}' in page
     assert "NaN" not in page
+    assert unclosed(page) == []
 
 
 def test_what_others_found_is_shown_and_what_they_did_not_is_said(folder: pathlib.Path, validated: Ran) -> None:
