@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from bayestwin.report.found import SECTIONS
 from bayestwin.report.notation import count, duration, number, percent
+from bayestwin.report.sections import SECTIONS
 from bayestwin.report.trust import Trial
 from bayestwin.report.validated import BACKTEST, HELD_OUT
 

@@ -1,7 +1,6 @@
-"""What other verbs have found about the same twin, as sections of its validation page: one row of `SECTIONS` a verb.
+"""What another verb has found about a twin: its run, and what a section on it shows.
 
-A row's `build` turns that verb's own result into words, facts and pictures; `key_figures` serves
-where a verb has none yet.
+`key_figures` serves where its result cannot be read.
 """
 
 from collections.abc import Callable, Mapping
@@ -82,31 +81,3 @@ def key_figures(found: Found) -> Content:
     more = len(rows) - MOST_ROWS
     words = (f"{more} more figures stand in its `run.json`.",) if more > 0 else ()
     return Content(words=words, rows=tuple(rows[:MOST_ROWS]))
-
-
-SECTIONS = (
-    Section(
-        "sbc",
-        "Simulation-based calibration",
-        "Does the calibration find truths again, as often as it says, where they are known?",
-        key_figures,
-    ),
-    Section(
-        "identify",
-        "Identifiability",
-        "Which parameters can the data tell, and which only together with others?",
-        key_figures,
-    ),
-    Section(
-        "sensitivity",
-        "Sensitivity",
-        "Which uncertain quantities do the predictions depend on?",
-        key_figures,
-    ),
-    Section(
-        "compare",
-        "Comparison with other models",
-        "Does another model predict better?",
-        key_figures,
-    ),
-)

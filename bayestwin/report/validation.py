@@ -8,9 +8,10 @@ import xarray as xr
 from bayestwin.assess import points
 from bayestwin.report import checks, fans, judgements, validation_rows
 from bayestwin.report.doubts import SHORT, conformal_words
-from bayestwin.report.found import SECTIONS, Content, Found, Section
+from bayestwin.report.found import Content, Found, Section
 from bayestwin.report.notation import duration, percent
 from bayestwin.report.page import fill
+from bayestwin.report.sections import SECTIONS
 from bayestwin.report.style import Picture, drawing
 from bayestwin.report.validated import HELD_OUT, Validated
 

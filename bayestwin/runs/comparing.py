@@ -24,7 +24,7 @@ from bayestwin.store import save
 WHOLE = "all terms"
 """The twin as it is, which the others are compared with."""
 
-COMPARED, COMPARISON, FUTURE = "compared", "comparison.nc", "leave_future_out.nc"
+COMPARED, COMPARISON, FUTURE = "compared", "compare.nc", "leave_future_out.nc"
 
 
 TERM = {

@@ -7,7 +7,8 @@ from typing import Any
 import xarray as xr
 
 from bayestwin.errors import BayestwinError
-from bayestwin.report.found import SECTIONS, Found
+from bayestwin.report.found import Found
+from bayestwin.report.sections import SECTIONS
 from bayestwin.runs.folder import newest
 from bayestwin.runs.model import Model
 from bayestwin.runs.record import read_record

@@ -41,7 +41,7 @@ def test_everything_is_filed(compared: Ran) -> None:
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     each = {f"compared/{name}/" for name in ("all_terms", "no_leak")}
     made = {one + file for one in each for file in ("posterior.nc", "predictions.nc", "leave_future_out.nc")}
-    assert files == made | {"comparison.nc", "run.json"}
+    assert files == made | {"compare.nc", "run.json"}
     record = parse_strictly((run / "run.json").read_text(encoding="utf-8"))
     assert (record["command"], record["status"]) == ("compare", "finished")
     assert record["off"] == {"no leak": {"rate": 0.0}}
@@ -52,7 +52,7 @@ def test_everything_is_filed(compared: Ran) -> None:
 
 def test_the_comparison_is_that_of_the_files(compared: Ran) -> None:
     (run,) = compared.runs
-    tree = bt.load(run / "comparison.nc")
+    tree = bt.load(run / "compare.nc")
     names = {WHOLE: "all_terms", "no leak": "no_leak"}
     for group, file in (("leave_one_out", "posterior.nc"), ("leave_future_out", "leave_future_out.nc")):
         ours = bt.compare({n: bt.load(run / "compared" / f / file) for n, f in names.items()}, reference=WHOLE)
@@ -63,7 +63,7 @@ def test_the_comparison_is_that_of_the_files(compared: Ran) -> None:
 
 def test_a_picture_shows_each_difference(compared: Ran) -> None:
     (run,) = compared.runs
-    tree = bt.load(run / "comparison.nc")
+    tree = bt.load(run / "compare.nc")
     with drawing():
         found = comparison_plot([tree[name].to_dataset() for name in ("leave_one_out", "leave_future_out")])
     for words in ("leave-one-out, 24 observations", "leave-future-out, 2 origins", "no leak", WHOLE):
