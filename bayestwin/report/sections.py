@@ -21,7 +21,7 @@ from bayestwin.simulation_based import judge_sbc
 def _drawn(
     words: Callable[[xr.DataTree], list[str]], *draw: Callable[[xr.DataTree], Picture | None]
 ) -> Callable[[Found], Content]:
-    """A builder of sections: sentences about a result, and its pictures; figures of the record where it is not there."""
+    """A builder of sections: sentences about a result, and its pictures; without one what the record says."""
 
     def build(found: Found) -> Content:
         if found.tree is None:
