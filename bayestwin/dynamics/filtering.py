@@ -87,13 +87,13 @@ class Filter:
         free = [site.name for site in self.twin.sites()]
         theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
 
-        def of_theta(theta: Array) -> tuple[Array, tuple[Array, Array]]:
+        def of_theta(theta: Array, observed: Array) -> tuple[Array, tuple[Array, Array]]:
             model = self._model(dict(zip(free, theta, strict=True)))
-            at, kept = self._run(model, lambda found, means: jnp.stack([means, jnp.log(found.gains.scale)]))
+            at, kept = self._run(model, lambda found, means: jnp.stack([means, jnp.log(found.gains.scale)]), observed)
             moments = jnp.swapaxes(kept[self.grid.save], 0, 1)
             return moments, (at.solved & jnp.isfinite(moments).all(), at.num_steps)
 
-        moments, (solved, num_steps) = (through_jacobian(of_theta) if free else of_theta)(theta)
+        moments, (solved, num_steps) = (through_jacobian(of_theta) if free else of_theta)(theta, self._observed())
         return Expected(jnp.where(solved, moments, 0.0), solved, num_steps)
 
     def draw(self, values: Mapping[str, ArrayLike], key: Array) -> Trajectory:
@@ -114,10 +114,12 @@ class Filter:
             normals: For each of the m + 1 stops.
         """
         model = self._model(values)
-        observed = np.flatnonzero(np.isfinite(self._observed()).any(axis=1))
+        # what was observed is known, where a trajectory is drawn given it
+        there = [np.isfinite(values) for values in self.observations.values()]
+        observed = self.grid.save[np.flatnonzero(np.any(there, axis=0))] if there else np.zeros(0, int)
         last = int(observed[-1]) if observed.size else 0
         if observed.size:
-            at, found = self._run(model, lambda found, _: found, last + 1)
+            at, found = self._run(model, lambda found, _: found, self._observed()[: last + 1])
             used = Normals(normals.begin, normals.pushes[: last + 1], normals.noises[: last + 1])
             states = draw_states(found, model.covariance, used)
         else:
@@ -127,12 +129,12 @@ class Filter:
         solved = at.solved & jnp.isfinite(states).all()
         return Trajectory(jnp.where(solved, states, 1.0), solved, at.num_steps)
 
-    def _observed(self) -> np.ndarray:
+    def _observed(self) -> Array:
         """Observations at all stops, NaN = missing; shape (m + 1, o)."""
-        table = np.full((len(self.grid.edges), len(self.twin.observations)), np.nan)
+        table = jnp.full((len(self.grid.edges), len(self.twin.observations)), jnp.nan)
         for number, name in enumerate(self.twin.observations):
             if name in self.observations:
-                table[self.grid.save, number] = self.observations[name]
+                table = table.at[self.grid.save, number].set(self.observations[name])
         return table
 
     def _model(self, values: Mapping[str, ArrayLike]) -> _Model:
@@ -165,12 +167,12 @@ class Filter:
             return jnp.asarray(values.get(known, self.twin.parameters[known].prior), float)
         return jnp.asarray(values.get(f"{name}_scale", known), float)
 
-    def _run(self, model: _Model, keep: Callable[[Pass, Array], Any], stops: int | None = None) -> tuple[Position, Any]:
-        """Filter the first stops: where the solver stands then, and what is to be kept of each stop."""
-        observed = self._observed()[:stops]
+    def _run(self, model: _Model, keep: Callable[[Pass, Array], Any], observed: Array) -> tuple[Position, Any]:
+        """Filter the stops that there are observations for: where the solver stands, and what is to be kept of each."""
+        stops = len(observed)
         inputs = np.concatenate([self.grid.left, self.grid.right[-1:] if len(self.grid.right) else self.grid.inputs])
         inputs[self.grid.save] = self.grid.inputs
-        present = np.isfinite(observed)
+        present = jnp.isfinite(observed)
 
         def body(carry: tuple[Position, Array], row: Any) -> tuple[tuple[Position, Array], Any]:
             at, covariance = carry
@@ -190,7 +192,7 @@ class Filter:
             return (moved.at._replace(state=mean), covariance), keep(found, jnp.stack(means))
 
         rows = jax.tree.map(lambda leaf: leaf[:stops], model.rows)
-        table = (rows, np.where(present, observed, 0.0), present.astype(float), inputs[:stops])
+        table = (rows, jnp.where(present, observed, 0.0), present.astype(float), inputs[:stops])
         (at, _), kept = lax.scan(body, (model.at, model.covariance), jax.tree.map(jnp.asarray, table))
         return at, kept
 

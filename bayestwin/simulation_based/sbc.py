@@ -56,8 +56,8 @@ def sbc(
     S. Talts and others (2018), arXiv:1804.06788; M. Modrák and others (2023), doi:10.1214/23-BA1404; T. Säilynoja and
     others (2022), doi:10.1007/s11222-022-10090-6.
 
-    Each chain is short: it is thinned, made again four times as long where its draws are not nearly independent
-    (effective number below half of them), and with smaller steps where transitions diverged; at most three times.
+    Each chain is short: it is thinned, made again three times as long where its draws are not nearly independent
+    (lag-one autocorrelation above 0.4), and with smaller steps where transitions diverged; at most three times.
 
     Ctrl-C while posteriors are drawn returns what there is, with the attribute `interrupted`.
 

@@ -9,6 +9,7 @@ import xarray as xr
 from twins import bound_density, telemetry_of
 
 import bayestwin as bt
+from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density
 from bayestwin.inference.many import Lengths
 from bayestwin.progress import Progress
@@ -79,6 +80,7 @@ PLANTED = {
 
 def check(density: Density, seed: int, num: int, level: float = 0.95) -> xr.Dataset:
     """Ranks, when this density draws and the right one simulates."""
+    keep_compiled()
     with Progress(show=False).phase("sbc", "", num) as phase:
         simulated = simulate_many(right(), num, seed, phase)
         return rank(density, simulated, seed=seed, lengths=Lengths(), level=level, phase=phase)
