@@ -29,7 +29,8 @@ def run_on(copied: Ran, verb: str, *arguments: object) -> tuple[int, str, str]:
 
 
 def check_hashes(run: pathlib.Path) -> None:
-    hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in run.iterdir() if p.name != "run.json"}
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "run.json"]
+    hashes = {p.relative_to(run).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
     assert read_record(run)["outputs"] == hashes
 
 
