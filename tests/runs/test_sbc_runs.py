@@ -33,7 +33,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, str, pathli
 def test_it_leaves_these_files_and_a_record(ran: tuple[int, str, str, pathlib.Path]) -> None:
     code, out, err, run = ran
     assert (code, err) == (0, "")
-    assert sorted(path.name for path in run.iterdir()) == ["run.json", "sbc.html", "sbc.nc"]
+    assert sorted(path.name for path in run.iterdir()) == ["inputs", "run.json", "sbc.html", "sbc.nc"]
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert (record["command"], record["status"]) == ("sbc", "finished")
     assert record["sbc"] == {"seed": 4, "num_simulations": 20, "num_draws": 15, "level": 0.95}

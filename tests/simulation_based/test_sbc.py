@@ -5,13 +5,13 @@ import importlib.metadata
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
-from bayestwin.simulation_based.source import source_sha256
 from planted import filling, gauge
 
 import bayestwin as bt
 from bayestwin.assess import failed
 from bayestwin.describe import fingerprint
 from bayestwin.report.ranks import render_ranks
+from bayestwin.source import source_sha256
 
 
 @pytest.fixture(scope="module")
