@@ -67,8 +67,9 @@ def carry_out[T](
     shown = progress or Progress()
     run = new_run(results, model)
     with locked(run):
-        record = begin_record(run, command, {**inputs, **keep_inputs(run, model, results)})
+        record = begin_record(run, command, inputs)
         try:
+            record = keep_inputs(run, model, record)
             found, status, figures = work(run, shown)
         except BaseException as reason:  # Ctrl-C too leaves a record
             ended = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"

@@ -7,24 +7,26 @@ from typing import Any
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.runs.code import keep_code
 from bayestwin.runs.model import Model, load_model, telemetry_file
-from bayestwin.runs.record import files_of
+from bayestwin.runs.record import files_of, write_record
 from bayestwin.runs.sections import Job
 from bayestwin.store import write_bytes_durably
 
 INPUTS, TELEMETRY = "inputs", "telemetry"
 
 
-def keep_inputs(run: pathlib.Path, model: Model, results: pathlib.Path) -> dict[str, Any]:
-    """Copy twin, job, card and telemetry into the folder of a run, and the code beside all runs.
+def keep_inputs(run: pathlib.Path, model: Model, record: dict[str, Any]) -> dict[str, Any]:
+    """Copy twin, job, card and telemetry into the folder of a run, and the code beside all runs; once for a run.
 
     Args:
         run: Its folder.
         model: What it is about.
-        results: Where runs are filed.
+        record: Its record.
 
     Returns:
-        What its record says: the hash of each file by its path within `inputs`, and that of the code.
+        The record, already on disk, with the hash of each file by its path within `inputs`, and that of the code.
     """
+    if "inputs" in record:
+        return record
     source = telemetry_file(model)
     wanted = {
         "twin.py": model.folder / "twin.py",
@@ -38,7 +40,9 @@ def keep_inputs(run: pathlib.Path, model: Model, results: pathlib.Path) -> dict[
             content = path.read_bytes()
             write_bytes_durably(run / INPUTS / name, content)
             hashes[name] = hashlib.sha256(content).hexdigest()
-    return {"inputs": hashes, "code_sha256": keep_code(results)}
+    complete = record | {"inputs": hashes, "code_sha256": keep_code(run.parents[1])}
+    write_record(run, complete)
+    return complete
 
 
 def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:

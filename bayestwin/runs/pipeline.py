@@ -87,7 +87,7 @@ def calibrate_model(
     others = models_beside(model, split, device) if compare_model_errors else {}
     run = new_run(results, model, suffix)
     with locked(run):
-        record = begin_record(run, "calibrate", inputs_of(model, split, others) | keep_inputs(run, model, results))
+        record = begin_record(run, "calibrate", inputs_of(model, split, others))
         return _carry_out(model, others, split, run, record, device, progress or Progress())
 
 
@@ -132,6 +132,7 @@ def _carry_out(
     shown: Progress,
 ) -> Results:
     try:
+        record = keep_inputs(run, model, record)
         job = record["job"]
         posterior, predictions = calibrate_into(run, model, split, job, device=device, progress=shown)
         if posterior.attrs["interrupted"]:

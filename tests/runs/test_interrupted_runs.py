@@ -101,7 +101,7 @@ def test_before_the_first_draw_there_is_only_a_record(make_model: MakeModel, tmp
     (run,) = (tmp_path / "results" / "tank").iterdir()
     assert caught.value.__notes__ == [f"What is left of this run lies in `{run}`."]
     assert read_record(run)["status"] == "interrupted"
-    assert [path.name for path in run.iterdir()] == ["run.json"]
+    assert sorted(path.name for path in run.iterdir()) == ["inputs", "run.json"]
 
 
 def test_at_any_other_time_it_is_130_and_one_word(make_model: MakeModel) -> None:
