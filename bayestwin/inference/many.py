@@ -163,9 +163,9 @@ def _draw_one(
     whitening, position = begin(observed, z, beginning)
     thin, target = lengths.thin, 0
     for number in range(len(lengths.targets)):
-        step = jnp.asarray(1.0 / z.size**0.25)
+        step = jnp.asarray(1.0 / z.size**0.25, float)  # as what comes back: else all is compiled twice
         warming, drawing = keys[2 * number : 2 * number + 2]
-        aim = jnp.asarray(lengths.targets[target])
+        aim = jnp.asarray(lengths.targets[target], float)
         position, step, _ = march(observed, whitening, position, step, warming, lengths.num_warmup, 1, True, aim)
         position, _, found = march(observed, whitening, position, step, drawing, lengths.num_draws, thin, False, aim)
         drawn, diverging = np.asarray(found["z"]), float(found["diverging"]) / (lengths.num_draws * thin)

@@ -92,37 +92,36 @@ def _meaning(name: str, shape: str) -> str:
 
 
 def _chains(found: xr.Dataset) -> tuple[Gate, ...]:
-    ess, num_draws = found["ess"].values, int(found.attrs["num_draws"])
+    ess, num_draws, num = found["ess"].values, int(found.attrs["num_draws"]), found.sizes["simulation"]
     weakest, least = found["quantity"].values[int(np.argmin(ess))], float(np.min(ess))
-    diverging = float(found["diverging"].mean())
-    replaced = int(found.attrs["not_solved"])
-    share = replaced / (replaced + found.sizes["simulation"])
+    diverging, replaced = float(found["diverging"].mean()), int(found.attrs["not_solved"])
+    share, some = replaced / (replaced + num), int((found["diverging"] > 0).sum())
     return (
-        Gate(
+        _warning(
             "chains",
-            bool(least >= num_draws / 3.0),
-            least,
-            num_draws / 3.0,
-            f"{num_draws} draws of `{weakest}` are worth {least:.0f} independent ones, fewer than of any other "
-            "quantity. Draws that remember each other make posteriors look too narrow.",
-            "warn",
-        ),
-        Gate(
+            -least,
+            -num_draws / 3.0,
+            f"{num_draws} draws of `{weakest}` are worth {least:.0f} independent ones, and of others more.",
+            "Draws that remember each other make posteriors look too narrow.",
+        )._replace(value=least, limit=num_draws / 3.0),
+        _warning(
             "divergences",
-            bool(diverging <= MAX_DIVERGING),
             diverging,
             MAX_DIVERGING,
-            f"{diverging:.2%} of the transitions diverged, in {int((found['diverging'] > 0).sum())} of "
-            f"{found.sizes['simulation']} posteriors: parts of these may be missing.",
-            "warn",
+            f"{diverging:.2%} of the transitions diverged, in {some} of {num} posteriors.",
+            "Parts of these may be missing.",
         ),
-        Gate(
+        _warning(
             "prior",
-            bool(share <= MAX_REPLACED),
             share,
             MAX_REPLACED,
-            f"{replaced} of {replaced + found.sizes['simulation']} prior draws could not be solved, and were replaced: "
-            "the prior that is checked is cut to where the twin can be solved.",
-            "warn",
+            f"{replaced} of {replaced + num} prior draws could not be solved, and were replaced.",
+            "The prior that is checked is cut to where the twin can be solved: look at it.",
         ),
     )
+
+
+def _warning(name: str, value: float, limit: float, sentence: str, otherwise: str) -> Gate:
+    """A gate that stops nothing: passed where the value is not above its limit."""
+    passed = bool(value <= limit)
+    return Gate(name, passed, value, limit, sentence if passed else f"{sentence} {otherwise}", "warn")
