@@ -26,9 +26,13 @@ def _drawn(
     def build(found: Found) -> Content:
         if found.tree is None:
             return key_figures(found)
-        with drawing():
-            pictures = [picture for one in draw if (picture := one(found.tree)) is not None]
-        return Content(words=tuple(words(found.tree)), pictures=tuple(pictures))
+        try:
+            with drawing():
+                pictures = [picture for one in draw if (picture := one(found.tree)) is not None]
+            return Content(words=tuple(words(found.tree)), pictures=tuple(pictures))
+        except (KeyError, ValueError):  # as another version laid it out
+            told = key_figures(found)
+            return told._replace(words=(f"The file of run {found.run} is that of another version.", *told.words))
 
     return build
 

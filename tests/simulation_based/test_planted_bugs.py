@@ -12,7 +12,7 @@ NUM = 100
 
 SEEN_IN = {
     "half noise": "log_likelihood",
-    "shifted time": "rate",
+    "shifted time": "level_squared_error",
     "wrong sign in the Jacobian": "rate",
     "swapped prior": "inflow",
     "dropped observation": "log_likelihood",
