@@ -14,9 +14,8 @@ from bayestwin.show.results import (
     parameter_table,
     score_table,
     show_findings,
-    show_gates,
 )
-from bayestwin.show.text import moment, number, show_path
+from bayestwin.show.text import moment, number, show_gates, show_path
 
 LONG = "temperature_of_the_upper_bearing_of_the_main_gearbox"
 PROBS = [0.5, 0.8, 0.9, 0.95]

@@ -12,6 +12,7 @@ from bayestwin.batch.attempt import Outcome
 from bayestwin.batch.tasks import Refused
 from bayestwin.errors import CorruptArtifact
 from bayestwin.report.style import DARK, LIGHT
+from bayestwin.runs.figures import coverage_words
 from bayestwin.runs.folder import REPORT
 from bayestwin.runs.record import read_record
 from bayestwin.store import write_text_durably
@@ -77,8 +78,6 @@ def write_page(path: pathlib.Path, outcomes: Sequence[Outcome], refused: Sequenc
 def _row(outcome: Outcome, folder: pathlib.Path) -> dict[str, Any]:
     run = pathlib.Path(outcome.run) if outcome.run else None
     record = _record(run)
-    covered = (record.get("summary") or {}).get("coverage") or {}
-    shares = [f"{name} {100 * own['0.9']:.0f} %" for name, own in covered.items() if own.get("0.9") is not None]
     gates = record.get("gates") or ()
     report = run / REPORT if run is not None else None
     return {
@@ -87,7 +86,7 @@ def _row(outcome: Outcome, folder: pathlib.Path) -> dict[str, Any]:
         "why": outcome.words,
         "attempts": outcome.attempts,
         "seconds": f"{outcome.seconds:.0f}" if outcome.attempts else "–",
-        "coverage": ", ".join(shares),
+        "coverage": coverage_words((record.get("summary") or {}).get("coverage") or {}),
         "gates": ", ".join(gate["name"] for gate in gates if not gate["passed"] and gate["severity"] == "fail"),
         "run": "" if run is None else run.name,
         "link": os.path.relpath(report, folder) if report is not None and report.is_file() else "",

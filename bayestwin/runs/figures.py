@@ -1,5 +1,6 @@
 """Key figures of a run and of a forecast, as plain values for JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
@@ -16,6 +17,12 @@ def summary(covered: xr.Dataset, scored: xr.Dataset | None) -> dict[str, Any]:
         numbers = scored.drop_vars("units", errors="ignore").to_dataframe()
         figures["scores"] = {str(name): {k: float(v) for k, v in row.items()} for name, row in numbers.iterrows()}
     return figures
+
+
+def coverage_words(covered: Mapping[str, Mapping[str, float | None]], prob: str = "0.9") -> str:
+    """The coverage of one interval by observation, from the `coverage` of a summary, as a phrase; may be empty."""
+    known = {name: own[prob] for name, own in covered.items() if own.get(prob) is not None}
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in known.items() if share is not None)
 
 
 def forecast_figures(found: xr.Dataset) -> dict[str, Any]:

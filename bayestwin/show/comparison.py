@@ -7,8 +7,7 @@ import xarray as xr
 from bayestwin.assess import failed
 from bayestwin.runs.carrying import Carried
 from bayestwin.runs.comparing import Compared
-from bayestwin.runs.record import files_of
-from bayestwin.show.text import number, show_line, show_path, table
+from bayestwin.show.text import number, show_files, show_line, table
 
 TITLES = {"leave-one-out": "Leaving one observation out:", "leave-future-out": "Leaving the future out:"}
 
@@ -34,8 +33,7 @@ def show_comparison(console: rich.console.Console, carried: Carried[Compared]) -
             show_line(console, "[red]FAIL[/red]", f"{name}: {gate.sentence}")
     for sentence in found.sentences.values():
         show_line(console, "[bold]→[/bold]", sentence)
-    for name in files_of(carried.run):
-        show_path(console, carried.run / name)
+    show_files(console, carried.run)
 
 
 def difference_table(found: xr.Dataset) -> rich.table.Table:

@@ -7,9 +7,7 @@ import xarray as xr
 from bayestwin.report.notation import count
 from bayestwin.runs.carrying import Carried
 from bayestwin.runs.identification import Identified
-from bayestwin.runs.record import files_of
-from bayestwin.show.results import show_gates
-from bayestwin.show.text import show_path, table
+from bayestwin.show.text import show_files, show_gates, table
 
 
 def show_identified(console: rich.console.Console, found: Carried[Identified]) -> None:
@@ -23,8 +21,7 @@ def show_identified(console: rich.console.Console, found: Carried[Identified]) -
     console.print("Spreads (sd; of the logarithm where it says log) and contraction, 0 the prior, 1 known exactly:")
     console.print(contraction_table(tree))
     show_gates(console, found.found.gates)
-    for name in files_of(found.run):
-        show_path(console, found.run / name)
+    show_files(console, found.run)
 
 
 def contraction_table(tree: xr.DataTree) -> rich.table.Table:

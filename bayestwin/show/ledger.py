@@ -11,8 +11,8 @@ from bayestwin.ledger.difference import Change, Difference
 from bayestwin.ledger.index import Entry
 from bayestwin.ledger.reproduce import Reproduction
 from bayestwin.report.notation import count
-from bayestwin.runs.inputs import results_of
-from bayestwin.show.text import number, show_line, show_path, table
+from bayestwin.runs.figures import coverage_words
+from bayestwin.show.text import MARKS, number, show_files, show_line, show_path, table
 
 STATUS = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
 ABOUT = {
@@ -32,16 +32,13 @@ def show_runs(console: rich.console.Console, entries: Sequence[Entry], total: in
         return
     made = table("run", "model", "command", "status", "seed", "90 % coverage")
     for entry in entries:
-        shares = [
-            f"{name} {100 * own['0.9']:.0f} %" for name, own in entry.coverage.items() if own.get("0.9") is not None
-        ]
         made.add_row(
             entry.run,
             entry.model or "–",
             entry.command or "–",
             f"[{STATUS.get(entry.status, 'red')}]{entry.status}[/]",
             "–" if entry.seed is None else str(entry.seed),
-            ", ".join(shares) or "–",
+            coverage_words(entry.coverage) or "–",
         )
     console.print(made)
     if len(entries) < total:
@@ -67,12 +64,9 @@ def show_run(console: rich.console.Console, folder: pathlib.Path, record: Mappin
     for name, value in lines.items():
         if value:
             show_line(console, f"{name:<9}", str(value))
-    marks = {True: "[green]pass[/green]", False: "[red]FAIL[/red]"}
     for gate in record.get("gates") or ():
-        mark = marks[bool(gate["passed"])] if gate["passed"] or gate["severity"] == "fail" else "[yellow]warn[/yellow]"
-        show_line(console, mark, str(gate["sentence"]))
-    for name in results_of(folder):
-        show_path(console, folder / name)
+        show_line(console, "[green]pass[/green]" if gate["passed"] else MARKS[gate["severity"]], str(gate["sentence"]))
+    show_files(console, folder)
 
 
 def show_difference(

@@ -8,11 +8,20 @@ import rich.console
 import rich.table
 import xarray as xr
 
-from bayestwin.assess import Finding, Gate, failed
+from bayestwin.assess import Finding
 from bayestwin.report.notation import count
-from bayestwin.runs.inputs import results_of
 from bayestwin.runs.pipeline import Results
-from bayestwin.show.text import moment, number, show_line, show_path, table
+from bayestwin.show.text import (
+    MARKS,
+    moment,
+    number,
+    show_files,
+    show_gates,
+    show_line,
+    show_path,
+    show_timings,
+    table,
+)
 
 
 def show_results(console: rich.console.Console, found: Results) -> None:
@@ -32,11 +41,8 @@ def show_results(console: rich.console.Console, found: Results) -> None:
     console.print(parameter_table(posterior))
     show_gates(console, found.gates)
     show_coverage(console, found)
-    for name in results_of(found.run):
-        show_path(console, found.run / name)
-    timings = found.record.get("timings", {})
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items())
-    show_line(console, "", f"{sum(timings.values()):.0f} s: {parts}")
+    show_files(console, found.run)
+    show_timings(console, found.record)
 
 
 def show_coverage(console: rich.console.Console, found: Results) -> None:
@@ -53,16 +59,6 @@ def show_forecast(console: rich.console.Console, found: xr.Dataset, path: pathli
     for made in forecast_tables(found):
         console.print(made)
     show_path(console, path)
-
-
-def show_gates(console: rich.console.Console, gates: Sequence[Gate]) -> None:
-    """Every gate's sentence, the failed ones marked."""
-    bad = failed(gates)
-    for gate in gates:
-        mark = "[green]pass[/green]" if gate.passed else "[red]FAIL[/red]" if gate in bad else "[yellow]warn[/yellow]"
-        show_line(console, mark, gate.sentence)
-    if bad:
-        console.print("[red]Do not rely on this result[/red] before the failed gates are understood.")
 
 
 def parameter_table(posterior: xr.Dataset) -> rich.table.Table:
@@ -142,6 +138,5 @@ def forecast_tables(found: xr.Dataset, most: int = 12) -> Iterable[rich.table.Ta
 
 def show_findings(console: rich.console.Console, findings: Sequence[Finding]) -> None:
     """Findings on telemetry, one line each."""
-    marks = {"fail": "[red]FAIL[/red]", "warn": "[yellow]warn[/yellow]", "note": "[dim]note[/dim]"}
     for finding in findings:
-        show_line(console, marks[finding.severity], finding.sentence)
+        show_line(console, MARKS[finding.severity], finding.sentence)

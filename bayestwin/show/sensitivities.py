@@ -10,9 +10,9 @@ import xarray as xr
 
 from bayestwin.report.notation import count
 from bayestwin.runs.carrying import Carried
-from bayestwin.runs.record import files_of
 from bayestwin.runs.sensitivities import MOST_POINTS
-from bayestwin.show.text import moment, number, show_line, show_path, table
+from bayestwin.sensitivities.power_scaling import FINE
+from bayestwin.show.text import moment, number, show_files, show_line, table
 
 
 def show_sensitivity(console: rich.console.Console, carried: Carried[xr.DataTree], posterior_run: str | None) -> None:
@@ -52,8 +52,7 @@ def show_sensitivity(console: rich.console.Console, carried: Carried[xr.DataTree
             words = f"{bad} of {points.sizes['point']:,} with a Pareto k above {points.attrs['max_pareto_k']:.2f}:"
             show_line(console, "[yellow]warn[/yellow]", f"{words} their effect may be far larger than it says.")
         show_line(console, "", points.attrs.get("warning", points.attrs["meaning"]))
-    for name in files_of(carried.run):
-        show_path(console, carried.run / name)
+    show_files(console, carried.run)
 
 
 def sobol_tables(sobol: xr.Dataset, local: xr.Dataset) -> Iterator[rich.table.Table]:
@@ -110,4 +109,4 @@ def _index(row: xr.Dataset) -> str:
 
 def _odd(found: xr.Dataset) -> np.ndarray:
     """Which quantities are not decided by the data."""
-    return found["diagnosis"].to_numpy() != "data decide"
+    return found["diagnosis"].to_numpy() != FINE

@@ -1,6 +1,7 @@
 """The style of what commands print: one kind of table, marked lines, numbers with as many digits as they are worth."""
 
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,14 @@ import rich.console
 import rich.markup
 import rich.padding
 import rich.table
+
+from bayestwin.assess import Gate, failed
+from bayestwin.runs.inputs import results_of
+
+RELY = "[red]Do not rely on this result[/red] before the failed gates are understood."
+
+MARKS = {"fail": "[red]FAIL[/red]", "warn": "[yellow]warn[/yellow]", "note": "[dim]note[/dim]"}
+"""By severity."""
 
 
 def table(*columns: str) -> rich.table.Table:
@@ -23,6 +32,28 @@ def table(*columns: str) -> rich.table.Table:
 def show_path(console: rich.console.Console, path: pathlib.Path) -> None:
     """A file on a line of its own, whole, so that it can be copied."""
     console.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def show_files(console: rich.console.Console, run: pathlib.Path) -> None:
+    """The results of a run, a file a line."""
+    for name in results_of(run):
+        show_path(console, run / name)
+
+
+def show_timings(console: rich.console.Console, record: Mapping[str, Any]) -> None:
+    """What a run took, in all and by phase."""
+    timings = record.get("timings", {})
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items())
+    show_line(console, "", f"{sum(timings.values()):.0f} s: {parts}")
+
+
+def show_gates(console: rich.console.Console, gates: Sequence[Gate], bad: str = RELY) -> None:
+    """Every gate's sentence, the failed ones marked; then `bad`, in rich's markup, where some failed."""
+    for gate in gates:
+        mark = "[green]pass[/green]" if gate.passed else MARKS[gate.severity]
+        show_line(console, mark, gate.sentence)
+    if failed(gates):
+        console.print(bad)
 
 
 def show_line(console: rich.console.Console, mark: str, words: str) -> None:

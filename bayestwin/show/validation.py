@@ -5,9 +5,8 @@ import rich.markup
 
 from bayestwin.report.validated import Validated
 from bayestwin.runs.carrying import Carried
-from bayestwin.runs.record import files_of
 from bayestwin.show.results import coverage_table
-from bayestwin.show.text import show_line, show_path
+from bayestwin.show.text import show_files, show_line
 
 
 def show_validation(console: rich.console.Console, found: Carried[Validated]) -> None:
@@ -28,5 +27,4 @@ def show_validation(console: rich.console.Console, found: Carried[Validated]) ->
     for part, evidence in found.found.evidence.items():
         console.print(f"Coverage, {part} (* outside the band that chance allows):")
         console.print(coverage_table(evidence.whole))
-    for name in files_of(found.run):
-        show_path(console, found.run / name)
+    show_files(console, found.run)
