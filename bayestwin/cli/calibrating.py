@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import rich.console
 import typer
 
-from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, explained, print_json
+from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
 
 
 def calibrate(
@@ -80,10 +80,5 @@ def _end(console: rich.console.Console, found: Any, as_json: bool) -> None:
     """Print the results of a calibration, and exit as they ask for."""
     from bayestwin.show.results import show_results
 
-    if as_json:
-        print_json({"folder": found.run} | found.record)
-    else:
-        show_results(console, found)
-    code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
-    if code:
-        raise typer.Exit(code)
+    show_run(console, found, show_results, as_json)
+    exit_by(found.status)

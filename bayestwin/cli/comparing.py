@@ -13,7 +13,7 @@ from bayestwin.cli.frame import (
     ModelPath,
     ResultsPath,
     explained,
-    print_json,
+    show_run,
     stop_unless_finished,
 )
 
@@ -59,8 +59,5 @@ def compare(
             device=device,
             progress=Progress(began=began),
         )
-        if as_json:
-            print_json({"folder": found.run} | found.record)
-        else:
-            show_comparison(console, found)
+        show_run(console, found, show_comparison, as_json)
         stop_unless_finished(found.run.name, found.status)

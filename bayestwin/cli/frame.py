@@ -3,8 +3,8 @@
 import contextlib
 import pathlib
 import sys
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Protocol
 
 import rich.console
 import rich.markup
@@ -18,6 +18,20 @@ ResultsPath = Annotated[pathlib.Path, typer.Option("--results", help="Where runs
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run; by default the newest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu or gpu; by default what JAX chooses.")]
+
+
+class Ran(Protocol):
+    """What a verb that leaves a run returns."""
+
+    @property
+    def run(self) -> pathlib.Path:
+        """The folder of the run."""
+        ...
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of its `run.json`."""
+        ...
 
 
 @contextlib.contextmanager
@@ -46,6 +60,21 @@ def print_json(content: Any) -> None:
     from bayestwin.runs.plain import to_json
 
     sys.stdout.write(to_json(content))
+
+
+def show_run(console: rich.console.Console, found: Ran, show: Callable[..., None], as_json: bool) -> None:
+    """Print what a verb found: the record of its run as JSON, or what `show(console, found)` makes of it."""
+    if as_json:
+        print_json({"folder": found.run} | found.record)
+    else:
+        show(console, found)
+
+
+def exit_by(status: str) -> None:
+    """Exit as what became of a run asks for; go on where it finished."""
+    code = {"finished": 0, "failed gates": 1, "interrupted": 130}[status]
+    if code:
+        raise typer.Exit(code)
 
 
 def stop_unless_finished(run: str, status: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, explained, print_json
+from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
 
 
 def identify(
@@ -43,9 +43,5 @@ def identify(
         asked = Asked(tuple(profile or ()), profile_prior, planned, run)
         chosen = load_model(model, job)
         found = identify_model(chosen, results, asked, device=device, progress=Progress(began=began))
-        if as_json:
-            print_json({"folder": found.run} | found.record)
-        else:
-            show_identified(console, found)
-        if found.status != "finished":
-            raise typer.Exit(1)
+        show_run(console, found, show_identified, as_json)
+        exit_by(found.status)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, explained, print_json
+from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
 
 
 def sbc(
@@ -37,10 +37,5 @@ def sbc(
             device=device,
             progress=Progress(began=began),
         )
-        if as_json:
-            print_json({"folder": found.run} | found.record)
-        else:
-            show_ranks(console, found)
-        code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
-        if code:
-            raise typer.Exit(code)
+        show_run(console, found, show_ranks, as_json)
+        exit_by(found.status)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, explained, print_json
+from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
 
 
 def validate(
@@ -50,10 +50,5 @@ def validate(
         found = validate_model(
             chosen, results, run, asked=asked, with_backtest=not no_backtest, progress=Progress(began=began)
         )
-        if as_json:
-            print_json({"folder": found.run} | found.record)
-        else:
-            show_validation(console, found)
-        code = {"finished": 0, "failed gates": 1, "interrupted": 130}[found.status]
-        if code:
-            raise typer.Exit(code)
+        show_run(console, found, show_validation, as_json)
+        exit_by(found.status)
