@@ -157,7 +157,7 @@ def with_model_error(twin: Twin, model_error: ModelError | EllipsisType | None) 
 def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
     """Draws, and the record of their tolerance audit; fixed steps that are not exact enough give way."""
     drawn = METHODS[method](problem)
-    if method == "map":
+    if method == "map" or problem.density.twin.solver.method == "exact":
         return drawn, {}
     audit = audit_tolerance(problem.density, drawn, problem.progress)
     fixed = drawn.record.get("sensitivities", {}).get("mode") == "reverse"

@@ -92,18 +92,24 @@ class Observation:
     doc: str = ""
 
 
+type Method = Literal["auto", "exact", "tsit5", "rodas5p"]
+"""How a twin is solved."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Solver:
     """How the twin is solved.
 
     Attributes:
-        method: `"tsit5"` (explicit), `"rodas5p"` (for stiff twins), or `"auto"`, whichever of them needs less work.
+        method: `"tsit5"` (explicit), `"rodas5p"` (for stiff twins), `"exact"` (no solver but matrix exponentials, for
+            vector fields that are affine in states, inputs and time), or `"auto"`: exact where that can be, else
+            whichever solver needs less work.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in the units of the states.
         max_steps: Most steps between two times at which the solver has to stop (observations, input samples).
     """
 
-    method: Literal["auto", "tsit5", "rodas5p"] = "auto"
+    method: Method = "auto"
     rtol: float = 1e-6
     atol: float = 1e-8
     max_steps: int = 1000

@@ -148,7 +148,7 @@ def _check_choices(twin: Checked) -> None:
         raise InvalidTwin(message)
     choices = [(f"`hold` of input `{n}`", i.hold, ("linear", "previous", "cubic")) for n, i in twin.inputs.items()]
     choices += [(f"`beyond` of input `{n}`", i.beyond, ("error", "hold", "periodic")) for n, i in twin.inputs.items()]
-    choices += [("`method` of the solver", twin.solver.method, ("auto", "tsit5", "rodas5p"))]
+    choices += [("`method` of the solver", twin.solver.method, ("auto", "exact", "tsit5", "rodas5p"))]
     for name, spec in twin.inputs.items():
         _check_period(name, spec)
     for owner, received, allowed in choices:

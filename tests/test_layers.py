@@ -15,7 +15,7 @@ LAYERS = (
     ("types",),
     ("cache",),
     ("compilation",),
-    ("local_files", "progress", "seeds", "setting", "units", "tracing"),
+    ("interruption", "local_files", "progress", "seeds", "setting", "units", "tracing"),
     ("noise",),
     ("model_error",),
     ("members",),

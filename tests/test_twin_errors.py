@@ -156,7 +156,7 @@ WRONG = {
     ),
     "unknown solver": (
         lambda: decay(solver=bt.Solver("rk4")),
-        ["`method` of the solver", '"auto" or "tsit5" or "rodas5p"', "'rk4'"],
+        ["`method` of the solver", '"auto" or "exact" or "tsit5" or "rodas5p"', "'rk4'"],
     ),
     "python branch": (
         lambda: decay(vector_field=fields(level=lambda t, x, p, u: -1.0 if x.level > 0 else 0.0)),

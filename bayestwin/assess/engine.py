@@ -62,6 +62,9 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
 def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_k: float = MAX_PARETO_K) -> Gate | None:
     """The solver's tolerance does not shape the posterior; None where it was not audited."""
     audit = record(tree, "tolerance_audit")
+    if not audit and record(tree, "solver_choice").get("method") == "exact" and method_of(tree) != "map":
+        sentence = "The twin needs no solver, whose error could shape the posterior: steps of an affine one are exact."
+        return Gate("tolerance", True, 0.0, float(max_error), sentence)
     if not audit:
         return None
     pareto_k = float("nan") if audit["pareto_k"] is None else float(audit["pareto_k"])

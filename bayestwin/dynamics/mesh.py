@@ -19,7 +19,7 @@ def most_nodes(twin: Twin, grid: Grid) -> int:
     """The largest mesh that would pay; 0 where none does, or the twin forbids one: by kinks, jumps or stiffness."""
     stops = len(grid.edges) - 1
     kinked = twin.inputs or twin.events or isinstance(twin.model_error, ProcessNoise)
-    if kinked or twin.solver.method == "rodas5p" or stops < LEAST_STOPS:
+    if kinked or twin.solver.method in ("exact", "rodas5p") or stops < LEAST_STOPS:
         return 0
     return min(stops // LEAST_SAVING, MOST_NODES)
 

@@ -6,7 +6,7 @@ steps that the stiff one could pay off.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,14 @@ from jax.typing import ArrayLike
 
 from bayestwin.dynamics.filtering import steps_exactly
 from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.recurrence import needs_no_solver
 from bayestwin.dynamics.solve import solve
+from bayestwin.members import Method
+from bayestwin.model_error import ProcessNoise
 from bayestwin.twin import Twin
 
-EXPLICIT, STIFF = "tsit5", "rodas5p"
+EXPLICIT, STIFF, EXACT = "tsit5", "rodas5p", "exact"
+NO_SOLVER = "none needed: steps of an affine twin are exact"
 BUDGET = 50_000
 """About how many steps a trial may take per draw; one that an unsuitable solver spends counts as not solved."""
 FEW_STEPS = 200
@@ -50,7 +54,7 @@ class Choice(NamedTuple):
         evidence: The figures behind it, ready for JSON; empty where the twin names its method.
     """
 
-    method: Literal["auto", "tsit5", "rodas5p"]
+    method: Method
     reason: str
     evidence: Mapping[str, float]
 
@@ -69,14 +73,21 @@ def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tup
     """
     if twin.solver.method != "auto":
         return twin, Choice(twin.solver.method, f"{twin.solver.method}: named by the twin", {})
+    if can_be_exact(twin, grid):
+        return with_method(twin, EXACT), Choice(EXACT, NO_SOLVER, {})
     if steps_exactly(twin):
-        return with_method(twin, EXPLICIT), Choice(EXPLICIT, "none needed: steps of an affine twin are exact", {})
+        return with_method(twin, EXPLICIT), Choice(EXPLICIT, NO_SOLVER, {})
     ratio = cost_ratio(len(twin.states))
     explicit = attempt(with_method(twin, EXPLICIT), grid, draws)
     enough = max(FEW_STEPS, ADVANTAGE * ratio * (grid.edges.shape[-1] - 1))  # the stiff one stops at every edge as well
     fine = explicit.solved.mean() >= 1.0 - RARE and np.median(explicit.num_steps) <= enough
     choice = judge(explicit, None if fine else attempt(with_method(twin, STIFF), grid, draws), ratio)
     return with_method(twin, choice.method), choice
+
+
+def can_be_exact(twin: Twin, grid: Grid) -> bool:
+    """Whether the twin needs no solver on this grid: one experiment, without process noise, which a filter follows."""
+    return grid.edges.ndim == 1 and not isinstance(twin.model_error, ProcessNoise) and needs_no_solver(twin)
 
 
 def cost_ratio(num_states: int) -> float:
@@ -126,7 +137,7 @@ def judge(explicit: Trial, stiff: Trial | None, ratio: float) -> Choice:
     return Choice(EXPLICIT, f"explicit: the stiff solver does no better ({both})", evidence)
 
 
-def with_method(twin: Twin, method: Literal["auto", "tsit5", "rodas5p"]) -> Twin:
+def with_method(twin: Twin, method: Method) -> Twin:
     """The twin, solved by this method."""
     return dataclasses.replace(twin, solver=dataclasses.replace(twin.solver, method=method))
 

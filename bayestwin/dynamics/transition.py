@@ -16,10 +16,10 @@ import numpy as np
 from jax import Array
 
 from bayestwin.dynamics.adaptive import Position, Slope
-from bayestwin.dynamics.affine import exact_step, has_held_matrix
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.kalman import root
+from bayestwin.dynamics.recurrence import constants, exact_steps, kinds_of
 from bayestwin.dynamics.solve import STEPPERS
 from bayestwin.twin import Solver, Twin
 
@@ -90,30 +90,16 @@ def affine_rows(twin: Twin, p: Any, diffusion: Array, grid: Grid) -> Row:
         diffusion: σ², shape (s,).
         grid: Where to stop.
     """
-    rows, nothing = rows_of(grid), jnp.zeros(len(twin.states))
-    lengths = np.diff(grid.edges, prepend=grid.edges[0])
-
-    def slope(t: Array, state: Array, inputs: Array) -> Array:
-        return Field(twin, p).slope(lambda _: inputs)(t, state)
-
-    held = [has_held_matrix(twin) and spec.hold == "previous" for spec in twin.inputs.values()]
-    alike = np.column_stack([_rounded(lengths), _with_first(grid, grid.left)[:, held]])
-    _, first, which = np.unique(alike, axis=0, return_index=True, return_inverse=True)
-    matrices = jax.vmap(lambda signal: jax.jacfwd(slope, argnums=1)(rows.start[0], nothing, signal))(rows.left[first])
-    step = jax.vmap(exact_step, in_axes=(0, None, 0))(matrices, diffusion, jnp.asarray(alike[first, 0]))
-    step = jax.tree.map(lambda leaf: leaf[which], step)
-    along = jax.vmap(slope, in_axes=(0, None, 0))
-    begin, end = along(rows.start, nothing, rows.left), along(rows.end, nothing, rows.right)
-    rate = (end - begin) / np.where(lengths > 0, lengths, 1.0)[:, None]
-    constant = jnp.einsum("kij,kj->ki", step.constant, begin) + jnp.einsum("kij,kj->ki", step.slope, rate)
-    return rows._replace(exact=(step.transition, constant, step.covariance))
-
-
-def _rounded(lengths: np.ndarray) -> np.ndarray:
-    """Lengths to twelve digits: those of a regular series differ in the last ones."""
-    with np.errstate(divide="ignore"):
-        digits = 12 - np.where(lengths > 0, np.ceil(np.log10(lengths)), 0)
-    return np.round(lengths * 10.0**digits) / 10.0**digits
+    field, kinds = Field(twin, p), kinds_of(twin, grid)
+    steps = exact_steps(field, diffusion, grid, kinds)
+    gamma, lam = (kinds.each(jnp.moveaxis(leaf, 0, -1)) for leaf in (steps.constant, steps.slope))
+    each = steps.transition[kinds.which], constants(field, gamma, lam, grid).T, steps.covariance[kinds.which]
+    nothing = jnp.zeros(len(twin.states))
+    still = jnp.diag(nothing + 1.0), nothing, jnp.diag(nothing)
+    transition, constant, covariance = (
+        jnp.concatenate([first[None], rest]) for first, rest in zip(still, each, strict=True)
+    )
+    return rows_of(grid)._replace(exact=(transition, constant, covariance))
 
 
 def exact(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:

@@ -22,6 +22,7 @@ from bayestwin.inference.sensitivities import choose_sensitivities
 from bayestwin.inference.starts import Starts, disperse, find_starts, in_batches
 from bayestwin.inference.transitions import Engine, Team
 from bayestwin.inference.whitening import Whitening, rescale, whitening_of
+from bayestwin.interruption import deferred_interrupts
 from bayestwin.progress import Phase, Progress
 from bayestwin.seeds import key_for
 
@@ -129,7 +130,7 @@ class _March:
         self.done = self.divergent = self.failed = 0
 
     def _take(self, teams: tuple[Team, ...], found: dict[str, np.ndarray]) -> None:
-        """Stand where transitions of this window have led; Ctrl-C must not come between the two."""
+        """Stand where transitions of this window have led."""
         self.teams, self.drawn, self.done = teams, [*self.drawn, found], self.done + len(found["lp"])
         self.divergent += int(found["diverging"].sum())
         self.failed += int(found["solver_failed"].sum())
@@ -141,14 +142,16 @@ class _March:
         adapting = self.window < DRAWING
         key = key_for(self.seed, f"window {self.window} of attempt {len(self.events)}")
         phase.advance(self.done)
-        while (missing := self.lengths[self.window] - self.done) > 0 and not self._curable():
-            length = self.engine.length(missing)
-            target = self.target if adapting else None
-            teams, found = self.engine.run(self.teams, self.whitening, key, self.done, length, target)
-            self._take(teams, found)
-            phase.advance(length, self._note())
-            if self.checkpoint and self.checkpoint.due():
-                self.leave()
+        with deferred_interrupts() as check_interrupt:
+            while (missing := self.lengths[self.window] - self.done) > 0 and not self._curable():
+                length = self.engine.length(missing)
+                target = self.target if adapting else None
+                teams, found = self.engine.run(self.teams, self.whitening, key, self.done, length, target)
+                self._take(teams, found)
+                phase.advance(length, self._note())
+                check_interrupt()
+                if self.checkpoint and self.checkpoint.due():
+                    self.leave()
 
     def close_window(self) -> None:
         """Go from a window of the warm-up to the next one; the middle one's draws correct the metric."""

@@ -49,6 +49,8 @@ def choose_at(density: Density, z: np.ndarray) -> tuple[Density, Mapping[str, An
     """As `choose_sensitivities`, from the points that are tried; shape (n, d)."""
     if density.experiments:
         return density, {"mode": "forward", "reason": "several experiments side by side"}
+    if density.twin.solver.method == "exact":
+        return density, {"mode": "exact", "reason": "the twin needs no solver"}
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
     if density.twin.triggered:

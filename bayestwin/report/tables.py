@@ -200,13 +200,17 @@ def start_words(posterior: xr.DataTree) -> list[str]:
     return words + _engine_words(posterior)
 
 
+MODES = {"reverse": "in reverse, through fixed steps", "exact": "in reverse, through exact steps"}
+"""How derivatives were taken, where it was not forward."""
+
+
 def _engine_words(posterior: xr.DataTree) -> list[str]:
     """What the engine chose, and what it did by itself while sampling, in sentences."""
     words = []
     if choice := record(posterior, "solver_choice"):
         words.append(f"Solver chosen: {choice.get('reason', choice.get('method'))}.")
     if mode := record(posterior, "sensitivities"):
-        how = "in reverse, through fixed steps" if mode.get("mode") == "reverse" else "forward, through adaptive steps"
+        how = MODES.get(str(mode.get("mode")), "forward, through adaptive steps")
         words.append(f"Derivatives were taken {how} ({mode.get('reason')}).")
     sampling = record(posterior, "sampling")
     for event in sampling.get("events", ()):

@@ -47,7 +47,8 @@ def test_a_stiff_twin_gets_the_stiff_solver() -> None:
 
 
 def test_a_twin_that_the_explicit_solver_solves_with_much_more_work_gets_the_stiff_one() -> None:
-    twin = decay(solver=bt.Solver())
+    slowing = lambda t, x, p, u: {"level": -p.rate * x.level / (1.0 + 1e-6 * x.level**2)}  # noqa: E731
+    twin = decay(vector_field=slowing, solver=bt.Solver())
     draws = {"rate": np.full(4, 900.0), "level_initial": np.ones(4)}
     chosen, choice = choose_solver(twin, grid_of(twin, np.array([0.0, 1.0, 2.0, 3.0])), draws)
     assert chosen.solver.method == "rodas5p"
