@@ -7,21 +7,18 @@ it is printed and forgotten, and then work that was to stop goes on.
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 
 @contextlib.contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], None]]:
-    """Keep the first Ctrl-C until it is asked for; a second one is raised at once.
+def deferred_interrupts() -> Iterator[None]:
+    """Do one piece of work, and hear a first Ctrl-C after it; a second one is raised at once.
 
     Where Ctrl-C does not raise, or in another thread than the main one, everything stays as it is.
 
-    Yields:
-        Raises `KeyboardInterrupt` if there was a Ctrl-C; to be called after each piece of work.
-
     Raises:
-        KeyboardInterrupt: At the end, if there was a Ctrl-C since it was last asked for.
+        KeyboardInterrupt: At the end, if there was a Ctrl-C.
     """
     heard = threading.Event()
 
@@ -30,18 +27,15 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
         heard.set()
 
-    def check() -> None:
-        if heard.is_set():
-            raise KeyboardInterrupt
-
     in_main = threading.current_thread() is threading.main_thread()
     usual = signal.getsignal(signal.SIGINT)
     if not in_main or usual is not signal.default_int_handler:
-        yield check
+        yield
         return
     signal.signal(signal.SIGINT, hear)
     try:
-        yield check
+        yield
     finally:
         signal.signal(signal.SIGINT, usual)
-    check()
+    if heard.is_set():
+        raise KeyboardInterrupt

@@ -142,16 +142,15 @@ class _March:
         adapting = self.window < DRAWING
         key = key_for(self.seed, f"window {self.window} of attempt {len(self.events)}")
         phase.advance(self.done)
-        with deferred_interrupts() as check_interrupt:
-            while (missing := self.lengths[self.window] - self.done) > 0 and not self._curable():
-                length = self.engine.length(missing)
-                target = self.target if adapting else None
+        while (missing := self.lengths[self.window] - self.done) > 0 and not self._curable():
+            length = self.engine.length(missing)
+            target = self.target if adapting else None
+            with deferred_interrupts():
                 teams, found = self.engine.run(self.teams, self.whitening, key, self.done, length, target)
                 self._take(teams, found)
-                phase.advance(length, self._note())
-                check_interrupt()
-                if self.checkpoint and self.checkpoint.due():
-                    self.leave()
+            phase.advance(length, self._note())
+            if self.checkpoint and self.checkpoint.due():
+                self.leave()
 
     def close_window(self) -> None:
         """Go from a window of the warm-up to the next one; the middle one's draws correct the metric."""

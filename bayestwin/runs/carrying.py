@@ -1,16 +1,17 @@
 """A run of any verb that computes: a folder, a record that is there whatever happens, and what the verb left in it."""
 
+import contextlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from bayestwin.errors import BayestwinError
+from bayestwin.errors import BayestwinError, InvalidArtifact
 from bayestwin.progress import Progress
-from bayestwin.runs.folder import new_run
+from bayestwin.runs.folder import CHECKPOINT, new_run
 from bayestwin.runs.inputs import keep_inputs
 from bayestwin.runs.lock import locked
 from bayestwin.runs.model import Model
-from bayestwin.runs.record import begin_record, end_record, timings_of
+from bayestwin.runs.record import begin_record, end_record, read_record, timings_of
 
 
 class Outcome[T](NamedTuple):
@@ -68,14 +69,30 @@ def carry_out[T](
     run = new_run(results, model)
     with locked(run):
         record = begin_record(run, command, inputs)
-        try:
+        with recorded(run, shown):
             record = keep_inputs(run, model, record)
             found, status, figures = work(run, shown)
-        except BaseException as reason:  # Ctrl-C too leaves a record
-            ended = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
-            what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
-            reason.add_note(f"What is left of this run lies in `{run}`.")
-            end_record(run, record, ended, error=what, timings=timings_of(shown))
-            raise
         record = end_record(run, record, status, timings=timings_of(shown), **figures)
     return Carried(run, found, status, record)
+
+
+@contextlib.contextmanager
+def recorded(run: pathlib.Path, shown: Progress) -> Iterator[None]:
+    """Work on a run that has begun; where it fails or Ctrl-C ends it, its record says so, and the error where it lies.
+
+    Args:
+        run: Its folder.
+        shown: Has timed what was done.
+    """
+    try:
+        yield
+    except BaseException as reason:
+        ended = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
+        what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
+        record = read_record(run)
+        reason.add_note(f"What is left of this run lies in `{run}`.")
+        resumable = record["command"] == "calibrate" and (run / CHECKPOINT).is_file()
+        if resumable and not isinstance(reason, InvalidArtifact):
+            reason.add_note(f"Go on with it by `bayestwin resume {run}`.")
+        end_record(run, record, ended, error=what, timings=timings_of(shown))
+        raise

@@ -16,6 +16,7 @@ from bayestwin.errors import InvalidInput, InvalidTwin, explain
 from bayestwin.progress import Progress
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.filing import Calibrated, calibrate_into
+from bayestwin.runs.folder import CHECKPOINT
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.readiness import check_ready
@@ -160,7 +161,7 @@ def _found(
             made[name] = calibrate_into(folder, one, split, job, device=device, progress=part)
             if made[name][0].attrs["interrupted"]:
                 raise KeyboardInterrupt
-            (folder / "checkpoint.nc").unlink(missing_ok=True)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
             if one.job.compare.horizon is not None:
                 ahead[name] = _future(one, split, device, part)
                 save(ahead[name], folder / FUTURE)

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bayestwin.errors import BayestwinError, InvalidTwin, explain
@@ -80,20 +80,13 @@ def import_model(path: pathlib.Path) -> Defined:
 
 def _model_errors(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, ModelError | None]:
     found = getattr(module, "model_errors", {})
-    if not isinstance(found, Mapping):
-        received = f"a {type(found).__name__}"
-    elif unfit := [name for name in found if not (isinstance(name, str) and SIMPLE.fullmatch(name))]:
-        received = f"the name {unfit[0]!r}"
-    elif unfit := [n for n, error in found.items() if not (error is None or isinstance(error, ModelError))]:
-        received = f"`{unfit[0]}` is a {type(found[unfit[0]]).__name__}"
-    elif len({name.lower() for name in found}) < len(found):
-        received = f"names that differ only in capitals: {', '.join(found)}"
-    else:
+    fault = _fault(found, SIMPLE, lambda error: error is None or isinstance(error, ModelError))
+    if not fault:
         return found
     message = explain(
         f"`model_errors` of `{path}` cannot be used.",
         expected="a mapping of names, of letters, digits, `-` and `_`, to model errors or None",
-        received=received,
+        received=fault,
         advice='For example `model_errors = {"none": None, "discrepancy": bt.Discrepancy(…)}`.',
     )
     raise InvalidTwin(message)
@@ -101,23 +94,29 @@ def _model_errors(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, 
 
 def _ablations(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, Mapping[str, float]]:
     found = getattr(module, "ablations", {})
-    if not isinstance(found, Mapping):
-        received = f"a {type(found).__name__}"
-    elif unfit := [name for name in found if not (isinstance(name, str) and SPOKEN.fullmatch(name))]:
-        received = f"the name {unfit[0]!r}"
-    elif unfit := [name for name, off in found.items() if not (isinstance(off, Mapping) and off)]:
-        received = f"`{unfit[0]}` is {found[unfit[0]]!r}"
-    elif len({name.lower() for name in found}) < len(found):
-        received = f"names that differ only in capitals: {', '.join(found)}"
-    else:
+    fault = _fault(found, SPOKEN, lambda off: isinstance(off, Mapping) and bool(off))
+    if not fault:
         return found
     message = explain(
         f"`ablations` of `{path}` cannot be used.",
         expected="a mapping of names, of letters, digits, spaces, `-` and `_`, to parameters and their values",
-        received=received,
+        received=fault,
         advice='For example `ablations = {"no sun": {"aperture": 0.0}}`.',
     )
     raise InvalidTwin(message)
+
+
+def _fault(found: object, named: re.Pattern[str], fits: Callable[[object], bool]) -> str:
+    """What is wrong with a mapping of names to something that fits; empty where nothing is."""
+    if not isinstance(found, Mapping):
+        return f"a {type(found).__name__}"
+    if unfit := [name for name in found if not (isinstance(name, str) and named.fullmatch(name))]:
+        return f"the name {unfit[0]!r}"
+    if unfit := [name for name, one in found.items() if not fits(one)]:
+        return f"`{unfit[0]}` is {found[unfit[0]]!r}, a {type(found[unfit[0]]).__name__}"
+    if len({name.lower() for name in found}) < len(found):
+        return f"names that differ only in capitals: {', '.join(found)}"
+    return ""
 
 
 def _absent(path: pathlib.Path) -> str:

@@ -10,9 +10,10 @@ import xarray as xr
 
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.describe import fingerprint
-from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput, explain
+from bayestwin.errors import InvalidInput, explain
 from bayestwin.progress import Progress
 from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
+from bayestwin.runs.carrying import recorded
 from bayestwin.runs.figures import summary
 from bayestwin.runs.filing import Calibrated, calibrate_into, share_into
 from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
@@ -131,7 +132,7 @@ def _carry_out(
     device: str | None,
     shown: Progress,
 ) -> Results:
-    try:
+    with recorded(run, shown):
         record = keep_inputs(run, model, record)
         job = record["job"]
         posterior, predictions = calibrate_into(run, model, split, job, device=device, progress=shown)
@@ -145,14 +146,6 @@ def _carry_out(
                 record=record | {"status": found.status, "timings": timings_of(shown)}, beside=beside, shares=shares
             )
             write_report(found)
-    except BaseException as reason:  # Ctrl-C too leaves a record
-        status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
-        what = str(reason) if isinstance(reason, BayestwinError) else repr(reason)
-        reason.add_note(f"What is left of this run lies in `{run}`.")
-        if (run / CHECKPOINT).is_file() and not isinstance(reason, InvalidArtifact):
-            reason.add_note(f"Go on with it by `bayestwin resume {run}`.")
-        end_record(run, record, status, error=what, timings=timings_of(shown))
-        raise
     if found.status in ENDED:
         for path in run.rglob(CHECKPOINT):
             path.unlink()

@@ -20,7 +20,6 @@ from bayestwin.store.durable import (
     check_writable,
     sweep_orphans,
     write_bytes_durably,
-    write_durably,
     write_text_durably,
 )
 
@@ -74,8 +73,7 @@ def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
         )
         raise errors.InvalidInput(message)
     body = encode.to_bytes(_with_schema(tree))
-    write_durably(location, body, checks.trailer(body))
-    return location
+    return write_bytes_durably(location, body, checks.trailer(body))
 
 
 def load(path: str | os.PathLike[str]) -> xr.DataTree:

@@ -21,18 +21,22 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNSUPPORTED = {errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.ENOSYS, 524}
 
 
-def write_durably(path: Path, *parts: bytes) -> None:
+def write_bytes_durably(path: str | os.PathLike[str], *parts: bytes) -> Path:
     """Replace a file by these bytes, or leave it as it was.
 
     Args:
         path: The file; through a symbolic link the file behind it is replaced. A missing folder is made.
         *parts: What the file holds, one after the other.
 
+    Returns:
+        The path that was written.
+
     Raises:
         StorageFailure: It cannot be written. The old file is then as it was, and nothing is left beside it.
     """
-    with _explained(path):
-        target = Path(os.path.realpath(path))
+    location = Path(path)
+    with _explained(location):
+        target = Path(os.path.realpath(location))
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep_orphans(target.parent)
         with _temporary(target.parent) as (temporary, descriptor):
@@ -41,23 +45,6 @@ def write_durably(path: Path, *parts: bytes) -> None:
             os.fsync(descriptor)
             os.replace(temporary, target)
         _sync_folder(target.parent)
-
-
-def write_bytes_durably(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Replace a file by these bytes, or leave it as it was.
-
-    Args:
-        path: The file.
-        content: All of what it holds.
-
-    Returns:
-        The path that was written.
-
-    Raises:
-        StorageFailure: It cannot be written. The old file is then as it was.
-    """
-    location = Path(path)
-    write_durably(location, content)
     return location
 
 

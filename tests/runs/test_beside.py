@@ -145,7 +145,7 @@ def test_what_cannot_be_compared_is_told_before_a_run_begins(
         ('{"": None}', "the name ''"),
         ("{1: None}", "the name 1"),
         ('{"a b": None}', "the name 'a b'"),
-        ('{"none": 0.1}', "`none` is a float"),
+        ('{"none": 0.1}', "`none` is 0.1, a float"),
         ('{"none": None, "None": None}', "names that differ only in capitals: none, None"),
     ],
 )
