@@ -22,6 +22,12 @@ LASTING = 12
 AROUND = 6
 """Rows around an outlier in which there is no other."""
 
+BACK = 0.3
+"""After a spike a value is back to within this share of its height."""
+
+STAYS = 0.5
+"""This share of a jump has to stay."""
+
 APART = 2.5
 """An outlier is so many times what 99 % of the others are."""
 
@@ -40,7 +46,11 @@ def jumps(record: Record, limits: Thresholds) -> list[Finding]:
         if news is None or not news.sd > 0:
             continue
         outliers = _outliers(news, limits)
-        outliers = {at: width for at, width in outliers.items() if not _explained(at, width, drive)}
+        outliers = {
+            at: width
+            for at, width in outliers.items()
+            if _seen(signal.values, at, width) and not _explained(at, width, drive)
+        }
         found += _spikes(signal, news, outliers)
         if signal.role == "observation":
             found += _shifts(signal, news, outliers)
@@ -90,18 +100,38 @@ def _statistic(news: Innovations, width: int) -> np.ndarray:
     return np.where(weight > 0.5 * np.sum(filtered**2), score / np.sqrt(np.maximum(weight, 1e-12)), 0.0)
 
 
-def _explained(at: int, width: int, drive: Sequence[Signal]) -> bool:
-    """Whether an input changes as it seldom does, in the rows before this one or next to it.
+def _seen(values: np.ndarray, at: int, width: int) -> bool:
+    """Whether the values themselves go out and come back, or stay: a fast rise and fall of the asset does neither."""
+    before = values[max(at - 3, 0) : at]
+    before = before[np.isfinite(before)]
+    after = values[at + width : at + width + 3] if width else values[at : at + AROUND]
+    after = after[np.isfinite(after)]
+    if before.size == 0 or after.size == 0:
+        return True  # at the ends nothing else is known
+    if width == 0:
+        jump = values[at] - before[-1]
+        return bool((np.median(after) - np.median(before)) * np.sign(jump) > STAYS * abs(jump))
+    box = values[at : at + width]
+    box = box[np.isfinite(box)]
+    height = np.abs(box - (before[-1] + after[0]) / 2).min() if box.size else 0.0
+    return bool(abs(after[0] - before[-1]) < BACK * height and max(np.ptp(before), np.ptp(after)) < height)
 
-    What follows from a change of an input does not go back after a single row.
+
+def _explained(at: int, width: int, drive: Sequence[Signal]) -> bool:
+    """Whether an input that is switched does it: what others do is in the prediction.
+
+    A jump may follow within some rows. What goes out and back within two is explained by an input that does so too.
     """
-    before = 2 if width == 1 else AROUND
     for one in drive:
         steps = np.abs(np.diff(one.values))
-        if steps.size and np.isfinite(steps).any():
-            near = steps[max(at - before, 0) : at + 1]
-            if near.size and np.nanmax(near) > max(float(np.nanquantile(steps, 0.99)), 0.0):
-                return True
+        if not is_switched(one) or not np.isfinite(steps).any():
+            continue
+        seldom = steps > float(np.nanquantile(steps, 0.99))
+        before = AROUND if width in (0, max(WIDTHS)) else 2
+        there = bool(seldom[max(at - before, 0) : at + 1].any())
+        back = width not in WIDTHS[:2] or bool(seldom[at : at + width + 1].any())
+        if there and back:
+            return True
     return False
 
 

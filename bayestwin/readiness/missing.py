@@ -5,7 +5,7 @@ import pandas as pd
 
 from bayestwin.readiness.finding import Finding
 from bayestwin.readiness.sampling import long_steps
-from bayestwin.readiness.signals import Record, Signal, lasting, runs_of, usual_step
+from bayestwin.readiness.signals import Record, Signal, lasting, percentage, runs_of, usual_step
 from bayestwin.readiness.thresholds import Thresholds
 
 RATIO = 4.0
@@ -36,14 +36,14 @@ def missing(signal: Signal, limits: Thresholds) -> list[Finding]:
         start, end = str(signal.times[before]), str(signal.times[after])
         words = (
             f"has {len(blocks)} long gap{'s' if len(blocks) > 1 else ''}, the longest of {gap}, from {start} to {end} "
-            f"(usual step {evidence['usual']}); {100 * share:.2g} % of its values are missing"
+            f"(usual step {evidence['usual']}); {percentage(share)} of its values are missing"
         )
         evidence |= {"gap": gap, "start": start, "end": end}
         advice = "The posterior rests on the rest; look whether what is missing is what mattered."
         return [signal.finding("gap", "warn", np.concatenate(blocks), words, advice, **evidence)]
     sparse = there.size > 2 and bool(np.ptp(np.diff(there)) == 0)  # it reports every so many rows
     severity = "warn" if share > limits.missing and not sparse else "note"
-    words = f"misses {100 * share:.2g} % of its values"
+    words = f"misses {percentage(share)} of its values"
     return [signal.finding("missing", severity, np.flatnonzero(gone), words, **evidence)]
 
 

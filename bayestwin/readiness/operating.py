@@ -6,7 +6,7 @@ import numpy as np
 
 from bayestwin.readiness.card import Limit
 from bayestwin.readiness.finding import Finding
-from bayestwin.readiness.signals import Record, Signal
+from bayestwin.readiness.signals import Record, Signal, percentage
 from bayestwin.readiness.thresholds import Thresholds
 
 SCALES = (1e3, 1e-3, 60.0, 1 / 60.0, 100.0, 0.01, 3.6, 1 / 3.6, 1e6, 1e-6)
@@ -33,7 +33,7 @@ def ranges(signal: Signal, limit: Limit) -> list[Finding]:
         if extremes[0] == extremes[1]
         else f"{extremes[0]:.4g} to {signal.amount(extremes[1])}"
     )
-    words = f"lies outside the twin's operating range of {stated} in {100 * share:.2g} % of its values: {shown}"
+    words = f"lies outside the twin's operating range of {stated} in {percentage(share)} of its values: {shown}"
     advice = "The twin is not made for that: drop these rows, or do not rely on it there."
     if share > 0.5:
         for factor in SCALES:
@@ -109,7 +109,7 @@ def extrapolated(record: Record, thresholds: Thresholds) -> list[Finding]:
             continue
         share = rows.size / held_out
         words = (
-            f"is outside what was calibrated ({signal.amount(low)} to {signal.amount(high)}) in {100 * share:.2g} % of "
+            f"is outside what was calibrated ({signal.amount(low)} to {signal.amount(high)}) in {percentage(share)} of "
             "what is held out"
         )
         advice = "Forecasts extrapolate there: judge them apart."

@@ -27,20 +27,24 @@ HARDLY = 0.1
 CONVINCING = 0.9
 """The share that another unit has to bring in."""
 
+ALIKE = 0.2
+"""Of changes that bring in nearly as many, the smallest is suggested: a larger one always squeezes more in."""
+
 FACTORS: Mapping[str, float] = {
-    "divided by 1000": 1e-3,
-    "times 1000": 1e3,
-    "divided by 60": 1 / 60.0,
-    "times 60": 60.0,
     "divided by 3.6": 1 / 3.6,
     "times 3.6": 3.6,
+    "divided by 60": 1 / 60.0,
+    "times 60": 60.0,
     "divided by 100": 1e-2,
     "times 100": 1e2,
+    "divided by 1000": 1e-3,
+    "times 1000": 1e3,
     "divided by 3600": 1 / 3600.0,
     "times 3600": 3600.0,
     "divided by 10⁶": 1e-6,
     "times 10⁶": 1e6,
 }
+"""By size; of a temperature only powers of ten."""
 
 OFFSETS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "taken as °F": lambda values: (values - 32.0) / 1.8,
@@ -109,16 +113,25 @@ def _expected(
     labels = density.bound.labels
     evidence = {"inside": inside, **told, "times": [str(labels[outside[0]]), str(labels[outside[-1]])]}
     unit = density.twin.observations[name].unit
-    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        words: functools.partial(np.multiply, factor) for words, factor in FACTORS.items()
-    }
-    if unit in ("degC", "K", "degF", "kelvin"):
-        changes.update(OFFSETS)
-    best = max(changes, key=lambda words: round(share(changes[words](values)), 2))
-    reached = share(changes[best](values))
-    if reached < CONVINCING or reached - inside < 0.3:
+    best = _suggested(share, values, unit) if inside < HARDLY else None
+    if best is None:
         sentence += " The prior hardly expects such data: check units and priors."
         return Finding("prior", "warn", name, sentence, evidence)
-    sentence += f" {best[0].upper()}{best[1:]}, {100 * reached:.0f} % would: is the unit ({unit or 'none'}) right?"
-    evidence |= {"suggestion": best, "inside_then": reached}
-    return Finding("unit_scale", "fail" if inside < HARDLY else "warn", name, sentence, evidence)
+    words, reached = best
+    sentence += f" {words[0].upper()}{words[1:]}, {100 * reached:.0f} % would: is the unit ({unit or 'none'}) right?"
+    return Finding("unit_scale", "fail", name, sentence, evidence | {"suggestion": words, "inside_then": reached})
+
+
+def _suggested(share: Callable[[np.ndarray], float], values: np.ndarray, unit: str) -> tuple[str, float] | None:
+    """The smallest change of unit of those that bring most values in, and the share that it brings in."""
+    temperature = unit in ("degC", "degF", "K")
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = dict(OFFSETS) if temperature else {}
+    for words, factor in FACTORS.items():
+        if not temperature or np.log10(factor) % 1 == 0:
+            changes[words] = functools.partial(np.multiply, factor)
+    shares = {words: share(change(values)) for words, change in changes.items()}
+    highest = max(shares.values())
+    if highest < CONVINCING:
+        return None
+    words = next(words for words in changes if shares[words] >= highest - ALIKE)
+    return words, shares[words]

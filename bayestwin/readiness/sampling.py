@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.readiness.finding import Finding, place, where
-from bayestwin.readiness.signals import Record, Signal, lasting, numbers_of, usual_step
+from bayestwin.readiness.signals import Record, Signal, lasting, numbers_of, percentage, usual_step
 from bayestwin.readiness.thresholds import Thresholds
 
 JITTER = 0.05
@@ -61,7 +61,7 @@ def irregular(record: Record) -> list[Finding]:
         return []
     told = {name: lasting(record, float(step)) for name, step in _extremes(steps, usual).items()}
     sentence = (
-        f"Sampling is irregular: {100 * share:.2g} % of the steps differ from the usual {told['usual']} "
+        f"Sampling is irregular: {percentage(share)} of the steps differ from the usual {told['usual']} "
         f"(shortest {told['shortest']}, longest {told['longest']})."
     )
     return [Finding("irregular", "note", "", sentence, {"share": share, **told})]

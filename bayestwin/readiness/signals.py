@@ -121,6 +121,11 @@ def lasting(of: Signal | Record, step: float) -> str:
     return f"{step:g} {of.time_unit}".strip()
 
 
+def percentage(share: float) -> str:
+    """A share in words: 0.83 %, 12 %, 100 %."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
+
+
 def usual_step(clock: np.ndarray) -> float:
     """The median step; NaN where there is none."""
     steps = np.diff(clock)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bayestwin.readiness.finding import Finding
-from bayestwin.readiness.signals import Signal, is_switched
+from bayestwin.readiness.signals import Signal, is_switched, percentage
 from bayestwin.readiness.thresholds import Thresholds
 
 IMPROBABLE = 1e-6
@@ -60,7 +60,7 @@ def stuck(signal: Signal, limits: Thresholds) -> list[Finding]:
     value = float(signal.values[longest[0]])
     words = (
         f"does not move from {signal.amount(value)} for {len(longest)} values in a row, while it repeats only "
-        f"{100 * _repeats(np.delete(lengths, np.argmax(lengths))):.2g} % of its values elsewhere"
+        f"{percentage(_repeats(np.delete(lengths, np.argmax(lengths))))} of its values elsewhere"
     )
     advice = "Drop these values (NaN) if the sensor or its transmission was stuck."
     evidence = {"value": value, "longest": len(longest), "runs": len(found)}
