@@ -33,6 +33,12 @@ class Limit(NamedTuple):
     high: float = math.inf
     max_rate: float = math.inf
 
+    def words(self, unit: str) -> str:
+        """The range in words, open at an end that is not stated."""
+        parts = [f"{end:.4g}" for end in (self.low, self.high) if math.isfinite(end)]
+        word = "" if len(parts) != 1 else "at least " if math.isfinite(self.low) else "at most "
+        return f"{word}{' to '.join(parts)} {unit}".strip()
+
 
 def read_limits(path: pathlib.Path, twin: Twin) -> dict[str, Limit]:
     """Limits by observation and input, in the twin's units; none where there is no card, or no block in it.

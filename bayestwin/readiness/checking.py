@@ -30,6 +30,9 @@ from bayestwin.setting import require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
+PRIOR_KINDS = {"prior", "unit_scale", "expected"}
+"""Where all of these are ignored, nothing is solved."""
+
 
 def check(
     twin: Twin,
@@ -57,7 +60,7 @@ def check(
         limits: The operating range: by observation or input `low`, `high`, `unit`, `max_rate`.
         thresholds: Limits of the checks that are not the defaults of `bayestwin.readiness.Thresholds`.
         fail_on: Kinds that are to fail, whatever they are by themselves.
-        ignore: Kinds to be left out.
+        ignore: Kinds to be left out; with `prior`, `unit_scale` and `expected` among them, the twin is not solved.
         first_row: What the first row is counted as, where `telemetry` is a part of what was read.
         progress: Where progress is shown; by default on a terminal only.
 
@@ -91,7 +94,7 @@ def check(
         if signal.name in stated:
             found += [*ranges(signal, stated[signal.name]), *rates(signal, stated[signal.name], since, twin.time_unit)]
     found += [*visited(record, stated, numbers), *extrapolated(record, numbers)]
-    if not any(one.kind in ("duplicate", "out_of_order") and one.severity == "fail" for one in wrong):
+    if not (set(ignore) >= PRIOR_KINDS or any(one.kind in ("duplicate", "out_of_order") for one in wrong)):
         rows = np.arange(len(telemetry.table)) + first_row
         found += prior_findings(build_density(twin, bind(twin, telemetry)), seed, numbers, rows, shown)
     return graded(found, fail_on, ignore)

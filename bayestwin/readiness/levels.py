@@ -11,6 +11,9 @@ PILE = 5.0
 
 NEXT_LEVELS = 5
 
+JUMP = 5.0
+"""Steps into and out of the end are at most so many usual ones."""
+
 FINEST = 12
 """Decimals beyond which digits are taken for rounding of the computer's own."""
 
@@ -34,7 +37,7 @@ def saturation(signal: Signal, limits: Thresholds) -> list[Finding]:
             continue
         at_end = signal.values == value
         longest = int(np.max(np.diff(runs_of(at_end), axis=1)) + 1)
-        if longest < 3:
+        if longest < 3 or _jumps_there(signal, at_end):
             continue
         words = f"has {num} values exactly at its {word}, {signal.amount(value)}, up to {longest} in a row"
         advice = "If the sensor cannot show more, say so by `bt.Censored` around its noise."
@@ -42,6 +45,15 @@ def saturation(signal: Signal, limits: Thresholds) -> list[Finding]:
             signal.finding("saturation", "warn", np.flatnonzero(at_end), words, advice, value=value, longest=longest)
         )
     return found
+
+
+def _jumps_there(signal: Signal, at_end: np.ndarray) -> bool:
+    """Whether values jump to their end rather than run into it: what is cut off lies next to what is left."""
+    there = signal.present
+    values, ends = signal.values[there], at_end[there]
+    steps = np.abs(np.diff(values))
+    edge = ends[1:] != ends[:-1]
+    return bool(np.median(steps[edge]) > JUMP * max(float(np.median(steps[~ends[1:] & ~ends[:-1]])), 1e-300))
 
 
 def quantisation(signal: Signal, limits: Thresholds) -> list[Finding]:

@@ -26,7 +26,7 @@ def ranges(signal: Signal, limit: Limit) -> list[Finding]:
         return []
     there = signal.values[signal.present]
     share = outside.size / there.size
-    stated = f"{signal.amount(limit.low)} to {signal.amount(limit.high)}"
+    stated = limit.words(signal.unit)
     extremes = [float(signal.values[outside].min()), float(signal.values[outside].max())]
     shown = (
         signal.amount(extremes[0])

@@ -221,9 +221,7 @@ def _caption(signal: Signal, marked: Sequence[Finding], limit: Limit | None, uni
     words = f"{signal.name} in {unit} as recorded." if unit else f"{signal.name} as recorded."
     words += " Shaded: the rows of warnings and of what fails." if marked else " No row is in a warning."
     if limit is not None and np.isfinite([limit.low, limit.high]).any():
-        words += f" Operating range by the card: {limit.low:g} to {limit.high:g} {unit_text(signal.unit)}.".replace(
-            " .", "."
-        )
+        words += f" Operating range by the card: {limit.words(unit_text(signal.unit))}."
     if signal.values.size > MOST_POINTS:
         words += f" Drawn at every {-(-signal.values.size // MOST_POINTS)}th row, and at all rows of findings."
     return words

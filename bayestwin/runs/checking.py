@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bayestwin.bind import bind
 from bayestwin.compilation import keep_compiled
+from bayestwin.density import build_density
 from bayestwin.progress import Progress
 from bayestwin.readiness import Finding, Limit, check, read_limits
 from bayestwin.readiness.checking import record_for
@@ -55,6 +57,7 @@ def check_model(
     if held_out is not None:
         split = Split(split.calibration, read_model_telemetry(model, held_out))
     check_ready(model, split)
+    build_density(model.twin, bind(model.twin, split.calibration))
     limits = read_limits(model.folder / "card.md", model.twin)
     keep_compiled()
 

@@ -110,18 +110,20 @@ def kinds(found: tuple[Finding, ...]) -> set[tuple[str, str]]:
     return {(one.kind, one.column) for one in found if one.severity != "note"}
 
 
+PRIOR = ["prior", "expected", "unit_scale"]
+
 RANGE = {"indoor": {"low": 15.0, "high": 25.0, "max_rate": 2.0}, "outdoor": {"low": 0.0, "high": 20.0}}
 
 
 def test_inside_the_range_there_is_no_finding(quiet) -> None:
-    found = bt.check(TWIN, telemetry(*quiet), seed=0, limits=RANGE, ignore=["prior"])
+    found = bt.check(TWIN, telemetry(*quiet), seed=0, limits=RANGE, ignore=PRIOR)
     assert kinds(found) == set()
 
 
 def test_values_outside_and_rates_are_found(quiet) -> None:
     indoor, outdoor = quiet
     indoor[60:64] = [25.5, 26.0, 25.5, 25.2]
-    found = bt.check(TWIN, telemetry(indoor, outdoor), seed=0, limits=RANGE, ignore=["prior"])
+    found = bt.check(TWIN, telemetry(indoor, outdoor), seed=0, limits=RANGE, ignore=PRIOR)
     (outside,) = [one for one in found if one.kind == "range"]
     assert (outside.severity, outside.evidence["rows"]) == ("warn", [[61, 64]])
     assert outside.evidence["extremes"] == [25.2, 26.0]
@@ -132,7 +134,7 @@ def test_values_outside_and_rates_are_found(quiet) -> None:
 
 def test_an_input_in_another_unit_is_suspected_from_the_range(quiet) -> None:
     indoor, outdoor = quiet
-    found = bt.check(TWIN, telemetry(indoor, 1000.0 * outdoor), seed=0, limits=RANGE, ignore=["prior"])
+    found = bt.check(TWIN, telemetry(indoor, 1000.0 * outdoor), seed=0, limits=RANGE)
     (finding,) = [one for one in found if one.kind == "unit_scale" and one.column == "outdoor"]
     assert (finding.severity, finding.evidence["factor"]) == ("fail", 0.001)
 
@@ -141,7 +143,7 @@ def test_what_calibration_has_not_visited_is_noted(quiet) -> None:
     indoor, outdoor = quiet
     whole = telemetry(indoor, outdoor + np.where(np.arange(200) < 150, 0.0, 6.0))
     parts = whole.between(end=150), whole.between(start=150)
-    found = bt.check(TWIN, *parts, seed=0, limits=RANGE, ignore=["prior", "level_shift"])
+    found = bt.check(TWIN, *parts, seed=0, limits=RANGE, ignore=[*PRIOR, "level_shift"])
     (note,) = [one for one in found if one.kind == "coverage" and one.column == "outdoor"]
     visited = np.quantile(outdoor[:150], [0.005, 0.995])
     assert note.severity == "note"

@@ -4,7 +4,7 @@ import pathlib
 import re
 
 import pytest
-from tank_model import TWIN, MakeModel, parse_strictly, run_command, telemetry_text
+from tank_model import JOB, TWIN, MakeModel, parse_strictly, run_command, telemetry_text
 
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.readiness import Finding
@@ -73,3 +73,74 @@ def test_what_is_held_out_is_checked_too(make_model: MakeModel) -> None:
     (model / "data" / "tank.csv").write_text(re.sub(r"(?m)^8,([^,]+),.*$", r"8,\1,", telemetry_text()))
     with pytest.raises(InvalidTelemetry, match="In the part that is held out: Input `pump` has a gap"):
         found_in(model)
+
+
+SPOILT = re.sub(r"(?m)^(2\.5|2\.75|3|3\.25|3\.5|3\.75|4|4\.25|4\.5|4\.75),[^,]+,", r"\1,1.2345,", telemetry_text())
+
+
+def test_a_run_is_left_with_findings_and_a_page(make_model: MakeModel) -> None:
+    model = make_model()
+    (model / "data" / "tank.csv").write_text(SPOILT)
+    code, out, _ = check(model, "--json")
+    assert code == 0
+    (run,) = (model.parent / "results" / "tank").iterdir()
+    assert parse_strictly((run / "findings.json").read_text()) == parse_strictly(out)
+    record = parse_strictly((run / "run.json").read_text())
+    assert (record["command"], record["status"], record["num_findings"]["fail"]) == ("check", "finished", 0)
+    assert record["outputs"].keys() >= {"findings.json", "check.html", "inputs/card.md"}
+    (stuck,) = [row for row in parse_strictly(out) if row["kind"] == "stuck"]
+    assert stuck["evidence"]["rows"] == [[11, 20]]
+    assert stuck["evidence"]["times"] == ["2.5", "4.75"]
+    page = (run / "check.html").read_text(encoding="utf-8")
+    assert "does not move from 1.234 m for 10 values in a row" in page
+    assert "level over time, marked: stuck at rows 11 to 20." in page
+
+
+def test_the_job_gates_on_kinds(make_model: MakeModel) -> None:
+    strict = make_model("strict", job=JOB + '\n[check]\nfail_on = ["stuck"]\n')
+    (strict / "data" / "tank.csv").write_text(SPOILT)
+    code, out, _ = check(strict)
+    assert code == 1
+    assert "FAIL  `level` does not move" in out
+    assert "Do not calibrate yet" in out
+    silent = make_model("silent", job=JOB + '\n[check]\nignore = ["stuck"]\nfew = 100\n')
+    (silent / "data" / "tank.csv").write_text(SPOILT)
+    code, out, _ = check(silent)
+    assert code == 0
+    assert "does not move" not in out
+    assert "`level` holds only 41 values" in out
+
+
+def test_a_kind_that_there_is_not_is_an_error_of_the_job(make_model: MakeModel) -> None:
+    code, _, err = check(make_model(job=JOB + '\n[check]\nfail_on = ["stucked"]\n'))
+    assert code == 2
+    assert "wrong value for `check.fail_on`" in err
+    assert "`stuck`" in err
+
+
+def test_rows_are_those_of_the_file_where_the_job_begins_later(make_model: MakeModel) -> None:
+    held = TWIN.replace('bt.Input(unit="m/h")', 'bt.Input(unit="m/h", beyond="hold")')
+    model = make_model(twin=held, job=JOB.replace("hold_out_from = 6.0", "start = 1.0\nhold_out_from = 6.0"))
+    (model / "data" / "tank.csv").write_text(SPOILT)
+    (stuck,) = [one for one in found_in(model) if one.kind == "stuck"]
+    assert stuck.evidence["rows"] == [[11, 20]]
+
+
+def test_a_file_that_is_held_out_must_not_have_been_calibrated(make_model: MakeModel) -> None:
+    model = make_model()
+    code, out, _ = check(model, "--held-out", model / "data" / "tank.csv")
+    assert code == 1
+    assert "24 times are both calibrated and held out (rows 1 to 24 of the calibration)" in out
+
+
+def test_the_range_of_the_card_counts(make_model: MakeModel) -> None:
+    model = make_model()
+    card = (model / "card.md").read_text()
+    (model / "card.md").write_text(card + "\n## Operating range\n```toml\n[level]\nhigh = 4.0\nunit = 'm'\n```\n")
+    (outside,) = [one for one in found_in(model) if one.kind == "range"]
+    assert outside.evidence["rows"][0][0] == 1
+    assert "operating range of at most 4 m" in outside.sentence
+    (model / "card.md").write_text(card + "\n## Operating range\n```toml\n[levle]\nhigh = 4.0\n```\n")
+    code, _, err = check(model)
+    assert code == 2
+    assert "Did you mean `level`" in err
