@@ -30,6 +30,9 @@ from bayestwin.setting import require_float64
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
+SAME = 12
+"""Rows within which a jump and a drift are one event."""
+
 PRIOR_KINDS = {"prior", "unit_scale", "expected"}
 """Where all of these are ignored, nothing is solved."""
 
@@ -105,10 +108,19 @@ def signal_findings(record: Record, limits: Thresholds) -> list[Finding]:
     found = [*irregular(record), *gaps(record, limits), *repeated(record)]
     by_column = {signal.name: _alone(signal, limits) for signal in record.signals}
     rest = record._replace(signals=tuple(without(one, by_column[one.name]) for one in record.signals))
-    between = [*jumps(rest, limits), *drifts(rest, limits), *clocks(rest, limits), *missing_by_regime(record)]
+    jumped = jumps(rest, limits)
+    between = [*jumped, *drifts(rest, limits), *clocks(rest, limits), *missing_by_regime(record)]
     for finding in between:
+        if finding.kind == "drift" and any(_same_event(finding, one) for one in jumped):
+            continue
         by_column[finding.column].append(finding)
     return [*found, *(finding for findings in by_column.values() for finding in findings)]
+
+
+def _same_event(drift: Finding, jump: Finding) -> bool:
+    """Whether a residual is another one only since a jump that has been told already."""
+    apart = drift.evidence["rows"][0][0] - jump.evidence["rows"][0][0]
+    return jump.kind == "level_shift" and jump.column == drift.column and abs(apart) <= SAME
 
 
 def without(signal: Signal, findings: Sequence[Finding]) -> Signal:

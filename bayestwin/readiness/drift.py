@@ -22,6 +22,9 @@ SIZE = 1.0
 SLOW = 6
 """Half-waves over the record that are left to states of the asset."""
 
+RAMP = 2.0
+"""A ramp must be so many times as sure as a step: states that nobody observes look like slow ones."""
+
 LIMIT = 4.0
 """Residuals beyond so many standard deviations count as that many: a jump is another finding."""
 
@@ -59,7 +62,7 @@ def drifts(record: Record, limits: Thresholds) -> list[Finding]:
         changes = _changes(news, limits)
         if changes:
             found += [_told(signal, rows, changes, one, news.sd) for one in changes]
-        elif ramp.statistic >= limits.drift and abs(ramp.size) >= SIZE:
+        elif ramp.statistic >= RAMP * limits.drift and abs(ramp.size) >= SIZE:
             words = (
                 "drifts: what its past and the inputs do not explain "
                 f"{'grows' if ramp.size > 0 else 'falls'} along the record, {ramp.statistic:.2g} standard errors"

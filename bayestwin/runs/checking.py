@@ -112,5 +112,13 @@ def _first_row(model: Model, split: Split) -> int:
 
 def _provenance(run: pathlib.Path) -> dict[str, str]:
     record = read_record(run)
-    keys = ("run", "began", "twin_sha256", "telemetry_sha256")
-    return {key: str(record[key]) for key in keys if record.get(key)}
+    hashes = record["telemetry_sha256"]
+    told = {
+        "run": record["run"],
+        "begun": str(record["began"])[:16].replace("T", " ") + " UTC",
+        "job file": record["job_file"],
+        "SHA-256 of the twin": record["twin_sha256"],
+        "SHA-256 of the telemetry calibrated": hashes["calibration"],
+        "SHA-256 of what is held out": hashes["held_out"],
+    }
+    return {name: str(value) for name, value in told.items() if value}

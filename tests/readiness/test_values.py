@@ -88,6 +88,14 @@ def test_a_jump_that_stays_is_a_level_shift_and_no_spike(look, sensor):
     assert only(found, "level_shift").evidence["rows"] == [[201, 201]]
 
 
+def test_a_jump_is_told_once(look):
+    rng = np.random.default_rng(8)
+    drive = rng.standard_normal(600)
+    values = 0.3 * np.r_[0.0, drive[:-1]] + 0.1 * rng.standard_normal(600) + np.where(np.arange(600) < 300, 0.0, 2.0)
+    found = look({"y": values, "u": drive}, inputs=["u"])
+    assert [(one.kind, one.evidence["rows"][0][0]) for one in found if one.severity != "note"] == [("level_shift", 301)]
+
+
 def test_a_jump_that_an_input_explains_is_none(look, sensor):
     heater = np.repeat([0.0, 1.0, 0.0], [150, 150, 100])
     values = sensor() + 3.0 * heater
