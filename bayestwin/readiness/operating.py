@@ -102,7 +102,6 @@ def extrapolated(record: Record, thresholds: Thresholds) -> list[Finding]:
         low, high = float(calibrated.min()), float(calibrated.max())
         margin = BEYOND * (high - low)
         beyond = (signal.values < low - margin) | (signal.values > high + margin)
-        beyond[: record.calibrated] = False
         rows = np.flatnonzero(beyond)
         held_out = int(np.isfinite(signal.values[record.calibrated :]).sum())
         if rows.size == 0:

@@ -71,6 +71,11 @@ def test_steps_that_grow_by_design_are_no_gaps(look):
     assert [one.kind for one in found] == ["irregular"]
 
 
+def test_a_sampling_that_slows_down_at_the_end_has_no_gap(look, columns):
+    times = np.r_[np.arange(198.0), 212.0, 240.0]
+    assert [one.kind for one in look(columns, times) if one.severity != "note"] == []
+
+
 def test_a_sensor_that_reports_more_rarely_has_no_gap(look, columns):
     columns["indoor"][np.arange(200) % 8 != 0] = np.nan
     (finding,) = look(columns, np.arange(200) / 4)
