@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bayestwin.ppl.numpyro import numpyro_model
     from bayestwin.ppl.pymc import pymc_model
     from bayestwin.prediction import predict
+    from bayestwin.readiness import check
     from bayestwin.report import render_report
     from bayestwin.sensitivities import influence, power_scaling, sensitivity
     from bayestwin.simulation import simulate
@@ -72,6 +73,7 @@ _HOME = {
     "align": "telemetry",
     "backtest": "assess",
     "calibrate": "calibration",
+    "check": "readiness",
     "compare": "comparison",
     "conformalize": "assess",
     "coverage": "assess",
@@ -128,6 +130,7 @@ __all__ = [
     "align",
     "backtest",
     "calibrate",
+    "check",
     "compare",
     "conformalize",
     "coverage",

@@ -118,7 +118,10 @@ def test_without_a_run_it_says_which_command_makes_one(verb: str, tmp_path: path
 
 
 @pytest.mark.parametrize("arguments", [["models", ROOT / "models"], ["check", ROOT / "models" / "lynx_hare"]])
-def test_outside_a_terminal_it_is_quiet_and_plain(arguments: list[object]) -> None:
+def test_outside_a_terminal_it_is_quiet_and_plain(
+    arguments: list[object], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     code, out, err = run_command(*arguments)
     assert (code, err) == (0, "")
     assert "\x1b" not in out

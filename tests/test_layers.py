@@ -34,7 +34,7 @@ LAYERS = (
     ("checkpoint",),
     ("calibration",),
     ("prediction",),
-    ("assess", "attribution"),
+    ("assess", "attribution", "readiness"),
     (
         "comparison",
         "identifiability",

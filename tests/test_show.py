@@ -7,7 +7,8 @@ import pytest
 import rich.console
 import xarray as xr
 
-from bayestwin.assess import Finding, Gate
+from bayestwin.assess import Gate
+from bayestwin.readiness import Finding
 from bayestwin.show.results import (
     coverage_table,
     forecast_tables,
@@ -87,7 +88,7 @@ GATE = Gate("rhat", False, 1.2, 1.01, "The chains disagree about `x`: " + "take 
 def test_sentences_are_one_line_each_in_a_log() -> None:
     console = rich.console.Console(file=io.StringIO(), width=80)
     show_gates(console, [GATE, GATE._replace(passed=True), GATE._replace(severity="warn")])
-    show_findings(console, [Finding("note", "x", "`x` [bold]is[/] fine", {})])
+    show_findings(console, [Finding("few", "note", "x", "`x` [bold]is[/] fine", {})])
     lines = console.file.getvalue().splitlines()
     assert [line[:8] for line in lines[:3]] == ["  FAIL  ", "  pass  ", "  warn  "]
     assert lines[0] == "  FAIL  " + GATE.sentence

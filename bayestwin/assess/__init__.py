@@ -1,7 +1,6 @@
-"""Can a result be trusted: findings on telemetry, gates on a posterior, backtests, coverage and scores of forecasts."""
+"""Can a result be trusted: gates on a posterior, backtests, coverage and scores of forecasts."""
 
 from bayestwin.assess.backtest import backtest
-from bayestwin.assess.check import Finding, check
 from bayestwin.assess.conformal import conformalize
 from bayestwin.assess.coverage import coverage
 from bayestwin.assess.diagnose import diagnose
@@ -12,10 +11,8 @@ from bayestwin.assess.rules import crps
 from bayestwin.assess.scores import scores
 
 __all__ = [
-    "Finding",
     "Gate",
     "backtest",
-    "check",
     "conformalize",
     "coverage",
     "crps",

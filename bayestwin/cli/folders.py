@@ -1,31 +1,44 @@
 """`check` and `models`: what is said of model folders before anything is sampled."""
 
 import pathlib
+import time
 from typing import Annotated
 
 import rich.markup
 import typer
 
-from bayestwin.cli.frame import AsJson, JobName, ModelPath, explained, print_json
+from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, exit_by, explained, print_json
 
 
-def check(model: ModelPath, job: JobName = "job.toml", as_json: AsJson = False) -> None:
+def check(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    held_out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--held-out", help="File of telemetry that is held out, instead of what the job's split holds out."
+        ),
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
     """Look at a model's telemetry and priors before anything is sampled.
 
     Example: bayestwin check models/room
     """
+    began = time.perf_counter()
     with explained() as console:
+        from bayestwin.progress import Progress
+        from bayestwin.runs.checking import check_model
         from bayestwin.runs.model import load_model
-        from bayestwin.runs.readiness import check_model
-        from bayestwin.show.results import show_findings
+        from bayestwin.show.readiness import show_checked
 
-        findings = check_model(load_model(model, job))
+        found = check_model(load_model(model, job), results, held_out, progress=Progress(began=began))
         if as_json:
-            print_json([finding._asdict() for finding in findings])
+            print_json([finding._asdict() for finding in found.found.findings])
         else:
-            show_findings(console, findings)
-        if any(finding.severity == "fail" for finding in findings):
-            raise typer.Exit(1)
+            show_checked(console, found)
+        exit_by(found.status)
 
 
 def models(

@@ -8,10 +8,10 @@ import sys
 
 from packaging.requirements import Requirement
 
-from bayestwin.assess import Finding
 from bayestwin.cache import cache_folder, make_private
 from bayestwin.errors import BayestwinError, CorruptArtifact
 from bayestwin.ledger.index import INDEX, read_index, rebuild
+from bayestwin.readiness import Finding
 from bayestwin.runs.lock import is_locked
 from bayestwin.runs.record import RECORD, files_of, read_record
 from bayestwin.setting import require_float64
@@ -32,7 +32,7 @@ def examine(results: pathlib.Path) -> tuple[Finding, ...]:
     wrong = [finding for folder in folders for finding in examine_run(folder)]
     if not wrong:
         words = f"All files of {len(folders)} runs are there and as they were recorded."
-        wrong = [Finding("note", "runs", words, {"runs": len(folders)})]
+        wrong = [Finding("run_files", "note", "runs", words, {"runs": len(folders)})]
     return (*findings, *wrong)
 
 
@@ -42,20 +42,21 @@ def examine_run(run: pathlib.Path) -> list[Finding]:
     if is_locked(run):
         return []
     found = [
-        Finding("note", name, f"Removed {path.name}, which a dead process left.", {}) for path in sweep_orphans(run)
+        Finding("run_files", "note", name, f"Removed {path.name}, which a dead process left.", {})
+        for path in sweep_orphans(run)
     ]
     if not (run / RECORD).is_file():
         if files := files_of(run):
             words = f"Results ({_listed(files[:3])}) without `{RECORD}`: what they were made of is not known."
-            found.append(Finding("warn", name, words, {"files": files}))
+            found.append(Finding("run_files", "warn", name, words, {"files": files}))
         return found
     try:
         record = read_record(run)
     except CorruptArtifact as reason:
-        return [*found, Finding("fail", name, str(reason).splitlines()[0], {})]
+        return [*found, Finding("run_files", "fail", name, str(reason).splitlines()[0], {})]
     if record.get("status") == "running":
         advice = f" Go on by `bayestwin resume {run}`." if record.get("command") == "calibrate" else ""
-        return [*found, Finding("warn", name, f"The process that wrote this run has died.{advice}", {})]
+        return [*found, Finding("run_files", "warn", name, f"The process that wrote this run has died.{advice}", {})]
     return found + _files(run, name, record.get("outputs") or {})
 
 
@@ -66,9 +67,11 @@ def _files(run: pathlib.Path, name: str, recorded: dict[str, str]) -> list[Findi
     changed = [path for path, sha256 in recorded.items() if there.get(path, sha256) != sha256]
     unknown = [path for path in there if path not in recorded]
     found = [
-        Finding("fail", name, f"The record names {_listed(missing)}, which is not there.", {"files": missing}),
-        Finding("fail", name, f"Changed since it was recorded: {_listed(changed)}.", {"files": changed}),
-        Finding("warn", name, f"Not in the record: {_listed(unknown)}.", {"files": unknown}),
+        Finding(
+            "run_files", "fail", name, f"The record names {_listed(missing)}, which is not there.", {"files": missing}
+        ),
+        Finding("run_files", "fail", name, f"Changed since it was recorded: {_listed(changed)}.", {"files": changed}),
+        Finding("run_files", "warn", name, f"Not in the record: {_listed(unknown)}.", {"files": unknown}),
     ]
     return [finding for finding in found if finding.evidence["files"]]
 
@@ -79,17 +82,25 @@ def _listed(paths: list[str]) -> str:
 
 def _environment() -> list[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    found = [Finding("note", "python", f"Python {version}, bayestwin {importlib.metadata.version('bayestwin')}.", {})]
+    found = [
+        Finding(
+            "environment",
+            "note",
+            "python",
+            f"Python {version}, bayestwin {importlib.metadata.version('bayestwin')}.",
+            {},
+        )
+    ]
     old = [str(one) for one in map(Requirement, importlib.metadata.requires("bayestwin") or ()) if not _met(one)]
     if old:
         words = f"Packages are missing or of another version than is needed: {', '.join(old)}."
-        found.append(Finding("fail", "packages", words, {"packages": old}))
+        found.append(Finding("environment", "fail", "packages", words, {"packages": old}))
     else:
-        found.append(Finding("note", "packages", "All packages have the versions that are needed.", {}))
+        found.append(Finding("environment", "note", "packages", "All packages have the versions that are needed.", {}))
     try:
         require_float64()
     except BayestwinError as reason:
-        found.append(Finding("fail", "float64", str(reason).splitlines()[0], {}))
+        found.append(Finding("environment", "fail", "float64", str(reason).splitlines()[0], {}))
     return found
 
 
@@ -107,17 +118,19 @@ def _storage(results: pathlib.Path) -> list[Finding]:
     try:
         make_private(cache_folder())
     except BayestwinError as reason:
-        found.append(Finding("warn", "cache", str(reason).splitlines()[0], {}))
+        found.append(Finding("environment", "warn", "cache", str(reason).splitlines()[0], {}))
     if not results.is_dir():
-        return [*found, Finding("note", "results", f"There is no folder `{results}` yet.", {})]
+        return [*found, Finding("results", "note", "results", f"There is no folder `{results}` yet.", {})]
     try:
         check_writable(results)
         before = _indexed(results)
         kept, anew = read_index(results), rebuild(results)
     except BayestwinError as reason:
-        return [*found, Finding("fail", "results", str(reason).splitlines()[0], {})]
+        return [*found, Finding("results", "fail", "results", str(reason).splitlines()[0], {})]
     if before is None or kept != anew:
-        found.append(Finding("note", "index", f"The index of {len(anew)} runs was made anew.", {"runs": len(anew)}))
+        found.append(
+            Finding("results", "note", "index", f"The index of {len(anew)} runs was made anew.", {"runs": len(anew)})
+        )
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from bayestwin.assess.gates import WARN
+from bayestwin.readiness import KINDS, Thresholds
 
 type Moment = float | datetime.datetime | datetime.date | str
 
@@ -143,6 +144,45 @@ class GatesSection(Section):
         raise ValueError(message)
 
 
+class CheckSection(Section):
+    """Settings of `bayestwin check`: thresholds as in `bayestwin.readiness.Thresholds`, and what findings do.
+
+    Attributes:
+        fail_on: Kinds of findings that fail, whatever they are by themselves.
+        ignore: Kinds that are not reported.
+        seed: Determines the draws from the prior.
+    """
+
+    gap: float = pydantic.Field(default=10.0, gt=1)
+    few: int = pydantic.Field(default=10, ge=1)
+    missing: float = pydantic.Field(default=0.2, gt=0, le=1)
+    stuck: int = pydantic.Field(default=8, ge=3)
+    spike: float = pydantic.Field(default=10.0, gt=0)
+    level_shift: float = pydantic.Field(default=10.0, gt=0)
+    drift: float = pydantic.Field(default=8.0, gt=0)
+    saturation: float = pydantic.Field(default=0.03, gt=0, le=1)
+    levels: int = pydantic.Field(default=16, ge=2)
+    lag: float = pydantic.Field(default=2.0, gt=0)
+    prior: float = pydantic.Field(default=0.9, gt=0, le=1)
+    coverage: float = pydantic.Field(default=0.5, gt=0, le=1)
+    outside: float = pydantic.Field(default=0.1, gt=0, le=1)
+    fail_on: list[str] = []
+    ignore: list[str] = []
+    seed: Seed = 0
+
+    @pydantic.field_validator("fail_on", "ignore")
+    @classmethod
+    def _kinds(cls, kinds: list[str]) -> list[str]:
+        if all(kind in KINDS for kind in kinds):
+            return kinds
+        message = f"a list of {', '.join(f'`{kind}`' for kind in KINDS)}"
+        raise ValueError(message)
+
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds alone."""
+        return {name: getattr(self, name) for name in Thresholds._fields}
+
+
 class SbcSection(Section):
     """Arguments of `bt.sbc`."""
 
@@ -219,6 +259,7 @@ class Job(Section):
     predict: PredictSection = PredictSection()
     gates: GatesSection = GatesSection()
     report: ReportSection = ReportSection()
+    check: CheckSection = CheckSection()
     sbc: SbcSection = SbcSection()
     sensitivity: SensitivitySection = SensitivitySection()
     compare: CompareSection = CompareSection()

@@ -8,7 +8,7 @@ import rich.console
 import rich.table
 import xarray as xr
 
-from bayestwin.assess import Finding
+from bayestwin.readiness import Finding
 from bayestwin.report.notation import count
 from bayestwin.runs.pipeline import Results
 from bayestwin.show.text import (

@@ -104,7 +104,7 @@ def test_the_report_is_written_again(copied: Ran) -> None:
 
 
 def test_check_says_that_all_is_well(copied: Ran) -> None:
-    code, out, _ = run_command("check", copied.model)
+    code, out, _ = run_command("check", copied.model, "--results", copied.model.parent / "checks")
     assert code == 0
     assert "200 of 200 draws from the prior can be solved" in out
 

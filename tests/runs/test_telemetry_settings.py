@@ -38,8 +38,8 @@ def test_the_keys_of_the_job_are_those_of_python(make_model: MakeModel) -> None:
     assert other.calibration.settings == {"duplicates": "first", "sentinels": ["-999.0", "OVERFLOW"]}
 
 
-def test_check_prints_what_was_done(make_model: MakeModel) -> None:
-    code, out, _ = run_command("check", model_of(make_model), "--json")
+def test_check_prints_what_was_done(make_model: MakeModel, tmp_path: pathlib.Path) -> None:
+    code, out, _ = run_command("check", model_of(make_model), "--results", tmp_path / "results", "--json")
     assert code == 0
     said = " ".join(row["sentence"] for row in parse_strictly(out) if row["severity"] == "note")
     for words in ("runs backwards 1 time and was sorted", "rows repeat a time", "held -999"):

@@ -1,0 +1,201 @@
+"""All checks of telemetry before anything is sampled, in one call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayestwin.bind import bind, elapsed
+from bayestwin.density import build_density
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.progress import Progress
+from bayestwin.readiness.card import Limit, limits_from
+from bayestwin.readiness.clocks import clocks
+from bayestwin.readiness.drift import drifts
+from bayestwin.readiness.finding import KINDS, Finding, graded
+from bayestwin.readiness.jumps import jumps
+from bayestwin.readiness.levels import quantisation, saturation
+from bayestwin.readiness.missing import missing, missing_by_regime
+from bayestwin.readiness.operating import extrapolated, ranges, rates, visited
+from bayestwin.readiness.overlap import overlap, repeated
+from bayestwin.readiness.prior import prior_findings
+from bayestwin.readiness.sampling import few, gaps, irregular, notices_of, times_of, unstated
+from bayestwin.readiness.sentinels import sentinels
+from bayestwin.readiness.signals import Record, Signal, record_of
+from bayestwin.readiness.stuck import constant, stuck
+from bayestwin.readiness.thresholds import Thresholds, thresholds_from
+from bayestwin.seeds import check_seed
+from bayestwin.setting import require_float64
+from bayestwin.telemetry import Telemetry
+from bayestwin.twin import Twin
+
+SAME = 12
+"""Rows within which a jump and a drift are one event."""
+
+PRIOR_KINDS = {"prior", "unit_scale", "expected"}
+"""Where all of these are ignored, nothing is solved."""
+
+
+def check(
+    twin: Twin,
+    telemetry: Telemetry,
+    held_out: Telemetry | None = None,
+    *,
+    seed: int,
+    limits: Mapping[str, Mapping[str, Any] | Limit] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    fail_on: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    first_row: int = 1,
+    progress: Progress | None = None,
+) -> tuple[Finding, ...]:
+    """Look at telemetry for what makes a calibration fail or mislead; nothing is sampled from a posterior.
+
+    Looked for is what `bayestwin.readiness.finding.KINDS` lists: in the times, in each column that the twin uses,
+    between columns, against the operating range, and against the prior predictive.
+
+    Args:
+        twin: The twin.
+        telemetry: What is to be calibrated; one record.
+        held_out: What is held out. Where it goes on after `telemetry`, its rows are looked at too and count on.
+        seed: Determines the draws from the prior.
+        limits: The operating range: by observation or input `low`, `high`, `unit`, `max_rate`.
+        thresholds: Limits of the checks that are not the defaults of `bayestwin.readiness.Thresholds`.
+        fail_on: Kinds that are to fail, whatever they are by themselves.
+        ignore: Kinds to be left out; with `prior`, `unit_scale` and `expected` among them, the twin is not solved.
+        first_row: What the first row is counted as, where `telemetry` is a part of what was read.
+        progress: Where progress is shown; by default on a terminal only.
+
+    Returns:
+        The findings, the worst first: `kind`, `severity`, `column`, `sentence` and `evidence`.
+
+    Raises:
+        InvalidTelemetry: If it lacks a column that the twin needs or has it in a wrong unit.
+        InvalidSetting: If a kind or a threshold is unknown.
+        InvalidInput: If a limit makes no sense.
+    """
+    require_float64()
+    check_seed(seed)
+    shown = progress or Progress()
+    check_kinds((*fail_on, *ignore))
+    numbers = thresholds_from(thresholds)
+    stated = {name: one for name, one in (limits or {}).items() if isinstance(one, Limit)}
+    stated |= limits_from({name: one for name, one in (limits or {}).items() if not isinstance(one, Limit)}, twin)
+    found = notices_of(telemetry.notices, telemetry.source)
+    members = {**twin.observations, **twin.inputs}
+    found += unstated({name: one.unit for name, one in members.items()}, dict(telemetry.units))
+    wrong = times_of(telemetry.table, first_row)
+    if held_out is not None:
+        wrong += overlap(telemetry, held_out)
+    record = record_for(twin, telemetry, None if wrong else held_out, first_row)
+    with shown.timed("check"):
+        found += wrong + signal_findings(record, numbers)
+    clock = telemetry.units.get("time", twin.time_unit)
+    since = elapsed(record.times, telemetry.t0, clock, twin.time_unit)
+    for signal in record.signals:
+        if signal.name in stated:
+            found += [*ranges(signal, stated[signal.name]), *rates(signal, stated[signal.name], since, twin.time_unit)]
+    found += [*visited(record, stated, numbers), *extrapolated(record, numbers)]
+    if not (set(ignore) >= PRIOR_KINDS or any(one.kind in ("duplicate", "out_of_order") for one in wrong)):
+        rows = np.arange(len(telemetry.table)) + first_row
+        found += prior_findings(build_density(twin, bind(twin, telemetry)), seed, numbers, rows, shown)
+    return graded(found, fail_on, ignore)
+
+
+def signal_findings(record: Record, limits: Thresholds) -> list[Finding]:
+    """All that is said of times and columns without a twin."""
+    found = [*irregular(record), *gaps(record, limits), *repeated(record)]
+    by_column = {signal.name: _alone(signal, limits) for signal in record.signals}
+    rest = record._replace(signals=tuple(without(one, by_column[one.name]) for one in record.signals))
+    jumped = jumps(rest, limits)
+    between = [*jumped, *drifts(rest, limits), *clocks(rest, limits), *missing_by_regime(record)]
+    for finding in between:
+        if finding.kind == "drift" and any(_same_event(finding, one) for one in jumped):
+            continue
+        by_column[finding.column].append(finding)
+    return [*found, *(finding for findings in by_column.values() for finding in findings)]
+
+
+def _same_event(drift: Finding, jump: Finding) -> bool:
+    """Whether a residual is another one only since a jump that has been told already."""
+    apart = drift.evidence["rows"][0][0] - jump.evidence["rows"][0][0]
+    return jump.kind == "level_shift" and jump.column == drift.column and abs(apart) <= SAME
+
+
+def without(signal: Signal, findings: Sequence[Finding]) -> Signal:
+    """The signal without values that are known to be none: what follows from these is no finding of its own."""
+    values = signal.values.copy()
+    for finding in findings:
+        if finding.kind in ("sentinel", "stuck", "saturation"):
+            for first, last in finding.evidence["rows"]:
+                values[first - signal.first : last - signal.first + 1] = np.nan
+    return signal._replace(values=values)
+
+
+def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, first_row: int = 1) -> Record:
+    """The signals that a twin uses, in its units; held-out rows follow where they come later.
+
+    Raises:
+        InvalidTelemetry: As of `bind`, but for gaps.
+    """
+    tables = []
+    for part in (telemetry, held_out):
+        if part is None or (tables and not _follows(tables[0], part)):
+            continue
+        columns = {}
+        for name, member in {**twin.observations, **twin.inputs}.items():
+            if name not in part.table.columns:
+                raise InvalidTelemetry(_absent(name, part))
+            columns[name] = part.in_unit(name, member.unit)
+        tables.append(pd.DataFrame(columns, index=part.table.index))
+    units = {name: member.unit for name, member in {**twin.observations, **twin.inputs}.items()}
+    return record_of(
+        pd.concat(tables) if len(tables) > 1 else tables[0],
+        list(twin.observations),
+        list(twin.inputs),
+        units,
+        calibrated=len(tables[0]),
+        first=first_row,
+        time_unit=telemetry.units.get("time", twin.time_unit),
+    )
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Refuse a kind of finding that there is none of.
+
+    Raises:
+        InvalidSetting: If one is unknown.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            message = explain(
+                f"There is no finding of the kind `{kind}`.",
+                expected=", ".join(f"`{known}`" for known in KINDS),
+                received=f"`{kind}`",
+                advice="Correct `fail_on` or `ignore`.",
+            )
+            raise InvalidSetting(message)
+
+
+def _alone(signal: Signal, limits: Thresholds) -> list[Finding]:
+    """What is said of one column; what lies at its ends is no sensor that is stuck."""
+    found = [*few(signal, limits), *constant(signal), *missing(signal, limits), *sentinels(signal)]
+    ends = saturation(signal, limits)
+    at_ends = {one.evidence["value"] for one in ends}
+    found += [*ends, *(one for one in stuck(signal, limits) if one.evidence["value"] not in at_ends)]
+    return [*found, *quantisation(signal, limits)]
+
+
+def _follows(table: pd.DataFrame, part: Telemetry) -> bool:
+    later = part.table.index
+    return isinstance(later, type(table.index)) and bool(np.asarray(later[:1] > table.index.max()).all())
+
+
+def _absent(name: str, telemetry: Telemetry) -> str:
+    return explain(
+        f"The telemetry has no column `{name}`.",
+        expected="a column for every observation and input of the twin",
+        received=", ".join(f"`{column}`" for column in telemetry.table.columns) or "no column",
+        advice=f"Rename the column that holds it: `rename={{'<column>': '{name}'}}`.",
+    )

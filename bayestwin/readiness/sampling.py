@@ -1,0 +1,136 @@
+"""The times of a record: given twice, out of order, irregular, with gaps; and what reading did about them."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from bayestwin.readiness.finding import Finding, place, where
+from bayestwin.readiness.signals import Record, Signal, lasting, numbers_of, percentage, usual_step
+from bayestwin.readiness.thresholds import Thresholds
+
+JITTER = 0.05
+"""Steps within this share of the usual one count as regular."""
+
+RARE = 0.02
+"""Where a larger share of the steps is long, long steps are how the record was made, and no gaps."""
+
+_NOTICES = {"runs backwards": "out_of_order", "repeat a time": "duplicate", "taken as missing": "sentinel"}
+
+
+def times_of(table: pd.DataFrame, first: int = 1) -> list[Finding]:
+    """Times that are there twice, or that run backwards, in the order in which the table has them."""
+    index, found = table.index, []
+    steps = np.diff(numbers_of(index))
+    if (backwards := np.flatnonzero(steps < 0) + 1).size:
+        evidence = place(backwards, index, first)
+        words = f"Times run backwards at {where(evidence)}. Sort the rows, and find out why they are not in order."
+        found.append(Finding("out_of_order", "fail", "", words, evidence))
+    if (again := np.flatnonzero(index.duplicated())).size:
+        evidence = place(again, index, first)
+        words = (
+            f"Times are there more than once: {where(evidence)} repeat a time, the first is {index[again[0]]}. "
+            "Say which row counts by `duplicates=` when reading."
+        )
+        found.append(Finding("duplicate", "fail", "", words, evidence))
+    return found
+
+
+def notices_of(notices: tuple[str, ...], source: str) -> list[Finding]:
+    """What reading did, by kind; `source_rows` are the first rows concerned, counted from 1 in the source."""
+    found = []
+    for sentence in notices:
+        kind = next((kind for words, kind in _NOTICES.items() if words in sentence), "reading")
+        evidence: dict[str, object] = {"source": source}
+        if rows := re.search(r"\(row ([\d, ]+)", sentence):
+            evidence["source_rows"] = [int(row) for row in re.findall(r"\d+", rows[1])]
+        column = re.match(r"`([^`]+)`: \d+ cell", sentence)
+        found.append(Finding(kind, "note", column[1] if column else "", sentence, evidence))
+    return found
+
+
+def irregular(record: Record) -> list[Finding]:
+    """More than 1 % of the steps are not the usual one."""
+    steps = np.diff(record.clock)
+    steps = steps[steps > 0]
+    if len(steps) < 2:
+        return []
+    usual = float(np.median(steps))
+    share = float(np.mean(np.abs(steps - usual) > JITTER * usual))
+    if not share > 0.01:
+        return []
+    told = {name: lasting(record, float(step)) for name, step in _extremes(steps, usual).items()}
+    sentence = (
+        f"Sampling is irregular: {percentage(share)} of the steps differ from the usual {told['usual']} "
+        f"(shortest {told['shortest']}, longest {told['longest']})."
+    )
+    return [Finding("irregular", "note", "", sentence, {"share": share, **told})]
+
+
+def gaps(record: Record, limits: Thresholds) -> list[Finding]:
+    """Long times between two rows; between two values of a column, see `missing`."""
+    long = long_steps(record.clock, limits.gap)
+    if long.size == 0:
+        return []
+    steps = np.diff(record.clock)
+    worst = long[np.argmax(steps[long])]
+    evidence = place(np.r_[long, long + 1], record.times, record.first)
+    evidence["rows"] = [[int(row) + record.first, int(row) + record.first + 1] for row in long]
+    usual, longest = (lasting(record, step) for step in (usual_step(record.clock), float(steps[worst])))
+    start, end = str(record.times[worst]), str(record.times[worst + 1])
+    many = "There is a gap" if long.size == 1 else f"There are {long.size} gaps, the longest"
+    sentence = (
+        f"{many} of {longest} between rows {worst + record.first} and {worst + record.first + 1}, from {start} to "
+        f"{end} (usual step {usual}). Inputs are bridged across it: make sure that nothing happened there."
+    )
+    evidence |= {"gap": longest, "start": start, "end": end, "usual": usual}
+    return [Finding("gap", "warn", "", sentence, evidence)]
+
+
+def long_steps(clock: np.ndarray, factor: float) -> np.ndarray:
+    """Rows before steps of more than `factor` usual ones; none where such steps are how the record was made."""
+    steps = np.diff(clock)
+    if steps.size < 4:
+        return np.zeros(0, dtype=np.int64)
+    long = np.flatnonzero(steps > factor * usual_step(clock))
+    if long.size > max(2, RARE * steps.size):
+        return np.zeros(0, dtype=np.int64)
+    # a sampling that slows down by and by, as for a decay, has no gaps
+    around = np.array([np.max(np.r_[steps[max(at - 1, 0) : at], steps[at + 1 : at + 2], 0.0]) for at in long])
+    return long[steps[long] > 3.0 * around]
+
+
+def unstated(signal_units: dict[str, str], known: dict[str, str]) -> list[Finding]:
+    """Columns whose unit nobody stated.
+
+    Args:
+        signal_units: Unit in the twin, by column.
+        known: Unit in the telemetry, by column.
+    """
+    return [
+        Finding(
+            "unit_assumed",
+            "note",
+            name,
+            f"`{name}` comes without a unit and was taken to be in {unit}, the twin's.",
+            {"unit": unit},
+        )
+        for name, unit in signal_units.items()
+        if unit and name not in known
+    ]
+
+
+def few(signal: Signal, limits: Thresholds) -> list[Finding]:
+    """No value, or hardly any."""
+    num, rows = signal.present.size, signal.values.size
+    if num >= limits.few:
+        return []
+    evidence = {"values": int(num), "rows_in_all": rows}
+    if num == 0:
+        return [Finding("few", "fail", signal.name, f"`{signal.name}` holds no value in {rows:,} rows.", evidence)]
+    sentence = f"`{signal.name}` holds only {num} values: the prior will decide much of the posterior."
+    return [Finding("few", "warn", signal.name, sentence, evidence)]
+
+
+def _extremes(steps: np.ndarray, usual: float) -> dict[str, float]:
+    return {"usual": usual, "shortest": float(steps.min()), "longest": float(steps.max())}
