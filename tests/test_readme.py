@@ -50,7 +50,9 @@ def test_the_first_posterior_finds_the_truth(printed: str) -> None:
 
 
 def test_the_job_file_is_valid_and_shows_the_defaults() -> None:
-    (text,) = blocks("toml")
+    text, *others = blocks("toml")
+    for other in others:
+        Job.model_validate(tomllib.loads(other))
     shown = tomllib.loads(text)
     job = Job.model_validate(shown)
     for section in (job.calibrate, job.gates, job.validation):

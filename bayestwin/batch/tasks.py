@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bayestwin.errors import InvalidInput, explain
-from bayestwin.runs.model import Model, changed, load_model, load_telemetry, telemetry_file
+from bayestwin.runs.model import Model, changed, load_model, load_telemetry
 from bayestwin.runs.readiness import check_ready
+from bayestwin.runs.sources import files_of
 
 
 class Task(NamedTuple):
@@ -94,11 +95,11 @@ def _task(folder: pathlib.Path, job: str, file: pathlib.Path | None, results: pa
     if file is not None:
         model = changed(model, telemetry=file)
     check_ready(model, load_telemetry(model))
-    source = telemetry_file(model)
+    sources = files_of(model.job.telemetry, model.folder, model.job_path).values()
     digest = hashlib.sha256()
-    for content in ((folder / "twin.py").read_bytes(), (folder / job).read_bytes(), source.read_bytes()):
-        digest.update(hashlib.sha256(content).digest())
-    parts = [model.name, *([pathlib.Path(job).stem] if job != "job.toml" else []), *([source.stem] if file else [])]
+    for path in (folder / "twin.py", folder / job, *sources):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    parts = [model.name, *([pathlib.Path(job).stem] if job != "job.toml" else []), *([file.stem] if file else [])]
     return Task(
         name="/".join(parts),
         model=str(folder.absolute()),

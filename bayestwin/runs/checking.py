@@ -12,11 +12,12 @@ from bayestwin.readiness import Finding, Limit, check, read_limits
 from bayestwin.readiness.checking import record_for
 from bayestwin.report.readiness import render_readiness
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
-from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry, telemetry_file
+from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.plain import to_json
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import read_record
+from bayestwin.runs.sections import SplitSection
 from bayestwin.store import write_text_durably
 
 FINDINGS, PAGE = "findings.json", "check.html"
@@ -106,7 +107,7 @@ def _first_row(model: Model, split: Split) -> int:
     """What the first row that is calibrated is counted as: the job may leave out rows before it."""
     if model.job.split.start is None:
         return 1
-    whole = read_model_telemetry(model, telemetry_file(model)).table.index
+    whole = load_telemetry(model, SplitSection()).calibration.table.index
     return 1 + int((whole < split.calibration.table.index[0]).sum())
 
 

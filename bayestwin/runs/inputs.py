@@ -6,9 +6,11 @@ from typing import Any
 
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.runs.code import keep_code
-from bayestwin.runs.model import Model, load_model, telemetry_file
+from bayestwin.runs.model import Model, load_model
 from bayestwin.runs.record import files_of, write_record
 from bayestwin.runs.sections import Job
+from bayestwin.runs.sources import files_of as telemetry_files
+from bayestwin.runs.sources import kept_at
 from bayestwin.store import write_bytes_durably
 
 INPUTS, TELEMETRY = "inputs", "telemetry"
@@ -27,13 +29,13 @@ def keep_inputs(run: pathlib.Path, model: Model, record: dict[str, Any]) -> dict
     """
     if "inputs" in record:
         return record
-    source = telemetry_file(model)
     wanted = {
         "twin.py": model.folder / "twin.py",
         model.job_path.name: model.job_path,
         "card.md": model.folder / "card.md",
-        f"{TELEMETRY}/{source.name}": source,
     }
+    for source, path in telemetry_files(model.job.telemetry, model.folder, model.job_path).items():
+        wanted["/".join(filter(None, (TELEMETRY, source, path.name)))] = path
     hashes = {}
     for name, path in wanted.items():
         if path.is_file():
@@ -56,9 +58,9 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
         InvalidInput: If the run kept no inputs, or they have changed since.
     """
     kept = record.get("inputs") or {}
-    telemetry = next((name for name in kept if name.startswith(f"{TELEMETRY}/")), None)
+    telemetry = {"/".join(name.split("/")[1:-1]): name for name in kept if name.startswith(f"{TELEMETRY}/")}
     changed = [name for name, sha256 in kept.items() if _sha256(run / INPUTS / name) != sha256]
-    if telemetry is None or changed:
+    if not telemetry or changed:
         message = explain(
             f"Run `{run.name}` cannot be made again from its own inputs.",
             expected=f"the files that it was made from, unchanged, in `{run / INPUTS}`",
@@ -68,8 +70,7 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
         raise InvalidInput(message)
     found = load_model(run / INPUTS, str(record["job_file"]))
     job = Job.model_validate(record["job"])
-    source = job.telemetry.model_copy(update={"file": telemetry, "dataset": None})
-    return found._replace(job=job.model_copy(update={"telemetry": source}))
+    return found._replace(job=job.model_copy(update={"telemetry": kept_at(job.telemetry, telemetry)}))
 
 
 def results_of(run: pathlib.Path) -> list[str]:

@@ -4,13 +4,13 @@ import difflib
 import pathlib
 import re
 import tomllib
-import typing
 from typing import Any
 
 import pydantic
 
 from bayestwin.errors import InvalidJob, explain
-from bayestwin.runs.sections import Job, Moment
+from bayestwin.runs.keys import fields, known, within
+from bayestwin.runs.sections import Job
 
 WORDS = {
     "model_type": "a table with keys of its own",
@@ -73,23 +73,29 @@ def _jobs_beside(path: pathlib.Path) -> str:
 def _explained(path: pathlib.Path, found: list[Any]) -> str:
     """The message for the first error; a key that is not known comes first, since what is missing may be misspelt."""
     error = min(found, key=lambda one: one["type"] != "extra_forbidden")
-    location, moment = _within_job(error["loc"])
+    location, moment = within(Job, error["loc"])
     key = ".".join(location) or "telemetry"
-    more = len({_within_job(one["loc"])[0] for one in found}) - 1
+    more = len({within(Job, one["loc"])[0] for one in found}) - 1
     also = f" ({more} more wrong after this)" if more else ""
     if error["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        *table, name = location
+        keys = known(Job, tuple(table), kind=error["loc"][-2] if table else None)
         return explain(
             f"Job file `{path}` has the unknown key `{key}`{also}.",
-            expected=", ".join(f"`{name}`" for name in known),
-            received=f"`{location[-1]}`",
-            advice=_suggestion(location[-1], known),
+            expected=", ".join(f"`{one}`" for one in keys),
+            received=f"`{name}`",
+            advice=_suggestion(name, keys),
         )
+    if error["type"].startswith("union_tag"):
+        return _no_kind(path, f"{key}.kind", error)
     if error["type"] == "missing":
+        whole = key == "telemetry"
+        table = f"a table `[{key}]`, with at least `file` or `dataset`"
+        there = ", ".join(f"`[{name}]`" if whole else f"`{name}`" for name in error["input"])
         return explain(
             f"Job file `{path}` lacks `{key}`{also}.",
-            expected=f"a table `[{key}]`, with at least `file` or `dataset`",
-            received=", ".join(f"`[{name}]`" for name in error["input"]) or "an empty file",
+            expected=table if whole else f"a value for `{key.rpartition('.')[2]}`",
+            received=there or ("an empty file" if whole else "an empty table"),
             advice="Add it; the README shows a whole job file.",
         )
     wanted = MOMENT if moment else str(WORDS.get(error["type"], error["msg"]))
@@ -101,37 +107,25 @@ def _explained(path: pathlib.Path, found: list[Any]) -> str:
     )
 
 
-def _within_job(location: tuple[Any, ...]) -> tuple[tuple[str, ...], bool]:
-    """The keys of a job file that an error is about, without pydantic's own additions; whether a time belongs there."""
-    section: Any = Job
-    for depth, part in enumerate(location, start=1):
-        fields = _fields(section)
-        if part not in fields:
-            return tuple(str(one) for one in location[:depth]), False
-        section = fields[part].annotation
-        if Moment in typing.get_args(section):
-            return location[:depth], True
-    return location, False
+def _no_kind(path: pathlib.Path, key: str, error: Any) -> str:
+    """The message where a table does not say of which kind it is, or of one that there is not."""
+    kinds = error.get("ctx", {}).get("expected_tags", "").replace("'", "").split(", ")
+    kind = str(error["input"].get("kind", ""))
+    close = difflib.get_close_matches(kind, kinds, n=1)
+    return explain(
+        f"Job file `{path}` has a wrong value for `{key}`.",
+        expected="one of " + ", ".join(f"`{one}`" for one in kinds) if any(kinds) else 'a line `kind = "…"`',
+        received=f"`{kind}`" if kind else "none",
+        advice=f"Did you mean `{close[0]}`?" if close else "The README shows what there is.",
+    )
 
 
-def _fields(section: Any) -> dict[str, Any]:
-    """What a table of a job file may hold, by key; nothing for what is no table."""
-    return {field.alias or name: field for name, field in getattr(section, "model_fields", {}).items()}
-
-
-def _known_keys(location: tuple[str, ...]) -> list[str]:
-    section: Any = Job
-    for part in location:
-        section = _fields(section)[part].annotation
-    return list(_fields(section))
-
-
-def _suggestion(name: str, known: list[str]) -> str:
+def _suggestion(name: str, keys: list[str]) -> str:
     """What an unknown key may have meant: a key of this table, or one of another."""
-    if close := difflib.get_close_matches(name, known, n=1):
+    if close := difflib.get_close_matches(name, keys, n=1):
         return f"Did you mean `{close[0]}`?"
-    for table in _fields(Job):
-        if name in _known_keys((table,)):
+    for table in fields(Job):
+        if name in known(Job, (table,)):
             return f"`{name}` belongs beneath `[{table}]`."
     return "Remove it, or correct its name."
 

@@ -7,21 +7,18 @@ import difflib
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pydantic
 
-from bayestwin import datasets
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
 from bayestwin.model_error import ModelError
 from bayestwin.runs.importing import import_model
 from bayestwin.runs.job import read_job
 from bayestwin.runs.sections import CompareSection, Job, SplitSection
-from bayestwin.telemetry import Telemetry, read_telemetry, signals_of
+from bayestwin.runs.sources import in_place, read_file, read_sources
+from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
-
-DATA = {".csv", ".parquet", ".nc"}
-"""Usual suffixes of files with telemetry."""
 
 
 class Model(NamedTuple):
@@ -87,11 +84,11 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
         split: What is held out; by default what the model's job says.
 
     Raises:
-        InvalidJob: If the file that the job names is not there.
-        InvalidTelemetry: If it cannot be read or the split leaves nothing.
+        InvalidJob: If a file that the job names is not there.
+        InvalidTelemetry: If one cannot be read, several cannot be aligned, or the split leaves nothing.
     """
     split = split or model.job.split
-    telemetry = read_model_telemetry(model, telemetry_file(model))
+    telemetry = read_sources(model.job.telemetry, model.folder, model.job_path)
     if split.start is not None or split.end is not None:
         telemetry = telemetry.between(split.start, split.end)
     if split.hold_out_from is None:
@@ -114,18 +111,10 @@ def read_model_telemetry(model: Model, path: pathlib.Path, *, partly: bool = Fal
 
     Args:
         model: The model.
-        path: The file.
+        path: The file; where the job has several sources, with their columns by their names in the twin.
         partly: Whether columns may be absent, as observations are where the future is predicted.
     """
-    settings: dict[str, Any] = model.job.telemetry.model_dump(exclude={"file", "dataset"})
-    units, rename = settings["units"], settings["rename"]
-    if partly and path.is_file():
-        there = signals_of(path, **settings)
-        rename = {column: name for column, name in rename.items() if column in there}
-        there |= set(rename.values())
-        units = {column: unit for column, unit in units.items() if column in there}
-    settings |= {"units": units, "rename": rename}
-    return read_telemetry(path, **settings)
+    return read_file(in_place(model.job.telemetry, path), path, partly=partly)
 
 
 def changed(
@@ -140,8 +129,7 @@ def changed(
     """The model with parts of its job replaced, as options of the command line ask."""
     job = model.job
     if telemetry is not None:
-        source = job.telemetry.model_copy(update={"file": str(telemetry.absolute()), "dataset": None})
-        job = job.model_copy(update={"telemetry": source})
+        job = job.model_copy(update={"telemetry": in_place(job.telemetry, telemetry.absolute())})
     if seed is not None:
         job = job.model_copy(update={"calibrate": job.calibrate.model_copy(update={"seed": seed})})
     if hold_out_from is not None:
@@ -170,25 +158,3 @@ def _meant(folder: pathlib.Path) -> str:
     if close := difflib.get_close_matches(folder.name, known, n=1):
         return f"Did you mean `{known[close[0]]}`?"
     return "`bayestwin models` lists the folders in `models/`; `bayestwin models FOLDER` those elsewhere."
-
-
-def telemetry_file(model: Model) -> pathlib.Path:
-    """The telemetry file that a job names, or the dataset's.
-
-    Raises:
-        InvalidJob: If the file that the job names is not there; for a dataset the errors of `datasets.find`.
-    """
-    source = model.job.telemetry
-    if source.file is None:
-        return datasets.find(source.dataset or "")
-    path = model.folder / source.file
-    if not path.is_file():
-        there = sorted(found.relative_to(model.folder) for found in model.folder.glob("**/*") if found.suffix in DATA)
-        message = explain(
-            f"Job file `{model.job_path}` names the telemetry file `{source.file}`, which is not there.",
-            expected=f"a CSV, Parquet or netCDF file, its path counted from `{model.folder}`",
-            received="in that folder: " + (", ".join(f"`{found}`" for found in there) or "no such file"),
-            advice="Correct `file` in `[telemetry]`.",
-        )
-        raise InvalidJob(message)
-    return path

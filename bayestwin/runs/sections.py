@@ -1,75 +1,13 @@
 """The tables of a job file, each a section of settings with defaults, validated by pydantic."""
 
-import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 import pydantic
 
 from bayestwin.assess.gates import WARN
 from bayestwin.readiness import KINDS, Thresholds
-
-type Moment = float | datetime.datetime | datetime.date | str
-
-type Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
-
-
-class Section(pydantic.BaseModel):
-    """A table of the job file: unknown keys and wrong types are errors, nothing changes after reading."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, serialize_by_alias=True
-    )
-
-
-class TelemetrySection(Section):
-    """Where the telemetry is and how its columns map to the twin; all but the first two as in `bt.read_telemetry`.
-
-    Attributes:
-        file: CSV, Parquet or netCDF file, relative to the job file.
-        dataset: Name for `bt.datasets.load`, instead of a file.
-        time: Column with the times.
-        units: Unit of each column.
-        rename: Columns → names in the twin.
-        t0: When the initial state holds; by default the first time.
-        timezone: Zone of dates without a UTC offset.
-        ambiguous: Which instant is meant where the clock went back.
-        duplicates: What to do with rows of one time.
-        order: What to do with rows out of order.
-        sentinels: Numbers or text that mean “missing”.
-        separator: Between the columns of a CSV file.
-        decimal: Decimal sign.
-        known_at: Column that says when a row became known.
-        as_of: Rows that became known later are left out.
-        layout: One column a signal, or one row a value.
-        variable: Column of a long table with the name of the signal.
-        value: Column of a long table with the value.
-    """
-
-    file: str | None = None
-    dataset: str | None = None
-    time: str = "time"
-    units: dict[str, str] = {}
-    rename: dict[str, str] = {}
-    t0: Moment | None = None
-    timezone: str | None = None
-    ambiguous: Literal["earlier", "later", "infer"] | None = None
-    duplicates: Literal["error", "first", "last", "mean"] = "error"
-    order: Literal["sort", "error"] = "sort"
-    sentinels: list[float | str] | None = None
-    separator: str = ","
-    decimal: Literal[".", ","] = "."
-    known_at: str | None = None
-    as_of: Moment | None = None
-    layout: Literal["wide", "long"] = "wide"
-    variable: str = "variable"
-    value: str = "value"
-
-    @pydantic.model_validator(mode="after")
-    def _one_source(self) -> "TelemetrySection":
-        if (self.file is None) == (self.dataset is None):
-            message = "either `file` or `dataset`, and not both"
-            raise ValueError(message)
-        return self
+from bayestwin.runs.section import Moment, Section, Seed
+from bayestwin.runs.telemetry_sections import TelemetrySection
 
 
 class SplitSection(Section):
