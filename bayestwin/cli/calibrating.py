@@ -41,7 +41,8 @@ def calibrate(
         from bayestwin.runs.model import changed, load_model
         from bayestwin.runs.pipeline import calibrate_model
 
-        chosen = changed(load_model(model, job), seed=seed, hold_out_from=hold_out_from, telemetry=telemetry)
+        settings = {"calibrate": {"seed": seed}, "split": {"hold_out_from": hold_out_from}}
+        chosen = changed(load_model(model, job), telemetry=telemetry, **settings)
         found = calibrate_model(
             chosen,
             results,

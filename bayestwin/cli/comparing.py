@@ -50,7 +50,7 @@ def compare(
         from bayestwin.runs.model import changed, load_model
         from bayestwin.show.comparison import show_comparison
 
-        chosen = changed(load_model(model, job), horizon=horizon, origins=origins)
+        chosen = changed(load_model(model, job), compare={"horizon": horizon, "origins": origins})
         found = compare_model(
             chosen,
             results,

@@ -40,11 +40,11 @@ def sensitivity(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin.progress import Progress
-        from bayestwin.runs.model import load_model
-        from bayestwin.runs.sensitivities import run_sensitivity, with_distribution
+        from bayestwin.runs.model import changed, load_model
+        from bayestwin.runs.sensitivities import run_sensitivity
         from bayestwin.show.sensitivities import show_sensitivity
 
-        chosen = with_distribution(load_model(model, job), distribution)
+        chosen = changed(load_model(model, job), sensitivity={"distribution": distribution})
         carried, earlier = run_sensitivity(
             chosen, results, run=run, prior_only=prior_only, device=device, progress=Progress(began=began)
         )

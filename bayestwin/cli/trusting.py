@@ -25,17 +25,11 @@ def sbc(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin.progress import Progress
-        from bayestwin.runs.model import load_model
+        from bayestwin.runs.model import changed, load_model
         from bayestwin.runs.self_check import check_calibration
         from bayestwin.show.ranks import show_ranks
 
-        found = check_calibration(
-            load_model(model, job),
-            results,
-            num_simulations=num_simulations,
-            seed=seed,
-            device=device,
-            progress=Progress(began=began),
-        )
+        chosen = changed(load_model(model, job), sbc={"num_simulations": num_simulations, "seed": seed})
+        found = check_calibration(chosen, results, device=device, progress=Progress(began=began))
         show_run(console, found, show_ranks, as_json)
         exit_by(found.status)

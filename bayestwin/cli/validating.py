@@ -41,14 +41,12 @@ def validate(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin.progress import Progress
-        from bayestwin.runs.model import load_model
-        from bayestwin.runs.validating import changed_settings, validate_model
+        from bayestwin.runs.model import changed, load_model
+        from bayestwin.runs.validating import validate_model
         from bayestwin.show.validation import show_validation
 
-        chosen = load_model(model, job)
-        asked = changed_settings(chosen, origins=origins, horizon=horizon, method=method, by=by or None)
-        found = validate_model(
-            chosen, results, run, asked=asked, with_backtest=not no_backtest, progress=Progress(began=began)
-        )
+        settings = {"origins": origins, "horizon": horizon, "method": method, "by": by or None}
+        chosen = changed(load_model(model, job), validation=settings)
+        found = validate_model(chosen, results, run, with_backtest=not no_backtest, progress=Progress(began=began))
         show_run(console, found, show_validation, as_json)
         exit_by(found.status)

@@ -12,7 +12,7 @@ import secrets
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -115,13 +115,8 @@ def find(name: str, file: str | None = None) -> pathlib.Path:
 
 def _entry(name: str) -> Dataset:
     if name not in REGISTRY:
-        message = explain(
-            f"There is no dataset `{name}`.",
-            expected=", ".join(f"`{known}`" for known in REGISTRY),
-            received=f"`{name}`",
-            advice="Read your own files with `bt.read_telemetry`.",
-        )
-        raise InvalidTelemetry(message)
+        advice = "Read your own files with `bt.read_telemetry`."
+        raise InvalidTelemetry(_unknown(f"There is no dataset `{name}`.", REGISTRY, name, advice))
     return REGISTRY[name]
 
 
@@ -130,13 +125,8 @@ def _file(name: str, file: str | None) -> File:
     if file is None:
         return next(iter(files.values()))
     if file not in files:
-        message = explain(
-            f"Dataset `{name}` has no file `{file}`.",
-            expected=", ".join(f"`{known}`" for known in files),
-            received=f"`{file}`",
-            advice="`bt.datasets.describe` says what they are.",
-        )
-        raise InvalidTelemetry(message)
+        advice = "`bt.datasets.describe` says what they are."
+        raise InvalidTelemetry(_unknown(f"Dataset `{name}` has no file `{file}`.", files, file, advice))
     return files[file]
 
 
@@ -146,14 +136,15 @@ def _record(name: str, file: str | None) -> Record:
         return next(iter(records.values()))
     if file not in records:
         _file(name, file)
-        message = explain(
-            f"`{file}` of dataset `{name}` is no record over time.",
-            expected=", ".join(f"`{known}`" for known in records),
-            received=f"`{file}`",
-            advice=f"Open it as what it is: `bt.datasets.find({name!r}, {file!r})` gives its path.",
-        )
-        raise InvalidTelemetry(message)
+        advice = f"Open it as what it is: `bt.datasets.find({name!r}, {file!r})` gives its path."
+        words = f"`{file}` of dataset `{name}` is no record over time."
+        raise InvalidTelemetry(_unknown(words, records, file, advice))
     return records[file]
+
+
+def _unknown(words: str, known: Iterable[str], received: str, advice: str) -> str:
+    listed = ", ".join(f"`{name}`" for name in known)
+    return explain(words, expected=listed, received=f"`{received}`", advice=advice)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import difflib
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pydantic
 
@@ -15,7 +15,7 @@ from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
 from bayestwin.model_error import ModelError
 from bayestwin.runs.importing import import_model
 from bayestwin.runs.job import read_job
-from bayestwin.runs.sections import CompareSection, Job, SplitSection
+from bayestwin.runs.sections import Job, SplitSection
 from bayestwin.runs.sources import in_place, read_file, read_sources
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
@@ -117,36 +117,36 @@ def read_model_telemetry(model: Model, path: pathlib.Path, *, partly: bool = Fal
     return read_file(in_place(model.job.telemetry, path), path, partly=partly)
 
 
-def changed(
-    model: Model,
-    *,
-    seed: int | None = None,
-    hold_out_from: str | None = None,
-    telemetry: pathlib.Path | None = None,
-    horizon: float | None = None,
-    origins: int | None = None,
-) -> Model:
-    """The model with parts of its job replaced, as options of the command line ask."""
+def changed(model: Model, *, telemetry: pathlib.Path | None = None, **tables: Mapping[str, Any]) -> Model:
+    """The model with settings of its job replaced, as options of the command line ask.
+
+    Args:
+        model: The model.
+        telemetry: File instead of the job's telemetry.
+        **tables: Settings by table of the job, such as `calibrate={"seed": 1}`; None leaves one as it is.
+
+    Raises:
+        InvalidJob: If a value makes no sense, naming the option.
+    """
     job = model.job
     if telemetry is not None:
         job = job.model_copy(update={"telemetry": in_place(job.telemetry, telemetry.absolute())})
-    if seed is not None:
-        job = job.model_copy(update={"calibrate": job.calibrate.model_copy(update={"seed": seed})})
-    if hold_out_from is not None:
-        job = job.model_copy(update={"split": job.split.model_copy(update={"hold_out_from": hold_out_from})})
-    ahead = {name: value for name, value in (("horizon", horizon), ("origins", origins)) if value is not None}
-    try:
-        section = CompareSection.model_validate(job.compare.model_dump() | ahead)
-    except pydantic.ValidationError as reason:
-        (error, *_) = reason.errors()
-        message = explain(
-            f"`--{error['loc'][0]}` makes no sense.",
-            expected=str(error["msg"]).removeprefix("Input should be "),
-            received=f"{error['input']!r}",
-            advice="Leave it out for what the job says.",
-        )
-        raise InvalidJob(message) from reason
-    return model._replace(job=job.model_copy(update={"compare": section}))
+    for table, asked in tables.items():
+        section = getattr(job, table)
+        told = {name: value for name, value in asked.items() if value is not None}
+        try:
+            replaced = type(section).model_validate(section.model_dump() | told)
+        except pydantic.ValidationError as reason:
+            (error, *_) = reason.errors()
+            message = explain(
+                f"`--{str(error['loc'][0]).replace('_', '-')}` makes no sense.",
+                expected=str(error["msg"]).removeprefix("Input should be "),
+                received=f"{error['input']!r}",
+                advice="Leave it out for what the job says.",
+            )
+            raise InvalidJob(message) from reason
+        job = job.model_copy(update={table: replaced})
+    return model._replace(job=job)
 
 
 def _meant(folder: pathlib.Path) -> str:

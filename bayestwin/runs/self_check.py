@@ -27,8 +27,6 @@ def check_calibration(
     model: Model,
     results: pathlib.Path,
     *,
-    num_simulations: int | None = None,
-    seed: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Carried[Ranked]:
@@ -37,14 +35,10 @@ def check_calibration(
     Args:
         model: The model folder; what its job calibrates on gives times and inputs.
         results: Where runs are filed.
-        num_simulations: Instead of the job's.
-        seed: Instead of the job's.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown.
     """
     split, asked = load_telemetry(model), model.job.sbc
-    changes = {"num_simulations": num_simulations, "seed": seed}
-    asked = asked.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
     def work(run: pathlib.Path, shown: Progress) -> Outcome[Ranked]:
         found = sbc(model.twin, split.calibration, **asked.model_dump(), device=device, progress=shown)

@@ -1,7 +1,7 @@
 """A run of `sensitivity`: what the predictions of a model hang on, and what the posterior of an earlier run does."""
 
 import pathlib
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import xarray as xr
 
@@ -82,14 +82,6 @@ def run_sensitivity(
         return Outcome(found, status, {"summary": figures(found)})
 
     return carry_out(model, results, "sensitivity", inputs, work, progress), earlier
-
-
-def with_distribution(model: Model, distribution: Literal["prior", "posterior"] | None) -> Model:
-    """The model with another distribution for its quantities; None leaves that of its job."""
-    if distribution is None:
-        return model
-    settings = model.job.sensitivity.model_copy(update={"distribution": distribution})
-    return model._replace(job=model.job.model_copy(update={"sensitivity": settings}))
 
 
 def figures(found: xr.DataTree) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 import pathlib
 from typing import Any
 
-import pydantic
-
 from bayestwin.assess import backtest, conformalize
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidSetting, explain
 from bayestwin.progress import Progress
@@ -21,7 +19,6 @@ from bayestwin.runs.others import others_of
 from bayestwin.runs.pipeline import Results, inputs_of
 from bayestwin.runs.plan import Plan, make_plan
 from bayestwin.runs.record import RECORD, read_record
-from bayestwin.runs.sections import ValidateSection
 from bayestwin.runs.validation_tree import validation_tree
 from bayestwin.store import save, write_text_durably
 from bayestwin.telemetry import Telemetry
@@ -34,7 +31,6 @@ def validate_model(
     results: pathlib.Path,
     run: str | None = None,
     *,
-    asked: ValidateSection | None = None,
     with_backtest: bool = True,
     progress: Progress | None = None,
 ) -> Carried[Validated]:
@@ -44,7 +40,6 @@ def validate_model(
         model: The model.
         results: Where runs are filed.
         run: The run; by default the newest calibration that held something out, of this job if there is one.
-        asked: Settings instead of the job's.
         with_backtest: Whether to calibrate again and again, from rolling origins.
         progress: Where progress is shown.
 
@@ -54,7 +49,7 @@ def validate_model(
     Raises:
         InvalidInput: There is no such run, or it held nothing out, or a setting makes no sense.
     """
-    asked = asked or model.job.validation
+    asked = model.job.validation
     calibrated = open_results(model, find_judgeable(results, model, run))
     plan = make_plan(model, calibrated.split, _held_out(model, calibrated), asked, with_backtest=with_backtest)
     settings = asked.model_dump(mode="json", exclude_none=True) | {"backtest": with_backtest}
@@ -76,27 +71,6 @@ def validate_model(
         return Outcome(found, status, _figures(found))
 
     return carry_out(model, results, "validate", inputs, work, progress)
-
-
-def changed_settings(model: Model, **asked: Any) -> ValidateSection:
-    """The settings of a job, some of them replaced; None leaves one as it is.
-
-    Raises:
-        InvalidSetting: If a value makes no sense.
-    """
-    told = {name: value for name, value in asked.items() if value is not None}
-    try:
-        return ValidateSection.model_validate(model.job.validation.model_dump() | told)
-    except pydantic.ValidationError as reason:
-        first = reason.errors()[0]
-        name = str(first["loc"][0])
-        message = explain(
-            f"`--{name}` makes no sense.",
-            expected=first["msg"].removeprefix("Input should be "),
-            received=str(told[name]),
-            advice="`bayestwin validate --help` says what it means.",
-        )
-        raise InvalidSetting(message) from reason
 
 
 def find_judgeable(results: pathlib.Path, model: Model, run: str | None) -> pathlib.Path:

@@ -115,13 +115,13 @@ def test_options_are_read_or_refused(make_model: MakeModel) -> None:
         with pytest.raises(InvalidInput, match=f"`--off {word}` cannot be read"):
             read_off(word)
     model = load_model(make_model())
-    assert changed(model, horizon=2.0, origins=3).job.compare.model_dump() == {
+    assert changed(model, compare={"horizon": 2.0, "origins": 3}).job.compare.model_dump() == {
         "horizon": 2.0,
         "origins": 3,
         "exact": False,
     }
     with pytest.raises(InvalidJob, match="`--horizon` makes no sense"):
-        changed(model, horizon=-2.0)
+        changed(model, compare={"horizon": -2.0})
 
 
 @pytest.mark.parametrize(
