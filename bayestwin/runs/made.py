@@ -106,7 +106,7 @@ def _declared(section: FeatureSection, telemetry: Telemetry, calibrated_until: A
 
 def _possible(features: Mapping[str, Feature], telemetry: Telemetry) -> dict[str, Feature]:
     """Those features whose columns are there."""
-    there = {str(name) for name in telemetry.table.columns if telemetry.table[name].notna().any()}
+    there = {str(name) for name, values in telemetry.table.items() if np.isfinite(values.to_numpy(np.float64)).any()}
     found = {}
     for name, feature in features.items():
         readable = feature.made_of or not isinstance(feature, Expression)
