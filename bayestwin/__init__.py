@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bayestwin.calibration import calibrate
     from bayestwin.comparison import ablate, compare, leave_future_out
     from bayestwin.events import Event, SteadyState
+    from bayestwin.features import add_features
     from bayestwin.identifiability import identify
     from bayestwin.long_table import read_experiments
     from bayestwin.members import Input, Observation, Parameter, Solver, State
@@ -70,6 +71,7 @@ _HOME = {
     "Telemetry": "telemetry",
     "Twin": "twin",
     "ablate": "comparison",
+    "add_features": "features",
     "align": "telemetry",
     "backtest": "assess",
     "calibrate": "calibration",
@@ -127,6 +129,7 @@ __all__ = [
     "Telemetry",
     "Twin",
     "ablate",
+    "add_features",
     "align",
     "backtest",
     "calibrate",

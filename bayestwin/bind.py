@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bayestwin.availability import refuse_same_time
 from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.members import Input
 from bayestwin.telemetry import Telemetry
@@ -44,8 +45,9 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
         observed: Whether observations must be there; with `False` those that are there are taken.
 
     Raises:
-        InvalidTelemetry: If a column is absent, a unit has the wrong dimension, an input has a gap, an observation
-            cannot occur under its noise model, there is nothing observed at all, or a time lies before `t0`.
+        InvalidTelemetry: If a column is absent, a unit has the wrong dimension, an input has a gap or is made of an
+            observation at the same time, an observation cannot occur under its noise model, there is nothing observed
+            at all, or a time lies before `t0`.
     """
     times = elapsed(telemetry.table.index, telemetry.t0, telemetry.units.get("time", twin.time_unit), twin.time_unit)
     if times[0] < 0:
@@ -56,6 +58,7 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
             advice="Pass an earlier `t0=`, or drop these rows.",
         )
         raise InvalidTelemetry(message)
+    refuse_same_time(telemetry, twin.inputs, twin.observations)
     inputs = {name: _input(telemetry, name, spec, observed) for name, spec in twin.inputs.items()}
     told = {name: event for name, event in twin.events.items() if event.kind == "telemetry"}
     events = {name: _column(telemetry, name, "event", event.unit) for name, event in told.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayestwin.availability import refuse_ahead
 from bayestwin.bind import Bound, bind, elapsed
 from bayestwin.calibration import experiment_attributes, root_attributes, thinned, with_model_error
 from bayestwin.compilation import keep_compiled
@@ -64,8 +65,8 @@ def predict(
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin.
-        InvalidTelemetry: If `future` does not fit the twin, starts before the calibration does, or leaves the inputs
-            unknown for a while after it.
+        InvalidTelemetry: If `future` does not fit the twin, starts before the calibration does, leaves the inputs
+            unknown for a while after it, or has inputs that are made of observations not known yet.
         OutOfMemory: If the trajectories do not fit into memory.
     """
     require_float64()
@@ -277,6 +278,7 @@ def _continued(twin: Twin, past: _Past, future: Telemetry, bound: Bound) -> tupl
     earlier = labels if past.elapsed else elapsed(pd.Index(labels), future.t0, unit, twin.time_unit)
     if any(spec.beyond == "error" for spec in twin.inputs.values()):
         _check_no_gap(labels, earlier, bound)
+    refuse_ahead(future, twin.inputs, twin.observations, last=earlier[-1], times=bound.times, time_unit=twin.time_unit)
     keep = ~np.isin(earlier, bound.times)
     times = np.concatenate([earlier[keep], bound.times])
     order = np.argsort(times)

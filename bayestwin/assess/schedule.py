@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin import errors
+from bayestwin.availability import refuse_ahead
 from bayestwin.bind import elapsed
 from bayestwin.telemetry import Telemetry, time_in
 from bayestwin.twin import Twin
@@ -66,6 +67,8 @@ def stages(
         t0 = index[known][0] if window == "sliding" else telemetry.t0
         horizons = np.round((at[wanted] - start) / horizon, 9) * horizon
         driven = _cut(telemetry, ahead, t0, tuple(twin.observations))
+        last = float(at[known][-1])
+        refuse_ahead(driven, twin.inputs, twin.observations, last=last, times=at[ahead], time_unit=twin.time_unit)
         found.append(Stage(label, _cut(telemetry, known, t0, ()), driven, index[wanted].to_numpy(), horizons))
     return found
 

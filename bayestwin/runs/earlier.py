@@ -51,7 +51,7 @@ def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, ou
     posterior = load(run / POSTERIOR)
     check_belongs(model.twin, posterior)
     if file is not None:
-        future = read_model_telemetry(model, file, partly=True)
+        future = read_model_telemetry(model, file, partly=True, split=_split_made_with(posterior))
     else:
         future = _split_of(model, run, posterior).held_out
     if future is None:
@@ -95,10 +95,13 @@ def renew_report(found: Results) -> pathlib.Path:
     return path
 
 
+def _split_made_with(posterior: xr.DataTree) -> SplitSection:
+    return SplitSection.model_validate(json.loads(posterior.attrs["job"]).get("split", {}))
+
+
 def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
     """The telemetry, split as it was in a run: what a posterior has seen must not pass for held out."""
-    made_with = json.loads(posterior.attrs["job"])
-    split = load_telemetry(model, SplitSection.model_validate(made_with.get("split", {})))
+    split = load_telemetry(model, _split_made_with(posterior))
     ours, theirs = split.calibration.sha256, posterior.attrs["telemetry_sha256"]
     if ours == theirs:
         return split

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import filelock
 
-from bayestwin.errors import RunLocked, explain
+from bayestwin.errors import RunLocked, StorageFailure, explain
+from bayestwin.store.durable import without_locks
 
 LOCK = ".lock"
 
@@ -21,6 +22,7 @@ def locked(run: pathlib.Path) -> Iterator[None]:
 
     Raises:
         RunLocked: If another process holds it.
+        StorageFailure: If the file system does not lock files.
     """
     path = run / LOCK
     lock = filelock.FileLock(path)
@@ -34,6 +36,8 @@ def locked(run: pathlib.Path) -> Iterator[None]:
             advice="Wait until it has ended, or begin a run of your own.",
         )
         raise RunLocked(message) from reason
+    except OSError as reason:
+        raise StorageFailure(without_locks(run, reason)) from reason
     try:
         path.write_text(f"{os.getpid()}\n", encoding="utf-8")  # for people: what counts is the system's lock
         yield
@@ -43,7 +47,7 @@ def locked(run: pathlib.Path) -> Iterator[None]:
 
 
 def is_locked(run: pathlib.Path) -> bool:
-    """Whether a living process is writing a run."""
+    """Whether a living process is writing a run; where files cannot be locked none has begun to."""
     if not (run / LOCK).is_file():
         return False
     lock = filelock.FileLock(run / LOCK)
@@ -51,6 +55,8 @@ def is_locked(run: pathlib.Path) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
+    except OSError:
+        return False
     lock.release()
     return False
 

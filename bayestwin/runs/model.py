@@ -15,6 +15,7 @@ from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
 from bayestwin.model_error import ModelError
 from bayestwin.runs.importing import import_model
 from bayestwin.runs.job import read_job
+from bayestwin.runs.made import check_driven, continued, with_features
 from bayestwin.runs.sections import Job, SplitSection
 from bayestwin.runs.sources import in_place, read_file, read_sources
 from bayestwin.telemetry import Telemetry
@@ -85,36 +86,55 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
 
     Raises:
         InvalidJob: If a file that the job names is not there.
-        InvalidTelemetry: If one cannot be read, several cannot be aligned, or the split leaves nothing.
+        InvalidTelemetry: If one cannot be read, several cannot be aligned, a feature cannot be made or would not be
+            known where it is needed, or the split leaves nothing.
     """
     split = split or model.job.split
     telemetry = read_sources(model.job.telemetry, model.folder, model.job_path)
-    if split.start is not None or split.end is not None:
-        telemetry = telemetry.between(split.start, split.end)
-    if split.hold_out_from is None:
+    if split.end is not None:
+        telemetry = telemetry.between(end=split.end)
+    # made of the whole record, where each value knows its past alone: so the held-out part goes on from the calibration
+    telemetry = with_features(telemetry, model.job, model.job_path, split)
+    if split.start is not None:
+        telemetry = telemetry.between(start=split.start)
+    found = _split_at(telemetry, split.hold_out_from, model)
+    check_driven(model.twin, found.calibration, found.held_out, model.job_path)
+    return found
+
+
+def _split_at(telemetry: Telemetry, moment: Any, model: Model) -> Split:
+    if moment is None:
         return Split(telemetry, None)
     try:
-        return Split(telemetry.between(end=split.hold_out_from), telemetry.between(start=split.hold_out_from))
+        return Split(telemetry.between(end=moment), telemetry.between(start=moment))
     except InvalidTelemetry as reason:
         times = telemetry.table.index
         message = explain(
             f"The telemetry of `{model.folder}` cannot be split where the held-out part is to begin.",
             expected=f"a time after {times[0]} and not after {times[-1]}, so that both parts have rows",
-            received=f"{split.hold_out_from}",
+            received=f"{moment}",
             advice="Correct `hold_out_from` in `[split]`, or `--hold-out-from`.",
         )
         raise InvalidTelemetry(message) from reason
 
 
-def read_model_telemetry(model: Model, path: pathlib.Path, *, partly: bool = False) -> Telemetry:
-    """Read a file whose columns are those of the model's own telemetry.
+def read_model_telemetry(
+    model: Model, path: pathlib.Path, *, partly: bool = False, split: SplitSection | None = None
+) -> Telemetry:
+    """Read a file whose columns are those of the model's own telemetry, which features know if it lies before.
 
     Args:
         model: The model.
         path: The file; where the job has several sources, with their columns by their names in the twin.
         partly: Whether columns may be absent, as observations are where the future is predicted.
+        split: Says which part features may have statistics of; by default as the model's job does.
     """
-    return read_file(in_place(model.job.telemetry, path), path, partly=partly)
+    found = read_file(in_place(model.job.telemetry, path), path, partly=partly)
+    if not model.job.features:
+        return found
+    whole = continued(read_sources(model.job.telemetry, model.folder, model.job_path), found)
+    made = with_features(whole, model.job, model.job_path, split or model.job.split, partly=partly)
+    return made.between(start=found.table.index[0])
 
 
 def changed(model: Model, *, telemetry: pathlib.Path | None = None, **tables: Mapping[str, Any]) -> Model:

@@ -6,6 +6,7 @@ import pydantic
 
 from bayestwin.assess.gates import WARN
 from bayestwin.readiness import KINDS, Thresholds
+from bayestwin.runs.feature_sections import FeatureSection
 from bayestwin.runs.section import Moment, Section, Seed
 from bayestwin.runs.telemetry_sections import TelemetrySection
 
@@ -14,7 +15,7 @@ class SplitSection(Section):
     """What is held out of the calibration.
 
     Attributes:
-        start: Rows before it are not used at all.
+        start: Rows before it are not used, but by features, which may look back to them.
         hold_out_from: Rows from here on are predicted, not calibrated; nothing is held out by default.
         end: Rows from here on are not used at all.
     """
@@ -192,6 +193,7 @@ class Job(Section):
     """A job file; a table is named as its attribute, but `[validate]`, which is a name of pydantic's own."""
 
     telemetry: TelemetrySection
+    features: dict[str, FeatureSection] = {}
     split: SplitSection = SplitSection()
     calibrate: CalibrateSection = CalibrateSection()
     predict: PredictSection = PredictSection()

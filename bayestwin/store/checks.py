@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from bayestwin import errors
+from bayestwin.store.durable import LOCKLESS, without_locks
 
 #: The version of the layout of files, stored as the root attribute `schema_version`.
 SCHEMA_VERSION = 1
@@ -40,6 +41,8 @@ def read_whole(path: Path) -> bytes:
             received=f"{failure.strerror} (errno {failure.errno})",
             advice="Check its permissions and the file system, or copy it to a local folder.",
         )
+        if failure.errno in LOCKLESS:
+            message = without_locks(path, failure)
         raise errors.StorageFailure(message) from failure
     message = errors.explain(
         f"There is no file `{path}`.",

@@ -18,7 +18,8 @@ from bayestwin import errors
 _PREFIX, _SUFFIX = ".bayestwin-", ".tmp"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Linux's own ENOTSUPP (524), which Python has no name for, is what some network file systems answer to locks.
-_UNSUPPORTED = {errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.ENOSYS, 524}
+LOCKLESS = {errno.ENOTSUP, errno.ENOLCK, 524}
+_UNSUPPORTED = LOCKLESS | {errno.EINVAL, errno.ENOSYS}
 
 
 def write_bytes_durably(path: str | os.PathLike[str], *parts: bytes) -> Path:
@@ -111,6 +112,16 @@ def sweep_orphans(folder: Path) -> list[Path]:
     return removed
 
 
+def without_locks(path: Path, failure: OSError) -> str:
+    """The message where a file system does not lock files, as some network file systems do not."""
+    return errors.explain(
+        f"The file system of `{path}` does not lock files.",
+        expected="a file system that does, so that no two processes write one file",
+        received=f"{failure.strerror} (errno {failure.errno})",
+        advice="What was there is untouched. Choose a folder on a local disk, by `--results`, and copy it later.",
+    )
+
+
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, int]]:
     """Make a locked temporary file, and remove it at the end if it still has that name."""
@@ -180,4 +191,6 @@ def _explained(path: Path) -> Iterator[None]:
                 received=f"{failure.strerror} (errno {failure.errno})",
                 advice="What was there is untouched. Free some space, or choose another local folder.",
             )
+        if failure.errno in LOCKLESS:
+            message = without_locks(path, failure)
         raise errors.StorageFailure(message) from failure

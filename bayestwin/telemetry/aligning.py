@@ -81,6 +81,15 @@ def align(
     declared = {"every": every, "how": how and sorted(how.items()), "side": side, "window": window}
     settings = {name: value if name == "how" else str(value) for name, value in declared.items() if value is not None}
     settings["sources"] = [(name, one.sha256) for name, one in sources.items()]
+    if features := [feature for one in sources.values() for feature in one.settings.get("features", ())]:
+        if every is not None:
+            _refuse(
+                "A source has features, which know what they are made of at its own times.",
+                "sources as they were recorded",
+                ", ".join(f"`{name}`" for name, *_ in features),
+                "Add features after aligning.",
+            )
+        settings["features"] = features
     start = table.index[0] if t0 is None else time_in(t0, table.index)
     source = ", ".join(f"{name}: {one.source}" for name, one in sources.items())
     return sealed(table, units, start, source, tuple(notices), settings)

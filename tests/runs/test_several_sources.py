@@ -2,12 +2,13 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from tank_model import JOB, MakeModel, run_command, telemetry_text
+from tank_model import JOB, MakeModel, run_command, telemetry_text, write_model
 
 import bayestwin as bt
 from bayestwin.batch.tasks import plan
@@ -135,63 +136,81 @@ def test_a_batch_knows_its_task_by_the_bytes_of_every_source(model: pathlib.Path
     assert first.key != second.key
 
 
-def test_a_whole_round(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    results = tmp_path / "results"
-    (model / "job.toml").write_text(SOURCES + ALIGNED + REST, encoding="utf-8")
-    code, out, err = run_command("calibrate", model, "--results", results)
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with the model and one run of it: change nothing in it."""
+    root = tmp_path_factory.mktemp("several")
+    model = write_sources(write_model(root / "models" / "tank", job=SOURCES + ALIGNED + REST))
+    code, out, err = run_command("calibrate", model, "--results", root / "results")
     assert code == 0, out + err
-    (run,) = (results / "tank").iterdir()
+    return root
+
+
+@pytest.fixture
+def round_trip(calibrated: pathlib.Path, tmp_path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """A copy of the model, and of its run."""
+    shutil.copytree(calibrated, tmp_path / "copy")
+    (run,) = (tmp_path / "copy" / "results" / "tank").iterdir()
+    return tmp_path / "copy" / "models" / "tank", run
+
+
+def test_a_run_is_made_again_from_nothing_but_itself(round_trip: tuple[pathlib.Path, pathlib.Path]) -> None:
+    model, run = round_trip
     record = read_record(run)
     kept = {name for name in record["inputs"] if name.startswith("telemetry/")}
     assert kept == {"telemetry/gauge/gauge.csv", "telemetry/pump/gauge.csv"}
-
-    (model / "data" / "gauge.csv").unlink()  # a run needs nothing but itself
+    shutil.rmtree(model)
     assert load_telemetry(recorded_model(run, record)).calibration.sha256 == record["telemetry_sha256"]["calibration"]
     again = reproduce(run)
     assert again.holds
     assert {one.level for one in again.files} == {"bits"}
 
-    kit = unpack(export(results, run, tmp_path / "kit.zip"), tmp_path / "unpacked")
+
+@pytest.mark.slow
+def test_its_kit_makes_it_again(round_trip: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    _, run = round_trip
+    kit = unpack(export(run.parents[1], run, tmp_path / "kit.zip"), tmp_path / "unpacked")
     assert (kit / "run/inputs/telemetry/pump/gauge.csv").is_file()
-    kept_environment = os.environ | {"PYTHONPATH": str(kit / "code")}
-    command = "from bayestwin.cli import app; app()"
     done = subprocess.run(
-        [sys.executable, "-c", command, "reproduce", "run", "--here"],
+        [sys.executable, "-c", "from bayestwin.cli import app; app()", "reproduce", "run", "--here"],
         cwd=kit,
-        env=kept_environment,
+        env=os.environ | {"PYTHONPATH": str(kit / "code")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
-    (model / "data" / "pump" / "gauge.csv").unlink()
-    (model / "data" / "pump").rmdir()
-    path = write_sources(model) / "data" / "pump" / "gauge.csv"
+
+def change_the_pump(model: pathlib.Path) -> None:
+    path = model / "data" / "pump" / "gauge.csv"
     path.write_text(path.read_text(encoding="utf-8").replace(",1.1000\n", ",1.2000\n"), encoding="utf-8")
-    code, out, err = run_command("calibrate", model, "--results", results)
+
+
+def test_a_changed_source_is_what_differs(round_trip: tuple[pathlib.Path, pathlib.Path]) -> None:
+    model, run = round_trip
+    change_the_pump(model)
+    code, out, err = run_command("calibrate", model, "--results", run.parents[1])
     assert code == 0, out + err
-    names = {change.name for change in difference(run, max((results / "tank").iterdir())).changes}
+    (other,) = (one for one in run.parent.iterdir() if one != run)
+    names = {change.name for change in difference(run, other).changes}
     assert "inputs.telemetry/pump/gauge.csv" in names
     assert "inputs.telemetry/gauge/gauge.csv" not in names
 
 
-def test_an_interrupted_run_is_resumed_with_all_sources(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    results = tmp_path / "results"
-    code, out, err = run_command("calibrate", model, "--results", results)
-    assert code == 0, out + err
-    (run,) = (results / "tank").iterdir()
+def test_an_interrupted_run_is_resumed_with_all_sources(round_trip: tuple[pathlib.Path, pathlib.Path]) -> None:
+    model, run = round_trip
     record = run / "run.json"
     record.write_text(record.read_text(encoding="utf-8").replace('"finished"', '"interrupted"'), encoding="utf-8")
-    path = model / "data" / "pump" / "gauge.csv"
-    before = path.read_text(encoding="utf-8")
-    path.write_text(before.replace(",1.0500\n", ",1.0600\n"), encoding="utf-8")
-    code, _, err = run_command("resume", run, "--model", model)
+    before = (run / "posterior.nc").read_bytes()
+    shutil.copytree(model, model.parent / "changed")
+    change_the_pump(model.parent / "changed")
+    code, _, err = run_command("resume", run, "--model", model.parent / "changed")
     assert code == 2
     assert "has changed since it was begun" in err
-    path.write_text(before, encoding="utf-8")
     code, out, err = run_command("resume", run, "--model", model)
     assert code == 0, out + err
+    assert (run / "posterior.nc").read_bytes() == before
 
 
 def test_a_changed_source_of_a_run_is_named(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
