@@ -136,3 +136,33 @@ def test_times_may_be_dates_numbers_or_text(tmp_path: pathlib.Path) -> None:
     split = "[split]\nstart = 1913\nhold_out_from = 2026-03-21\nend = '2026-04-01T00:00Z'"
     job = read(tmp_path, FILE + split)
     assert (job.split.start, str(job.split.hold_out_from), job.split.end) == (1913.0, "2026-03-21", "2026-04-01T00:00Z")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '!!python/object/apply:os.system ["touch {mark}"]\n',
+        'telemetry: !!python/object/apply:os.system ["touch {mark}"]\n',
+        'telemetry = !!python/object/apply:os.system ["touch {mark}"]\n',
+        "--- !!python/object/new:pathlib.Path\nargs: [{mark}]\n",
+    ],
+)
+def test_objects_of_another_language_are_not_made(tmp_path: pathlib.Path, text: str) -> None:
+    """A job is TOML, whatever its file is called: it cannot say what is to be run (fault 89)."""
+    mark = tmp_path / "mark"
+    with pytest.raises(InvalidJob, match=r"not valid TOML(?s:.*)line 1, column"):
+        read(tmp_path, text.format(mark=mark))
+    assert not mark.exists()
+
+
+def test_text_that_names_an_object_stays_text(tmp_path: pathlib.Path) -> None:
+    job = read(tmp_path, "[telemetry]\nfile = '!!python/object/apply:os.system [\"true\"]'\n")
+    assert job.telemetry.file.startswith("!!python/object")
+
+
+def test_nothing_here_reads_yaml_or_pickles() -> None:
+    package = pathlib.Path(__file__).parents[2] / "bayestwin"
+    for path in package.rglob("*.py"):
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        imports = {line[1].split(".")[0] for line in lines if len(line) > 1 and line[0] in ("import", "from")}
+        assert imports.isdisjoint({"yaml", "pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}), path
