@@ -36,12 +36,12 @@ class Evaluator:
             return
         grids = [one.grid for one in densities]
 
-        def driven(edges: Array, coefficients: Array, inputs: Array, z: Array, keys: Array) -> dict:
-            grid = first.grid._replace(edges=edges, coefficients=coefficients, inputs=inputs)
+        def driven(coefficients: Array, inputs: Array, z: Array, keys: Array) -> dict:
+            grid = first.grid._replace(coefficients=coefficients, inputs=inputs)
             return jax.vmap(functools.partial(_moments, dataclasses.replace(first, grid=grid)))(z, keys)
 
         shared = jax.jit(driven)
-        self._members = [functools.partial(shared, g.edges, g.coefficients, g.inputs) for g in grids]
+        self._members = [functools.partial(shared, g.coefficients, g.inputs) for g in grids]
 
     def __call__(self, z: np.ndarray, members: np.ndarray, key: Array, phase: Phase) -> Moments:
         """Evaluate.

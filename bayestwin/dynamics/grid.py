@@ -69,7 +69,7 @@ class Grid(NamedTuple):
     def right(self) -> np.ndarray:
         """Inputs at the end of each interval; shape (m, q)."""
         powers = np.diff(self.edges)[:, None] ** np.arange(self.coefficients.shape[1])
-        return np.einsum("mk,mkq->mq", powers, self.coefficients)
+        return (powers[:, :, None] * self.coefficients).sum(axis=1)
 
 
 def inputs_from(start: Array, coefficients: Array) -> Callable[[Array], Array]:

@@ -79,8 +79,13 @@ def solve_exactly(field_of: Callable[[Array], Field], theta: Array, state: Array
 
 def kinds_of(twin: Twin, grid: Grid) -> Kinds:
     """Which intervals of an affine twin have a step in common: those of one length, with the same held inputs."""
-    held = [has_held_matrix(twin) and spec.hold == "previous" for spec in twin.inputs.values()]
-    alike = np.column_stack([_rounded(np.diff(grid.edges)), grid.left[:, held]])
+    lengths = _rounded(np.diff(grid.edges))
+    alike = lengths[:, None]
+    if has_held_matrix(twin):
+        held = [spec.hold == "previous" for spec in twin.inputs.values()]
+        # inputs that are traced cannot be compared: then each interval is of its own kind
+        apart = np.arange(len(lengths)) if isinstance(grid.coefficients, Array) else grid.left[:, held]
+        alike = np.column_stack([lengths, apart])
     _, first, which = np.unique(alike, axis=0, return_index=True, return_inverse=True)
     return Kinds(first, which, alike[first, 0])
 

@@ -74,8 +74,8 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
         states, solved = _recur(twin, grid, free, theta)
         return Trajectory(jnp.where(solved, states, 1.0), solved, jnp.zeros((), int))
     adaptive = grid.substeps is None
-    # that of one experiment among several is traced: what has a derivative of its own may not close over it
-    given = (grid,) if isinstance(grid.edges, Array) else ()
+    # where it is traced, what has a derivative of its own may not close over it
+    given = (grid,) if isinstance(grid.coefficients, Array) else ()
     states, (solved, num_steps) = (through_jacobian(of_theta) if free and adaptive else of_theta)(theta, *given)
     return Trajectory(jnp.where(solved, states, 1.0), solved, num_steps)
 
