@@ -17,6 +17,7 @@ from bayestwin.cli import (
     identifying,
     ledger,
     sensitivities,
+    tracking,
     trusting,
     validating,
 )
@@ -49,6 +50,7 @@ COMMANDS = (
     ledger.doctor,
     ledger.export,
     ledger.reproduce,
+    tracking.track,
 )
 """In the order in which the help lists them."""
 

@@ -158,7 +158,8 @@ def test_the_checker_sees_a_feature_of_ones_own_that_looks_ahead() -> None:
 
 
 def test_delays_add_up_and_the_shortest_way_counts() -> None:
-    made = made_of(bt.add_features(telemetry(), ALL))
+    made = made_of(bt.add_features(telemetry(), ALL | {"twice": Lag("lag", 3.0, max_age=5.0)}))
+    assert made["twice"].of == {"x": 5.0}
     assert made["lag"].of == {"x": 2.0}
     assert made["later"].of == {"x": 1.0}
     assert made["sum_of"].of == {"x": 0.0, "u": 0.0}
