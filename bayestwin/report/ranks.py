@@ -1,9 +1,7 @@
 """A simulation-based calibration in a picture: distributions of ranks against their bands; and a page of its own."""
 
-import importlib.resources
 from collections.abc import Sequence
 
-import jinja2
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -13,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from bayestwin.assess import Gate, failed
 from bayestwin.report.notation import count, number, percent
-from bayestwin.report.style import DARK, LIGHT, WIDTH, Picture, drawing, figure, fitting, picture
+from bayestwin.report.page import fill
+from bayestwin.report.style import LIGHT, WIDTH, Picture, drawing, figure, fitting, picture
+from bayestwin.report.verdict import interrupted
 from bayestwin.simulation_based import judge_sbc
 
 COLUMNS = 4
@@ -72,16 +72,13 @@ def render_ranks(found: xr.Dataset | xr.DataTree, gates: Sequence[Gate] | None =
         "name": dataset.attrs.get("twin", ""),
         "gates": judged,
         "bad": len(failed(judged)),
-        "interrupted": str(dataset.attrs.get("interrupted", False)).lower() in ("true", "1"),
-        "rows": [(str(name), number(float(ess))) for name, ess in dataset["ess"].to_series().items()],
+        "version": dataset.attrs.get("bayestwin_version", ""),
+        "interrupted": interrupted(dataset),
+        "worth": [(str(name), number(float(ess))) for name, ess in dataset["ess"].to_series().items()],
         "facts": facts,
         "picture": drawn,
-        "light": LIGHT,
-        "dark": DARK,
     }
-    text = importlib.resources.files("bayestwin.report").joinpath("ranks.html").read_text(encoding="utf-8")
-    made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return made.from_string(text).render(page)
+    return fill("ranks.html", page)
 
 
 def _panel(axes: Axes, one: xr.Dataset, name: str) -> None:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one result: gathered here, laid out in `template.html`."""
+"""One self-contained HTML page about one result: gathered here, laid out in `calibration.html`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,8 +34,9 @@ def render_report(
 ) -> str:
     """Write the report about a calibrated twin as one HTML page.
 
-    The page needs nothing beside itself: pictures are inline SVG, and there are no scripts and no addresses.
-    All text that comes from users is escaped. Where something is missing, the page says so, and what to do.
+    The page needs nothing beside itself: pictures are inline SVG, and there are no addresses. Its one script copies
+    tables and changes colours; without it the page is the same. All text that comes from users is escaped. Where
+    something is missing, the page says so, and what to do.
 
     Args:
         posterior: What `calibrate` returned.
@@ -65,7 +66,7 @@ def render_report(
     origins, description = origin_rows(parts), record(posterior, "description")
     page = {
         "description": description,
-        "attrs": posterior.attrs,
+        "version": posterior.attrs.get("bayestwin_version", ""),
         "verdict": verdict(judged, covered, interrupted=interrupted(posterior)),
         "gates": judged,
         "figures": tables.key_figures(posterior, quantities, judged, covered, scored),
@@ -87,7 +88,7 @@ def render_report(
         "run": tables.flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
         "pictures": _pictures(posterior, quantities, parts, covered, residuals, shares),
     }
-    return fill("template.html", page)
+    return fill("calibration.html", page)
 
 
 def _of_one(

@@ -43,8 +43,10 @@ class SharedRow(NamedTuple):
     name: str
     unit: str
     setting: Setting
-    value: str
-    interval: str
+    mean: str
+    sd: str
+    lower: str
+    upper: str
 
 
 def shared_quantities(settings: Sequence[Setting]) -> tuple[Shared, ...]:
@@ -66,10 +68,8 @@ def shared_rows(shared: Sequence[Shared]) -> list[SharedRow]:
     rows = []
     for quantity, marginals in shared:
         for setting, mean, sd, lower, upper in marginals:
-            digits = decimals_for(sd)
-            value = f"{fixed(mean, digits)} ± {fixed(sd, digits)}"
-            interval = f"{fixed(lower, digits)} … {fixed(upper, digits)}"
-            rows.append(SharedRow(quantity.name, quantity.scale.unit or "–", setting, value, interval))
+            texts = (fixed(value, decimals_for(sd)) for value in (mean, sd, lower, upper))
+            rows.append(SharedRow(quantity.name, quantity.scale.unit or "–", setting, *texts))
     return rows
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from bayestwin.assess import Gate
 from bayestwin.assess.engine import record
-from bayestwin.report.notation import count, decimals_for, fixed, number, percent, scale_for
+from bayestwin.report.notation import Written, count, decimals_for, fixed, number, percent, scale_for
 from bayestwin.report.parts import Part, group
 from bayestwin.report.quantities import PROB, Quantity
 from bayestwin.telemetry import Telemetry
@@ -33,7 +33,8 @@ class ParameterRow(NamedTuple):
     unit: str
     mean: str
     sd: str
-    interval: str
+    lower: str
+    upper: str
     rhat: str
     ess_bulk: str
     ess_tail: str
@@ -48,7 +49,8 @@ class CoverageRow(NamedTuple):
     prob: str
     inside: str
     share: str
-    band: str
+    lower: str
+    upper: str
     good: bool
 
 
@@ -85,7 +87,8 @@ def parameter_rows(quantities: Sequence[Quantity], gates: Sequence[Gate]) -> lis
                 unit=quantity.scale.unit or "–",
                 mean=fixed(quantity.mean, decimals),
                 sd=fixed(quantity.sd, decimals),
-                interval=f"{fixed(quantity.lower, decimals)} … {fixed(quantity.upper, decimals)}",
+                lower=fixed(quantity.lower, decimals),
+                upper=fixed(quantity.upper, decimals),
                 rhat=fixed(quantity.rhat, 3),
                 ess_bulk=fixed(quantity.ess_bulk, 0),
                 ess_tail=fixed(quantity.ess_tail, 0),
@@ -108,7 +111,8 @@ def coverage_rows(found: xr.Dataset) -> list[CoverageRow]:
                     prob=percent(float(prob)),
                     inside=f"{int(cell['num_inside']):,} of {int(cell['num']):,}",
                     share=percent(cell["coverage"], 1),
-                    band=f"{percent(cell['band_lower'], 1)} … {percent(cell['band_upper'], 1)}",
+                    lower=percent(cell["band_lower"], 1),
+                    upper=percent(cell["band_upper"], 1),
                     good=bool(cell["within_band"]),
                 )
             )
@@ -129,7 +133,7 @@ def score_rows(found: xr.Dataset) -> list[ScoreRow]:
                 num=fixed(values["num"], 0),
                 rmse=number(values["rmse"] * scale.factor),
                 mae=number(values["mae"] * scale.factor),
-                mape=f"{number(values['mape'])} %",
+                mape=Written(f"{number(values['mape'])} %", values["mape"]),
                 crps=number(values["crps"] * scale.factor),
                 persistence=number(values["persistence_rmse"] * scale.factor),
                 skill=fixed(values["skill"], 2),
