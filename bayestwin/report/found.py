@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
+from bayestwin.report.facts import flat_rows
 from bayestwin.report.style import Picture
-from bayestwin.report.tables import flat_rows
 
 MOST_ROWS = 40
 

@@ -9,13 +9,16 @@ from bayestwin import errors
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.engine import record
 from bayestwin.report import checks, pairs, posteriors, sampling, series, settings, shared, tables
+from bayestwin.report.facts import flat_rows, result_rows
 from bayestwin.report.held_out import held_out
+from bayestwin.report.key_figures import key_figures
 from bayestwin.report.notation import percent
 from bayestwin.report.page import fill
 from bayestwin.report.parts import Part, group, split, time_axis
 from bayestwin.report.quantities import PROB, Quantity, read_quantities
 from bayestwin.report.residuals import Residuals, residual_words, residuals_of
 from bayestwin.report.shares import shares_plot
+from bayestwin.report.start_words import start_words
 from bayestwin.report.style import Picture, drawing
 from bayestwin.report.uncertainty import origin_rows, origin_words
 from bayestwin.report.verdict import interrupted, verdict
@@ -69,12 +72,12 @@ def render_report(
         "version": posterior.attrs.get("bayestwin_version", ""),
         "verdict": verdict(judged, covered, interrupted=interrupted(posterior)),
         "gates": judged,
-        "figures": tables.key_figures(posterior, quantities, judged, covered, scored),
+        "figures": key_figures(posterior, quantities, judged, covered, scored),
         "origins": origins,
         "origin_words": origin_words(origins, description),
         "prob": percent(PROB),
         "parameters": tables.parameter_rows(quantities, judged),
-        "starts": tables.start_words(posterior),
+        "starts": start_words(posterior),
         "missing": missing,
         "coverage": [] if covered is None else tables.coverage_rows(covered),
         "coverage_kind": "" if covered is None else covered.attrs["kind"],
@@ -82,10 +85,10 @@ def render_report(
         "scores": [] if scored is None else tables.score_rows(scored),
         "residuals": residual_words(residuals),
         "compared": _compared(settings.read_settings((posterior, forecast), others, validation)) if others else None,
-        "result": tables.result_rows(posterior, parts, forecast, validation),
-        "job": tables.flat_rows(posterior.attrs.get("job") or "{}"),
+        "result": result_rows(posterior, parts, forecast, validation),
+        "job": flat_rows(posterior.attrs.get("job") or "{}"),
         # The settings stand in the result already, as they were used.
-        "run": tables.flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
+        "run": flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
         "pictures": _pictures(posterior, quantities, parts, covered, residuals, shares),
     }
     return fill("calibration.html", page)

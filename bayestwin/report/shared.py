@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bayestwin.report.notation import count, decimals_for, fixed, number, percent
+from bayestwin.report import spoken
+from bayestwin.report.notation import decimals_for, fixed, number, percent
 from bayestwin.report.quantities import PROB, Quantity
 from bayestwin.report.settings import Setting, capital
 from bayestwin.report.style import LIGHT, WIDTH, Picture, figure, fitting, picture
@@ -87,7 +88,7 @@ def forest(shared: Sequence[Shared]) -> Picture | None:
         for place, (setting, mean, _, lower, upper) in enumerate(marginals):
             colour = LIGHT["calibrated"] if setting.own else LIGHT["ink"]
             axes.plot([lower, upper], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
-            axes.plot([mean], [place], linestyle="", marker="o", markersize=4.5, color=colour)
+            axes.plot([mean], [place], linestyle="", marker="D" if setting.own else "o", markersize=4.5, color=colour)
         axes.set_yticks(range(len(settings)), [setting.label for setting in settings])
         axes.set_ylim(len(settings) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -98,10 +99,15 @@ def forest(shared: Sequence[Shared]) -> Picture | None:
     for axes in grid[len(shared) :]:
         axes.set_axis_off()
     names = ", ".join(quantity.name for quantity, _ in shared)
-    alt = f"Mean and {percent(PROB)} interval of {names} under {count(len(settings), 'setting')} of model error."
+    told = spoken.listed(
+        f"{quantity.label}, {m.setting.label}: {number(m.mean)} ({number(m.lower)} to {number(m.upper)})"
+        for quantity, marginals in shared
+        for m in marginals
+    )
+    alt = f"Mean and {percent(PROB)} equal-tailed interval of {names} under each setting of model error. {told}."
     caption = (
-        f"Dots: posterior means. Lines: {percent(PROB)} equal-tailed intervals. Blue: the setting that this report is "
-        "about. What lies apart is told by the model error, not by the data alone."
+        f"Marks: posterior means. Lines: {percent(PROB)} equal-tailed intervals. Blue, with a diamond: the setting "
+        "that this report is about. What lies apart is told by the model error, not by the data alone."
     )
     return picture(drawn, "forest", alt, caption)
 

@@ -70,7 +70,7 @@ def test_failed_gates_stand_first_with_what_to_do(small):
     assert "40 of 4,000 transitions diverged" in top
     assert top.count("✗ failed") >= 2
     assert 'class="tile fail"' in top
-    assert "Red dots: where transitions diverged" in section(page, "pairs")
+    assert "Red squares: where transitions diverged" in section(page, "pairs")
     row = section(page, "parameters").split(">alpha<")[1].split("</tr>")[0]
     assert re.search(r'class="n fail" data-value="1[.]\d+">1[.]\d+ <span title="outside its limit">✗', row)  # R̂
 
