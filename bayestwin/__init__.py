@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bayestwin.ppl.numpyro import numpyro_model
     from bayestwin.ppl.pymc import pymc_model
     from bayestwin.prediction import predict
-    from bayestwin.report import render_report
+    from bayestwin.report import render_report, write_reports
     from bayestwin.sensitivities import influence, power_scaling, sensitivity
     from bayestwin.simulation import simulate
     from bayestwin.simulation_based import judge_sbc, sbc
@@ -98,6 +98,7 @@ _HOME = {
     "sensitivity": "sensitivities",
     "simulate": "simulation",
     "uncertainty_shares": "attribution",
+    "write_reports": "report",
 }
 
 __all__ = [
@@ -154,6 +155,7 @@ __all__ = [
     "sensitivity",
     "simulate",
     "uncertainty_shares",
+    "write_reports",
 ]
 
 

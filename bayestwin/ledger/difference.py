@@ -43,12 +43,14 @@ class Difference(NamedTuple):
         agreements: The quantities that both have inferred.
         only_first: Quantities of the first alone.
         only_second: Quantities of the second alone.
+        units: Unit of each observation of either.
     """
 
     changes: tuple[Change, ...]
     agreements: tuple[Agreement, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
+    units: Mapping[str, str]
 
 
 def difference(first: pathlib.Path, second: pathlib.Path) -> Difference:
@@ -70,12 +72,14 @@ def difference(first: pathlib.Path, second: pathlib.Path) -> Difference:
     changes += changed("gates", *(_gates(record) for record in records))
     paths = [run / POSTERIOR for run in (first, second)]
     if not all(path.is_file() for path in paths):
-        return Difference(tuple(changes), (), (), ())
+        return Difference(tuple(changes), (), (), (), {})
     trees = [load(path) for path in paths]
-    changes += changed("twin", *(_described(tree.attrs.get("description")) for tree in trees))
+    told = [_described(tree.attrs.get("description")) for tree in trees]
+    changes += changed("twin", *told)
+    units = {str(n): str(o.get("unit") or "") for one in told for n, o in (one.get("observations") or {}).items()}
     ours, theirs = (tree["posterior"].to_dataset() for tree in trees)
     only = [tuple(str(n) for n in a.data_vars if n not in b.data_vars) for a, b in ((ours, theirs), (theirs, ours))]
-    return Difference(tuple(changes), agreements(ours, theirs), *only)
+    return Difference(tuple(changes), agreements(ours, theirs), *only, units)
 
 
 def changed(about: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:

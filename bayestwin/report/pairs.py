@@ -85,8 +85,11 @@ def _marks(stats: xr.Dataset) -> tuple[Mark, ...]:
         ("solver_failed", "heldout", False, "Orange dots: where chains stood when a proposed solve failed."),
         ("diverging", "fail", True, "Red squares: where transitions diverged."),
     )
-    held = [(stats[name].transpose("chain", "draw").to_numpy() != 0, *rest) for name, *rest in kinds if name in stats]
-    return tuple(Mark(draws.ravel(), LIGHT[colour], *rest) for draws, colour, *rest in held if draws.any())
+    found = []
+    for name, colour, square, words in kinds:
+        if name in stats and (draws := stats[name].transpose("chain", "draw").to_numpy() != 0).any():
+            found.append(Mark(draws.ravel(), LIGHT[colour], square, words))
+    return tuple(found)
 
 
 def _caption(left_out: int, undrawable: int, marks: tuple[Mark, ...]) -> str:

@@ -1,6 +1,7 @@
 """Pictures of the sampling: where chains started, how they moved (traces), and whether they agree (ranks)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import scipy.stats
@@ -116,9 +117,10 @@ def _ranks(axes: Axes, quantity: Quantity) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4))
 
 
-def _dash(chain: int) -> str:
+def _dash(chain: int) -> Literal["-", "--", ":", "-."]:
     """Ranks of chains differ by their dashes as well: traces are too dense for it."""
-    return ("-", "--", ":", "-.")[chain % 4]
+    dashes: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+    return dashes[chain % len(dashes)]
 
 
 def _colour(chain: int) -> str:

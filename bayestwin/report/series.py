@@ -24,7 +24,7 @@ def observations(parts: tuple[Part, ...], axis: TimeAxis) -> Picture:
 
 def closer_look(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
     """The same where calibration ends, if the whole is too long to see a band's edges in; else None."""
-    times = as_numbers(parts[0].observed["time"])
+    names, times = parts[0].names, as_numbers(parts[0].observed["time"])
     later = [as_numbers(part.observed["time"]) for part in parts[1:] if part.observed.sizes.get("time")]
     if len(times) + sum(map(len, later)) < 3 * CLOSE_LOOK or len(times) < 3:
         return None
@@ -32,7 +32,7 @@ def closer_look(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
     window = (times[-1] - reach, times[-1] + reach) if len(parts) > 1 else (times[-1] - 2 * reach, times[-1])
     where = "around the end of calibration" if len(parts) > 1 else "at the end of the record"
     cut = [part.between(window) for part in parts]
-    told = spoken.over_time(parts[0].names, ((part, part.bands) for part in cut), observed=True)
+    told = spoken.over_time(names, ((part, part.bands) for part in cut), observed=True)
     alt = f"The same observations and intervals, {where}. {told}."
     return picture(_stack(parts, axis, window), "closer", alt, f"A closer look {where}; drawn as above.")
 

@@ -53,11 +53,12 @@ def intervals_of(quantities: Sequence[Quantity]) -> str:
 
 def correlations(quantities: Sequence[Quantity]) -> str:
     """The strongest correlations between quantities."""
-    between = np.corrcoef([quantity.draws.ravel() for quantity in quantities])
+    between = np.atleast_2d(np.corrcoef([quantity.draws.ravel() for quantity in quantities]))
     rows, columns = np.triu_indices(len(quantities), 1)
-    order = np.argsort(-np.abs(between[rows, columns]), kind="stable")
-    pairs = [(quantities[rows[i]].name, quantities[columns[i]].name, between[rows[i], columns[i]]) for i in order]
-    return "correlations: " + listed(f"{one} and {other} {fixed(float(value), 2)}" for one, other, value in pairs[:6])
+    order = np.argsort(-np.abs(between[rows, columns]), kind="stable")[:6]
+    pairs = [(int(rows[place]), int(columns[place])) for place in order]
+    told = (f"{quantities[i].name} and {quantities[j].name} {fixed(float(between[i, j]), 2)}" for i, j in pairs)
+    return "correlations: " + listed(told)
 
 
 def covered(found: xr.Dataset) -> str:
