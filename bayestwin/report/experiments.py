@@ -106,7 +106,7 @@ def write_reports(
             )
             write_text_durably(where / file, page)
             held.append(one)
-            phase.advance()
+            phase.advance(1)
     return write_text_durably(where / OVERVIEW, _overview(posterior, held, judged, provenance))
 
 
