@@ -69,7 +69,7 @@ def diff(
         from bayestwin.show.ledger import show_difference
         from bayestwin.show.text import show_path
 
-        folders = [find_any_run(results, name) for name in (first, second)]
+        folders = find_any_run(results, first), find_any_run(results, second)
         found = difference(*folders)
         page = None
         if html is not None:

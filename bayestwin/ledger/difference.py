@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import xarray as xr
+
 from bayestwin.ledger.overlap import Agreement, agreements
 from bayestwin.runs.folder import POSTERIOR
 from bayestwin.runs.record import read_record
@@ -78,8 +80,7 @@ def difference(first: pathlib.Path, second: pathlib.Path) -> Difference:
     changes += changed("twin", *told)
     units = {str(n): str(o.get("unit") or "") for one in told for n, o in (one.get("observations") or {}).items()}
     ours, theirs = (tree["posterior"].to_dataset() for tree in trees)
-    only = [tuple(str(n) for n in a.data_vars if n not in b.data_vars) for a, b in ((ours, theirs), (theirs, ours))]
-    return Difference(tuple(changes), agreements(ours, theirs), *only, units)
+    return Difference(tuple(changes), agreements(ours, theirs), _only(ours, theirs), _only(theirs, ours), units)
 
 
 def changed(about: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
@@ -88,6 +89,11 @@ def changed(about: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
     names = [*ours, *(name for name in theirs if name not in ours)]
     pairs = ((name, ours.get(name), theirs.get(name)) for name in names)
     return [Change(about, name, a, b) for name, a, b in pairs if a != b]
+
+
+def _only(one: xr.Dataset, other: xr.Dataset) -> tuple[str, ...]:
+    """Names in one group of draws and not in another."""
+    return tuple(str(name) for name in one.data_vars if name not in other.data_vars)
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -127,7 +127,8 @@ def _picture(found: Sequence[Agreement]) -> Picture | None:
     for one in found:
         scale = scale_for(max(abs(one.first[0]), abs(one.second[0])), one.unit)
         pairs = zip(LABELS, (one.first, one.second), (one.first_interval, one.second_interval), strict=True)
-        lines = [Line(label, *(scale.factor * value for value in (mean, *ends))) for label, (mean, _), ends in pairs]
+        factor = scale.factor
+        lines = [Line(label, factor * mean, factor * low, factor * high) for label, (mean, _), (low, high) in pairs]
         # the unit is written for reading already
         title = f"{one.name} ({scale.unit})" if scale.unit else one.name
         panels.append(Panel(title, tuple(lines)))

@@ -58,8 +58,8 @@ def _agreement(name: str, unit: str, first: np.ndarray, second: np.ndarray) -> A
     means, spreads = (first.mean(), second.mean()), (first.std(), second.std())
     width = float(np.sqrt(np.mean(np.square(spreads))))
     shift = float(means[1] - means[0]) / width if width > 0 else float("nan")
-    pairs = [(float(mean), float(spread)) for mean, spread in zip(means, spreads, strict=True)]
-    return Agreement(name, unit, *pairs, shift, overlap(first, second), _ends(first), _ends(second))
+    ours, theirs = ((float(mean), float(spread)) for mean, spread in zip(means, spreads, strict=True))
+    return Agreement(name, unit, ours, theirs, shift, overlap(first, second), _ends(first), _ends(second))
 
 
 def _ends(draws: np.ndarray) -> tuple[float, float]:

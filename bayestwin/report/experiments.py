@@ -161,10 +161,14 @@ def _overview(
     own = [str(name) for name, values in group(posterior, "posterior").data_vars.items() if "experiment" in values.dims]
     shared = [q for q in read_quantities(draws.alone(held[0].posterior)) if q.name.split("[")[0] not in own]
     panels = [(one, {q.name: q for q in read_quantities(draws.alone(one.posterior))}) for one in held]
+    bad = list(dict.fromkeys(row.name for row in rows if row.good is False))
+    if bad and found.status == "pass":
+        words = f"All {len(judged)} gates passed, but not all intervals cover as promised."
+        found = found._replace(status="warn", headline=words)
     page = {
         "description": record(posterior, "description"),
         "version": posterior.attrs.get("bayestwin_version", ""),
-        "verdict": found._replace(lines=_lines(posterior, held, rows)),
+        "verdict": found._replace(lines=_lines(posterior, held, bad)),
         "gates": judged,
         "prob": percent(PROB),
         "experiments": rows,
@@ -180,13 +184,12 @@ def _overview(
     return fill("experiments.html", page)
 
 
-def _lines(posterior: xr.DataTree, held: Sequence[Held], rows: Sequence[ExperimentRow]) -> tuple[str, ...]:
+def _lines(posterior: xr.DataTree, held: Sequence[Held], bad: Sequence[str]) -> tuple[str, ...]:
     """How many experiments were judged on what was held out, and how many do not keep their promise."""
     lines = ["Sampling was interrupted: the result holds only the draws taken until then."] * interrupted(posterior)
     known = dict.fromkeys(one.name for one in held if one.covered is not None)
     if not known:
         return (*lines, "Whether intervals cover as promised is not known: nothing that was held out was predicted.")
-    bad = list(dict.fromkeys(row.name for row in rows if row.good is False))
     lines.append(f"Of {count(len(held), 'experiment')}, {len(known)} were held against what was held out.")
     if bad:
         lines.append(f"The {percent(PROB)} interval leaves its band in {len(bad)} of them: {spoken.listed(bad)}.")
@@ -225,7 +228,7 @@ def _forest(panels: Sequence[tuple[str, Mapping[str, Quantity]]]) -> Picture | N
         for experiment, known in panels:
             one = known[name]
             factor = quantity.scale.factor / one.scale.factor
-            lines.append(Line(experiment, *(factor * value for value in (one.mean, one.lower, one.upper))))
+            lines.append(Line(experiment, factor * one.mean, factor * one.lower, factor * one.upper))
         found.append(Panel(quantity.label, tuple(lines)))
         ends = spoken.listed(f"{line.label} {number(line.lower, 4)} to {number(line.upper, 4)}" for line in lines)
         told.append(f"{quantity.label}: {ends}")

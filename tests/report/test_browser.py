@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 
 import browser
 import pytest
@@ -32,7 +33,7 @@ DIFFERENCE = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, pages: dict[str, str]) -> pathlib.Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, pages: dict[str, str], experiments: pathlib.Path) -> pathlib.Path:
     """Every kind of page as a file."""
     where = tmp_path_factory.mktemp("pages")
     for name, page in pages.items():
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pages: dict[str, str]) -> p
     row |= {"coverage": "", "gates": "", "run": "room", "link": "room.html"}
     content = {"tasks": [row], "words": several.EVIL, "prob": "90 %"}
     (where / "batch.html").write_text(fill("batch.html", content), encoding="utf-8")
-    several.write(where / "experiments")
+    shutil.copytree(experiments, where / "experiments")
     return where
 
 
