@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bayestwin.ppl.pymc import pymc_model
     from bayestwin.prediction import predict
     from bayestwin.readiness import check
-    from bayestwin.report import render_report
+    from bayestwin.report import render_report, write_reports
     from bayestwin.sensitivities import influence, power_scaling, sensitivity
     from bayestwin.simulation import simulate
     from bayestwin.simulation_based import judge_sbc, sbc
@@ -102,6 +102,7 @@ _HOME = {
     "sensitivity": "sensitivities",
     "simulate": "simulation",
     "uncertainty_shares": "attribution",
+    "write_reports": "report",
 }
 
 __all__ = [
@@ -160,6 +161,7 @@ __all__ = [
     "sensitivity",
     "simulate",
     "uncertainty_shares",
+    "write_reports",
 ]
 
 

@@ -51,22 +51,35 @@ def show(run: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: A
 
 
 def diff(
-    first: AnyRun, second: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False
+    first: AnyRun,
+    second: AnyRun,
+    html: Annotated[
+        pathlib.Path | None, typer.Option(help="File of a page to write, with parameters and metrics side by side.")
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
 ) -> None:
     """Show what is different between two runs: inputs, settings, environment, outcome, and how far posteriors agree.
 
-    Example: bayestwin diff 20260401-120000 20260402-090000
+    Example: bayestwin diff 20260401-120000 20260402-090000 --html difference.html
     """
     with explained() as console:
         from bayestwin.ledger.difference import difference
         from bayestwin.ledger.index import find_any_run
         from bayestwin.show.ledger import show_difference
+        from bayestwin.show.text import show_path
 
-        folders = [find_any_run(results, name) for name in (first, second)]
+        folders = find_any_run(results, first), find_any_run(results, second)
         found = difference(*folders)
+        page = None
+        if html is not None:
+            from bayestwin.ledger.difference_page import write_difference  # half a second, which only a page is worth
+
+            page = write_difference(html, *folders, found)
         if as_json:
             print_json(
                 {
+                    "page": page,
                     "first": folders[0],
                     "second": folders[1],
                     "changes": [change._asdict() for change in found.changes],
@@ -77,6 +90,8 @@ def diff(
             )
         else:
             show_difference(console, folders[0], folders[1], found)
+            if page is not None:
+                show_path(console, page)
 
 
 def doctor(results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False) -> None:

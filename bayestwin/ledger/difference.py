@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import xarray as xr
+
 from bayestwin.ledger.overlap import Agreement, agreements
 from bayestwin.runs.folder import POSTERIOR
 from bayestwin.runs.record import read_record
@@ -43,12 +45,14 @@ class Difference(NamedTuple):
         agreements: The quantities that both have inferred.
         only_first: Quantities of the first alone.
         only_second: Quantities of the second alone.
+        units: Unit of each observation of either.
     """
 
     changes: tuple[Change, ...]
     agreements: tuple[Agreement, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
+    units: Mapping[str, str]
 
 
 def difference(first: pathlib.Path, second: pathlib.Path) -> Difference:
@@ -70,12 +74,13 @@ def difference(first: pathlib.Path, second: pathlib.Path) -> Difference:
     changes += changed("gates", *(_gates(record) for record in records))
     paths = [run / POSTERIOR for run in (first, second)]
     if not all(path.is_file() for path in paths):
-        return Difference(tuple(changes), (), (), ())
+        return Difference(tuple(changes), (), (), (), {})
     trees = [load(path) for path in paths]
-    changes += changed("twin", *(_described(tree.attrs.get("description")) for tree in trees))
+    told = [_described(tree.attrs.get("description")) for tree in trees]
+    changes += changed("twin", *told)
+    units = {str(n): str(o.get("unit") or "") for one in told for n, o in (one.get("observations") or {}).items()}
     ours, theirs = (tree["posterior"].to_dataset() for tree in trees)
-    only = [tuple(str(n) for n in a.data_vars if n not in b.data_vars) for a, b in ((ours, theirs), (theirs, ours))]
-    return Difference(tuple(changes), agreements(ours, theirs), *only)
+    return Difference(tuple(changes), agreements(ours, theirs), _only(ours, theirs), _only(theirs, ours), units)
 
 
 def changed(about: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
@@ -84,6 +89,11 @@ def changed(about: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
     names = [*ours, *(name for name in theirs if name not in ours)]
     pairs = ((name, ours.get(name), theirs.get(name)) for name in names)
     return [Change(about, name, a, b) for name, a, b in pairs if a != b]
+
+
+def _only(one: xr.Dataset, other: xr.Dataset) -> tuple[str, ...]:
+    """Names in one group of draws and not in another."""
+    return tuple(str(name) for name in one.data_vars if name not in other.data_vars)
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+PROB = 0.9
+"""Probability of the intervals; they are equal-tailed."""
+
 
 class Agreement(NamedTuple):
     """One quantity in two posteriors.
@@ -16,6 +19,8 @@ class Agreement(NamedTuple):
         second: Likewise in the second.
         shift: Difference of the means, in standard deviations: root mean square of the two.
         overlap: Share of probability that they have in common, from 0 to 1.
+        first_interval: Ends of the equal-tailed interval of probability `PROB` in the first.
+        second_interval: Likewise in the second.
     """
 
     name: str
@@ -24,6 +29,8 @@ class Agreement(NamedTuple):
     second: tuple[float, float]
     shift: float
     overlap: float
+    first_interval: tuple[float, float]
+    second_interval: tuple[float, float]
 
 
 def agreements(first: xr.Dataset, second: xr.Dataset) -> tuple[Agreement, ...]:
@@ -51,5 +58,10 @@ def _agreement(name: str, unit: str, first: np.ndarray, second: np.ndarray) -> A
     means, spreads = (first.mean(), second.mean()), (first.std(), second.std())
     width = float(np.sqrt(np.mean(np.square(spreads))))
     shift = float(means[1] - means[0]) / width if width > 0 else float("nan")
-    pairs = [(float(mean), float(spread)) for mean, spread in zip(means, spreads, strict=True)]
-    return Agreement(name, unit, pairs[0], pairs[1], shift, overlap(first, second))
+    ours, theirs = ((float(mean), float(spread)) for mean, spread in zip(means, spreads, strict=True))
+    return Agreement(name, unit, ours, theirs, shift, overlap(first, second), _ends(first), _ends(second))
+
+
+def _ends(draws: np.ndarray) -> tuple[float, float]:
+    lower, upper = np.quantile(draws, ((1 - PROB) / 2, (1 + PROB) / 2))
+    return float(lower), float(upper)

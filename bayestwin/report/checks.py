@@ -8,10 +8,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from bayestwin.report import spoken
+from bayestwin.report.bands import dress_time
 from bayestwin.report.notation import labelled, percent, scale_for
 from bayestwin.report.parts import TimeAxis
 from bayestwin.report.residuals import Residuals, autocorrelation, band
-from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
 
 ACROSS = 4
@@ -40,7 +41,8 @@ def coverage_plot(found: xr.Dataset) -> Picture:
         f"Share of held-out observations inside their {found.attrs['kind']}s against what was promised. Bars: "
         f"where that share lies with probability {level} if the promise holds and observations are independent."
     )
-    return picture(drawn, "coverage", f"Nominal against empirical coverage of {', '.join(names)}.", caption)
+    told = spoken.listed(f"{name}: {spoken.covered(found.sel(observation=name))}" for name in names)
+    return picture(drawn, "coverage", f"Nominal against empirical coverage of {found.attrs['kind']}s. {told}.", caption)
 
 
 def residual_plot(residuals: tuple[Residuals, ...], axis: TimeAxis) -> Picture:
@@ -57,7 +59,10 @@ def residual_plot(residuals: tuple[Residuals, ...], axis: TimeAxis) -> Picture:
     grid[-1, 1].set_xlabel("normal quantile")
     grid[-1, 2].set_xlabel("lag (samples)")
     parts = list(dict.fromkeys((residual.part.label, residual.part.colour) for residual in residuals))
-    handles = [Line2D([], [], linestyle="", marker="o", markersize=4, color=c, label=label) for label, c in parts]
+    handles = [
+        Line2D([], [], linestyle="", marker="o" if n == "calibration" else "s", markersize=4, color=c, label=n)
+        for n, c in parts
+    ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     caption = (
         "Left: observed − predictive median. Middle: normal scores of the observations within their "
@@ -65,9 +70,9 @@ def residual_plot(residuals: tuple[Residuals, ...], axis: TimeAxis) -> Picture:
         "scores; inside the grey band if what is left is only noise. Calibration has seen its own part, which "
         "looks slightly better for it."
     )
-    return picture(
-        drawn, "residuals", f"Residuals of {', '.join(names)} over time, Q-Q plot, autocorrelation.", caption
-    )
+    told = spoken.listed(f"{r.name}, {r.part.label}: {spoken.reach(r.raw, r.unit)}" for r in residuals)
+    alt = f"Residuals over time, Q-Q plot of their normal scores, and autocorrelation. {told}."
+    return picture(drawn, "residuals", alt, caption)
 
 
 def _cover(axes: Axes, found: xr.Dataset, name: str) -> None:
@@ -105,7 +110,9 @@ def _over_time(axes: Axes, own: list[Residuals]) -> None:
     axes.set_title(labelled(own[0].name, scale.unit))
     many = sum(len(residual.raw) for residual in own)
     for residual in own:
-        dots(axes, residual.time, residual.raw * scale.factor, *marker(many), residual.part.colour)
+        square = residual.part.label != "calibration"
+        size, opacity = marker(many)
+        dots(axes, residual.time, residual.raw * scale.factor, size, opacity, residual.part.colour, square=square)
     axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y")
@@ -120,7 +127,8 @@ def _against_normal(axes: Axes, own: list[Residuals]) -> None:
         shares = (np.arange(count) + 0.5) / max(count, 1)
         found = np.quantile(scores, shares) if len(scores) > 300 else scores
         size = 2.6 if count < 100 else 1.8
-        dots(axes, scipy.special.ndtri(shares), found, size, 0.9, residual.part.colour)
+        square = residual.part.label != "calibration"
+        dots(axes, scipy.special.ndtri(shares), found, size, 0.9, residual.part.colour, square=square)
     axes.set_title("normal scores")
     axes.set_ylim(-3.6, 3.6)
     axes.set_xlim(-3.4, 3.4)

@@ -7,7 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bayestwin.report.notation import count
+from bayestwin.report import spoken
+from bayestwin.report.notation import count, fixed
 from bayestwin.report.style import LIGHT, Picture, figure, picture
 
 MARKS = {True: ("o", LIGHT["calibrated"], "can be relied on"), False: ("X", LIGHT["fail"], "must not be relied on")}
@@ -35,8 +36,14 @@ def comparison_plot(comparisons: Sequence[xr.Dataset]) -> Picture:
         "Thick bars: one standard error; thin ones: two. Points are taken to be independent."
     )
     kinds = " and ".join(str(found.attrs["kind"]) for found in comparisons)
-    models = ", ".join(str(name) for name in comparisons[0]["model"].to_numpy())
-    return picture(drawn, "comparison", f"Differences by {kinds} between {models}.", caption)
+    told = spoken.listed(
+        f"{name} {fixed(float(diff), 1)} ± {fixed(float(dse), 1)}"
+        for found in comparisons
+        for name, diff, dse in zip(
+            found["model"].to_numpy(), found["elpd_diff"].to_numpy(), found["dse"].to_numpy(), strict=True
+        )
+    )
+    return picture(drawn, "comparison", f"Differences by {kinds}, with their standard errors: {told}.", caption)
 
 
 def _forest(axes: Axes, found: xr.Dataset) -> None:

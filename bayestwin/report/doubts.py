@@ -7,7 +7,7 @@ import xarray as xr
 
 from bayestwin.report.notation import count, duration, number, percent
 from bayestwin.report.sections import SECTIONS
-from bayestwin.report.trust import Trial
+from bayestwin.report.trial import Trial
 from bayestwin.report.validated import BACKTEST, HELD_OUT
 
 WHERE = {HELD_OUT: "on what was held out", BACKTEST: "in the backtest"}

@@ -7,9 +7,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bayestwin.assess import draws, intervals
+from bayestwin.report import spoken
+from bayestwin.report.bands import dress_time
 from bayestwin.report.notation import labelled, percent, span_for
 from bayestwin.report.parts import as_numbers, time_axis
-from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, figure, marker, picture
 from bayestwin.report.validation_rows import moment
 from bayestwin.telemetry import Telemetry
@@ -61,7 +62,8 @@ def side_by_side(posterior: xr.DataTree, found: xr.Dataset, telemetry: Telemetry
     drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     conformal = " Lines: the same, corrected by the errors of the backtest." if kinds else ""
     caption = f"Band: the {percent(prob)} interval of a new observation as the posterior says it.{conformal}"
-    return picture(drawn, "conformal", f"Intervals of {', '.join(names)} over what was held out.", caption)
+    alt = f"{percent(prob)} equal-tailed intervals over what was held out. {_widths(own, names, kinds=kinds)}."
+    return picture(drawn, "conformal", alt, caption)
 
 
 def fans(backtest: xr.DataTree, prob: float) -> Picture | None:
@@ -109,4 +111,26 @@ def fans(backtest: xr.DataTree, prob: float) -> Picture | None:
         f"{len(chosen)} of {len(origins['origin'])} origins are shown. " if len(chosen) < len(origins["origin"]) else ""
     )
     caption = f"{more}Each forecast knows only what was observed until its origin, and the inputs of the time ahead."
-    return picture(drawn, "fans", f"Backtest forecasts of {', '.join(names)} from {len(chosen)} origins.", caption)
+    told = spoken.listed(_fan(bands.sel(observation=name).isel(origin=chosen), name) for name in names)
+    return picture(drawn, "fans", f"Backtest forecasts from {len(chosen)} origins. {told}.", caption)
+
+
+def _widths(own: xr.Dataset, names: list[str], *, kinds: bool) -> str:
+    """Mean widths of intervals in words, by observation and kind."""
+    told = []
+    for name in names:
+        for kind in ("raw", "conformal") if kinds else ("raw",):
+            one = own.sel(observation=name)
+            one = one.sel(kind=kind) if "kind" in one.dims else one
+            unit = str(one["units"].item())
+            told.append(f"{name}, {kind}: {spoken.size(float((one['upper'] - one['lower']).mean()), unit)} wide")
+    return "On average, " + spoken.listed(told)
+
+
+def _fan(own: xr.Dataset, name: str) -> str:
+    """Width of the widest interval at the first and the last horizon, in words."""
+    wide = (own["upper"] - own["lower"]).isel(prob=-1).mean("origin").to_numpy()
+    wide = wide[np.isfinite(wide)]
+    unit = str(own["units"].item())
+    ends = (f"{spoken.size(float(wide[place]), unit)} wide" for place in (0, -1)) if wide.size else ("not known",)
+    return f"{name}: the {percent(float(own['prob'][-1]))} interval is " + " at first and ".join(ends) + " at last"

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
+from bayestwin.report.facts import flat_rows
 from bayestwin.report.style import Picture
-from bayestwin.report.tables import flat_rows
 
 MOST_ROWS = 40
 
@@ -28,7 +28,8 @@ BOOKKEEPING = frozenset(
         "job",
         "job_sha256",
     }
-    | {"telemetry_sha256", "versions", "environment", "host", "timings", "outputs"}
+    | {"telemetry_sha256", "telemetry_notices", "inputs", "code_sha256"}
+    | {"versions", "environment", "host", "timings", "outputs"}
 )
 """Keys of a record that say nothing about what was found."""
 

@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from bayestwin.report import spoken
 from bayestwin.report.notation import labelled, percent, scale_for
 from bayestwin.report.style import LIGHT, Picture, figure, fitting, picture
 
@@ -30,8 +31,10 @@ def contraction_plot(found: xr.DataTree) -> Picture:
     drawn = figure(0.9 + 0.24 * len(names))
     axes = drawn.subplots()
     places = np.arange(len(names))
-    low = np.where(expected[order] < HARDLY, LIGHT["fail"], LIGHT["prior"])
-    axes.hlines(places, 0.0, np.nan_to_num(expected[order]), color=list(low), linewidth=2.5, alpha=0.6)
+    for hardly, colour, dash in ((False, LIGHT["prior"], "-"), (True, LIGHT["fail"], ":")):
+        chosen = (expected[order] < HARDLY) == hardly
+        reach = np.nan_to_num(expected[order])[chosen]
+        axes.hlines(places[chosen], 0.0, reach, color=colour, linestyle=dash, linewidth=2.5, alpha=0.6)
     for label, (mark, colour, values) in marks.items():
         axes.plot(values.values[order], places, linestyle="", marker=mark, markersize=5, color=colour, label=label)
     axes.set_yticks(places, names)
@@ -42,9 +45,10 @@ def contraction_plot(found: xr.DataTree) -> Picture:
     drawn.legend(loc="outside upper left", ncols=len(marks))
     caption = (
         "Share of the prior's variance that the data take away, in logarithms for positive quantities. Expected: from "
-        f"the Fisher information at the modes, before anything is sampled. Red: below {percent(HARDLY)}."
+        f"the Fisher information at the modes, before anything is sampled. Dotted red: below {percent(HARDLY)}."
     )
-    return picture(drawn, "contraction", f"Contraction of {', '.join(names)}.", caption)
+    told = spoken.listed(f"{n} {percent(float(v))}" for n, v in zip(names[::-1], expected[order][::-1], strict=True))
+    return picture(drawn, "contraction", f"Expected contraction, the largest first: {told}.", caption)
 
 
 def profile_plot(found: xr.DataTree) -> Picture | None:
@@ -71,7 +75,11 @@ def profile_plot(found: xr.DataTree) -> Picture | None:
         f"Log density (of the {group.attrs['of']}) lost when a quantity is held and all others are optimised again. "
         "Where a profile stays above the dashed line at its end, the quantity has no bound there."
     )
-    return picture(drawn, "profiles", f"Profiles of {', '.join(names)}.", caption)
+    told = spoken.listed(
+        f"{name} {spoken.reach(group['value'].sel(profiled=name).values, str(group['unit'].sel(profiled=name).item()))}"
+        for name in names
+    )
+    return picture(drawn, "profiles", f"Profiles of the log density, each over the values held: {told}.", caption)
 
 
 def _profile(axes: Axes, found: xr.Dataset, name: str, level: float) -> None:

@@ -10,14 +10,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bayestwin.assess.evidence import Evidence, band
+from bayestwin.report import spoken
 from bayestwin.report.doubts import SIMPLE
-from bayestwin.report.notation import percent
+from bayestwin.report.notation import fixed, percent
 from bayestwin.report.places import group_names
 from bayestwin.report.style import LIGHT, WIDTH, Picture, figure, fitting, picture
 from bayestwin.report.validated import BACKTEST, HELD_OUT
 
 COLOURS = {"raw": LIGHT["heldout"], "conformal": LIGHT["calibrated"]}
 PARTS = {HELD_OUT: LIGHT["heldout"], BACKTEST: LIGHT["calibrated"]}
+MARKERS = {HELD_OUT: "o", BACKTEST: "s"}
 LOWEST_SKILL = -1.0
 
 
@@ -49,7 +51,8 @@ def coverage_by(tables: Mapping[str, xr.Dataset], dim: str, prob: float, time_un
     for axes in grid[-1]:
         axes.set_xlabel("how far ahead" if dim == "horizon" else dim)
     handles: list[Artist] = [
-        Line2D([], [], linestyle="", marker="o", color=COLOURS[k], label=f"{k} interval") for k in kinds
+        Line2D([], [], linestyle="", marker="o", color=COLOURS[k], label=f"{k} interval{side}")
+        for k, side in zip(kinds, (" (left)", " (right)") if len(kinds) > 1 else ("",), strict=True)
     ]
     handles.append(Patch(facecolor=LIGHT["prior"], alpha=0.45, label="where chance lets it lie"))
     drawn.legend(handles=handles, loc="outside upper left", ncols=3)
@@ -58,7 +61,21 @@ def coverage_by(tables: Mapping[str, xr.Dataset], dim: str, prob: float, time_un
         "are bands in which all groups of a panel lie with 95 % probability if intervals hold and errors are "
         "independent: crosses lie outside."
     )
-    return picture(drawn, f"by-{names_safe(dim)}", f"Coverage of {', '.join(names)} by {dim}.", caption)
+    told = _grouped(tables, names, dim, prob, time_unit)
+    alt = f"Coverage of the raw {percent(prob)} equal-tailed interval by {dim}. {told}."
+    return picture(drawn, f"by-{names_safe(dim)}", alt, caption)
+
+
+def _grouped(tables: Mapping[str, xr.Dataset], names: list[str], dim: str, prob: float, time_unit: str) -> str:
+    """Coverage of each group in words, of raw intervals."""
+    told = []
+    for part, table in tables.items():
+        own = table.sel(prob=prob, method="nearest")
+        own = own.sel(kind="raw") if "kind" in own.dims else own
+        for name in names:
+            pairs = zip(group_names(table, dim, time_unit), own["coverage"].sel(observation=name).values, strict=True)
+            told.append(f"{name}, {part}: " + ", ".join(f"{label} {percent(float(share))}" for label, share in pairs))
+    return spoken.listed(told)
 
 
 def names_safe(text: str) -> str:
@@ -76,8 +93,8 @@ def pit_plot(tables: Mapping[str, xr.Dataset]) -> Picture:
         for axes, name in zip(grid[:, column], names, strict=True):
             own = table.sel(observation=name)
             axes.fill_between(at, own["band_lower"] - at, own["band_upper"] - at, color=LIGHT["prior"], alpha=0.35)
-            colour = LIGHT["pass"] if bool(own["within_band"]) else LIGHT["fail"]
-            axes.plot(at, own["ecdf"] - at, color=colour, linewidth=1.4)
+            colour, dash = (LIGHT["pass"], "-") if bool(own["within_band"]) else (LIGHT["fail"], "--")
+            axes.plot(at, own["ecdf"] - at, color=colour, linestyle=dash, linewidth=1.4)
             axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
             axes.set_title(f"{name}, {part} (n = {int(own['num']):,})")
             axes.grid(axis="y")
@@ -87,7 +104,7 @@ def pit_plot(tables: Mapping[str, xr.Dataset]) -> Picture:
         axes.set_ylabel("share below − PIT")
     handles = [
         Line2D([], [], color=LIGHT["pass"], label="inside its band"),
-        Line2D([], [], color=LIGHT["fail"], label="outside"),
+        Line2D([], [], color=LIGHT["fail"], linestyle="--", label="outside"),
         Patch(facecolor=LIGHT["prior"], alpha=0.35, label="95 % simultaneous band"),
     ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=3)
@@ -96,7 +113,15 @@ def pit_plot(tables: Mapping[str, xr.Dataset]) -> Picture:
         "are equally likely and the curve stays in the band. Above the line throughout: forecasts are too high; below: "
         "too low. Above at the left and below at the right: intervals are too narrow; the reverse: too wide."
     )
-    return picture(drawn, "pit", f"PIT of {', '.join(names)} against a uniform distribution, with bands.", caption)
+    told = []
+    for part, table in tables.items():
+        for name in names:
+            own = table.sel(observation=name)
+            far = float(np.abs(own["ecdf"] - own["z"]).max())
+            where = "inside" if bool(own["within_band"]) else "outside"
+            told.append(f"{name}, {part}: {where} its band, at most {fixed(far, 3)} away, n = {int(own['num']):,}")
+    alt = f"PIT against a uniform distribution, with bands. {spoken.listed(told)}."
+    return picture(drawn, "pit", alt, caption)
 
 
 def skill_plot(tables: Mapping[str, xr.Dataset]) -> Picture | None:
@@ -115,7 +140,7 @@ def skill_plot(tables: Mapping[str, xr.Dataset]) -> Picture | None:
     for place, (_, _, skills) in enumerate(rows):
         for part, skill in skills.items():
             if np.isfinite(skill):
-                marker = "<" if skill < LOWEST_SKILL else "o"
+                marker = "<" if skill < LOWEST_SKILL else MARKERS[part]
                 axes.plot([max(skill, LOWEST_SKILL)], [place], marker=marker, color=PARTS[part], clip_on=False)
     axes.axvline(0, color=LIGHT["ink"], linewidth=0.8)
     axes.set_yticks(range(len(rows)), [f"{name}, against {words}" for name, words, _ in rows])
@@ -123,13 +148,18 @@ def skill_plot(tables: Mapping[str, xr.Dataset]) -> Picture | None:
     axes.set_xlim(LOWEST_SKILL, 1.0)
     axes.set_xlabel("skill (1 − RMSE / RMSE of the simple method)")
     axes.grid()
-    handles = [Line2D([], [], linestyle="", marker="o", color=PARTS[part], label=part) for part in tables]
+    handles = [Line2D([], [], linestyle="", marker=MARKERS[part], color=PARTS[part], label=part) for part in tables]
     drawn.legend(handles=handles, loc="outside upper left", ncols=2)
     caption = (
         "Right of the line the twin comes closer than the simple method: 1 is perfect, 0 no better. Arrows at the left "
         "edge are worse than −1."
     )
-    return picture(drawn, "skill", "Skill of the twin against simple methods.", caption)
+    told = spoken.listed(
+        f"{name}, {part}, against {words}: {fixed(skill, 2)}"
+        for name, words, skills in rows
+        for part, skill in skills.items()
+    )
+    return picture(drawn, "skill", f"Skill of the twin against simple methods. {told}.", caption)
 
 
 def by_tables(evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], dim: str) -> dict[str, xr.Dataset]:

@@ -10,6 +10,23 @@ NARROW = "\u202f"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+class Written(str):
+    """A number as text, which still knows the number: a table shows the one and copies the other.
+
+    Attributes:
+        value: In the unit that the text is in; a share is in percent.
+    """
+
+    __slots__ = ("value",)
+    value: float
+
+    def __new__(cls, text: str, value: float = math.nan) -> "Written":
+        """Text of a number."""
+        made = super().__new__(cls, text)
+        made.value = value
+        return made
+
+
 class Scale(NamedTuple):
     """How one quantity is written: multiply by `factor`, then the unit is `unit`."""
 
@@ -54,15 +71,16 @@ def decimals_for(spread: float) -> int:
     return min(max(1 - math.floor(math.log10(float(f"{spread:.1e}"))), 0), 9)
 
 
-def fixed(value: float, decimals: int) -> str:
+def fixed(value: float, decimals: int) -> Written:
     """`value` with so many decimals, thousands parted, a true minus; NaN says so."""
+    value = float(value)
     if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+        return Written("NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞"), value)
     text = f"{value:,.{decimals}f}"
-    return text.replace("-", "−" if float(text.replace(",", "")) else "")
+    return Written(text.replace("-", "−" if float(text.replace(",", "")) else ""), value)
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: float, digits: int = 3) -> Written:
     """`value` to so many significant digits: 0.0123, 14.7, 2,880, 1.47 × 10⁷."""
     value = float(value)
     if not math.isfinite(value) or value == 0:
@@ -70,17 +88,20 @@ def number(value: float, digits: int = 3) -> str:
     power = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     if -4 <= power < 6:
         return fixed(value, max(digits - 1 - power, 0))
-    return f"{fixed(value / 10.0**power, digits - 1)} × 10{str(power).translate(SUPERSCRIPTS)}"
+    return Written(f"{fixed(value / 10.0**power, digits - 1)} × 10{str(power).translate(SUPERSCRIPTS)}", value)
 
 
-def percent(share: float, decimals: int = 0) -> str:
+def percent(share: float, decimals: int = 0) -> Written:
     """A share as text: 90 %; 0.9996 is not rounded up to 100 %."""
+    share = float(share)
     if not math.isfinite(share):
-        return "NaN"
+        return Written("NaN", share)
     text = f"{100 * share:.{decimals}f}"
+    # 12 digits: 100 × 0.29 is 28.999999999999996
+    value = float(f"{100 * share:.12g}")
     if 0 < share < 1 and float(text) in (0.0, 100.0):
-        return f"< 1{NARROW}%" if share < 0.5 else f"> 99{NARROW}%"
-    return f"{text}{NARROW}%".replace("-", "−")
+        return Written(f"< 1{NARROW}%" if share < 0.5 else f"> 99{NARROW}%", value)
+    return Written(f"{text}{NARROW}%".replace("-", "−"), value)
 
 
 def count(quantity: int, noun: str, plural: str = "") -> str:

@@ -1,6 +1,12 @@
-"""Pages from templates: one file that needs nothing beside itself, with all text that comes from users escaped."""
+"""Pages from templates: one file that needs nothing beside itself, with all text that comes from users escaped.
 
+Every page extends `base.html`, and what its policy lets run is the one script and the one style sheet that stand there.
+"""
+
+import base64
+import hashlib
 import importlib.resources
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from bayestwin.report.notation import unit_text
+from bayestwin.report.notation import Written, unit_text
 from bayestwin.report.style import DARK, LIGHT
 
 
@@ -31,7 +37,31 @@ def fill(template: str, content: Mapping[str, Any]) -> str:
     )
     environment.filters["prose"] = _prose
     environment.filters["unit"] = unit_text
-    return environment.get_template(template).render({"light": LIGHT, "dark": DARK, **content})
+    environment.filters["value"] = _value
+    colours = {"light": LIGHT, "dark": DARK}
+    allowed = {
+        kind: _hash(environment.get_template(name).render(colours))
+        for kind, name in (("style-src-elem", "style.html"), ("script-src", "script.html"))
+    }
+    # Attributes hold what matplotlib says about each line; they can name colours, and load nothing.
+    rules = ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "style-src-attr 'unsafe-inline'"]
+    policy = "; ".join([*rules, *(f"{kind} '{known}'" for kind, known in allowed.items())])
+    return environment.get_template(template).render({**colours, "policy": Markup(policy), "version": "", **content})
+
+
+def _hash(element: str) -> str:
+    """What a Content-Security-Policy calls the content of a `<script>` or `<style>`."""
+    content = element[element.index(">") + 1 : element.rindex("</")]
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def _value(text: object) -> str | None:
+    """The number that a text shows, with all its digits; None where it shows none."""
+    if not isinstance(text, Written):
+        return None
+    if math.isfinite(text.value):
+        return repr(text.value).removesuffix(".0")
+    return "NaN" if math.isnan(text.value) else "Infinity" if text.value > 0 else "-Infinity"
 
 
 def _read(name: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
+from bayestwin.report import spoken
 from bayestwin.report.notation import count, fixed, percent
 from bayestwin.report.quantities import Quantity
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, picture
@@ -21,10 +22,11 @@ REGIONS = (0.9, 0.5)
 
 
 class Mark(NamedTuple):
-    """Draws that are marked by dots: which of all (chain × draw,), their colour, and what the dots say."""
+    """Draws that are marked by dots: which of all (chain × draw,), their colour and shape, and what the dots say."""
 
     draws: np.ndarray
     colour: str
+    square: bool
     words: str
 
 
@@ -74,17 +76,20 @@ def pairs(quantities: tuple[Quantity, ...], stats: xr.Dataset) -> Picture | None
                 axes.yaxis.set_tick_params(left=True, labelleft=True)
     names = ", ".join(quantity.name for quantity in shown)
     caption = _caption(len(usable) - size, len(quantities) - len(usable), marks)
-    return picture(drawn, "pairs", f"Pair plot of {names}.", caption)
+    return picture(drawn, "pairs", f"Pair plot of {names}; strongest {spoken.correlations(shown)}.", caption)
 
 
 def _marks(stats: xr.Dataset) -> tuple[Mark, ...]:
     """Draws worth a look; none where there is nothing to mark."""
     kinds = (
-        ("solver_failed", "heldout", "Orange dots: where chains stood when a proposed solve failed."),
-        ("diverging", "fail", "Red dots: where transitions diverged."),
+        ("solver_failed", "heldout", False, "Orange dots: where chains stood when a proposed solve failed."),
+        ("diverging", "fail", True, "Red squares: where transitions diverged."),
     )
-    held = [(stats[name].transpose("chain", "draw").to_numpy() != 0, *rest) for name, *rest in kinds if name in stats]
-    return tuple(Mark(draws.ravel(), LIGHT[colour], words) for draws, colour, words in held if draws.any())
+    found = []
+    for name, colour, square, words in kinds:
+        if name in stats and (draws := stats[name].transpose("chain", "draw").to_numpy() != 0).any():
+            found.append(Mark(draws.ravel(), LIGHT[colour], square, words))
+    return tuple(found)
 
 
 def _caption(left_out: int, undrawable: int, marks: tuple[Mark, ...]) -> str:
@@ -131,7 +136,7 @@ def _region(axes: Axes, beside: Quantity, below: Quantity, marks: tuple[Mark, ..
         for level, opacity in zip(levels, (0.28, 0.5), strict=True):
             axes.contourf(*middles, table.T, levels=[level, ranked[0]], colors=[LIGHT["calibrated"]], alpha=opacity)
     for mark in marks:
-        dots(axes, x[mark.draws], y[mark.draws], 2.4, 0.8, mark.colour)
+        dots(axes, x[mark.draws], y[mark.draws], 2.4, 0.8, mark.colour, square=mark.square)
     axes.set_ylim(*limits[1])
 
 

@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from bayestwin.report import spoken
 from bayestwin.report.notation import percent
 from bayestwin.report.quantities import PROB, Quantity
 from bayestwin.report.style import LIGHT, WIDTH, Picture, figure, fitting, picture
@@ -31,8 +32,11 @@ def against_prior(quantities: tuple[Quantity, ...]) -> Picture:
         Line2D([], [], color=LIGHT["ink"], linewidth=2, label=f"{percent(PROB)} equal-tailed interval"),
     ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=3)
-    alt = f"Densities of prior and posterior of {', '.join(q.name for q in quantities)}."
-    caption = "What was assumed (grey) and what the data made of it (blue), each drawn to its own height."
+    alt = f"Densities of prior and posterior. Posterior {spoken.intervals_of(quantities)}."
+    caption = (
+        "What was assumed (grey, without a line) and what the data made of it (blue, with a line), each drawn to its "
+        "own height."
+    )
     if not known:
         caption = "Only the posterior is drawn: the result holds no draws of the prior."
     elif any(cut):

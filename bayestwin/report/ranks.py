@@ -1,9 +1,7 @@
 """A simulation-based calibration in a picture: distributions of ranks against their bands; and a page of its own."""
 
-import importlib.resources
 from collections.abc import Sequence
 
-import jinja2
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -12,8 +10,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bayestwin.assess import Gate, failed
-from bayestwin.report.notation import count, number, percent
-from bayestwin.report.style import DARK, LIGHT, WIDTH, Picture, drawing, figure, fitting, picture
+from bayestwin.report import spoken
+from bayestwin.report.notation import count, fixed, number, percent
+from bayestwin.report.page import fill
+from bayestwin.report.style import LIGHT, WIDTH, Picture, drawing, figure, fitting, picture
+from bayestwin.report.verdict import interrupted
 from bayestwin.simulation_based import judge_sbc
 
 COLUMNS = 4
@@ -35,7 +36,7 @@ def rank_plot(found: xr.Dataset) -> Picture:
     level = percent(float(found.attrs["level"]))
     handles = [
         Line2D([], [], color=LIGHT["pass"], label="inside its band"),
-        Line2D([], [], color=LIGHT["fail"], label="outside"),
+        Line2D([], [], color=LIGHT["fail"], linestyle="--", label="outside"),
         Patch(facecolor=LIGHT["prior"], alpha=0.35, label=f"simultaneous {level} band of all quantities"),
     ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=3)
@@ -44,7 +45,13 @@ def rank_plot(found: xr.Dataset) -> Picture:
         "of its posterior, minus z. Above zero on the left and below it on the right: posteriors are too narrow; the "
         "other way round: too wide; above zero throughout: they lie too high; below: too low."
     )
-    return picture(drawn, "ranks", f"Distributions of the ranks of {', '.join(names)}.", caption)
+    told = []
+    for name in names:
+        own = found.sel(quantity=name)
+        far = float(np.abs(own["ecdf"] - own["z"]).max())
+        told.append(f"{name}: {'inside' if bool(own['within_band']) else 'outside'} its band, {fixed(far, 3)}")
+    alt = f"Distributions of the ranks, and how far at most they are from a uniform one. {spoken.listed(told)}."
+    return picture(drawn, "ranks", alt, caption)
 
 
 def render_ranks(found: xr.Dataset | xr.DataTree, gates: Sequence[Gate] | None = None) -> str:
@@ -72,16 +79,13 @@ def render_ranks(found: xr.Dataset | xr.DataTree, gates: Sequence[Gate] | None =
         "name": dataset.attrs.get("twin", ""),
         "gates": judged,
         "bad": len(failed(judged)),
-        "interrupted": str(dataset.attrs.get("interrupted", False)).lower() in ("true", "1"),
-        "rows": [(str(name), number(float(ess))) for name, ess in dataset["ess"].to_series().items()],
+        "version": dataset.attrs.get("bayestwin_version", ""),
+        "interrupted": interrupted(dataset),
+        "worth": [(str(name), number(float(ess))) for name, ess in dataset["ess"].to_series().items()],
         "facts": facts,
         "picture": drawn,
-        "light": LIGHT,
-        "dark": DARK,
     }
-    text = importlib.resources.files("bayestwin.report").joinpath("ranks.html").read_text(encoding="utf-8")
-    made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return made.from_string(text).render(page)
+    return fill("ranks.html", page)
 
 
 def _panel(axes: Axes, one: xr.Dataset, name: str) -> None:
@@ -92,7 +96,8 @@ def _panel(axes: Axes, one: xr.Dataset, name: str) -> None:
 
     axes.fill_between(at, difference("band_lower"), difference("band_upper"), color=LIGHT["prior"], alpha=0.35)
     axes.axhline(0.0, color=LIGHT["muted"], linewidth=0.6)
-    axes.plot(at, difference("ecdf"), color=LIGHT["pass" if bool(one["within_band"]) else "fail"])
+    colour, dash = (LIGHT["pass"], "-") if bool(one["within_band"]) else (LIGHT["fail"], "--")
+    axes.plot(at, difference("ecdf"), color=colour, linestyle=dash)
     axes.set_title(name, fontsize=fitting(name, 72 * WIDTH / COLUMNS - 8, 9))
     axes.set_xlim(0.0, 1.0)
     axes.set_xticks([0.0, 0.5, 1.0])

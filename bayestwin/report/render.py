@@ -1,7 +1,7 @@
-"""One self-contained HTML page about one result: gathered here, laid out in `template.html`."""
+"""One self-contained HTML page about one result: gathered here, laid out in `calibration.html`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 
@@ -9,17 +9,39 @@ from bayestwin import errors
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.engine import record
 from bayestwin.report import checks, pairs, posteriors, sampling, series, settings, shared, tables
+from bayestwin.report.facts import flat_rows, result_rows
+from bayestwin.report.findings import Checked, finding_rows, finding_words
 from bayestwin.report.held_out import held_out
+from bayestwin.report.key_figures import key_figures
 from bayestwin.report.notation import percent
 from bayestwin.report.page import fill
 from bayestwin.report.parts import Part, group, split, time_axis
 from bayestwin.report.quantities import PROB, Quantity, read_quantities
 from bayestwin.report.residuals import Residuals, residual_words, residuals_of
 from bayestwin.report.shares import shares_plot
+from bayestwin.report.start_words import start_words
 from bayestwin.report.style import Picture, drawing
 from bayestwin.report.uncertainty import origin_rows, origin_words
 from bayestwin.report.verdict import interrupted, verdict
 from bayestwin.telemetry import Telemetry
+
+SHOWN = ("job", "telemetry_notices")
+"""What a record says that stands elsewhere on the page: settings as they were used, notices with the findings."""
+
+
+class Among(NamedTuple):
+    """One experiment of several.
+
+    Attributes:
+        experiment: Its name; empty where there is only one.
+        links: Words and file of each page that this one leads to.
+    """
+
+    experiment: str = ""
+    links: Sequence[tuple[str, str]] = ()
+
+
+ALONE = Among()
 
 
 def render_report(
@@ -31,11 +53,14 @@ def render_report(
     provenance: dict[str, Any] | None = None,
     beside: Mapping[str, tuple[xr.DataTree, xr.DataTree | None]] | None = None,
     shares: xr.Dataset | None = None,
+    checked: Checked | None = None,
+    among: Among = ALONE,
 ) -> str:
     """Write the report about a calibrated twin as one HTML page.
 
-    The page needs nothing beside itself: pictures are inline SVG, and there are no scripts and no addresses.
-    All text that comes from users is escaped. Where something is missing, the page says so, and what to do.
+    The page needs nothing beside itself: pictures are inline SVG, and there are no addresses. Its one script copies
+    tables and changes colours; without it the page is the same. All text that comes from users is escaped. Where
+    something is missing, the page says so, and what to do.
 
     Args:
         posterior: What `calibrate` returned.
@@ -46,13 +71,15 @@ def render_report(
         beside: Other calibrations of the same telemetry under other model errors, by what each is called, with their
             forecasts: the page then compares them.
         shares: What `uncertainty_shares` returned, to be drawn over time.
+        checked: What `bayestwin check` found in the telemetry; None where it was not run.
+        among: Which of several experiments it is about, and the pages about the others.
 
     Returns:
         The page as text, to be written as UTF-8.
 
     Raises:
         InvalidInput: If what stands beside it is of another twin or of other telemetry, or there are several
-            experiments.
+            experiments: `write_reports` writes a page about each.
     """
     others = {name: _of_one(*pair, None)[:2] for name, pair in (beside or {}).items()}
     settings.check_beside(posterior, others)
@@ -65,15 +92,20 @@ def render_report(
     origins, description = origin_rows(parts), record(posterior, "description")
     page = {
         "description": description,
-        "attrs": posterior.attrs,
+        "experiment": among.experiment,
+        "beyond": among.links,
+        "notices": None if provenance is None else provenance.get("telemetry_notices"),
+        "findings": finding_rows(checked),
+        "finding_words": finding_words(checked),
+        "version": posterior.attrs.get("bayestwin_version", ""),
         "verdict": verdict(judged, covered, interrupted=interrupted(posterior)),
         "gates": judged,
-        "figures": tables.key_figures(posterior, quantities, judged, covered, scored),
+        "figures": key_figures(posterior, quantities, judged, covered, scored),
         "origins": origins,
         "origin_words": origin_words(origins, description),
         "prob": percent(PROB),
         "parameters": tables.parameter_rows(quantities, judged),
-        "starts": tables.start_words(posterior),
+        "starts": start_words(posterior),
         "missing": missing,
         "coverage": [] if covered is None else tables.coverage_rows(covered),
         "coverage_kind": "" if covered is None else covered.attrs["kind"],
@@ -81,13 +113,12 @@ def render_report(
         "scores": [] if scored is None else tables.score_rows(scored),
         "residuals": residual_words(residuals),
         "compared": _compared(settings.read_settings((posterior, forecast), others, validation)) if others else None,
-        "result": tables.result_rows(posterior, parts, forecast, validation),
-        "job": tables.flat_rows(posterior.attrs.get("job") or "{}"),
-        # The settings stand in the result already, as they were used.
-        "run": tables.flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
+        "result": result_rows(posterior, parts, forecast, validation),
+        "job": flat_rows(posterior.attrs.get("job") or "{}"),
+        "run": flat_rows({key: value for key, value in (provenance or {}).items() if key not in SHOWN}),
         "pictures": _pictures(posterior, quantities, parts, covered, residuals, shares),
     }
-    return fill("template.html", page)
+    return fill("calibration.html", page)
 
 
 def _of_one(
@@ -106,7 +137,8 @@ def _of_one(
             "A report is about one experiment.",
             expected="a result of one telemetry, or one experiment of it",
             received=f"{len(names)} experiments: {', '.join(f'`{name}`' for name in names)}",
-            advice=f"Take one, and its forecast likewise: `posterior.sel(experiment={str(names[0])!r})`.",
+            advice="`write_reports` writes a page about each. Or take one, and its forecast likewise: "
+            f"`posterior.sel(experiment={str(names[0])!r})`.",
         )
     )
 

@@ -1,6 +1,7 @@
 """Pictures of the sampling: where chains started, how they moved (traces), and whether they agree (ranks)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import scipy.stats
@@ -8,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin.report.notation import count, number
+from bayestwin.report import spoken
+from bayestwin.report.notation import count, fixed, number
 from bayestwin.report.quantities import Quantity, widest_rhat_first
 from bayestwin.report.style import CHAINS, LIGHT, Picture, figure, picture
 
@@ -29,7 +31,10 @@ def traces(quantities: tuple[Quantity, ...]) -> Picture:
         _ranks(right, quantity)
     grid[-1, 0].set_xlabel("draw")
     grid[-1, 1].set_xlabel("rank among the draws of all chains" if chains > 1 else "")
-    handles = [Line2D([], [], color=_colour(chain), label=f"chain {chain}") for chain in range(min(chains, 8))]
+    handles = [
+        Line2D([], [], color=_colour(chain), linestyle=_dash(chain), label=f"chain {chain}")
+        for chain in range(min(chains, 8))
+    ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     caption = "Left: the draws of each chain in their order; good chains look like noise, all at one level. "
     if chains > 1:
@@ -44,8 +49,9 @@ def traces(quantities: tuple[Quantity, ...]) -> Picture:
     left_out = len(quantities) - len(shown)
     if left_out:
         caption += f" {count(left_out, 'quantity', 'quantities')} with smaller R̂ left out."
-    names = ", ".join(quantity.name for quantity in shown)
-    return picture(drawn, "traces", f"Traces and rank plots of {names}, {count(chains, 'chain')}.", caption)
+    told = spoken.listed(f"{q.name} R̂ {fixed(q.rhat, 3)}, bulk ESS {fixed(q.ess_bulk, 0)}" for q in shown)
+    alt = f"Traces and rank plots of {count(chains, 'chain')} of {draws:,} draws. {told}."
+    return picture(drawn, "traces", alt, caption)
 
 
 def starts(log_density: Sequence[float]) -> Picture | None:
@@ -103,12 +109,18 @@ def _ranks(axes: Axes, quantity: Quantity) -> None:
     seen = [low, high]
     for chain, row in enumerate(ranks):
         counts = np.histogram(row, edges)[0]
-        axes.stairs(counts, edges, color=_colour(chain), linewidth=1, baseline=None)
+        axes.stairs(counts, edges, color=_colour(chain), linestyle=_dash(chain), linewidth=1, baseline=None)
         seen += [counts.min(), counts.max()]
     margin = 0.15 * (max(seen) - min(seen))
     axes.set_ylim(max(0, min(seen) - margin), max(seen) + margin)
     axes.set_xlim(0, chains * draws)
     axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _dash(chain: int) -> Literal["-", "--", ":", "-."]:
+    """Ranks of chains differ by their dashes as well: traces are too dense for it."""
+    dashes: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+    return dashes[chain % len(dashes)]
 
 
 def _colour(chain: int) -> str:

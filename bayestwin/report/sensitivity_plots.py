@@ -7,9 +7,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin.report.notation import labelled, percent, scale_for
+from bayestwin.report import spoken
+from bayestwin.report.bands import dress_time
+from bayestwin.report.notation import fixed, labelled, percent, scale_for
 from bayestwin.report.parts import TimeAxis, as_numbers
-from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
 
 ACROSS = 3
@@ -33,8 +34,8 @@ def sobol_plot(found: xr.Dataset) -> Picture:
     for axes in grid[len(names) :]:
         axes.set_axis_off()
     handles = [
-        Patch(facecolor=LIGHT["calibrated"], label="first order: by itself"),
-        Patch(facecolor=LIGHT["prior"], label="total: with all that it does together with others"),
+        Patch(facecolor=LIGHT["calibrated"], label="below, first order: by itself"),
+        Patch(facecolor=LIGHT["prior"], label="above, total: with all that it does together with others"),
     ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=2)
     prob = found.attrs.get("prob")
@@ -43,7 +44,11 @@ def sobol_plot(found: xr.Dataset) -> Picture:
         f"Share of the variance of noise-free predictions, over all times, that each quantity makes. Lines: {words}."
         f"{_warned(found, names)}"
     )
-    return picture(drawn, "sobol", f"Sobol indices of {', '.join(quantities)} for {', '.join(names)}.", caption)
+    total = found["overall"].sel(order="total")
+    told = spoken.listed(
+        f"{name}, {q} {percent(float(total.sel(observation=name, quantity=q)))}" for name in names for q in quantities
+    )
+    return picture(drawn, "sobol", f"Sobol indices of {', '.join(quantities)}; total: {told}.", caption)
 
 
 def local_plot(found: xr.Dataset, axis: TimeAxis) -> Picture:
@@ -69,7 +74,14 @@ def local_plot(found: xr.Dataset, axis: TimeAxis) -> Picture:
     )
     if found.sizes["quantity"] > MOST_LINES:
         caption += f" The {MOST_LINES} quantities that do most."
-    return picture(drawn, "local", f"Local sensitivities of {', '.join(names)} over time.", caption)
+    told = []
+    for name in names:
+        own = found.sel(observation=name)
+        most = int(np.argmax(np.nan_to_num(own["scaled_rms"].to_numpy(), nan=-1.0)))
+        effect = spoken.size(float(own["scaled_rms"][most]), str(own["units"].item()))
+        told.append(f"{name}: most by {own['quantity'].to_numpy()[most]}, {effect}")
+    alt = f"Local sensitivities over time, root mean square: {spoken.listed(told)}."
+    return picture(drawn, "local", alt, caption)
 
 
 def influence_plot(found: xr.Dataset, axis: TimeAxis) -> Picture:
@@ -84,7 +96,7 @@ def influence_plot(found: xr.Dataset, axis: TimeAxis) -> Picture:
     limit = f"{float(found.attrs['max_pareto_k']):.2g}"
     handles = [
         Line2D([], [], linestyle="", marker="o", markersize=4, color=LIGHT["calibrated"], label=f"Pareto k ≤ {limit}"),
-        Line2D([], [], linestyle="", marker="o", markersize=4, color=LIGHT["fail"], label="above: may be far larger"),
+        Line2D([], [], linestyle="", marker="s", markersize=4, color=LIGHT["fail"], label="above: may be far larger"),
     ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=2)
     unknown = int(np.isnan(found["largest"].to_numpy()).sum())
@@ -94,7 +106,13 @@ def influence_plot(found: xr.Dataset, axis: TimeAxis) -> Picture:
     )
     if unknown:
         caption += f" Of {unknown:,} it cannot be told; these are not drawn."
-    return picture(drawn, "influence", f"Influence of each observation of {', '.join(names)} over time.", caption)
+    largest, fine = found["largest"].to_numpy(), found["reliable"].to_numpy()
+    alt = (
+        f"Influence of each of {largest.size:,} observations of {', '.join(names)} over time: at most "
+        f"{fixed(float(np.nanmax(largest, initial=0.0)), 2)} posterior standard deviations; "
+        f"{int((~fine).sum())} with a Pareto k above {limit}."
+    )
+    return picture(drawn, "influence", alt, caption)
 
 
 def _bars(axes: Axes, found: xr.Dataset, name: str, quantities: list[str]) -> None:
@@ -138,7 +156,7 @@ def _stems(axes: Axes, found: xr.Dataset, name: str) -> None:
     for kind, colour in ((fine, "calibrated"), (~fine, "fail")):
         seen = kind & np.isfinite(largest)
         axes.vlines(time[seen], 0.0, largest[seen], color=LIGHT[colour], linewidth=0.8)
-        dots(axes, time[seen], largest[seen], *marker(len(time)), LIGHT[colour])
+        dots(axes, time[seen], largest[seen], *marker(len(time)), LIGHT[colour], square=colour == "fail")
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("shift (sd)")
     axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -5,10 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bayestwin.report.notation import count, decimals_for, fixed, number, percent
+from bayestwin.report import spoken
+from bayestwin.report.forest import Line, Panel, draw_forest
+from bayestwin.report.notation import decimals_for, fixed, number, percent
 from bayestwin.report.quantities import PROB, Quantity
 from bayestwin.report.settings import Setting, capital
-from bayestwin.report.style import LIGHT, WIDTH, Picture, figure, fitting, picture
+from bayestwin.report.style import Picture, picture
 
 FAR = 1.0
 """Quantities that move by more standard deviations are named."""
@@ -17,7 +19,6 @@ WIDER = 1.25
 """Quantities whose standard deviation grows by this factor are named; chance is far below it."""
 
 MOST_NAMED = 6
-COLUMNS = 4
 
 
 class Marginal(NamedTuple):
@@ -43,8 +44,10 @@ class SharedRow(NamedTuple):
     name: str
     unit: str
     setting: Setting
-    value: str
-    interval: str
+    mean: str
+    sd: str
+    lower: str
+    upper: str
 
 
 def shared_quantities(settings: Sequence[Setting]) -> tuple[Shared, ...]:
@@ -66,10 +69,8 @@ def shared_rows(shared: Sequence[Shared]) -> list[SharedRow]:
     rows = []
     for quantity, marginals in shared:
         for setting, mean, sd, lower, upper in marginals:
-            digits = decimals_for(sd)
-            value = f"{fixed(mean, digits)} ± {fixed(sd, digits)}"
-            interval = f"{fixed(lower, digits)} … {fixed(upper, digits)}"
-            rows.append(SharedRow(quantity.name, quantity.scale.unit or "–", setting, value, interval))
+            texts = (fixed(value, decimals_for(sd)) for value in (mean, sd, lower, upper))
+            rows.append(SharedRow(quantity.name, quantity.scale.unit or "–", setting, *texts))
     return rows
 
 
@@ -77,31 +78,23 @@ def forest(shared: Sequence[Shared]) -> Picture | None:
     """Mean and interval of each shared quantity, one line a setting; None where nothing is shared."""
     if not shared:
         return None
-    settings = [marginal.setting for marginal in shared[0].marginals]
-    across = min(len(shared), COLUMNS)
-    rows = -(-len(shared) // across)
-    drawn = figure(0.2 + rows * (0.65 + 0.22 * len(settings)))
-    grid = drawn.subplots(rows, across, squeeze=False, sharey=True).ravel()
-    for axes, (quantity, marginals) in zip(grid, shared, strict=False):
-        axes.set_title(quantity.label, fontsize=fitting(quantity.label, 0.75 * 72 * WIDTH / across, 9))
-        for place, (setting, mean, _, lower, upper) in enumerate(marginals):
-            colour = LIGHT["calibrated"] if setting.own else LIGHT["ink"]
-            axes.plot([lower, upper], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
-            axes.plot([mean], [place], linestyle="", marker="o", markersize=4.5, color=colour)
-        axes.set_yticks(range(len(settings)), [setting.label for setting in settings])
-        axes.set_ylim(len(settings) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.margins(x=0.08)
-        axes.locator_params(axis="x", nbins=4)
-        axes.grid(axis="x")
-    for axes in grid[len(shared) :]:
-        axes.set_axis_off()
+    panels = [
+        Panel(
+            quantity.label, tuple(Line(m.setting.label, m.mean, m.lower, m.upper, own=m.setting.own) for m in marginals)
+        )
+        for quantity, marginals in shared
+    ]
+    drawn = draw_forest(panels)
     names = ", ".join(quantity.name for quantity, _ in shared)
-    alt = f"Mean and {percent(PROB)} interval of {names} under {count(len(settings), 'setting')} of model error."
+    told = spoken.listed(
+        f"{quantity.label}, {m.setting.label}: {number(m.mean)} ({number(m.lower)} to {number(m.upper)})"
+        for quantity, marginals in shared
+        for m in marginals
+    )
+    alt = f"Mean and {percent(PROB)} equal-tailed interval of {names} under each setting of model error. {told}."
     caption = (
-        f"Dots: posterior means. Lines: {percent(PROB)} equal-tailed intervals. Blue: the setting that this report is "
-        "about. What lies apart is told by the model error, not by the data alone."
+        f"Marks: posterior means. Lines: {percent(PROB)} equal-tailed intervals. Blue, with a diamond: the setting "
+        "that this report is about. What lies apart is told by the model error, not by the data alone."
     )
     return picture(drawn, "forest", alt, caption)
 

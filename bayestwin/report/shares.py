@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from bayestwin.report import spoken
+from bayestwin.report.bands import dress_time
 from bayestwin.report.notation import NARROW, labelled, percent, scale_for
 from bayestwin.report.parts import TimeAxis, as_numbers
-from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, figure, picture
 
 COLOURS = {
@@ -42,7 +43,13 @@ def shares_plot(shares: xr.Dataset, axis: TimeAxis) -> Picture:
     handles = [Patch(facecolor=COLOURS[source], alpha=0.75, label=WORDS.get(source, source)) for source in sources]
     drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles), columnspacing=2, handlelength=1.6)
     listed = ", ".join(WORDS.get(source, source) for source in sources)
-    alt = f"Shares of the variance of {', '.join(names)} over time by source: {listed}."
+    mean = shares["share"].mean("time")
+    told = spoken.listed(
+        f"{name}, {WORDS.get(source, source)}: {percent(float(mean.sel(observation=name, source=source)))}"
+        for name in names
+        for source in sources
+    )
+    alt = f"Shares of the variance of {', '.join(names)} over time by source: {listed}. On average {told}."
     return picture(drawn, "shares", alt, caption(shares))
 
 
@@ -50,7 +57,8 @@ def caption(shares: xr.Dataset) -> str:
     """How the picture is read, in sentences."""
     sources = [str(source) for source in shares["source"].values]
     words = [
-        "Above: shares of the variance of a new observation. Below: its standard deviation, which they are shares of."
+        "Above: shares of the variance of a new observation. Below: its standard deviation, which they are shares of. "
+        "Sources are stacked from the bottom up, in the order of the legend."
     ]
     if {"parameters", "initial_state"} <= set(sources):
         words.append(

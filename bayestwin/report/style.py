@@ -25,13 +25,14 @@ LIGHT = {
     "paper": "#fffffe",
     "panel": "#f5f7f9",
     "calibrated": "#2a6496",
-    "heldout": "#c05a1b",
+    "heldout": "#b25216",
     "shade": "#f2f3f5",
     "prior": "#8d97a1",
     "pass": "#22734d",
+    "warn": "#8a5a00",
     "fail": "#b02a26",
     "chain1": "#2c6ba0",
-    "chain2": "#d9822b",
+    "chain2": "#d27d25",
     "chain3": "#3f9277",
     "chain4": "#b0548f",
     "chain5": "#8a7a1f",
@@ -48,6 +49,7 @@ DARK = {
     "shade": "#20272e",
     "prior": "#8893a0",
     "pass": "#63c296",
+    "warn": "#e5b454",
     "fail": "#f2827c",
     "chain1": "#6aaee6",
     "chain2": "#efa45a",
@@ -133,10 +135,12 @@ def marker(many: int) -> tuple[float, float]:
     return (2.2, 1.0) if many < 500 else (1.2, 0.6)
 
 
-def dots(axes: Axes, x: np.ndarray, y: np.ndarray, size: float, opacity: float, colour: str) -> None:
+def dots(
+    axes: Axes, x: np.ndarray, y: np.ndarray, size: float, opacity: float, colour: str, *, square: bool = False
+) -> None:
     """Draw points (x, y), both shaped (n,), as one path: some 15 bytes a point, where markers take 80.
 
-    A zero-length stroke with round ends is a disc; NaN are left out.
+    A zero-length stroke with round ends is a disc, and with projecting ones a square; NaN are left out.
     """
     seen = np.isfinite(y)
     if not seen.any():
@@ -150,7 +154,7 @@ def dots(axes: Axes, x: np.ndarray, y: np.ndarray, size: float, opacity: float, 
             fill=False,
             edgecolor=colour,
             linewidth=size,
-            capstyle="round",
+            capstyle="projecting" if square else "round",
             alpha=opacity,
             zorder=3,
         )

@@ -1,28 +1,14 @@
-"""Rows of the report's tables and its key figures, as text ready for the page. Nothing is escaped here."""
+"""Rows of the report's tables, as text ready for the page. Nothing is escaped here."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import xarray as xr
 
 from bayestwin.assess import Gate
-from bayestwin.assess.engine import record
-from bayestwin.report.notation import count, decimals_for, fixed, number, percent, scale_for
-from bayestwin.report.parts import Part, group
-from bayestwin.report.quantities import PROB, Quantity
-from bayestwin.telemetry import Telemetry
-
-
-class Figure(NamedTuple):
-    """One key figure: what it is, its value, and `pass`, `warn`, `fail` or nothing."""
-
-    name: str
-    value: str
-    note: str = ""
-    status: str = ""
+from bayestwin.report.notation import Written, decimals_for, fixed, number, percent, scale_for
+from bayestwin.report.quantities import Quantity
 
 
 class ParameterRow(NamedTuple):
@@ -33,7 +19,8 @@ class ParameterRow(NamedTuple):
     unit: str
     mean: str
     sd: str
-    interval: str
+    lower: str
+    upper: str
     rhat: str
     ess_bulk: str
     ess_tail: str
@@ -48,7 +35,8 @@ class CoverageRow(NamedTuple):
     prob: str
     inside: str
     share: str
-    band: str
+    lower: str
+    upper: str
     good: bool
 
 
@@ -85,7 +73,8 @@ def parameter_rows(quantities: Sequence[Quantity], gates: Sequence[Gate]) -> lis
                 unit=quantity.scale.unit or "–",
                 mean=fixed(quantity.mean, decimals),
                 sd=fixed(quantity.sd, decimals),
-                interval=f"{fixed(quantity.lower, decimals)} … {fixed(quantity.upper, decimals)}",
+                lower=fixed(quantity.lower, decimals),
+                upper=fixed(quantity.upper, decimals),
                 rhat=fixed(quantity.rhat, 3),
                 ess_bulk=fixed(quantity.ess_bulk, 0),
                 ess_tail=fixed(quantity.ess_tail, 0),
@@ -108,7 +97,8 @@ def coverage_rows(found: xr.Dataset) -> list[CoverageRow]:
                     prob=percent(float(prob)),
                     inside=f"{int(cell['num_inside']):,} of {int(cell['num']):,}",
                     share=percent(cell["coverage"], 1),
-                    band=f"{percent(cell['band_lower'], 1)} … {percent(cell['band_upper'], 1)}",
+                    lower=percent(cell["band_lower"], 1),
+                    upper=percent(cell["band_upper"], 1),
                     good=bool(cell["within_band"]),
                 )
             )
@@ -129,7 +119,7 @@ def score_rows(found: xr.Dataset) -> list[ScoreRow]:
                 num=fixed(values["num"], 0),
                 rmse=number(values["rmse"] * scale.factor),
                 mae=number(values["mae"] * scale.factor),
-                mape=f"{number(values['mape'])} %",
+                mape=Written(f"{number(values['mape'])} %", values["mape"]),
                 crps=number(values["crps"] * scale.factor),
                 persistence=number(values["persistence_rmse"] * scale.factor),
                 skill=fixed(values["skill"], 2),
@@ -137,157 +127,3 @@ def score_rows(found: xr.Dataset) -> list[ScoreRow]:
             )
         )
     return rows
-
-
-def key_figures(
-    posterior: xr.DataTree,
-    quantities: Sequence[Quantity],
-    gates: Sequence[Gate],
-    covered: xr.Dataset | None,
-    scored: xr.Dataset | None,
-) -> list[Figure]:
-    """The numbers that a reader looks for first."""
-    bad = {gate.name: gate.severity for gate in gates if not gate.passed}
-    chains, draws = quantities[0].draws.shape
-    note = f"{count(chains, 'chain')} × {draws:,}"
-    figures = [Figure("draws", f"{chains * draws:,}", note, bad.get("chains", ""))]
-    # NaN wins on purpose: a number that cannot be computed must not hide behind the others.
-    rhat = float(np.max([quantity.rhat for quantity in quantities]))
-    ess = float(np.min([(quantity.ess_bulk, quantity.ess_tail) for quantity in quantities]))
-    poor = bad.get("ess_bulk", "") or bad.get("ess_tail", "")
-    figures.append(Figure("largest R̂", fixed(rhat, 3), "", bad.get("rhat", "")))
-    figures.append(Figure("smallest ESS", fixed(ess, 0), "bulk and tail", poor))
-    stats = group(posterior, "sample_stats")
-    for name, words, gate in (
-        ("diverging", "divergences", "divergences"),
-        ("solver_failed", "failed solves", "solver_failures"),
-    ):
-        if name in stats:
-            values = stats[name].to_numpy()
-            figures.append(Figure(words, f"{int((values != 0).sum()):,}", f"of {values.size:,}", bad.get(gate, "")))
-    if covered is None:
-        figures.append(Figure(f"{percent(PROB)} interval covers", "not known", "nothing to compare with"))
-    else:
-        figures.append(_coverage_figure(covered))
-    if scored is not None:
-        skill = [float(value) for value in scored["skill"].to_numpy()]
-        status = "" if min(skill) > 0 else "warn"
-        note = "against persistence" if len(skill) == 1 else f"worst of {len(skill)}, against persistence"
-        figures.append(Figure("RMSE lower by", percent(float(np.min(skill))), note, status))
-    return figures
-
-
-def start_words(posterior: xr.DataTree) -> list[str]:
-    """How the chains' starts were found, in sentences; empty where nothing was recorded."""
-    starts = record(posterior, "starts")
-    if not starts:
-        return []
-    drawn, failed = int(starts.get("drawn", 0)), int(starts.get("failed", 0))
-    words = [f"{count(drawn, 'point was', 'points were')} drawn from the prior; {failed:,} could not be solved."]
-    if "optimised" in starts:
-        optimised, converged = int(starts["optimised"]), int(starts.get("converged", 0))
-        words.append(f"The best {optimised:,} were optimised, and {converged:,} converged.")
-    modes = int(starts.get("modes", 0))
-    if modes == 1:
-        words.append("One mode holds all but a negligible share of the posterior (Laplace's approximation).")
-    elif modes > 1:
-        shares = ", ".join(percent(float(weight)) for weight in starts.get("weights", ()))
-        held = f" ({shares} by Laplace's approximation)" if shares else ""
-        words.append(
-            f"{modes} modes share the posterior{held}: "
-            "look whether more than one makes sense for this asset; a prior can exclude those that do not."
-        )
-    return words + _engine_words(posterior)
-
-
-MODES = {"reverse": "in reverse, through fixed steps", "exact": "in reverse, through exact steps"}
-"""How derivatives were taken, where it was not forward."""
-
-
-def _engine_words(posterior: xr.DataTree) -> list[str]:
-    """What the engine chose, and what it did by itself while sampling, in sentences."""
-    words = []
-    if choice := record(posterior, "solver_choice"):
-        words.append(f"Solver chosen: {choice.get('reason', choice.get('method'))}.")
-    if mode := record(posterior, "sensitivities"):
-        how = MODES.get(str(mode.get("mode")), "forward, through adaptive steps")
-        words.append(f"Derivatives were taken {how} ({mode.get('reason')}).")
-    sampling = record(posterior, "sampling")
-    for event in sampling.get("events", ()):
-        if event["what"] == "raised target acceptance":
-            words.append(
-                f"A transition diverged after {event['after_draws']:,} draws: all were made again with smaller steps, "
-                f"aiming at an acceptance of {event['to']:g}."
-            )
-        else:
-            chains = ", ".join(str(chain) for chain in event["chains"])
-            words.append(f"Chain {chains} stuck in {event['found_in']} and was started again from the ladder.")
-    return words
-
-
-def result_rows(
-    posterior: xr.DataTree, parts: Sequence[Part], forecast: xr.DataTree | None, validation: Telemetry | None
-) -> list[tuple[str, str]]:
-    """What the result's own attributes say about where it comes from."""
-    attrs = posterior.attrs
-    rows = [
-        ("bayestwin", str(attrs.get("bayestwin_version", "not recorded"))),
-        ("schema version", str(attrs.get("schema_version", "not recorded"))),
-        ("seed", str(attrs.get("seed", "not recorded"))),
-        (
-            "solver",
-            str(attrs.get("solver") or record(posterior, "description").get("solver", "not recorded")),
-        ),
-        ("warm-up draws a chain", str(attrs.get("num_warmup", "not recorded"))),
-        ("start of the twin (t0)", str(attrs.get("t0", "not recorded"))),
-    ]
-    for part in parts:
-        time = part.bands["time"] if part.bands is not None else part.observed.get("time")
-        if time is not None and time.size:
-            rows.append((f"times, {part.label}", f"{time.size:,}, from {_moment(time[0])} to {_moment(time[-1])}"))
-    stats = group(posterior, "sample_stats")
-    if "solver_failed" in stats:
-        failures = (stats["solver_failed"] != 0).sum("draw").to_numpy()
-        chains = ", ".join(f"chain {chain}: {int(number):,}" for chain, number in enumerate(failures) if number)
-        total = f"{int(failures.sum()):,} of {stats['solver_failed'].size:,}"
-        rows.append(("failed solves", f"{total} ({chains})" if chains else total))
-    rows.append(("SHA-256 of the twin", str(attrs.get("twin_sha256", "not recorded"))))
-    rows.append(("SHA-256 of the telemetry", str(attrs.get("telemetry_sha256", "not recorded"))))
-    if forecast is not None:
-        rows.append(("seed of the forecast", str(forecast.attrs.get("seed", "not recorded"))))
-    if validation is not None:
-        rows.append(("source of the held-out telemetry", str(validation.source)))
-        rows.append(("SHA-256 of the held-out telemetry", str(validation.sha256)))
-    return rows
-
-
-def flat_rows(nested: Mapping[str, Any] | str, front: str = "") -> list[tuple[str, str]]:
-    """A nested mapping, or its JSON text, as rows `outer · inner` → value."""
-    held = json.loads(nested) if isinstance(nested, str) else nested
-    rows: list[tuple[str, str]] = []
-    for key, value in held.items():
-        name = f"{front} · {key}" if front else str(key)
-        if isinstance(value, Mapping):
-            rows += flat_rows(value, name)
-        elif isinstance(value, list | tuple):
-            rows.append((name, ", ".join(map(str, value)) or "none"))
-        else:
-            rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
-    return rows
-
-
-def _coverage_figure(covered: xr.Dataset) -> Figure:
-    """Coverage of the interval nearest to `PROB`, of the observation that misses it by most."""
-    one = covered.sel(prob=PROB, method="nearest")
-    miss = np.nan_to_num(np.abs(one["coverage"].to_numpy() - float(one["prob"])), nan=np.inf)
-    worst = one.isel(observation=int(np.argmax(miss)))
-    note = "of what was held out" if miss.size == 1 else f"{worst['observation'].item()}, worst of {miss.size}"
-    status = "" if bool(one["within_band"].all()) else "warn"
-    return Figure(f"{percent(float(one['prob']))} interval covers", percent(float(worst["coverage"])), note, status)
-
-
-def _moment(time: xr.DataArray) -> str:
-    value = time.to_numpy()
-    if np.issubdtype(value.dtype, np.datetime64):
-        return str(np.datetime_as_string(value, unit="m")).replace("T", " ")
-    return f"{value.item():g}"

@@ -7,7 +7,8 @@ import xarray as xr
 
 from bayestwin.assess import Gate
 from bayestwin.assess.evidence import Evidence
-from bayestwin.report.trust import Trial, Trust
+from bayestwin.report.trial import Trial
+from bayestwin.report.trust import Trust
 from bayestwin.telemetry import Telemetry
 
 HELD_OUT, BACKTEST = "held out", "backtest"

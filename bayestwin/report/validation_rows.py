@@ -24,9 +24,11 @@ class CoverageRow(NamedTuple):
     kind: str
     inside: str
     share: str
-    band: str
+    lower: str
+    upper: str
     good: bool | None
-    width: str
+    unit: str = ""
+    width: str = ""
 
 
 class ScoreRow(NamedTuple):
@@ -92,10 +94,10 @@ def conformal_rows(whole: xr.Dataset, widths: xr.Dataset) -> list[CoverageRow]:
                     continue
                 width = float(widths["width"].sel(observation=name, kind=kind).isel(prob=at))
                 scale = scale_for(width, unit)
-                text = f"{number(width * scale.factor)} {scale.unit}".strip() if math.isfinite(width) else "–"
+                text = number(width * scale.factor) if math.isfinite(width) else "–"
                 first = at == 0 and place == 0
                 row = _row(own, str(name), "", first, prob=percent(float(prob)), kind=str(kind))
-                found.append(row._replace(width=text))
+                found.append(row._replace(unit=scale.unit or "–", width=text))
     return found
 
 
@@ -212,9 +214,9 @@ def _row(
         kind,
         f"{int(own['num_inside']):,} of {num:,}",
         percent(float(own["coverage"]), 1) if num else "–",
-        f"{percent(float(lower))} … {percent(float(upper))}" if num else "–",
+        percent(float(lower)) if num else "–",
+        percent(float(upper)) if num else "–",
         bool(own["within_band"]) if num else None,
-        "",
     )
 
 

@@ -42,9 +42,9 @@ def verdict(gates: Sequence[Gate], covered: xr.Dataset | None, *, interrupted: b
     return Verdict(status, _headline(gates, bad, warned, bool(misses)), tuple(lines), bad + warned)
 
 
-def interrupted(posterior: xr.DataTree) -> bool:
-    """Whether sampling was cut short: a truth value in memory, text in a file that was opened without `load`."""
-    return str(posterior.attrs.get("interrupted", False)).lower() in ("true", "1")
+def interrupted(found: xr.DataTree | xr.Dataset) -> bool:
+    """Whether a result was cut short: a truth value in memory, text in a file that was opened without `load`."""
+    return str(found.attrs.get("interrupted", False)).lower() in ("true", "1")
 
 
 def _headline(gates: Sequence[Gate], bad: Sequence[Gate], warned: Sequence[Gate], misses: bool) -> str:

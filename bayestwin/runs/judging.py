@@ -8,7 +8,8 @@ import xarray as xr
 from bayestwin.assess import intervals, points, scores
 from bayestwin.assess.evidence import Evidence, gather, ranks
 from bayestwin.report.doubts import doubts, reach_words, unchecked
-from bayestwin.report.trust import Trial, trust
+from bayestwin.report.trial import Trial
+from bayestwin.report.trust import trust
 from bayestwin.report.validated import BACKTEST, HELD_OUT, Validated
 from bayestwin.report.verdict import interrupted
 from bayestwin.runs.model import Model

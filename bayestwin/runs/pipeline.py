@@ -14,6 +14,7 @@ from bayestwin.errors import InvalidInput, explain
 from bayestwin.progress import Progress
 from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
 from bayestwin.runs.carrying import recorded
+from bayestwin.runs.checked import checked_telemetry
 from bayestwin.runs.figures import summary
 from bayestwin.runs.filing import Calibrated, calibrate_into, share_into
 from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
@@ -227,6 +228,7 @@ def write_report(found: Results) -> pathlib.Path:
         provenance={k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs")},
         beside=found.beside,
         shares=found.shares,
+        checked=checked_telemetry(found.run.absolute().parent, found.posterior.attrs["telemetry_sha256"]),
     )
     return write_text_durably(found.run / REPORT, page)
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from readable import faults
 from tank_model import TWIN, parse_strictly, run_command, telemetry_text, write_model
 
 from bayestwin.batch.attempt import Limits, attempt
@@ -56,6 +57,7 @@ def test_one_job_on_many_files_and_what_cannot_be_read_is_said(
         assert record["job"]["telemetry"]["file"] == str(file)
     page = pathlib.Path(found["page"]).read_text(encoding="utf-8")
     assert all(f"tank/{run.name}/report.html" in page for run in runs)
+    assert faults(page) == []
     # the same call again has nothing left to do
     again = parse_strictly(run_command(*call)[1])
     assert [one["attempts"] for one in again["tasks"]] == [0, 0]

@@ -6,10 +6,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.stats
+from readable import faults, read
 from tank_model import JOB, TWIN, Runs, parse_strictly, run_command, write_model
 
 from bayestwin.ledger.difference import difference
+from bayestwin.ledger.difference_page import write_difference
 from bayestwin.ledger.overlap import overlap
+from bayestwin.store import load
 
 
 def test_another_seed_is_one_setting_and_other_draws_of_the_same_posterior(two_runs: Runs) -> None:
@@ -72,3 +75,40 @@ def test_overlap_of_two_normals(distance: float) -> None:
     exact = 2.0 * scipy.stats.norm.cdf(-distance / 2.0)
     # the distance of two empirical distributions is off by at most this much, but for one case in 10,000
     assert abs(found - exact) <= 2.0 * scipy.stats.kstwo.ppf(1.0 - 5e-5, num)
+
+
+def test_the_page_holds_both_runs_side_by_side(two_runs: Runs, tmp_path) -> None:
+    names, page = [folder.name for folder in two_runs.folders], tmp_path / "difference.html"
+    code, out, err = run_command("diff", *names, "--html", page, "--results", two_runs.results, "--json")
+    assert (code, err) == (0, "")
+    assert parse_strictly(out)["page"] == str(page)
+    text = page.read_text(encoding="utf-8")
+    assert faults(text) == []
+    assert all(name in text for name in names)
+    assert "job.calibrate.seed" in text
+    (rate,) = difference(*two_runs.folders).agreements
+    table = next(one for one in read(text).tables if "both runs" in "".join(one["caption"]))
+    row = [cell["value"] for cell in table["rows"][1][2:]]
+    numbers = [*rate.first[:2], *rate.first_interval, *rate.second, *rate.second_interval, rate.shift, rate.overlap]
+    assert [float(value) for value in row] == pytest.approx(numbers)
+    for one in two_runs.folders:
+        assert f"tank/{one.name}/report.html" in text
+
+
+def test_intervals_are_those_of_the_draws(two_runs: Runs) -> None:
+    (rate,) = difference(*two_runs.folders).agreements
+    draws = load(two_runs.folders[1] / "posterior.nc")["posterior"]["rate"].to_numpy()
+    assert rate.second_interval == pytest.approx(np.quantile(draws, (0.05, 0.95)))
+
+
+def test_a_page_about_two_runs_without_posteriors_says_so(tmp_path) -> None:
+    for name, evil in (("a", "<script>"), ("b", "<b>")):
+        (tmp_path / name).mkdir()
+        record = {"command": "check", "status": "finished", "job": {"file": evil}}
+        (tmp_path / name / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    folders = tmp_path / "a", tmp_path / "b"
+    text = write_difference(tmp_path / "page.html", *folders, difference(*folders)).read_text(encoding="utf-8")
+    assert "There are not two posteriors" in text
+    assert "Neither run records coverage" in text
+    assert "<td>&lt;script&gt;</td>" in text
+    assert faults(text) == []

@@ -5,12 +5,15 @@ residuals and coverage behave as those of a good calibration do.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
+import several
 import xarray as xr
+from described import FIRST, LYNX_HARE, PELTS, ROOM, describe_lynx_hare, describe_room
 
 from bayestwin.report import render_report
 from bayestwin.telemetry import Telemetry
@@ -32,19 +35,6 @@ HARES = [30, 47.2, 70.2, 77.4, 36.3, 20.6, 18.1, 21.4, 22, 25.4, 27.1, 40.3, 57,
 HARES += [14.6, 16.2, 24.7]
 LYNXES = [4, 6.1, 9.8, 35.2, 59.4, 41.7, 19, 13, 8.3, 9.1, 7.4, 8, 12.3, 19.5, 45.7, 51.1, 29.7, 15.8, 9.7]
 LYNXES += [10.1, 8.6]
-PELTS = "thousand"
-
-# mean and sd of each marginal, as in the gold posterior of this record
-LYNX_HARE = {
-    "alpha": (0.547, 0.063, "1/year", "growth of hares alone"),
-    "beta": (0.0277, 0.0042, "1/year", "loss of hares per lynx"),
-    "gamma": (0.800, 0.089, "1/year", "decline of lynxes alone"),
-    "delta": (0.0241, 0.0035, "1/year", "growth of lynxes per hare"),
-    "hare_initial": (34.0, 2.9, PELTS, "hares at the start"),
-    "lynx_initial": (5.94, 0.53, PELTS, "lynxes at the start"),
-    "hare_scale": (0.248, 0.043, "", "scatter of log hare counts"),
-    "lynx_scale": (0.251, 0.044, "", "scatter of log lynx counts"),
-}
 
 
 def as_group(variables: Arrays, time: np.ndarray | None, units: Units, words: Units) -> xr.Dataset:
@@ -90,40 +80,6 @@ def hudson_bay(draws: Arrays, years: np.ndarray) -> tuple[np.ndarray, np.ndarray
         state = tuple(s + step / 6 * (a + 2 * b + 2 * c + d) for s, a, b, c, d in slopes)
         path.append(state)
     return np.stack([p[0] for p in path[::10]], -1), np.stack([p[1] for p in path[::10]], -1)
-
-
-def describe_lynx_hare() -> dict:
-    """What `calibrate` writes about the twin."""
-    parameters = [
-        {"name": name, "unit": unit, "doc": doc, "prior": "TruncatedNormal(loc=1, scale=0.5, low=0)"}
-        for name, (_, _, unit, doc) in LYNX_HARE.items()
-        if name in ("alpha", "beta", "gamma", "delta")
-    ]
-    animals = ("hare", "lynx")
-    return {
-        "name": "lynx_hare",
-        "doc": "Hares feed lynxes: the pelts that the Hudson's Bay Company bought, as predator and prey.",
-        "equations": 'def vector_field(t, x, p, u):\n    """Predator and prey."""\n'
-        '    return {\n        "hare": (p.alpha - p.beta * x.lynx) * x.hare,\n'
-        '        "lynx": (-p.gamma + p.delta * x.hare) * x.lynx,\n    }\n',
-        "time_unit": "year",
-        "states": [
-            {"name": a, "unit": PELTS, "doc": f"pelts of {a}", "initial": "LogNormal(loc=2.303, scale=1)"}
-            for a in animals
-        ],
-        "parameters": parameters,
-        "inputs": [],
-        "observations": [
-            {
-                "name": a,
-                "unit": PELTS,
-                "doc": "",
-                "noise": "LogNormal(scale ~ LogNormal(-1, 1))",
-                "of": f"state {a}",
-            }
-            for a in animals
-        ],
-    }
 
 
 def root_attrs(description: dict, seed: int) -> dict:
@@ -232,18 +188,6 @@ def forecast_of(
     return forecast, Telemetry(table.iloc[split:], known, table.index[split], "synthetic.csv", "c4" * 32)
 
 
-ROOM = {
-    "R_out": (0.0175, 0.00005, "K/W", "envelope to outdoor", (-4.0, 1.0)),
-    "R_in": (0.00198, 0.00002, "K/W", "indoor to envelope", (-6.0, 1.0)),
-    "C_env": (1.469e7, 4.1e4, "J/K", "envelope: walls, floor & furniture", (16.0, 1.0)),
-    "C_in": (1.633e6, 0.9e4, "J/K", "indoor air", (14.0, 1.0)),
-    "envelope_initial": (25.1, 0.04, "degC", "envelope at the start", None),
-    "indoor_initial": (26.9, 0.05, "degC", "indoor air at the start", None),
-    "indoor_scale": (0.15, 0.0024, "degC", "sensor noise", None),
-}
-FIRST = {"envelope_initial": (25.0, 7.0), "indoor_initial": (27.0, 1.0)}
-
-
 def warm_up(draws: Arrays, outdoor: np.ndarray, heating: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Solve the two-state room for every draw by Euler steps of `step` seconds."""
     envelope, indoor = draws["envelope_initial"], draws["indoor_initial"]
@@ -255,43 +199,6 @@ def warm_up(draws: Arrays, outdoor: np.ndarray, heating: np.ndarray, step: float
         indoor = indoor + step * (flow + power) / draws["C_in"]
         path.append((envelope, indoor))
     return np.stack([p[0] for p in path], -1), np.stack([p[1] for p in path], -1)
-
-
-def describe_room() -> dict:
-    """What `calibrate` writes about the room."""
-    return {
-        "name": "room",
-        "doc": "One heated room with a heavy envelope.\n\nTwo states, four thermal parameters; heating & "
-        "outdoor temperature are inputs. Solar gains are not in it.",
-        "equations": 'def vector_field(t, x, p, u):\n    """Heat balance of envelope and indoor air."""\n'
-        "    loss = (u.outdoor - x.envelope) / p.R_out\n"
-        "    envelope = (loss + (x.indoor - x.envelope) / p.R_in) / p.C_env\n"
-        "    indoor = (x.envelope - x.indoor) / (p.R_in * p.C_in) + u.heating / p.C_in\n"
-        '    return {"envelope": envelope, "indoor": indoor}\n',
-        "time_unit": "s",
-        "states": [
-            {"name": "envelope", "unit": "degC", "doc": "walls, lumped", "initial": "Normal(25, 7)"},
-            {"name": "indoor", "unit": "degC", "doc": "air", "initial": "Normal(27, 1)"},
-        ],
-        "parameters": [
-            {"name": name, "unit": unit, "doc": doc, "prior": f"LogNormal({prior[0]:g}, {prior[1]:g})"}
-            for name, (_, _, unit, doc, prior) in ROOM.items()
-            if prior
-        ],
-        "inputs": [
-            {"name": "outdoor", "unit": "degC", "doc": "weather station", "hold": "linear"},
-            {"name": "heating", "unit": "W", "doc": "electric heater", "hold": "previous"},
-        ],
-        "observations": [
-            {
-                "name": "indoor",
-                "unit": "degC",
-                "doc": "desk",
-                "noise": "Gaussian(scale ~ HalfNormal(0.5))",
-                "of": "indoor",
-            }
-        ],
-    }
 
 
 @pytest.fixture(scope="session")
@@ -348,3 +255,11 @@ def pages(lynx_hare: Case, room: Case) -> dict[str, str]:
         held = {"validation": case.validation, "provenance": provenance}
         found[case.posterior.attrs["twin"]] = render_report(case.posterior, case.forecast, **held)
     return found
+
+
+@pytest.fixture(scope="session")
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder with the pages about several experiments of `several.py`."""
+    folder = tmp_path_factory.mktemp("experiments")
+    several.write(folder)
+    return folder

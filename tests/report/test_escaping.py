@@ -57,9 +57,9 @@ def page(small) -> str:
 def test_hostile_text_stays_text(page):
     seen = Seen()
     seen.feed(page)
-    assert seen.tags.isdisjoint({"script", "img"})
+    assert "img" not in seen.tags
     assert seen.handlers == []
-    assert "<script" not in page
+    assert page.count("<script") == 1  # the page's own, see `test_policy.py`
     # shown, not swallowed: name, doc, equations, units, gate, provenance
     assert seen.text.count(EVIL) >= 20
 

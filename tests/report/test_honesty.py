@@ -1,5 +1,7 @@
 """The report says what is missing, what failed, and what to do about it; it never passes silence off as success."""
 
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -68,9 +70,9 @@ def test_failed_gates_stand_first_with_what_to_do(small):
     assert "40 of 4,000 transitions diverged" in top
     assert top.count("✗ failed") >= 2
     assert 'class="tile fail"' in top
-    assert "Red dots: where transitions diverged" in section(page, "pairs")
+    assert "Red squares: where transitions diverged" in section(page, "pairs")
     row = section(page, "parameters").split(">alpha<")[1].split("</tr>")[0]
-    assert 'class="n fail">1.' in row  # R̂
+    assert re.search(r'class="n fail" data-value="1[.]\d+">1[.]\d+ <span title="outside its limit">✗', row)  # R̂
 
 
 def test_intervals_too_narrow_are_no_success(small):
@@ -92,7 +94,9 @@ def test_single_chain_is_not_called_agreement(small):
     page = render_report(rebuilt(groups, small.posterior))
     assert 'class="verdict fail"' in page
     assert "there is only one" in section(page, "chains")
-    assert section(page, "parameters").count('class="n fail">NaN</td>') == 3  # R̂ of each; their ESS are fine
+    assert (
+        section(page, "parameters").count('class="n fail" data-value="NaN">NaN') == 3
+    )  # R̂ of each; their ESS are fine
 
 
 def test_not_a_number_is_shown_and_not_hidden(small):

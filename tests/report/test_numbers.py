@@ -30,7 +30,7 @@ def test_table_holds_mean_sd_interval_and_contraction_of_known_draws():
     assert found.upper == pytest.approx(2 + 0.1 * 1.6449, abs=1e-3)
     assert found.contraction == pytest.approx(0.75, abs=1e-3)
     (row,) = parameter_rows([found], [])
-    assert (row.mean, row.sd, row.interval, row.unit) == ("2.00", "0.10", "1.84 … 2.16", "K/W")
+    assert (row.mean, row.sd, row.lower, row.upper, row.unit) == ("2.00", "0.10", "1.84", "2.16", "K/W")
     assert row.doc == "wall"
 
 

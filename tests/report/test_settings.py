@@ -156,8 +156,8 @@ def test_all_settings_are_written_in_one_unit(small) -> None:
     shared = shared_quantities(read_settings(own, beside, None))
     rows = [row for row in shared_rows(shared) if row.name == "alpha"]
     assert [row.unit for row in rows] == ["J/K"] * 2
-    assert [row.value.split(" ± ")[0].split(".")[0] for row in rows] == ["100,010", "99,990"]
-    assert rows[0].value.split(" ± ")[1] == rows[1].value.split(" ± ")[1]
+    assert [row.mean.split(".")[0] for row in rows] == ["100,010", "99,990"]
+    assert rows[0].sd == rows[1].sd
 
 
 def test_only_quantities_that_all_share_are_compared(small) -> None:

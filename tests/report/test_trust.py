@@ -10,7 +10,8 @@ import xarray as xr
 from bayestwin.assess import Gate
 from bayestwin.assess.coverage import binomial_band
 from bayestwin.assess.evidence import Evidence
-from bayestwin.report.trust import Trial, Trust, trust
+from bayestwin.report.trial import Trial
+from bayestwin.report.trust import Trust, trust
 
 PROBS = (0.5, 0.9)
 PASSED = (Gate("rhat", True, 1.0, 1.01, "4 of 4 chains agree."),)

@@ -1,0 +1,82 @@
+"""What was found in the data before calibration: notices of reading, and the findings of `bayestwin check`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+MOST_FINDINGS = 100
+MOST_NAMED = 5
+"""Rows or times of one finding that are named."""
+
+ORDER = {"fail": 0, "warn": 1, "note": 2}
+
+
+class Checked(NamedTuple):
+    """A run of `check` on the telemetry that was calibrated.
+
+    Attributes:
+        run: Its name.
+        findings: Each with `kind`, `severity`, `column`, `sentence` and `evidence`.
+        trouble: Why they cannot be read, in words; empty where they can.
+    """
+
+    run: str
+    findings: Sequence[Mapping[str, Any]] = ()
+    trouble: str = ""
+
+
+class FindingRow(NamedTuple):
+    """One line of the table."""
+
+    severity: str
+    kind: str
+    column: str
+    sentence: str
+    where: str
+
+
+def finding_rows(checked: Checked | None) -> list[FindingRow]:
+    """The table of findings, the worst first."""
+    if checked is None:
+        return []
+    worst = sorted(checked.findings, key=lambda one: ORDER.get(str(one.get("severity")), 1))
+    return [_row(one) for one in worst[:MOST_FINDINGS]]
+
+
+def finding_words(checked: Checked | None) -> str:
+    """What the findings are of, in a sentence."""
+    if checked is None:
+        return (
+            "`bayestwin check` was not run on this telemetry: whether sensors stuck, drifted or lost samples was not "
+            "looked at. Run it on this model, and write this report again by `bayestwin report`."
+        )
+    if checked.trouble:
+        return f"Run `{checked.run}` of `bayestwin check` cannot be read. {checked.trouble}"
+    more = len(checked.findings) - MOST_FINDINGS
+    if not checked.findings:
+        return f"`bayestwin check` found nothing (run `{checked.run}`)."
+    return f"Findings of `bayestwin check` (run `{checked.run}`)" + (
+        f"; {more} more are in its files." if more > 0 else "."
+    )
+
+
+def _row(found: Mapping[str, Any]) -> FindingRow:
+    severity = str(found.get("severity"))
+    evidence = found.get("evidence")
+    return FindingRow(
+        severity if severity in ORDER else "warn",
+        str(found.get("kind") or "–"),
+        str(found.get("column") or "–"),
+        str(found.get("sentence") or ""),
+        _where(evidence) if isinstance(evidence, Mapping) else "–",
+    )
+
+
+def _where(evidence: Mapping[str, Any]) -> str:
+    """Where a finding lies: times if they are known, else rows."""
+    for name in ("times", "rows"):
+        places = evidence.get(name)
+        if isinstance(places, list | tuple) and places:
+            more = len(places) - MOST_NAMED
+            shown = ", ".join(str(place) for place in places[:MOST_NAMED])
+            return f"{name} {shown}" + (f", and {more} more" if more > 0 else "")
+    return "–"

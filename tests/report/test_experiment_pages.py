@@ -1,0 +1,79 @@
+"""Several experiments have a page each, and one about all that says how each does on what was held out."""
+
+import pathlib
+import re
+
+import pytest
+import several
+from readable import faults, read
+
+import bayestwin as bt
+from bayestwin.report.experiments import file_name
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("monday", "001-monday.html"),
+        ("../../etc/passwd", "001-etc-passwd.html"),
+        ("<script>", "001-script.html"),
+        ("", "001.html"),
+        ("«»", "001.html"),
+        ("x" * 300, f"001-{'x' * 40}.html"),
+    ],
+)
+def test_a_file_has_a_name_that_every_system_takes(name: str, file: str) -> None:
+    assert file_name(1, name) == file
+
+
+def test_names_that_look_alike_have_files_of_their_own() -> None:
+    assert len({file_name(place, name).lower() for place, name in enumerate(("a/b", "a:b", "A b"), 1)}) == 3
+
+
+def test_there_is_one_page_each_and_one_about_all_and_each_can_be_read(experiments: pathlib.Path) -> None:
+    files = sorted(path.name for path in experiments.iterdir())
+    assert files == ["001-monday.html", "002-script-alert-1---script.html", "003-tuesday-----so.html", "index.html"]
+    for name in files:
+        page = (experiments / name).read_text(encoding="utf-8")
+        assert faults(page) == [], name
+        assert page.count("<script") == 1, name
+
+
+def test_the_page_about_all_says_what_was_held_out_of_each(experiments: pathlib.Path) -> None:
+    page = (experiments / "index.html").read_text(encoding="utf-8")
+    table = next(one for one in read(page).tables if "held out" in "".join(one["caption"]))
+    posterior, forecast, future = several.results()
+    found = bt.coverage(forecast, future)["coverage"].sel(prob=0.9, observation="level")
+    for row, name in zip(table["rows"][1:], several.NAMES, strict=True):
+        cells = [cell["text"].strip() for cell in row]
+        assert cells[:3] == [name, "level", "15"]
+        if name in future:
+            assert float(row[4]["value"]) == pytest.approx(100 * float(found.sel(experiment=name)))
+            assert cells[3] == "5"
+        else:
+            assert cells[3:] == ["–", "–", "", "–", "–"]
+    assert "Of 3 experiments, 2 were held against what was held out." in page
+    own = next(one for one in read(page).tables if "own quantities" in "".join(one["caption"]))
+    rate = float(posterior["posterior"]["rate"].sel(experiment="monday").mean())
+    assert float(own["rows"][1][3]["value"]) == pytest.approx(rate)
+
+
+def test_the_page_about_one_is_its_report(experiments: pathlib.Path) -> None:
+    page = (experiments / "001-monday.html").read_text(encoding="utf-8")
+    assert re.search(r"<h1>leak: monday</h1>", page)
+    assert 'href="index.html"' in page
+    table = next(one for one in read(page).tables if "Posterior of each quantity" in "".join(one["caption"]))
+    heads = [row[0]["text"] for row in table["rows"][1:]]
+    for head, name in zip(heads, ("rate", "level_initial", "level_scale"), strict=True):
+        assert head.startswith(name)
+
+
+def test_what_is_not_several_experiments_is_refused(tmp_path: pathlib.Path, small) -> None:
+    with pytest.raises(bt.errors.InvalidInput, match="`render_report` writes the page about one"):
+        bt.write_reports(small.posterior, tmp_path)
+
+
+def test_what_was_held_out_of_an_unknown_experiment_is_refused(tmp_path: pathlib.Path) -> None:
+    posterior, _, future = several.results()
+    with pytest.raises(bt.errors.InvalidInput, match="`friday`"):
+        bt.write_reports(posterior, tmp_path, validation={"friday": future["monday"]})
