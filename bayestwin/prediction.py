@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from types import EllipsisType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -287,6 +287,11 @@ def _continued(twin: Twin, past: _Past, future: Telemetry, bound: Bound) -> tupl
     }
 
 
+def _moment(label: Any) -> str:
+    """A time as a person writes it: dates without the digits of their nanoseconds."""
+    return str(label.astype("datetime64[s]")).replace("T", " ") if isinstance(label, np.datetime64) else f"{label:g}"
+
+
 def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None:
     """Refuse to interpolate inputs over a gap that is much longer than their samples are ever apart."""
     gap = bound.times[0] - earlier[-1]
@@ -294,7 +299,7 @@ def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None
     if gap <= 2.0 * longest:
         return
     message = explain(
-        f"The inputs are unknown between {labels[-1]} and {bound.labels[0]}.",
+        f"The inputs are unknown between {_moment(labels[-1])} and {_moment(bound.labels[0])}.",
         expected=f"samples at most {longest:g} apart, as elsewhere",
         received=f"a gap of {gap:g}, in the twin's time unit",
         advice="The twin is solved from the start of the calibration: let `future` begin where that ended.",

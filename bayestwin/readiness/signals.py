@@ -115,10 +115,16 @@ def numbers_of(times: pd.Index) -> np.ndarray:
 
 
 def lasting(of: Signal | Record, step: float) -> str:
-    """A span of time in words."""
-    if isinstance(of.times, pd.DatetimeIndex):
-        return str(pd.Timedelta(round(step * 1e9), "ns"))
-    return f"{step:g} {of.time_unit}".strip()
+    """A span of time in words: of dates in the two largest units that it has, such as 6 h 15 min."""
+    if not isinstance(of.times, pd.DatetimeIndex):
+        return f"{step:g} {of.time_unit}".strip()
+    if step < 60.0:
+        return f"{step:.3g} s"
+    told, rest = [], round(step)
+    for unit, seconds in {"d": 86_400, "h": 3_600, "min": 60, "s": 1}.items():
+        whole, rest = divmod(rest, seconds)
+        told += [f"{whole} {unit}"] if whole else []
+    return " ".join(told[:2])
 
 
 def percentage(share: float) -> str:

@@ -19,7 +19,7 @@ from bayestwin.simulation_based import judge_sbc
 
 COLUMNS = 4
 
-BINDING = ("twin", "twin_sha256", "telemetry_sha256", "source_sha256", "bayestwin_version", "seed", "job")
+BINDING = ("twin", "twin_sha256", "telemetry_sha256", "code_sha256", "bayestwin_version", "seed", "job")
 """Root attributes that say what was checked."""
 
 

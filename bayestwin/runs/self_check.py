@@ -49,7 +49,7 @@ def check_calibration(
             save(xr.DataTree(found), run / RANKS)
             write_text_durably(run / PAGE, render_ranks(found, gates))
         status = "interrupted" if found.attrs["interrupted"] else "failed gates" if failed(gates) else "finished"
-        figures = {"gates": [gate._asdict() for gate in gates], "source_sha256": found.attrs["source_sha256"]}
+        figures = {"gates": [gate._asdict() for gate in gates]}
         return Outcome(Ranked(found, gates), status, figures)
 
     return carry_out(model, results, "sbc", inputs_of(model, split) | {"sbc": asked.model_dump()}, work, progress)

@@ -76,7 +76,7 @@ def sbc(
         `rank` (quantity, simulation), from 0 to 1; `ecdf`, `band_lower` and `band_upper` (quantity, z), `within_band`
         (quantity); `ess`, `diverging` and `rounds` (simulation). Quantities are those of the posterior, then
         `log_likelihood`, and `<observation>_squared_error`. Attributes bind it to twin, telemetry, settings, versions
-        and `source_sha256`, the code of this package; `not_solved` counts prior draws that were drawn anew. It is
+        and `code_sha256`, the code of this package; `not_solved` counts prior draws that were drawn anew. It is
         stored by `bt.save(xarray.DataTree(found), "sbc.nc")`.
 
     Raises:
@@ -104,7 +104,7 @@ def sbc(
     return found.assign_attrs(
         root_attributes(twin, telemetry, seed, asked)
         | {
-            "source_sha256": source_sha256(),
+            "code_sha256": source_sha256(),
             "versions": {name: importlib.metadata.version(name) for name in SAMPLERS},
             "solver_choice": {"method": choice.method, "reason": choice.reason, **choice.evidence},
             "lengths": lengths._asdict(),

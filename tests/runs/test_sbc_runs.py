@@ -40,7 +40,7 @@ def test_it_leaves_these_files_and_a_record(ran: tuple[int, str, str, pathlib.Pa
     for name in ("sbc.nc", "sbc.html", "run.json"):
         assert f"  {run / name}\n" in out
     found = bt.load(run / "sbc.nc")
-    assert found.attrs["source_sha256"] == record["source_sha256"]
+    assert found.attrs["code_sha256"] == record["code_sha256"]
     assert found.attrs["telemetry_sha256"] == record["telemetry_sha256"]["calibration"]
     assert found.sizes["simulation"] == 20
     for gate in bt.judge_sbc(found):

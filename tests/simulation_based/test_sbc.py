@@ -32,7 +32,7 @@ def test_it_is_bound_to_twin_telemetry_settings_and_code(found: xr.Dataset) -> N
     attrs = found.attrs
     assert attrs["twin_sha256"] == fingerprint(filling())
     assert attrs["telemetry_sha256"] == gauge().sha256
-    assert attrs["source_sha256"] == source_sha256()
+    assert attrs["code_sha256"] == source_sha256()
     assert attrs["bayestwin_version"] == importlib.metadata.version("bayestwin")
     assert (attrs["seed"], attrs["num_draws"], attrs["interrupted"]) == (3, 31, False)
 
@@ -40,7 +40,7 @@ def test_it_is_bound_to_twin_telemetry_settings_and_code(found: xr.Dataset) -> N
 def test_it_comes_back_from_a_file(found: xr.Dataset, tmp_path) -> None:
     loaded = bt.load(bt.save(xr.DataTree(found), tmp_path / "sbc.nc"))
     xr.testing.assert_equal(loaded.to_dataset(), found)
-    assert loaded.attrs["source_sha256"] == found.attrs["source_sha256"]
+    assert loaded.attrs["code_sha256"] == found.attrs["code_sha256"]
     assert bt.judge_sbc(loaded) == bt.judge_sbc(found)
     assert render_ranks(loaded) == render_ranks(found)
 
@@ -52,7 +52,7 @@ def test_its_page_is_complete_in_itself(found: xr.Dataset) -> None:
     assert faults(page) == []
     for name in found["quantity"].values:
         assert str(name) in page
-    assert found.attrs["source_sha256"] in page
+    assert found.attrs["code_sha256"] in page
 
 
 @pytest.mark.parametrize(
