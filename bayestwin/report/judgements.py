@@ -74,7 +74,8 @@ def _grouped(tables: Mapping[str, xr.Dataset], names: list[str], dim: str, prob:
         own = own.sel(kind="raw") if "kind" in own.dims else own
         for name in names:
             pairs = zip(group_names(table, dim, time_unit), own["coverage"].sel(observation=name).values, strict=True)
-            told.append(f"{name}, {part}: " + ", ".join(f"{label} {percent(float(share))}" for label, share in pairs))
+            known = [f"{label} {percent(float(share))}" for label, share in pairs if np.isfinite(share)]
+            told.append(f"{name}, {part}: " + (", ".join(known) or "nothing observed"))
     return spoken.listed(told)
 
 
