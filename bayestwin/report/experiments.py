@@ -3,25 +3,23 @@
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from bayestwin import errors
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.engine import record
 from bayestwin.progress import Progress
-from bayestwin.report import spoken, tables
+from bayestwin.report import tables
+from bayestwin.report.experiment_rows import Held, experiment_rows, experiment_words, own_forest
 from bayestwin.report.facts import flat_rows, result_rows
-from bayestwin.report.forest import Line, Panel, draw_forest
 from bayestwin.report.held_out import held_out
-from bayestwin.report.notation import count, fixed, number, percent, scale_for
+from bayestwin.report.notation import percent
 from bayestwin.report.page import fill
 from bayestwin.report.parts import group
-from bayestwin.report.quantities import PROB, Quantity, read_quantities
+from bayestwin.report.quantities import PROB, read_quantities
 from bayestwin.report.render import Among, render_report
-from bayestwin.report.style import Picture, drawing, picture
 from bayestwin.report.verdict import interrupted, verdict
 from bayestwin.store import write_text_durably
 from bayestwin.telemetry import Telemetry
@@ -29,32 +27,6 @@ from bayestwin.telemetry import Telemetry
 OVERVIEW = "index.html"
 LETTERS = 40
 """Of the name of an experiment in the name of its file."""
-
-
-class Held(NamedTuple):
-    """One experiment: its results, and how they do on what was held out of it."""
-
-    name: str
-    file: str
-    posterior: xr.DataTree
-    forecast: xr.DataTree | None
-    validation: Telemetry | None
-    covered: xr.Dataset | None
-    scored: xr.Dataset | None
-
-
-class ExperimentRow(NamedTuple):
-    """One observation of one experiment in the table of the overview; `good` is None where coverage is not known."""
-
-    name: str
-    file: str
-    observation: str
-    observed: str
-    covered: str
-    good: bool | None
-    num: str
-    unit: str
-    rmse: str
 
 
 def write_reports(
@@ -157,7 +129,7 @@ def _overview(
     posterior: xr.DataTree, held: Sequence[Held], judged: Sequence[Gate], provenance: dict[str, Any] | None
 ) -> str:
     found = verdict(judged, None, interrupted=interrupted(posterior))
-    rows = [row for one in held for row in _rows(one)]
+    rows = [row for one in held for row in experiment_rows(one)]
     own = [str(name) for name, values in group(posterior, "posterior").data_vars.items() if "experiment" in values.dims]
     shared = [q for q in read_quantities(draws.alone(held[0].posterior)) if q.name.split("[")[0] not in own]
     panels = [(one, {q.name: q for q in read_quantities(draws.alone(one.posterior))}) for one in held]
@@ -168,13 +140,13 @@ def _overview(
     page = {
         "description": record(posterior, "description"),
         "version": posterior.attrs.get("bayestwin_version", ""),
-        "verdict": found._replace(lines=_lines(posterior, held, bad)),
+        "verdict": found._replace(lines=experiment_words(posterior, held, bad)),
         "gates": judged,
         "prob": percent(PROB),
         "experiments": rows,
         "pages": [(one.name, one.file) for one in held],
         "parameters": tables.parameter_rows(shared, judged),
-        "picture": _forest([(one.name, {n: q for n, q in known.items() if n in own}) for one, known in panels]),
+        "picture": own_forest([(one.name, {n: q for n, q in known.items() if n in own}) for one, known in panels]),
         "own": [
             (one.name, tables.parameter_rows([known[n] for n in own if n in known], judged)) for one, known in panels
         ],
@@ -182,57 +154,3 @@ def _overview(
         "run": flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
     }
     return fill("experiments.html", page)
-
-
-def _lines(posterior: xr.DataTree, held: Sequence[Held], bad: Sequence[str]) -> tuple[str, ...]:
-    """How many experiments were judged on what was held out, and how many do not keep their promise."""
-    lines = ["Sampling was interrupted: the result holds only the draws taken until then."] * interrupted(posterior)
-    known = dict.fromkeys(one.name for one in held if one.covered is not None)
-    if not known:
-        return (*lines, "Whether intervals cover as promised is not known: nothing that was held out was predicted.")
-    lines.append(f"Of {count(len(held), 'experiment')}, {len(known)} were held against what was held out.")
-    if bad:
-        lines.append(f"The {percent(PROB)} interval leaves its band in {len(bad)} of them: {spoken.listed(bad)}.")
-    else:
-        lines.append(f"The {percent(PROB)} interval covers as promised in all of these.")
-    return tuple(lines)
-
-
-def _rows(one: Held) -> list[ExperimentRow]:
-    observed = group(one.posterior, "observed_data")
-    rows = []
-    for name in observed.data_vars:
-        seen = fixed(float(np.isfinite(observed[name].to_numpy().astype(float)).sum()), 0)
-        covered, good, num, unit, rmse = "–", None, "–", "–", "–"
-        if one.covered is not None and name in one.covered["observation"]:
-            own = one.covered.sel(observation=name, prob=PROB)
-            num = fixed(float(own["num"]), 0)
-            if int(own["num"]):
-                covered, good = percent(float(own["coverage"]), 1), bool(own["within_band"])
-        if one.scored is not None and name in one.scored["observation"]:
-            own = one.scored.sel(observation=name)
-            scale = scale_for(float(own["rmse"]), str(own["units"].item()))
-            unit, rmse = scale.unit or "–", number(scale.factor * float(own["rmse"]))
-        rows.append(ExperimentRow(one.name, one.file, str(name), seen, covered, good, num, unit, rmse))
-    return rows
-
-
-def _forest(panels: Sequence[tuple[str, Mapping[str, Quantity]]]) -> Picture | None:
-    """Quantities that each experiment has its own of, in the unit of the first; None where there are none."""
-    first = panels[0][1]
-    if not first:
-        return None
-    found, told = [], []
-    for name, quantity in first.items():
-        lines = []
-        for experiment, known in panels:
-            one = known[name]
-            factor = quantity.scale.factor / one.scale.factor
-            lines.append(Line(experiment, factor * one.mean, factor * one.lower, factor * one.upper))
-        found.append(Panel(quantity.label, tuple(lines)))
-        ends = spoken.listed(f"{line.label} {number(line.lower, 4)} to {number(line.upper, 4)}" for line in lines)
-        told.append(f"{quantity.label}: {ends}")
-    with drawing():
-        drawn = draw_forest(found)
-        words = f"{percent(PROB)} equal-tailed intervals of the posterior"
-        return picture(drawn, "own", f"{words}, by experiment. {spoken.listed(told)}.", f"Dots: means. Lines: {words}.")

@@ -74,7 +74,8 @@ def _grouped(tables: Mapping[str, xr.Dataset], names: list[str], dim: str, prob:
         own = own.sel(kind="raw") if "kind" in own.dims else own
         for name in names:
             pairs = zip(group_names(table, dim, time_unit), own["coverage"].sel(observation=name).values, strict=True)
-            told.append(f"{name}, {part}: " + ", ".join(f"{label} {percent(float(share))}" for label, share in pairs))
+            known = [f"{label} {percent(float(share))}" for label, share in pairs if np.isfinite(share)]
+            told.append(f"{name}, {part}: " + (", ".join(known) or "nothing observed"))
     return spoken.listed(told)
 
 
@@ -162,16 +163,23 @@ def skill_plot(tables: Mapping[str, xr.Dataset]) -> Picture | None:
     return picture(drawn, "skill", f"Skill of the twin against simple methods. {told}.", caption)
 
 
-def by_tables(evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], dim: str) -> dict[str, xr.Dataset]:
-    """Coverage in groups by kind of forecasts, of raw and conformal intervals where there are both."""
+def by_tables(
+    evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], dim: str, prob: float
+) -> dict[str, xr.Dataset]:
+    """Coverage in groups by kind of forecasts, of raw and conformal intervals where there are both at `prob`."""
     found = {}
     for part, evidence in raw.items():
         if dim not in evidence.by:
             continue
         both = evidences.get(part)
-        compared = both is not None and dim in both.by and bool((both.by[dim]["num"] > 0).any())
+        compared = both is not None and dim in both.by and _seen(both.by[dim], prob)
         found[part] = both.by[dim] if both is not None and compared else evidence.by[dim]
     return found
+
+
+def _seen(table: xr.Dataset, prob: float) -> bool:
+    """Whether anything was observed that has an interval of probability `prob`."""
+    return bool((table["num"].sel(prob=prob, method="nearest") > 0).any())
 
 
 def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float, room: float) -> None:

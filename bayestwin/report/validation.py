@@ -40,7 +40,7 @@ def render_validation(
         groups = [
             (
                 "how far ahead" if dim == "horizon" else dim,
-                judgements.coverage_by(judgements.by_tables(found.both, found.evidence, dim), dim, prob, unit),
+                judgements.coverage_by(judgements.by_tables(found.both, found.evidence, dim, prob), dim, prob, unit),
                 validation_rows.group_rows(found.evidence, dim, prob, unit),
             )
             for dim in names
