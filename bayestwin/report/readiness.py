@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from bayestwin.readiness import Finding, Limit
 from bayestwin.readiness.finding import where
 from bayestwin.readiness.signals import Record, Signal
+from bayestwin.report.bands import dress_time
 from bayestwin.report.notation import count, labelled, scale_for, unit_text
 from bayestwin.report.page import fill
 from bayestwin.report.parts import TimeAxis
-from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, drawing, figure, marker, picture
 
 COLOURS = {"fail": LIGHT["fail"], "warn": LIGHT["heldout"], "note": LIGHT["muted"]}
@@ -93,6 +93,13 @@ def render_readiness(
         "findings": [_row(one) for one in findings if one.severity != "note"],
         "notes": [_row(one) for one in findings if one.severity == "note"],
         "blocks": blocks,
+        "sections": [
+            ("verdict", "Verdict"),
+            ("findings", "Findings"),
+            *((f"column{number}", block.name) for number, block in enumerate(blocks)),
+            ("notes", "Notes"),
+            ("provenance", "Provenance"),
+        ],
         "folder": folder,
         "provenance": list(provenance.items()),
     }
@@ -130,15 +137,19 @@ def _block(
     limits: Mapping[str, Limit],
     axis: TimeAxis,
 ) -> Block:
-    there = signal.values[signal.present]
-    unit = unit_text(signal.unit)
-    words = f"{count(there.size, 'value')}"
+    limit, words = limits.get(signal.name), f"{_values_in_words(signal)}."
+    drawn = _picture(number, signal, record, findings, limit, axis) if signal.present.any() else None
+    return Block(signal.name, unit_text(signal.unit), signal.role, words, drawn, [_row(one) for one in findings])
+
+
+def _values_in_words(signal: Signal) -> str:
+    """How many values there are, and where they lie."""
+    there, unit = signal.values[signal.present], unit_text(signal.unit)
+    words = count(there.size, "value")
     if there.size:
         words += f", {there.min():.4g} to {there.max():.4g} {unit}".rstrip()
         words += f", median {np.median(there):.4g} {unit}".rstrip()
-    limit = limits.get(signal.name)
-    drawn = None if there.size == 0 else _picture(number, signal, record, findings, limit, axis)
-    return Block(signal.name, unit, signal.role, f"{words}.", drawn, [_row(one) for one in findings])
+    return words
 
 
 def _picture(
@@ -214,7 +225,8 @@ def _limits(axes: Axes, limit: Limit | None, factor: float, y: np.ndarray) -> li
 
 def _alt(signal: Signal, marked: Sequence[Finding]) -> str:
     kinds = ", ".join(dict.fromkeys(f"{one.kind.replace('_', ' ')} at {where(one.evidence)}" for one in marked))
-    return f"{signal.name} over time{f', marked: {kinds}' if kinds else ', nothing marked'}."
+    marks = f"marked: {kinds}" if kinds else "nothing marked"
+    return f"{signal.name} over time: {_values_in_words(signal)}; {marks}."
 
 
 def _caption(signal: Signal, marked: Sequence[Finding], limit: Limit | None, unit: str) -> str:

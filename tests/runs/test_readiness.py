@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import pytest
+from readable import faults
 from tank_model import JOB, TWIN, MakeModel, parse_strictly, run_command, telemetry_text
 
 from bayestwin.errors import InvalidTelemetry
@@ -92,8 +93,9 @@ def test_a_run_is_left_with_findings_and_a_page(make_model: MakeModel) -> None:
     assert stuck["evidence"]["rows"] == [[11, 20]]
     assert stuck["evidence"]["times"] == ["2.5", "4.75"]
     page = (run / "check.html").read_text(encoding="utf-8")
+    assert faults(page) == []
     assert "does not move from 1.234 m for 10 values in a row" in page
-    assert "level over time, marked: stuck at rows 11 to 20." in page
+    assert "marked: stuck at rows 11 to 20." in page
 
 
 def test_the_job_gates_on_kinds(make_model: MakeModel) -> None:
