@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bayestwin.readiness.finding import where
+
 MOST_FINDINGS = 100
-MOST_NAMED = 5
-"""Rows or times of one finding that are named."""
 
 ORDER = {"fail": 0, "warn": 1, "note": 2}
 
@@ -72,11 +72,11 @@ def _row(found: Mapping[str, Any]) -> FindingRow:
 
 
 def _where(evidence: Mapping[str, Any]) -> str:
-    """Where a finding lies: times if they are known, else rows."""
-    for name in ("times", "rows"):
-        places = evidence.get(name)
-        if isinstance(places, list | tuple) and places:
-            more = len(places) - MOST_NAMED
-            shown = ", ".join(str(place) for place in places[:MOST_NAMED])
-            return f"{name} {shown}" + (f", and {more} more" if more > 0 else "")
-    return "–"
+    """Where a finding lies: its rows and its times, as far as they are known."""
+    rows, times = evidence.get("rows"), evidence.get("times")
+    told = []
+    if isinstance(rows, list) and rows and all(isinstance(pair, list) and len(pair) == 2 for pair in rows):
+        told.append(where({"rows": rows, "num_rows": evidence.get("num_rows")}))
+    if isinstance(times, list) and times:
+        told.append(" to ".join(dict.fromkeys(map(str, times[:2]))))
+    return "; ".join(told) or "–"

@@ -16,10 +16,16 @@ STUCK = {
     "severity": "warn",
     "column": "hare",
     "sentence": "`hare` stays at 20.6 for 9 samples.",
-    "evidence": {"rows": list(range(4, 13)), "times": [f"19{n:02d}" for n in range(4, 13)]},
+    "evidence": {"rows": [[4, 12]], "num_rows": 9, "times": ["1904", "1912"]},
 }
 NOTE = {"kind": "noise", "severity": "note", "column": "", "sentence": f"Fine. {EVIL}", "evidence": {}}
-BAD = {"kind": "gap", "severity": "fail", "column": "lynx", "sentence": "No data.", "evidence": {"rows": [3]}}
+BAD = {
+    "kind": "gap",
+    "severity": "fail",
+    "column": "lynx",
+    "sentence": "No data.",
+    "evidence": {"rows": [[3, 3]], "num_rows": 1},
+}
 
 
 def section(page: str) -> str:
@@ -29,8 +35,8 @@ def section(page: str) -> str:
 def test_findings_are_listed_with_the_worst_first_and_where_they_lie() -> None:
     rows = finding_rows(Checked("one", [NOTE, STUCK, BAD]))
     assert [row.severity for row in rows] == ["fail", "warn", "note"]
-    assert rows[0].where == "rows 3"
-    assert rows[1].where == "times 1904, 1905, 1906, 1907, 1908, and 4 more"
+    assert rows[0].where == "row 3"
+    assert rows[1].where == "rows 4 to 12; 1904 to 1912"
     assert rows[2].where == "–"
 
 

@@ -9,6 +9,8 @@ from tank_model import JOB, TWIN, MakeModel, parse_strictly, run_command, teleme
 
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.readiness import Finding
+from bayestwin.report.findings import finding_rows
+from bayestwin.runs.checked import checked_telemetry
 from bayestwin.runs.checking import check_model
 from bayestwin.runs.model import load_model
 
@@ -92,6 +94,8 @@ def test_a_run_is_left_with_findings_and_a_page(make_model: MakeModel) -> None:
     (stuck,) = [row for row in parse_strictly(out) if row["kind"] == "stuck"]
     assert stuck["evidence"]["rows"] == [[11, 20]]
     assert stuck["evidence"]["times"] == ["2.5", "4.75"]
+    checked = checked_telemetry(run.parent, record["telemetry_sha256"]["calibration"])
+    assert "rows 11 to 20; 2.5 to 4.75" in [row.where for row in finding_rows(checked)]
     page = (run / "check.html").read_text(encoding="utf-8")
     assert faults(page) == []
     assert "does not move from 1.234 m for 10 values in a row" in page
