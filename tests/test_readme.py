@@ -40,7 +40,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_first_posterior_passes_its_gates(printed: str) -> None:
     assert "pass 4 of 4 chains agree" in printed
-    assert not re.search(r"^(fail|warn) ", printed, flags=re.MULTILINE)
+    gates = printed.split("<xarray", 1)[0]  # findings about the telemetry, which come later, may warn
+    assert not re.search(r"^(fail|warn) ", gates, flags=re.MULTILINE)
 
 
 def test_the_first_posterior_finds_the_truth(printed: str) -> None:

@@ -87,7 +87,7 @@ UNSEEN = HOLED.replace("7,1,\n", "7,1,1\n").replace("6,1,1\n7,1,1\n8,1,1", "6,,1
 @pytest.mark.parametrize(
     ("changes", "arguments", "words"),
     [
-        ({}, ["--seed", "-1"], "`seed` cannot be used"),
+        ({}, ["--seed", "-1"], "`--seed` makes no sense"),
         ({}, ["--device", "abacus"], "There is no device `abacus`"),
         ({}, ["--hold-out-from", "soon"], "cannot be split"),
         ({"job": JOB + "\nmax_rat = 2.0\n"}, [], "Did you mean `max_rhat`?"),

@@ -121,7 +121,7 @@ def test_sources_that_differ_in_time_need_a_resampling(model: pathlib.Path) -> N
 def test_one_file_in_their_place_has_the_columns_of_the_twin(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
     whole = tmp_path / "day.csv"
     load_telemetry(load_model(model)).calibration.table.to_csv(whole)
-    found = load_telemetry(changed(load_model(model), telemetry=whole, hold_out_from="5.0"))
+    found = load_telemetry(changed(load_model(model), telemetry=whole, split={"hold_out_from": "5.0"}))
     assert np.allclose(found.calibration.in_unit("level", "m")[0], 5.0, atol=0.5)
     ahead = tmp_path / "ahead.csv"
     ahead.write_text("time,pump\n0,1\n1,2\n", encoding="utf-8")
