@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.telemetry.times import counted, length_of
 from bayestwin.units import registry
 
 SLACK = 1e-9
@@ -39,9 +40,7 @@ class Record(NamedTuple):
     @property
     def times(self) -> np.ndarray:
         """Times as numbers: dates in whole nanoseconds, others as they are; shape (n,)."""
-        if self.dated:
-            return self.index.to_numpy().astype("datetime64[ns]").astype(np.int64)
-        return self.index.to_numpy(np.float64)
+        return counted(self.index)
 
     def values(self, column: str) -> np.ndarray:
         """A column.
@@ -71,11 +70,8 @@ class Record(NamedTuple):
             InvalidTelemetry: If it is no length of time, or a negative one.
         """
         expected = "a duration such as `'1h'`" if self.dated else "a number, in the unit of the times"
-        try:
-            found = pd.Timedelta(value).as_unit("ns").value if self.dated else float(value)
-            if isinstance(value, str) != self.dated or not np.isfinite(found):
-                raise ValueError(value)
-        except (TypeError, ValueError):
+        found = length_of(value, dated=self.dated)
+        if found is None:
             self.refuse(f"has no length of time for `{argument}`.", expected, repr(value), "Correct it.")
         if found < 0:
             self.refuse(

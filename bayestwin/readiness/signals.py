@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.readiness.finding import Finding, Severity, place, where
+from bayestwin.telemetry.times import counted
 
 ORDINARY = (0.5, 1.5)
 """Steps within these multiples of the usual one are ordinary: what is said of neighbours is said across these."""
@@ -108,10 +109,10 @@ def record_of(
 
 def numbers_of(times: pd.Index) -> np.ndarray:
     """Times as numbers: seconds since the first for dates, else what they are; shape (n,)."""
+    numbers = counted(times)
     if isinstance(times, pd.DatetimeIndex):
-        nanoseconds = times.to_numpy().astype("datetime64[ns]").astype(np.int64)
-        return (nanoseconds - nanoseconds[:1]).astype(np.float64) * 1e-9
-    return times.to_numpy(np.float64)
+        return (numbers - numbers[:1]).astype(np.float64) * 1e-9
+    return numbers
 
 
 def lasting(of: Signal | Record, step: float) -> str:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bayestwin.readiness.finding import where
+from bayestwin.readiness.finding import SEVERITIES, Severity, where
 
 MOST_FINDINGS = 100
-
-ORDER = {"fail": 0, "warn": 1, "note": 2}
 
 
 class Checked(NamedTuple):
@@ -38,7 +36,7 @@ def finding_rows(checked: Checked | None) -> list[FindingRow]:
     """The table of findings, the worst first."""
     if checked is None:
         return []
-    worst = sorted(checked.findings, key=lambda one: ORDER.get(str(one.get("severity")), 1))
+    worst = sorted(checked.findings, key=lambda one: SEVERITIES.index(_severity(one)))
     return [_row(one) for one in worst[:MOST_FINDINGS]]
 
 
@@ -60,15 +58,20 @@ def finding_words(checked: Checked | None) -> str:
 
 
 def _row(found: Mapping[str, Any]) -> FindingRow:
-    severity = str(found.get("severity"))
     evidence = found.get("evidence")
     return FindingRow(
-        severity if severity in ORDER else "warn",
+        _severity(found),
         str(found.get("kind") or "–"),
         str(found.get("column") or "–"),
         str(found.get("sentence") or ""),
         _where(evidence) if isinstance(evidence, Mapping) else "–",
     )
+
+
+def _severity(found: Mapping[str, Any]) -> Severity:
+    """How bad a finding is; what does not say so is worth a look."""
+    told = found.get("severity")
+    return told if told in SEVERITIES else "warn"
 
 
 def _where(evidence: Mapping[str, Any]) -> str:

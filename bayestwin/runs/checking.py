@@ -12,6 +12,7 @@ from bayestwin.readiness import Finding, Limit, check, read_limits
 from bayestwin.readiness.checking import record_for
 from bayestwin.report.readiness import render_readiness
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
+from bayestwin.runs.checked import FINDINGS
 from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.plain import to_json
@@ -20,7 +21,7 @@ from bayestwin.runs.record import read_record
 from bayestwin.runs.sections import SplitSection
 from bayestwin.store import write_text_durably
 
-FINDINGS, PAGE = "findings.json", "check.html"
+PAGE = "check.html"
 
 
 class Checked(NamedTuple):

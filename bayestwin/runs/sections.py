@@ -83,6 +83,9 @@ class GatesSection(Section):
         raise ValueError(message)
 
 
+USUAL = Thresholds()
+
+
 class CheckSection(Section):
     """Settings of `bayestwin check`: thresholds as in `bayestwin.readiness.Thresholds`, and what findings do.
 
@@ -92,19 +95,19 @@ class CheckSection(Section):
         seed: Determines the draws from the prior.
     """
 
-    gap: float = pydantic.Field(default=10.0, gt=1)
-    few: int = pydantic.Field(default=10, ge=1)
-    missing: float = pydantic.Field(default=0.2, gt=0, le=1)
-    stuck: int = pydantic.Field(default=8, ge=3)
-    spike: float = pydantic.Field(default=10.0, gt=0)
-    level_shift: float = pydantic.Field(default=10.0, gt=0)
-    drift: float = pydantic.Field(default=8.0, gt=0)
-    saturation: float = pydantic.Field(default=0.03, gt=0, le=1)
-    levels: int = pydantic.Field(default=16, ge=2)
-    lag: float = pydantic.Field(default=2.0, gt=0)
-    prior: float = pydantic.Field(default=0.9, gt=0, le=1)
-    coverage: float = pydantic.Field(default=0.5, gt=0, le=1)
-    outside: float = pydantic.Field(default=0.1, gt=0, le=1)
+    gap: float = pydantic.Field(default=USUAL.gap, gt=1)
+    few: int = pydantic.Field(default=USUAL.few, ge=1)
+    missing: float = pydantic.Field(default=USUAL.missing, gt=0, le=1)
+    stuck: int = pydantic.Field(default=USUAL.stuck, ge=3)
+    spike: float = pydantic.Field(default=USUAL.spike, gt=0)
+    level_shift: float = pydantic.Field(default=USUAL.level_shift, gt=0)
+    drift: float = pydantic.Field(default=USUAL.drift, gt=0)
+    saturation: float = pydantic.Field(default=USUAL.saturation, gt=0, le=1)
+    levels: int = pydantic.Field(default=USUAL.levels, ge=2)
+    lag: float = pydantic.Field(default=USUAL.lag, gt=0)
+    prior: float = pydantic.Field(default=USUAL.prior, gt=0, le=1)
+    coverage: float = pydantic.Field(default=USUAL.coverage, gt=0, le=1)
+    outside: float = pydantic.Field(default=USUAL.outside, gt=0, le=1)
     fail_on: list[str] = []
     ignore: list[str] = []
     seed: Seed = 0

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.telemetry.record import Telemetry, sealed, time_in
+from bayestwin.telemetry.times import counted, length_of
 
 type How = Literal["mean", "last", "interpolate"]
 type Side = Literal["left", "right"]
@@ -99,7 +100,7 @@ def _resampled(sources: Mapping[str, Telemetry], grid: Grid, how: Mapping[str, H
     """All columns on the grid, and what that left out."""
     spans = {}
     for one in sources.values():
-        times = _counted(one.table.index)
+        times = counted(one.table.index)
         spans |= {column: _span(times, grid, how[column]) for column in one.table.columns}
     low, high = max(start for start, _ in spans.values()), min(end for _, end in spans.values())
     first, last = _multiples(low, high, grid.every)
@@ -109,7 +110,7 @@ def _resampled(sources: Mapping[str, Telemetry], grid: Grid, how: Mapping[str, H
     at = np.arange(first, last + 1) * grid.every
     columns, notices = {}, []
     for name, one in sources.items():
-        times = _counted(one.table.index)
+        times = counted(one.table.index)
         reach = grid.every if grid.window is None else grid.window
         outside = int(np.sum((times < at[0] - reach) | (times > at[-1] + reach)))
         if outside:
@@ -184,23 +185,13 @@ def _between(
     )
 
 
-def _counted(times: pd.Index) -> np.ndarray:
-    """Times as numbers: dates in whole nanoseconds, others as they are."""
-    if isinstance(times, pd.DatetimeIndex):
-        return times.to_numpy().astype("datetime64[ns]").astype(np.int64)
-    return times.to_numpy(np.float64)
-
-
 def _grid(sources: Mapping[str, Telemetry], every: str | float, window: str | float | None, side: Side | None) -> Grid:
     dated = next(iter(sources.values())).dated
 
     def length(argument: str, value: Any) -> int | float:
-        try:
-            found = pd.Timedelta(value).as_unit("ns").value if dated else float(value)
-            if found > 0 and np.isfinite(found) and isinstance(value, str) == dated:
-                return found
-        except (TypeError, ValueError):
-            pass
+        found = length_of(value, dated=dated)
+        if found is not None and found > 0:
+            return found
         expected = "a duration such as `'15min'`" if dated else "a positive number, in the unit of the times"
         return _refuse(f"`{argument}` is no length of time.", expected, repr(value), "Correct it.")
 

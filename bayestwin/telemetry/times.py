@@ -220,3 +220,19 @@ def _no_dates(index: pd.Index, name: str, timezone: str) -> str:
         received=f"{index[0]!r}, … and `timezone='{timezone}'`",
         advice="Leave `timezone` out, or convert with `pandas.to_datetime(..., unit='s')` first.",
     )
+
+
+def counted(times: pd.Index) -> np.ndarray:
+    """Times as numbers: dates in whole nanoseconds, others as they are."""
+    if isinstance(times, pd.DatetimeIndex):
+        return times.to_numpy().astype("datetime64[ns]").astype(np.int64)
+    return times.to_numpy(np.float64)
+
+
+def length_of(value: Any, *, dated: bool) -> int | float | None:
+    """A length of time as `counted` counts: of dates from text such as `"1h"`, else a number; None where it is none."""
+    try:
+        found = pd.Timedelta(value).as_unit("ns").value if dated else float(value)
+        return found if np.isfinite(found) and isinstance(value, str) == dated else None
+    except (TypeError, ValueError):
+        return None
