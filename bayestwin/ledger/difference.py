@@ -14,7 +14,7 @@ from bayestwin.store import load
 
 ABOUT = {
     "inputs": ("model", "twin", "twin_sha256", "telemetry_sha256", "job_file", "job_sha256", "inputs", "code_sha256"),
-    "settings": ("command", "job", "resumed", "of"),
+    "settings": ("command", "job", "resumed", "options"),
     "environment": ("versions", "environment", "host"),
     "outcome": ("status", "error", "summary"),
 }

@@ -11,6 +11,7 @@ from typing import Any
 from bayestwin.errors import InvalidInput, UnsafeArtifact, explain
 from bayestwin.runs.code import MADE, code_path
 from bayestwin.runs.folder import CHECKPOINT, ENDED
+from bayestwin.runs.given import used_runs
 from bayestwin.runs.record import RECORD, files_of, read_record
 from bayestwin.store import write_bytes_durably
 
@@ -50,7 +51,8 @@ Everything that it was made from, and what came out:
     sh rerun        makes it again in a new environment, and says whether it comes out the same
 
 `run/` is the run: `run.json` says what it was made of and what came out, `inputs/` holds the twin, the job and the
-telemetry, the rest are results. `code/` is bayestwin as it was, `requirements.lock` the versions of all that it needs.
+telemetry, the rest are results. Another folder with a `run.json` is an earlier run that it looked at. `code/` is
+bayestwin as it was, `requirements.lock` the versions of all that it needs.
 On the kind of host that `run.json` names the results must be the same to the bit, elsewhere within the Monte Carlo
 error. `run/inputs/twin.py` is code that is run: look at it first if this comes from someone whom you do not know.
 """
@@ -65,7 +67,8 @@ def export(results: pathlib.Path, run: pathlib.Path, out: pathlib.Path) -> pathl
         out: The archive to write, `….zip`.
 
     Raises:
-        InvalidInput: If the run did not come to its end, or its inputs or its code are not there.
+        InvalidInput: If the run did not come to its end, or its inputs, its code or a run that it looked at are not
+            there as they were.
     """
     record = read_record(run)
     code = code_path(results, str(record.get("code_sha256")))
@@ -80,7 +83,9 @@ def export(results: pathlib.Path, run: pathlib.Path, out: pathlib.Path) -> pathl
             advice="Calibrate anew by `bayestwin calibrate`: runs keep inputs and code.",
         )
         raise InvalidInput(message)
-    files = {f"{RUN}/{name}": (run / name).read_bytes() for name in files_of(run) if not name.endswith(CHECKPOINT)}
+    files = _files(run, RUN)
+    for used in used_runs(run, record):
+        files |= _files(used, used.name)
     with zipfile.ZipFile(code) as archive:
         files |= {name: archive.read(name) for name in archive.namelist()}
     files |= {name: text.encode() for name, text in _texts(run.name, record).items()}
@@ -123,6 +128,10 @@ def unpack(kit: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
         advice="Export the run again.",
     )
     raise InvalidInput(message)
+
+
+def _files(run: pathlib.Path, folder: str) -> dict[str, bytes]:
+    return {f"{folder}/{name}": (run / name).read_bytes() for name in files_of(run) if not name.endswith(CHECKPOINT)}
 
 
 def _texts(run: str, record: Mapping[str, Any]) -> dict[str, str]:

@@ -1,22 +1,27 @@
 """A run made again from its own inputs, and whether it comes out the same."""
 
+import fnmatch
 import pathlib
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.ledger.difference import Change, changed
+from bayestwin.ledger.remaking import REMAKE, Remake
 from bayestwin.ledger.sameness import Sameness, compare_files
 from bayestwin.progress import Progress
-from bayestwin.runs.beside import BESIDE, calibrate_beside, models_beside
-from bayestwin.runs.filing import calibrate_into
-from bayestwin.runs.folder import ENDED
-from bayestwin.runs.inputs import recorded_model
-from bayestwin.runs.model import Model, load_telemetry
-from bayestwin.runs.readiness import check_ready
+from bayestwin.runs.checked import FINDINGS
+from bayestwin.runs.earlier import LATER
+from bayestwin.runs.folder import ENDED, POSTERIOR
+from bayestwin.runs.given import used_runs
+from bayestwin.runs.inputs import INPUTS, recorded_model
 from bayestwin.runs.record import circumstances, read_record
 from bayestwin.source import source_sha256
+
+RESULTS = ("*.nc", FINDINGS)
+"""Names of files that hold results; pages and pictures are made from these."""
 
 
 class Reproduction(NamedTuple):
@@ -37,8 +42,19 @@ class Reproduction(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether everything is the same: to the bit on a host of the same kind, elsewhere within chance."""
-        enough = ("bits",) if self.same_host else ("bits", "mcse")
-        return bool(self.files) and all(one.level in enough or _follows(one, self) for one in self.files)
+        return bool(self.files) and all(map(self.accepts, self.files))
+
+    def accepts(self, one: Sameness) -> bool:
+        """Whether one of the results is as much the same as it must be."""
+        return self._agrees(one) or self._follows(one)
+
+    def _agrees(self, one: Sameness) -> bool:
+        return one.level in (("bits",) if self.same_host else ("bits", "rounding", "mcse"))
+
+    def _follows(self, one: Sameness) -> bool:
+        """Elsewhere what is made from posteriors follows them: where all agree, it need not be judged by itself."""
+        posteriors = [other for other in self.files if _is_posterior(other)]
+        return not (self.same_host or _is_posterior(one)) and bool(posteriors) and all(map(self._agrees, posteriors))
 
 
 def reproduce(run: pathlib.Path, *, device: str | None = None, progress: Progress | None = None) -> Reproduction:
@@ -50,7 +66,8 @@ def reproduce(run: pathlib.Path, *, device: str | None = None, progress: Progres
         progress: Where progress is shown.
 
     Raises:
-        InvalidInput: If there is no such run, it did not come to its end, or its inputs are not there as they were.
+        InvalidInput: If there is no such run, it did not come to its end, or what it was made from is not there as it
+            was.
     """
     record = read_record(run)
     remake = REMAKE.get(str(record.get("command")))
@@ -64,39 +81,23 @@ def reproduce(run: pathlib.Path, *, device: str | None = None, progress: Progres
         raise InvalidInput(message)
     model = recorded_model(run, record)
     with tempfile.TemporaryDirectory() as folder:
-        again = pathlib.Path(folder)
-        remake(model, again, record, device, progress or Progress())
-        made = sorted(path.relative_to(again).as_posix() for path in again.rglob("*.nc"))
-        there = [name for name in record.get("outputs", {}) if name.endswith(".nc")]
-        names = [name for name in there if name in made]
-        files = tuple(compare_files(name, run / name, again / name) for name in names)
+        results = pathlib.Path(folder)
+        for used in used_runs(run, record):
+            shutil.copytree(used, results / model.name / used.name)
+        again = remake(Remake(model, results, run, record, device, progress or Progress()))
+        files = tuple(compare_files(name, run / name, again / name) for name in _results(record))
     now = circumstances()
     differ = changed("environment", {name: record.get(name) for name in now}, now)
     differ += changed("inputs", {"code_sha256": record.get("code_sha256")}, {"code_sha256": source_sha256()})
     return Reproduction(run.name, record.get("host") == now["host"], tuple(differ), files)
 
 
-def _follows(one: Sameness, whole: Reproduction) -> bool:
-    """Elsewhere predictions follow the posterior: where that agrees, they need not be judged by themselves."""
-    posterior = one.file.replace("predictions.nc", "posterior.nc")
-    return (
-        not whole.same_host
-        and posterior != one.file
-        and any(other.file == posterior and other.level == "mcse" for other in whole.files)
-    )
+def _results(record: Mapping[str, Any]) -> list[str]:
+    """Paths of the results that the run's own verb wrote, counted from its folder."""
+    names = [name for name in record.get("outputs", {}) if not name.startswith(f"{INPUTS}/")]
+    names = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in RESULTS)]
+    return [name for name in names if not fnmatch.fnmatch(name, LATER)]
 
 
-def _calibrate(
-    model: Model, folder: pathlib.Path, record: dict[str, Any], device: str | None, progress: Progress
-) -> None:
-    split = load_telemetry(model)
-    check_ready(model, split, device)
-    others = models_beside(model, split, device) if BESIDE in record else {}
-    calibrate_into(folder, model, split, record["job"], device=device, progress=progress)
-    calibrate_beside(others, split, folder, record["job"], device=device, progress=progress)
-
-
-REMAKE: dict[str, Callable[[Model, pathlib.Path, dict[str, Any], str | None, Progress], None]] = {
-    "calibrate": _calibrate
-}
-"""How each command's results are made again, into a folder."""
+def _is_posterior(one: Sameness) -> bool:
+    return pathlib.PurePosixPath(one.file).name == POSTERIOR

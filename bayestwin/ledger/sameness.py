@@ -1,4 +1,4 @@
-"""Is a result made again the same: bit for bit, or within what the Monte Carlo error allows."""
+"""Is a result made again the same: bit for bit, to rounding, or within what the Monte Carlo error allows."""
 
 import hashlib
 import pathlib
@@ -14,19 +14,22 @@ from bayestwin.store import load
 MAX_Z = 4.0
 """Largest difference of two means or standard deviations, in standard errors of both, that chance explains."""
 
+ROUNDING = 1e-6
+"""Largest difference, relative to the largest number of a variable, that another order of summing explains."""
+
 
 class Sameness(NamedTuple):
     """One file, recorded and made again.
 
     Attributes:
         file: Its path in the run folder.
-        level: `"bits"`: every number is the same; `"mcse"`: means and standard deviations of the posterior are,
-            within 4 Monte Carlo standard errors; `"different"` else.
+        level: `"bits"`: every number is the same; `"rounding"`: to six digits; `"mcse"`: means and standard deviations
+            of the posterior are, within 4 Monte Carlo standard errors; `"different"` else.
         sentence: What was compared and found.
     """
 
     file: str
-    level: Literal["bits", "mcse", "different"]
+    level: Literal["bits", "rounding", "mcse", "different"]
     sentence: str
 
 
@@ -41,8 +44,12 @@ def compare_files(name: str, recorded: pathlib.Path, again: pathlib.Path) -> Sam
     Raises:
         InvalidArtifact: If one of them is damaged.
     """
+    if not again.is_file():
+        return Sameness(name, "different", f"`{name}` was not made again.")
     if _sha256(recorded) == _sha256(again):
         return Sameness(name, "bits", f"`{name}` is the same file to the bit.")
+    if not name.endswith(".nc"):
+        return Sameness(name, "different", f"`{name}` is not the same file.")
     return compare_trees(name, load(recorded), load(again))
 
 
@@ -53,8 +60,10 @@ def compare_trees(name: str, recorded: xr.DataTree, again: xr.DataTree) -> Samen
     if not differ:
         return Sameness(name, "bits", f"`{name}`: all {len(ours)} variables are the same to the bit.")
     words = f"`{name}`: {len(differ)} of {len(ours)} variables are not the same to the bit (`{differ[0]}` first)"
+    if all(_close(ours, theirs, key) for key in differ):
+        return Sameness(name, "rounding", f"{words}; all numbers agree to six digits.")
     if "posterior" not in recorded.children or "posterior" not in again.children:
-        return Sameness(name, "different", words + ".")
+        return Sameness(name, "different", f"{words}, and it holds no posterior, whose Monte Carlo error is known.")
     worst, quantity = _largest_z(recorded["posterior"].to_dataset(), again["posterior"].to_dataset())
     if worst <= MAX_Z:
         return Sameness(
@@ -77,6 +86,17 @@ def _same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], key: str) 
     if (first.shape, first.dtype) != (second.shape, second.dtype):
         return False
     return bool(np.array_equal(first, second)) if first.dtype == object else first.tobytes() == second.tobytes()
+
+
+def _close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], key: str) -> bool:
+    """Whether two variables are the same but for rounding."""
+    if key not in ours or key not in theirs:
+        return False
+    first, second = ours[key], theirs[key]
+    if first.shape != second.shape or first.dtype != second.dtype or first.dtype.kind != "f":
+        return False
+    scale = float(np.abs(first[np.isfinite(first)]).max(initial=0.0))
+    return bool(np.allclose(first, second, rtol=0.0, atol=ROUNDING * scale, equal_nan=True))
 
 
 def _largest_z(first: xr.Dataset, second: xr.Dataset) -> tuple[float, str]:

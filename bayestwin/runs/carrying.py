@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from bayestwin.errors import BayestwinError, InvalidArtifact
 from bayestwin.progress import Progress
 from bayestwin.runs.folder import CHECKPOINT, new_run
+from bayestwin.runs.given import NOTHING, Given, hashes_of
 from bayestwin.runs.inputs import keep_inputs
 from bayestwin.runs.lock import locked
 from bayestwin.runs.model import Model
@@ -51,6 +52,7 @@ def carry_out[T](
     inputs: Mapping[str, Any],
     work: Callable[[pathlib.Path, Progress], Outcome[T]],
     progress: Progress | None = None,
+    given: Given = NOTHING,
 ) -> Carried[T]:
     """Do a verb's work in the folder of a new run, and record it.
 
@@ -58,9 +60,10 @@ def carry_out[T](
         model: The model that it is about.
         results: Where runs are filed.
         command: The verb.
-        inputs: What it is made of: see `inputs_of`, and settings of its own.
+        inputs: What it is made of: see `inputs_of`.
         work: Computes, writes its files into the folder that it is given, and says what it found.
         progress: Where progress is shown.
+        given: What the verb was given beside the model and its job.
 
     Raises:
         StorageFailure: If the folder cannot be written; this comes before anything is computed.
@@ -68,9 +71,10 @@ def carry_out[T](
     shown = progress or Progress()
     run = new_run(results, model)
     with locked(run):
-        record = begin_record(run, command, inputs)
+        known = {"options": dict(given.options), "uses": hashes_of(given.runs)}
+        record = begin_record(run, command, {**inputs, **known})
         with recorded(run, shown):
-            record = keep_inputs(run, model, record)
+            record = keep_inputs(run, model, record, given.files)
             found, status, figures = work(run, shown)
         record = end_record(run, record, status, timings=timings_of(shown), **figures)
     return Carried(run, found, status, record)

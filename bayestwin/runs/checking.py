@@ -13,6 +13,7 @@ from bayestwin.readiness.checking import record_for
 from bayestwin.report.readiness import render_readiness
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.checked import FINDINGS
+from bayestwin.runs.given import Given
 from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.plain import to_json
@@ -95,7 +96,8 @@ def check_model(
         return Outcome(found, "failed gates" if found.failed else "finished", figures_of(findings))
 
     inputs = inputs_of(model, split)
-    return carry_out(model, results, "check", inputs, work, progress)
+    given = Given(files={} if held_out is None else {"held_out": held_out})
+    return carry_out(model, results, "check", inputs, work, progress, given)
 
 
 def figures_of(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bayestwin.progress import Progress
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.filing import Calibrated, calibrate_into
 from bayestwin.runs.folder import CHECKPOINT
+from bayestwin.runs.given import Given
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.readiness import check_ready
@@ -98,7 +99,8 @@ def compare_model(
         bad = any(failed(gates) for gates in found.gates.values())
         return Outcome(found, "failed gates" if bad else "finished", figures(found))
 
-    return carry_out(model, results, "compare", inputs, work, progress)
+    given = Given({"off": list(off), "model_errors": model_errors})
+    return carry_out(model, results, "compare", inputs, work, progress, given)
 
 
 def read_off(word: str) -> dict[str, float]:

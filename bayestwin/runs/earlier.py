@@ -18,6 +18,9 @@ from bayestwin.runs.record import read_record, renew_outputs
 from bayestwin.runs.sections import SplitSection
 from bayestwin.store import load, save
 
+LATER = "predictions-*.nc"
+"""Names of predictions for files of telemetry that a run had not seen."""
+
 
 class Predicted(NamedTuple):
     """Predictions with the posterior of an earlier run.
@@ -62,7 +65,7 @@ def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, ou
             advice="Say for which times and inputs you want predictions.",
         )
         raise InvalidInput(message)
-    path = out or run / (PREDICTIONS if file is None else f"predictions-{file.stem}.nc")
+    path = out or run / (PREDICTIONS if file is None else LATER.replace("*", file.stem))
     predictions = predict(model.twin, posterior, future, **model.job.predict.model_dump())
     save(predictions, path)
     renew_outputs(run)

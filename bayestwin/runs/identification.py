@@ -12,6 +12,7 @@ from bayestwin.identifiability.identify import check_names
 from bayestwin.progress import Progress
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.folder import POSTERIOR, find_run
+from bayestwin.runs.given import Given
 from bayestwin.runs.model import Model, load_telemetry, read_model_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.readiness import check_ready
@@ -70,7 +71,8 @@ def identify_model(
     check_ready(model, split, device)
     check_names([site.name for site in model.twin.sites()], asked.profile)
     planned = None if asked.planned is None else read_model_telemetry(model, asked.planned, partly=True)
-    posterior = None if asked.run is None else load(find_run(results, model, asked.run) / POSTERIOR)
+    earlier = None if asked.run is None else find_run(results, model, asked.run)
+    posterior = None if earlier is None else load(earlier / POSTERIOR)
 
     def work(run: pathlib.Path, shown: Progress) -> Outcome[Identified]:
         tree = identify(
@@ -89,13 +91,12 @@ def identify_model(
         status = "failed gates" if failed(gates) else "finished"
         return Outcome(Identified(tree, gates), status, figures_of(tree, gates))
 
-    settings: dict[str, Any] = {
-        "profile": list(asked.profile),
-        "profile_prior": asked.profile_prior,
-        "planned_sha256": None if planned is None else planned.sha256,
-        "posterior": asked.run,
-    }
-    return carry_out(model, results, "identify", inputs_of(model, split) | settings, work, progress)
+    given = Given(
+        {"profile": list(asked.profile), "profile_prior": asked.profile_prior, "run": asked.run},
+        {} if asked.planned is None else {"planned": asked.planned},
+        [] if earlier is None else [earlier],
+    )
+    return carry_out(model, results, "identify", inputs_of(model, split), work, progress, given)
 
 
 def figures_of(tree: xr.DataTree, gates: Sequence[Gate]) -> dict[str, Any]:

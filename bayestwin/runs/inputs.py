@@ -2,10 +2,12 @@
 
 import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.runs.code import keep_code
+from bayestwin.runs.given import NONE
 from bayestwin.runs.model import Model, load_model
 from bayestwin.runs.record import files_of, write_record
 from bayestwin.runs.sections import Job
@@ -13,16 +15,19 @@ from bayestwin.runs.sources import files_of as telemetry_files
 from bayestwin.runs.sources import kept_at
 from bayestwin.store import write_bytes_durably
 
-INPUTS, TELEMETRY = "inputs", "telemetry"
+INPUTS, TELEMETRY, OPTIONS = "inputs", "telemetry", "options"
 
 
-def keep_inputs(run: pathlib.Path, model: Model, record: dict[str, Any]) -> dict[str, Any]:
+def keep_inputs(
+    run: pathlib.Path, model: Model, record: dict[str, Any], files: Mapping[str, pathlib.Path] = NONE
+) -> dict[str, Any]:
     """Copy twin, job, card and telemetry into the folder of a run, and the code beside all runs; once for a run.
 
     Args:
         run: Its folder.
         model: What it is about.
         record: Its record.
+        files: What options of the verb name, by option.
 
     Returns:
         The record, already on disk, with the hash of each file by its path within `inputs`, and that of the code.
@@ -36,6 +41,7 @@ def keep_inputs(run: pathlib.Path, model: Model, record: dict[str, Any]) -> dict
     }
     for source, path in telemetry_files(model.job.telemetry, model.folder, model.job_path).items():
         wanted["/".join(filter(None, (TELEMETRY, source, path.name)))] = path
+    wanted |= {f"{OPTIONS}/{option}/{path.name}": path for option, path in files.items()}
     hashes = {}
     for name, path in wanted.items():
         if path.is_file():
@@ -71,6 +77,11 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
     found = load_model(run / INPUTS, str(record["job_file"]))
     job = Job.model_validate(record["job"])
     return found._replace(job=job.model_copy(update={"telemetry": kept_at(job.telemetry, telemetry)}))
+
+
+def recorded_file(run: pathlib.Path, option: str) -> pathlib.Path | None:
+    """The file that an option named, as the run kept it; None where it was not given."""
+    return next((run / INPUTS / OPTIONS / option).glob("*"), None)
 
 
 def results_of(run: pathlib.Path) -> list[str]:

@@ -52,4 +52,4 @@ def check_calibration(
         figures = {"gates": [gate._asdict() for gate in gates]}
         return Outcome(Ranked(found, gates), status, figures)
 
-    return carry_out(model, results, "sbc", inputs_of(model, split) | {"sbc": asked.model_dump()}, work, progress)
+    return carry_out(model, results, "sbc", inputs_of(model, split), work, progress)

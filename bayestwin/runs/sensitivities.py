@@ -10,6 +10,7 @@ from bayestwin.progress import Progress
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.earlier import open_results
 from bayestwin.runs.folder import POSTERIOR, find_run
+from bayestwin.runs.given import Given
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.sensitivities import influence, power_scaling, sensitivity
@@ -63,7 +64,8 @@ def run_sensitivity(
         InvalidInput: If there is no such run, or its posterior belongs to another twin or other telemetry.
     """
     earlier, split = _look_for(model, results, run, prior_only)
-    inputs = inputs_of(model, split) | {"posterior_run": None if earlier is None else earlier.run}
+    name, folders = (None, []) if earlier is None else (earlier.run, [results / model.name / earlier.run])
+    given = Given({"run": name, "prior_only": prior_only}, runs=folders)
 
     def work(folder: pathlib.Path, shown: Progress) -> Outcome[xr.DataTree]:
         posterior = None if earlier is None else earlier.posterior
@@ -81,7 +83,7 @@ def run_sensitivity(
         status = "interrupted" if found.attrs["interrupted"] else "finished"
         return Outcome(found, status, {"summary": figures(found)})
 
-    return carry_out(model, results, "sensitivity", inputs, work, progress), earlier
+    return carry_out(model, results, "sensitivity", inputs_of(model, split), work, progress, given), earlier
 
 
 def figures(found: xr.DataTree) -> dict[str, Any]:

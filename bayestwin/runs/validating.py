@@ -13,6 +13,7 @@ from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.earlier import open_results
 from bayestwin.runs.figures import summary
 from bayestwin.runs.folder import ENDED, POSTERIOR, PREDICTIONS, find_run
+from bayestwin.runs.given import Given
 from bayestwin.runs.judging import Trialled, judge_all
 from bayestwin.runs.model import Model
 from bayestwin.runs.others import others_of
@@ -53,12 +54,13 @@ def validate_model(
     calibrated = open_results(model, find_judgeable(results, model, run))
     plan = make_plan(model, calibrated.split, _held_out(model, calibrated), asked, with_backtest=with_backtest)
     settings = asked.model_dump(mode="json", exclude_none=True) | {"backtest": with_backtest}
-    inputs = {**inputs_of(model, calibrated.split), "of": calibrated.run.name, "settings": settings}
+    others = others_of(results, model, calibrated.posterior)
+    looked_at = [calibrated.run, *(results / model.name / other.run for other in others.values())]
+    given = Given({"run": calibrated.run.name, "backtest": with_backtest}, runs=looked_at)
 
     def work(folder: pathlib.Path, shown: Progress) -> Outcome[Validated]:
         trialled = _backtest(model, calibrated, plan, folder, shown) if with_backtest else Trialled()
         with shown.timed("judge"):
-            others = others_of(results, model, calibrated.posterior)
             found = judge_all(model, calibrated, plan, trialled, tuple(others))
         with shown.timed("save"):
             save(validation_tree(found, settings), folder / VALIDATION)
@@ -70,7 +72,7 @@ def validate_model(
         status = "interrupted" if stopped else "failed gates" if found.trust.status == "fail" else "finished"
         return Outcome(found, status, _figures(found))
 
-    return carry_out(model, results, "validate", inputs, work, progress)
+    return carry_out(model, results, "validate", inputs_of(model, calibrated.split), work, progress, given)
 
 
 def find_judgeable(results: pathlib.Path, model: Model, run: str | None) -> pathlib.Path:

@@ -106,9 +106,8 @@ def show_reproduction(console: rich.console.Console, found: Reproduction) -> Non
     """Whether a run came out the same, and what was different about making it."""
     for change in found.changes:
         show_line(console, "[dim]note[/dim]", _changed(change))
-    good = ("bits",) if found.same_host else ("bits", "mcse")
     for one in found.files:
-        mark = "[green]same[/green]" if one.level in good else "[red]DIFF[/red]"
+        mark = "[green]same[/green]" if found.accepts(one) else "[red]DIFF[/red]"
         show_line(console, mark, one.sentence)
     host = "a host of the same kind" if found.same_host else "another kind of host"
     words = {True: "comes out the same", False: "[red]does not come out the same[/red]"}[found.holds]

@@ -36,7 +36,7 @@ def test_it_leaves_these_files_and_a_record(ran: tuple[int, str, str, pathlib.Pa
     assert sorted(path.name for path in run.iterdir()) == ["inputs", "run.json", "sbc.html", "sbc.nc"]
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert (record["command"], record["status"]) == ("sbc", "finished")
-    assert record["sbc"] == {"seed": 4, "num_simulations": 20, "num_draws": 15, "level": 0.95}
+    assert record["job"]["sbc"] == {"seed": 4, "num_simulations": 20, "num_draws": 15, "level": 0.95}
     for name in ("sbc.nc", "sbc.html", "run.json"):
         assert f"  {run / name}\n" in out
     found = bt.load(run / "sbc.nc")

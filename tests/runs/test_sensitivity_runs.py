@@ -38,7 +38,7 @@ def test_without_a_run_it_tells_of_the_prior(make_model: MakeModel, tmp_path: pa
     code, out, err = run_command("sensitivity", model, "--results", results, "--json")
     assert (code, err) == (0, "")
     said = parse_strictly(out)
-    assert (said["command"], said["status"], said["posterior_run"]) == ("sensitivity", "finished", None)
+    assert (said["command"], said["status"], said["options"]["run"]) == ("sensitivity", "finished", None)
     # it has one quantity, which makes all of the variance
     first, lower, upper = said["summary"]["sobol"]["level"]["rate"]["first"]
     assert first == pytest.approx(1.0, abs=0.15)

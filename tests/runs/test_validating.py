@@ -54,7 +54,7 @@ def test_it_leaves_its_files_and_says_what_they_are_about(validated: Ran, folder
     assert {path.name for path in folder.iterdir()} == made
     record = parse_strictly((folder / "run.json").read_text())
     assert record["command"] == "validate"
-    assert record["of"] == ran.runs[0].name
+    assert record["options"]["run"] == ran.runs[0].name
     assert {"backtest.nc", "validation.nc", "validation.html"} <= set(record["outputs"])
     assert validated.out.startswith(record["verdict"]["headline"])
     assert set(record["summary"]) == {"held_out", "backtest"}
