@@ -13,6 +13,7 @@ from bayestwin.cli import app
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 NAMES = """
     batch calibrate check compare coverage diff doctor export identify models predict report reproduce resume
     runs sbc sensitivity show track validate
@@ -55,8 +56,8 @@ def test_each_stands_in_the_readme(verb: str) -> None:
     assert re.search(rf"^\| `bayestwin {verb}\b[^`]*` \| \S", README, flags=re.MULTILINE)
 
 
-def test_the_readme_names_no_other_command_and_no_other_option() -> None:
-    shown = re.findall(r"bayestwin ((?:[a-z]+)(?: [^`\n]*)?)`", README)
+def test_readme_and_docs_name_no_other_command_and_no_other_option() -> None:
+    shown = re.findall(r"`bayestwin ((?:[a-z]+)(?: [^`\n]*)?)`", README + DOCS)
     for line in shown:
         verb, *rest = line.split()
         assert verb in VERBS, line

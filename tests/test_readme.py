@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands: its Python in an empty folder, its job file against the settings."""
+"""What README and docs show runs as it stands: Python in an empty folder, job files against the settings, links."""
 
 import os
 import pathlib
@@ -11,18 +11,25 @@ import pytest
 
 from bayestwin.runs.sections import Job
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = pathlib.Path(__file__).parent.parent
+
+PAGES = ("telemetry", "inference", "model-error", "trust", "insight", "jobs", "runs")
+"""In the order in which their Python is run, after the README's."""
+
+TEXTS = {
+    path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / f"docs/{p}.md" for p in PAGES))
+}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, *texts: str) -> list[str]:
+    """Code in the README and the pages, or in some texts."""
+    fence = re.compile(rf"```{language}\n(.*?)```", flags=re.DOTALL)
+    return [code for text in texts or TEXTS.values() for code in fence.findall(text)]
 
 
-@pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the README's Python prints, run from top to bottom as a user would: one file, warnings left on."""
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "first.py").write_text("\n".join(blocks("python")), encoding="utf-8")
+def run(folder: pathlib.Path, code: list[str]) -> str:
+    """What Python prints that is run from top to bottom as a user would: one file, warnings left on."""
+    (folder / "first.py").write_text("\n".join(code), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "PYTEST_"))}
     done = subprocess.run(
         [sys.executable, "first.py"],
@@ -30,7 +37,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -38,10 +45,20 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the README's Python prints."""
+    return run(tmp_path_factory.mktemp("readme"), blocks("python", TEXTS[ROOT / "README.md"]))
+
+
+@pytest.mark.slow
+def test_the_pages_go_on_from_it(tmp_path: pathlib.Path) -> None:
+    assert "pass" in run(tmp_path, blocks("python"))
+
+
 def test_the_first_posterior_passes_its_gates(printed: str) -> None:
     assert "pass 4 of 4 chains agree" in printed
-    gates = printed.split("<xarray", 1)[0]  # findings about the telemetry, which come later, may warn
-    assert not re.search(r"^(fail|warn) ", gates, flags=re.MULTILINE)
+    assert not re.search(r"^(fail|warn) ", printed, flags=re.MULTILINE)
 
 
 def test_the_first_posterior_finds_the_truth(printed: str) -> None:
@@ -51,10 +68,19 @@ def test_the_first_posterior_finds_the_truth(printed: str) -> None:
 
 
 def test_the_job_file_is_valid_and_shows_the_defaults() -> None:
-    text, *others = blocks("toml")
-    for other in others:
-        Job.model_validate(tomllib.loads(other))
-    shown = tomllib.loads(text)
-    job = Job.model_validate(shown)
+    jobs = [Job.model_validate(tomllib.loads(text)) for text in blocks("toml")]
+    job = max(jobs, key=lambda one: len(one.model_fields_set))
     for section in (job.calibrate, job.gates, job.validation):
         assert section == type(section)()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: pathlib.Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", TEXTS[path]):
+        assert (path.parent / target).exists(), target
+
+
+def test_each_page_is_linked_in_the_readme() -> None:
+    assert {f"docs/{page}.md" for page in PAGES} == {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()}
+    for page in PAGES:
+        assert f"](docs/{page}.md)" in TEXTS[ROOT / "README.md"]

@@ -96,7 +96,7 @@ def _explained(path: pathlib.Path, found: list[Any]) -> str:
             f"Job file `{path}` lacks `{key}`{also}.",
             expected=table if whole else f"a value for `{key.rpartition('.')[2]}`",
             received=there or ("an empty file" if whole else "an empty table"),
-            advice="Add it; the README shows a whole job file.",
+            advice="Add it; `docs/jobs.md` shows a whole job file.",
         )
     wanted = MOMENT if moment else str(WORDS.get(error["type"], error["msg"]))
     return explain(
@@ -116,7 +116,7 @@ def _no_kind(path: pathlib.Path, key: str, error: Any) -> str:
         f"Job file `{path}` has a wrong value for `{key}`.",
         expected="one of " + ", ".join(f"`{one}`" for one in kinds) if any(kinds) else 'a line `kind = "…"`',
         received=f"`{kind}`" if kind else "none",
-        advice=f"Did you mean `{close[0]}`?" if close else "The README shows what there is.",
+        advice=f"Did you mean `{close[0]}`?" if close else "`docs/jobs.md` shows what there is.",
     )
 
 
