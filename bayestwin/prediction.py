@@ -14,7 +14,7 @@ from bayestwin.bind import Bound, bind, elapsed
 from bayestwin.calibration import experiment_attributes, root_attributes, thinned, with_model_error
 from bayestwin.compilation import keep_compiled
 from bayestwin.density import Density, join
-from bayestwin.describe import fingerprint
+from bayestwin.describe import fingerprint, prior_text
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.probe import with_method
 from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
@@ -23,6 +23,7 @@ from bayestwin.groups import axes_of, series_dataset, signals_dataset
 from bayestwin.model_error import ModelError
 from bayestwin.predictive import Predictor
 from bayestwin.progress import Progress
+from bayestwin.restart import Start, check_start, restarted, start_values
 from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import enough_memory, on_device, require_float64
 from bayestwin.telemetry import Telemetry
@@ -35,6 +36,7 @@ def predict(
     future: Telemetry | Experiments,
     *,
     seed: int,
+    initial: Start | None = None,
     model_error: ModelError | EllipsisType | None = ...,
     draws: int = 1000,
     device: str | None = None,
@@ -52,6 +54,8 @@ def predict(
         future: Times, inputs, and perhaps observations, which are not looked at; where several experiments were
             calibrated, those of each one that is wanted, by its name.
         seed: Determines the noise of new observations.
+        initial: Where the twin starts anew, at the first time of `future`: by state a number or a distribution, in
+            its unit. The calibration then gives the parameters alone, and `future` may be at any time.
         model_error: As in `calibrate`.
         draws: About how many posterior draws are used.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
@@ -65,6 +69,7 @@ def predict(
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin.
+        InvalidSetting: If `initial` leaves a state out or does not fit the twin.
         InvalidTelemetry: If `future` does not fit the twin, starts before the calibration does, leaves the inputs
             unknown for a while after it, or has inputs that are made of observations not known yet.
         OutOfMemory: If the trajectories do not fit into memory.
@@ -73,14 +78,21 @@ def predict(
     check_seed(seed)
     twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
-    future, bound, density = density_ahead(twin, posterior, future)
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
+    begun: dict[str, np.ndarray] = {}
+    if initial is None:
+        future, bound, density = density_ahead(twin, posterior, future)
+    else:
+        check_start(twin, posterior, initial, future)
+        future, bound, density = restarted(twin, posterior, initial, future)  # type: ignore[arg-type]
+        begun = start_values(twin, initial, chains * len(kept), seed)
     if density.experiments and "experiment" in group.dims:
         group = group.sel(experiment=list(density.experiments))
-    drawn = {site.name: group[site.name].values[:, kept] for site in twin.sites()}
-    values = {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
+    names = [site.name for site in density.sites if site.name not in begun]
+    drawn = {name: group[name].values[:, kept] for name in names}
+    values = begun | {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
     keep_compiled()
     shown = progress or Progress()
     lower = enough_memory("Lower `draws`, or predict fewer times at once.")
@@ -89,7 +101,8 @@ def predict(
     if twin.model_error is not None:
         rows = np.searchsorted(density.bound.times, bound.times)
         found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
-    attributes = root_attributes(twin, future, seed, {"draws": draws})
+    given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
+    attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
     axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
     tree = xr.DataTree.from_dict(
         {
@@ -302,6 +315,7 @@ def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None
         f"The inputs are unknown between {_moment(labels[-1])} and {_moment(bound.labels[0])}.",
         expected=f"samples at most {longest:g} apart, as elsewhere",
         received=f"a gap of {gap:g}, in the twin's time unit",
-        advice="The twin is solved from the start of the calibration: let `future` begin where that ended.",
+        advice="The twin is solved from the start of the calibration: let `future` begin where that ended, or say by "
+        "`initial=` in which state it starts anew.",
     )
     raise InvalidTelemetry(message)

@@ -34,6 +34,7 @@ LAYERS = (
     ("store", "simulation"),
     ("checkpoint",),
     ("calibration",),
+    ("restart",),
     ("prediction",),
     ("assess", "attribution", "readiness"),
     (

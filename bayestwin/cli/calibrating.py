@@ -56,7 +56,8 @@ def calibrate(
 def resume(
     run: Annotated[pathlib.Path, typer.Argument(help="Run folder of a calibration that was killed or interrupted.")],
     model: Annotated[
-        pathlib.Path | None, typer.Option(help="Its model folder; by default the one in `models/` of the same name.")
+        pathlib.Path | None,
+        typer.Option(help="Its model folder, which must not have changed; by default what the run kept."),
     ] = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -72,8 +73,8 @@ def resume(
         from bayestwin.runs.pipeline import read_resumable, resume_run
 
         job = pathlib.Path(str(read_resumable(run)["job_file"])).name
-        folder = model or pathlib.Path("models") / run.absolute().parent.name
-        found = resume_run(load_model(folder, job), run, device=device, progress=Progress(began=began))
+        chosen = None if model is None else load_model(model, job)
+        found = resume_run(chosen, run, device=device, progress=Progress(began=began))
         _end(console, found, as_json)
 
 

@@ -23,6 +23,13 @@ def predict(
         pathlib.Path | None,
         typer.Option(help="CSV file with new times and inputs; by default what the run held out."),
     ] = None,
+    initial: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A state and its value, name=value, from which the twin starts anew at the first of the new times, "
+            "whenever that is; once for each state that has a prior."
+        ),
+    ] = None,
     job: JobName = "job.toml",
     run: RunName = None,
     out: Annotated[pathlib.Path | None, typer.Option(help="File to write; by default one in the run folder.")] = None,
@@ -38,12 +45,14 @@ def predict(
         from bayestwin.runs.earlier import predict_again
         from bayestwin.runs.figures import forecast_figures
         from bayestwin.runs.folder import find_run
+        from bayestwin.runs.given import named_value
         from bayestwin.runs.model import load_model
         from bayestwin.show.results import show_forecast
 
         chosen = load_model(model, job)
         used = find_run(results, chosen, run)
-        found = predict_again(chosen, used, telemetry, out)
+        start = {k: v for word in initial or () for k, v in named_value("initial", word).items()} or None
+        found = predict_again(chosen, used, telemetry, out, start)
         if as_json:
             about = {"run": used.name, "status": found.status, "file": found.path}
             print_json(about | forecast_figures(intervals(found.predictions)))

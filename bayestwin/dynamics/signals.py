@@ -55,11 +55,16 @@ def extended(name: str, spec: Input, signal: Signal, end: float) -> Signal:
         return Signal(times, values)
     seen = f"samples from {times[0]:g} to {times[-1]:g}" if len(times) else "no samples"
     if spec.beyond == "error" or not len(times):
+        late = (
+            "If the twin starts later, say so by `t0=` of the telemetry; else extend"
+            if len(times) and times[0] > 0
+            else "Extend"
+        )
         message = explain(
             f"Input `{name}` is asked for beyond its samples.",
             expected=f"samples from elapsed time 0 to {end:g}",
             received=seen,
-            advice='Extend its telemetry, or say `bt.Input(..., beyond="hold")` to keep the nearest sample.',
+            advice=f'{late} its telemetry, or say `bt.Input(..., beyond="hold")` to keep the nearest sample.',
         )
         raise InvalidTelemetry(message)
     if spec.period is None:

@@ -17,7 +17,7 @@ from bayestwin.progress import Progress
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.filing import Calibrated, calibrate_into
 from bayestwin.runs.folder import CHECKPOINT
-from bayestwin.runs.given import Given
+from bayestwin.runs.given import Given, named_value
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.readiness import check_ready
@@ -84,7 +84,7 @@ def compare_model(
         InvalidInput: If there is nothing to compare with, or something does not fit the twin.
     """
     split = load_telemetry(model)
-    ablations = {word: read_off(word) for word in off} if off else model.ablations
+    ablations = {word: named_value("off", word) for word in off} if off else model.ablations
     models = variants(model, ablations, model_errors)
     for each in models.values():
         check_ready(each, split, device)
@@ -101,25 +101,6 @@ def compare_model(
 
     given = Given({"off": list(off), "model_errors": model_errors})
     return carry_out(model, results, "compare", inputs, work, progress, given)
-
-
-def read_off(word: str) -> dict[str, float]:
-    """`aperture=0` as `{"aperture": 0.0}`.
-
-    Raises:
-        InvalidInput: If it is something else.
-    """
-    name, _, value = word.partition("=")
-    try:
-        return {name.strip(): float(value)}
-    except ValueError as reason:
-        message = explain(
-            f"`--off {word}` cannot be read.",
-            expected="the name of a parameter and its value: `--off aperture=0`",
-            received=f"`{word}`",
-            advice="Give the option once for each term.",
-        )
-        raise InvalidInput(message) from reason
 
 
 def variants(model: Model, ablations: Mapping[str, Mapping[str, float]], model_errors: bool) -> dict[str, Model]:

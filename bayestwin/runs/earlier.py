@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import xarray as xr
@@ -36,7 +37,13 @@ class Predicted(NamedTuple):
     status: str
 
 
-def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, out: pathlib.Path | None) -> Predicted:
+def predict_again(
+    model: Model,
+    run: pathlib.Path,
+    file: pathlib.Path | None,
+    out: pathlib.Path | None,
+    initial: Mapping[str, float] | None = None,
+) -> Predicted:
     """Predict with the posterior of an earlier run.
 
     Args:
@@ -44,6 +51,7 @@ def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, ou
         run: The run.
         file: CSV file with times, inputs, and perhaps observations; by default what the run held out.
         out: File to write; by default one in the run folder.
+        initial: In which states the twin starts anew, as of `predict`.
 
     Returns:
         The predictions, the file that has them, and what became of the run.
@@ -66,7 +74,7 @@ def predict_again(model: Model, run: pathlib.Path, file: pathlib.Path | None, ou
         )
         raise InvalidInput(message)
     path = out or run / (PREDICTIONS if file is None else LATER.replace("*", file.stem))
-    predictions = predict(model.twin, posterior, future, **model.job.predict.model_dump())
+    predictions = predict(model.twin, posterior, future, initial=initial, **model.job.predict.model_dump())
     save(predictions, path)
     renew_outputs(run)
     return Predicted(predictions, path, _status(model, run, posterior))

@@ -61,5 +61,28 @@ def used_runs(run: pathlib.Path, record: Mapping[str, Any]) -> list[pathlib.Path
     return folders
 
 
+def named_value(option: str, word: str) -> dict[str, float]:
+    """`aperture=0` as `{"aperture": 0.0}`.
+
+    Args:
+        option: Which it was given by, without its dashes.
+        word: What was typed.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    name, _, value = word.partition("=")
+    try:
+        return {name.strip(): float(value)}
+    except ValueError as reason:
+        message = explain(
+            f"`--{option} {word}` cannot be read.",
+            expected=f"a name and a number: `--{option} {name.strip() or 'name'}=0`",
+            received=f"`{word}`",
+            advice="Give the option once for each name.",
+        )
+        raise InvalidInput(message) from reason
+
+
 def _sha256(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -77,8 +77,8 @@ def check_driven(twin: Twin, calibration: Telemetry, held_out: Telemetry | None,
             f"The input `{late}` is a feature that is not known at first.",
             expected="a value from the start on: the twin is driven by it",
             received=f"none before {first}",
-            advice=f"Begin there: `start = {_toml(first)}` in `[split]` and `t0 = {_toml(first)}` in `[telemetry]` of "
-            f"`{job_path}`. What was recorded before is used for features alone.",
+            advice=f"Begin there: `start = {_toml(first)}` in `[split]` of `{job_path}`. What was recorded before is "
+            "used for features alone.",
         )
         raise InvalidTelemetry(message)
     if held_out is None:

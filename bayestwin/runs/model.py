@@ -97,6 +97,8 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
     telemetry = with_features(telemetry, model.job, model.job_path, split)
     if split.start is not None:
         telemetry = telemetry.between(start=split.start)
+        if model.job.telemetry.t0 is None:  # else the twin would be solved from where nothing is looked at
+            telemetry = telemetry.with_table(telemetry.table, t0=telemetry.table.index[0])
     found = _split_at(telemetry, split.hold_out_from, model)
     check_driven(model.twin, found.calibration, found.held_out, model.job_path)
     return found

@@ -18,7 +18,7 @@ from bayestwin.runs.checked import checked_telemetry
 from bayestwin.runs.figures import summary
 from bayestwin.runs.filing import Calibrated, calibrate_into, share_into
 from bayestwin.runs.folder import CHECKPOINT, ENDED, REPORT, new_run
-from bayestwin.runs.inputs import keep_inputs
+from bayestwin.runs.inputs import keep_inputs, recorded_model
 from bayestwin.runs.lock import locked
 from bayestwin.runs.model import Model, Split, load_telemetry
 from bayestwin.runs.readiness import check_ready
@@ -94,12 +94,12 @@ def calibrate_model(
 
 
 def resume_run(
-    model: Model, run: pathlib.Path, *, device: str | None = None, progress: Progress | None = None
+    model: Model | None, run: pathlib.Path, *, device: str | None = None, progress: Progress | None = None
 ) -> Results:
     """Go on with a run that was killed or interrupted, with the job that it was begun with.
 
     Args:
-        model: The model that it calibrates.
+        model: The model that it calibrates; None for what the run kept of it.
         run: The run folder.
         device: As it was begun with.
         progress: Where progress is shown.
@@ -112,7 +112,7 @@ def resume_run(
         RunLocked: If the run is still being written.
     """
     record = read_resumable(run)
-    model = model._replace(job=Job.model_validate(record["job"]))
+    model = recorded_model(run, record) if model is None else model._replace(job=Job.model_validate(record["job"]))
     split = load_telemetry(model)
     others = models_beside(model, split, device) if BESIDE in record else {}
     _check_same(run, record, inputs_of(model, split, others))
@@ -179,7 +179,7 @@ def read_resumable(run: pathlib.Path) -> dict[str, Any]:
 
 def _check_same(run: pathlib.Path, record: dict[str, Any], now: dict[str, Any]) -> None:
     """Draws of another twin or of other telemetry must not be mixed with those that are there."""
-    names = [name for name in ("model", "twin_sha256", "telemetry_sha256", BESIDE) if record.get(name) != now.get(name)]
+    names = [name for name in ("twin_sha256", "telemetry_sha256", BESIDE) if record.get(name) != now.get(name)]
     if names:
         message = explain(
             f"Run `{run.name}` cannot be resumed: what it calibrates has changed since it was begun.",

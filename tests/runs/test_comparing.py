@@ -10,7 +10,8 @@ import bayestwin as bt
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTwin
 from bayestwin.report.comparison_plot import comparison_plot
 from bayestwin.report.style import drawing
-from bayestwin.runs.comparing import WHOLE, read_off, variants
+from bayestwin.runs.comparing import WHOLE, variants
+from bayestwin.runs.given import named_value
 from bayestwin.runs.model import changed, load_model
 
 QUICK = JOB.replace("[calibrate]", '[calibrate]\nmethod = "laplace"').replace("num_samples = 75", "num_samples = 400")
@@ -110,10 +111,10 @@ def test_what_is_compared_with(make_model: MakeModel) -> None:
 
 
 def test_options_are_read_or_refused(make_model: MakeModel) -> None:
-    assert read_off("rate=-1e-3") == {"rate": -1e-3}
+    assert named_value("off", "rate=-1e-3") == {"rate": -1e-3}
     for word in ("rate", "rate=", "rate=none"):
         with pytest.raises(InvalidInput, match=f"`--off {word}` cannot be read"):
-            read_off(word)
+            named_value("off", word)
     model = load_model(make_model())
     assert changed(model, compare={"horizon": 2.0, "origins": 3}).job.compare.model_dump() == {
         "horizon": 2.0,

@@ -77,6 +77,19 @@ def test_new_inputs_need_no_observations(copied: Ran, tmp_path: pathlib.Path) ->
     check_hashes(copied.runs[0])
 
 
+def test_a_week_at_any_time_starts_from_states_that_are_given(copied: Ran, tmp_path: pathlib.Path) -> None:
+    future = tmp_path / "week.csv"
+    future.write_text("hour,pump\n" + "".join(f"{t},0.0\n" for t in np.arange(1000.0, 1003.0, 0.25)))
+    code, _, err = run_on(copied, "predict", "--telemetry", future)
+    assert code == 2
+    assert "`initial=`" in err
+    code, out, err = run_on(copied, "predict", "--telemetry", future, "--initial", "level=2.5", "--json")
+    assert (code, err) == (0, "")
+    assert parse_strictly(out)["observations"]["level"]["median"][0] == pytest.approx(
+        2.5, abs=0.065
+    )  # 4 standard errors of a median
+
+
 def test_predictions_go_where_they_are_asked_to(copied: Ran, tmp_path: pathlib.Path) -> None:
     before = sorted(copied.runs[0].iterdir())
     code, _, _ = run_on(copied, "predict", "--out", tmp_path / "mine" / "forecast.nc")

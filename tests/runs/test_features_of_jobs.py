@@ -30,7 +30,7 @@ value = "2 * pump - '0 m/h'"
 unit = "cm/h"
 """
 DRIVEN = TWIN.replace("u.pump", "u.inflow").replace('"pump": bt.Input', '"inflow": bt.Input')
-LATER = JOB.replace("[split]", "[split]\nstart = 0.5").replace("[telemetry]", "[telemetry]\nt0 = 0.5")
+LATER = JOB.replace("[split]", "[split]\nstart = 0.5")
 
 
 def test_they_are_those_of_python_and_the_held_out_part_goes_on(make_model: MakeModel) -> None:

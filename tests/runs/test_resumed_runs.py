@@ -87,8 +87,8 @@ def record_of(run: pathlib.Path) -> dict:
     return json.loads((run / "run.json").read_text(encoding="utf-8"))
 
 
-def check_resumes(model: pathlib.Path, run: pathlib.Path, whole: pathlib.Path, times: int = 1) -> None:
-    code, _, err = run_command("resume", run, "--model", model)
+def check_resumes(model: pathlib.Path | None, run: pathlib.Path, whole: pathlib.Path, times: int = 1) -> None:
+    code, _, err = run_command("resume", run, *(() if model is None else ("--model", model)))
     assert code == 0, err
     for name in ("posterior.nc", "predictions.nc"):
         ours, theirs = bt.load(run / name), bt.load(whole / name)
@@ -121,13 +121,14 @@ def test_killed_while_it_draws(left: tuple[pathlib.Path, pathlib.Path], whole: p
 def test_stopped_by_ctrl_c(tmp_path: pathlib.Path, whole: pathlib.Path, phase: str, resumable: str) -> None:
     model = write_model(tmp_path / "models" / "tank", job=LONG)
     run, code, err = strike(tmp_path, phase, signal.SIGINT)
+    shutil.rmtree(model)  # the run kept what it needs
     assert code == 130, err
     assert "Traceback" not in err
     assert record_of(run)["status"] == "interrupted"
     assert {"checkpoint.nc", resumable} <= {path.name for path in run.iterdir()}
     if phase == "warm-up":
         assert f"Go on with it by `bayestwin resume {run}`" in err
-    check_resumes(model, run, whole)
+    check_resumes(None, run, whole)
 
 
 def refused(run: pathlib.Path, model: pathlib.Path) -> str:
@@ -152,9 +153,6 @@ def test_another_twin_or_other_telemetry_is_refused(left: tuple[pathlib.Path, pa
     assert "telemetry_sha256" in message
     assert "twin_sha256" not in message
     assert (run / "run.json").read_bytes() == before
-    elsewhere = model.with_name("basin")
-    shutil.copytree(model, elsewhere)
-    assert "model tank" in refused(run, elsewhere)
 
 
 def test_a_checkpoint_of_another_seed_or_version_is_refused_by_name(left: tuple[pathlib.Path, pathlib.Path]) -> None:

@@ -1,0 +1,97 @@
+"""A future that starts anew: from states that are given, at any time, with the parameters of the calibration."""
+
+import json
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+import xarray as xr
+
+import bayestwin as bt
+from bayestwin.errors import InvalidSetting
+
+
+def vector_field(t, x, p, u):
+    """It leaks, and a pump fills it; a float follows at once."""
+    return {"level": u.pump - p.rate * x.level, "lag": (x.level - x.lag) / 2.0}
+
+
+TANK = bt.Twin(
+    name="tank",
+    vector_field=vector_field,
+    states={"level": bt.State(dist.Normal(5.0, 1.0), unit="m"), "lag": bt.State(lambda p: 3.0 * p.rate, unit="m")},
+    parameters={"rate": bt.Parameter(dist.LogNormal(0.0, 0.5), unit="1/h")},
+    inputs={"pump": bt.Input(unit="m/h")},
+    observations={"level": bt.Observation(bt.Gaussian(dist.HalfNormal(0.2)), unit="m")},
+    time_unit="h",
+)
+
+
+def telemetry(start: float, pump: float = 0.0) -> bt.Telemetry:
+    times = start + np.linspace(0.0, 3.0, 13)
+    level = 5.0 * np.exp(-0.7 * (times - start)) + 0.05 * np.cos(40.0 * times)
+    return bt.read_telemetry(pd.DataFrame({"level": level, "pump": pump}, index=pd.Index(times, name="time")))
+
+
+@pytest.fixture(scope="module")
+def posterior() -> xr.DataTree:
+    return bt.calibrate(TANK, telemetry(0.0), seed=0, method="laplace", num_samples=200)
+
+
+def test_it_is_the_closed_form_whenever_it_begins(posterior: xr.DataTree) -> None:
+    """Also before the calibration, or years after it, where `predict` alone would need the inputs between."""
+    for start in (-50.0, 10_000.0):
+        future = telemetry(start - 1.0).between(start=start)  # whose own t0 lies before
+        found = (
+            bt.predict(TANK, posterior, future, seed=1, initial={"level": 2.0})["predictions"].to_dataset().drop_attrs()
+        )
+        rate = posterior["posterior/rate"].sel(draw=found["draw"]).drop_attrs()
+        expected = (2.0 * np.exp(-rate * (found["time"] - start))).transpose("chain", "draw", "time")
+        xr.testing.assert_allclose(found["level_noise_free"], expected, rtol=1e-6)
+        # what is not given starts as the twin says
+        xr.testing.assert_allclose(found["lag_state"].isel(time=0, drop=True), 3.0 * rate, rtol=1e-9)
+
+
+def test_a_start_that_is_not_known_exactly_adds_its_uncertainty(posterior: xr.DataTree) -> None:
+    start = {"level": dist.Normal(4.0, 0.5)}
+    found = bt.predict(TANK, posterior, telemetry(20.0), seed=1, initial=start)
+    first = found["predictions/level_state"].isel(time=0)
+    # 800 draws: the mean within 4 of its standard errors, the standard deviation within 4 of σ / √(2n)
+    assert float(first.mean()) == pytest.approx(4.0, abs=4 * 0.5 / np.sqrt(first.size))
+    assert float(first.std()) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(2 * first.size))
+    assert json.loads(found.attrs["job"])["initial"] == {"level": "Normal(4, 0.5)"}
+    again = bt.predict(TANK, posterior, telemetry(20.0), seed=1, initial=start)
+    xr.testing.assert_identical(found["predictions"].to_dataset(), again["predictions"].to_dataset())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        bt.ProcessNoise(scale={"level": dist.HalfNormal(0.5)}),
+        bt.Discrepancy(scale={"level": dist.HalfNormal(0.5)}, length={"level": dist.LogNormal(0.5, 0.2)}),
+    ],
+    ids=["process noise", "discrepancy"],
+)
+def test_a_model_error_widens_it(error: object) -> None:
+    calibrated = bt.calibrate(TANK, telemetry(0.0), seed=0, method="laplace", num_samples=200, model_error=error)
+    found = bt.predict(TANK, calibrated, telemetry(50.0), seed=1, initial={"level": 2.0}, model_error=error)
+    last = found["predictions"].to_dataset().isel(time=-1)
+    assert float(last["level"].std()) > float(last["level_noise_free"].std()) > 0.0
+    assert np.isfinite(last["level"]).all()
+
+
+@pytest.mark.parametrize("initial", [{}, {"lag": 1.0}, {"level": 1.0, "depth": 2.0}])
+def test_a_start_that_leaves_something_open_is_refused(posterior: xr.DataTree, initial: dict[str, float]) -> None:
+    with pytest.raises(InvalidSetting, match="does not say where twin `tank` starts"):
+        bt.predict(TANK, posterior, telemetry(0.0), seed=1, initial=initial)
+
+
+def test_experiments_are_refused(posterior: xr.DataTree) -> None:
+    with pytest.raises(InvalidSetting, match="of one telemetry"):
+        bt.predict(TANK, posterior, {"a": telemetry(0.0)}, seed=1, initial={"level": 1.0})
+
+
+def test_what_predict_alone_refuses_names_the_way_out(posterior: xr.DataTree) -> None:
+    with pytest.raises(bt.errors.InvalidTelemetry, match="`initial=`"):
+        bt.predict(TANK, posterior, telemetry(100.0), seed=1)
