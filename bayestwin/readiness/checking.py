@@ -182,8 +182,7 @@ def _alone(signal: Signal, limits: Thresholds) -> list[Finding]:
     """What is said of one column; what lies at its ends is no sensor that is stuck."""
     found = [*few(signal, limits), *constant(signal), *missing(signal, limits), *sentinels(signal)]
     ends = saturation(signal, limits)
-    at_ends = {one.evidence["value"] for one in ends}
-    found += [*ends, *(one for one in stuck(signal, limits) if one.evidence["value"] not in at_ends)]
+    found += [*ends, *stuck(without(signal, ends), limits)]
     return [*found, *quantisation(signal, limits)]
 
 

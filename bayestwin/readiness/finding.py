@@ -34,6 +34,7 @@ KINDS: Mapping[str, str] = {
     "drift": "a residual that wanders off, or is another one from some time on",
     "clock_skew": "a sensor whose times are not those of the others",
     "clock_drift": "a sensor whose clock runs faster or slower than the others'",
+    "clock_unknown": "that nothing in the record tells whether a sensor's clock is right",
     "repeated": "a stretch of rows that is there twice",
     "overlap": "rows that are both calibrated and held out",
     "range": "values outside the twin's operating range",
