@@ -36,6 +36,8 @@ KINDS: Mapping[str, str] = {
     "clock_drift": "a sensor whose clock runs faster or slower than the others'",
     "clock_unknown": "that nothing in the record tells whether a sensor's clock is right",
     "repeated": "a stretch of rows that is there twice",
+    "copied": "rows that two experiments share",
+    "unlike": "columns and units that differ between experiments",
     "overlap": "rows that are both calibrated and held out",
     "range": "values outside the twin's operating range",
     "rate": "changes faster than the operating range allows",
@@ -59,6 +61,7 @@ class Finding(NamedTuple):
         evidence: The numbers behind it, plain values that JSON can hold; times as text. Where the finding has a place:
             `rows`, pairs of first and last row, both inclusive and counted from 1 in the telemetry as it was read (in
             order of time); `num_rows`, how many these are; `times`, those of the first and the last of them.
+        experiment: The experiment concerned, which `sentence` names too; empty where there is but one, or all are.
     """
 
     kind: str
@@ -66,6 +69,7 @@ class Finding(NamedTuple):
     column: str
     sentence: str
     evidence: Mapping[str, Any]
+    experiment: str = ""
 
 
 def ranges_of(rows: np.ndarray, first: int = 1) -> list[list[int]]:
