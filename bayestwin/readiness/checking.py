@@ -8,14 +8,14 @@ import pandas as pd
 
 from bayestwin.bind import bind, elapsed
 from bayestwin.density import build_density
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.experiments import Experiments, check_experiments, each
 from bayestwin.progress import Progress
 from bayestwin.readiness.across import Part, across, named
 from bayestwin.readiness.card import Limit, limits_from
 from bayestwin.readiness.clocks import clocks
 from bayestwin.readiness.drift import drifts
-from bayestwin.readiness.finding import KINDS, Finding, graded
+from bayestwin.readiness.finding import Finding, check_kinds, graded
 from bayestwin.readiness.jumps import jumps
 from bayestwin.readiness.levels import quantisation, saturation
 from bayestwin.readiness.missing import missing, missing_by_regime
@@ -227,23 +227,6 @@ def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, fir
         first=first_row,
         time_unit=telemetry.units.get("time", twin.time_unit),
     )
-
-
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Refuse a kind of finding that there is none of.
-
-    Raises:
-        InvalidSetting: If one is unknown.
-    """
-    for kind in kinds:
-        if kind not in KINDS:
-            message = explain(
-                f"There is no finding of the kind `{kind}`.",
-                expected=", ".join(f"`{known}`" for known in KINDS),
-                received=f"`{kind}`",
-                advice="Correct `fail_on` or `ignore`.",
-            )
-            raise InvalidSetting(message)
 
 
 def _own(signal: Signal, limits: Thresholds) -> list[Finding]:

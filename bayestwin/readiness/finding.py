@@ -1,10 +1,12 @@
 """What `check` says: findings, their kinds, and the rows and times that they rest on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from bayestwin.errors import InvalidSetting, explain
 
 type Severity = Literal["fail", "warn", "note"]
 
@@ -70,6 +72,28 @@ class Finding(NamedTuple):
     sentence: str
     evidence: Mapping[str, Any]
     experiment: str = ""
+
+
+def wrong_kinds(kinds: Iterable[str]) -> str:
+    """What is expected instead, where there is no finding of one of these kinds; empty where there is of all."""
+    return "" if set(kinds) <= KINDS.keys() else ", ".join(f"`{known}`" for known in KINDS)
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Refuse kinds of findings that there are none of.
+
+    Raises:
+        InvalidSetting: If one is unknown.
+    """
+    if expected := wrong_kinds(kinds):
+        unknown = next(f"`{kind}`" for kind in kinds if kind not in KINDS)
+        message = explain(
+            f"There is no finding of the kind {unknown}.",
+            expected=expected,
+            received=unknown,
+            advice="Correct `fail_on` or `ignore`.",
+        )
+        raise InvalidSetting(message)
 
 
 def ranges_of(rows: np.ndarray, first: int = 1) -> list[list[int]]:
