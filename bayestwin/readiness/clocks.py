@@ -253,9 +253,13 @@ def _constant(pair: Pair, limits: Thresholds) -> tuple[float, Finding] | None:
         f"there, {percentage(later)} at the same or later times"
     )
     advice = "Their clocks differ, or one of them is stamped at the end of what it averages: correct its times."
+    if later > 0:
+        advice = f"Their clocks differ, or a controller drives `{pair.first.name}` by it."
     evidence = {"other": pair.first.name, "lag": lag, "early": early, "later": later}
     rows = np.arange(pair.first.clock.size)
-    return float(np.sqrt(early)), pair.second.finding("clock_skew", "warn", rows, words, advice, **evidence)
+    # a response after the cause as well is what feedback does: no warning then
+    severity = "note" if later > 0 else "warn"
+    return float(np.sqrt(early)), pair.second.finding("clock_skew", severity, rows, words, advice, **evidence)
 
 
 def _untold(signal: Signal, record: Record, pairs: list[Pair], limits: Thresholds) -> Finding | None:

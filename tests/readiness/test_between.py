@@ -62,9 +62,8 @@ def test_columns_that_have_nothing_to_do_with_each_other_have_no_clock(look, sen
 
 @pytest.fixture
 def uneven():
-    """Rows of `driven` as a logger keeps them that writes once an hour for a while, then once in five, and so on."""
-    fast = np.arange(800) // 80 % 2 == 0
-    return np.flatnonzero(fast | (np.arange(800) % 5 == 0))
+    """Rows of `driven` as a logger keeps them that misses one in ten."""
+    return np.flatnonzero(np.random.default_rng(2).uniform(size=800) > 0.1)
 
 
 def test_lags_are_times_where_steps_are_uneven(look, driven, uneven):
@@ -72,6 +71,7 @@ def test_lags_are_times_where_steps_are_uneven(look, driven, uneven):
     assert clock(look(late, uneven, inputs=["u"])) == []
     early = {"y": np.roll(driven["y"], -7)[uneven], "u": driven["u"][uneven]}
     (finding,) = clock(look(early, uneven, inputs=["u"]))
+    assert finding.severity == "warn"
     assert (finding.kind, finding.evidence["lag"]) == ("clock_skew", -6)
     assert "moves 6 h before `u`" in finding.sentence
     slow = np.interp(np.arange(800.0) * (1 - 16 / 800), np.arange(800.0), driven["y"])
@@ -107,13 +107,15 @@ def test_a_delay_is_said_to_hide_a_skew(look, driven):
     assert clock(look(driven, inputs=["u"], untold=True)) == []
 
 
-def test_feedback_is_no_skew(look):
+def test_feedback_is_no_warning(look):
     rng = np.random.default_rng(4)
     drive, response = np.zeros(1000), np.zeros(1000)
     for row in range(8, 1000):
-        drive[row] = -0.3 * response[row - 5] + rng.standard_normal()  # a slow controller
-        response[row] = 0.5 * response[row - 1] + 0.5 * drive[row - 1] + rng.standard_normal()
-    assert clock(look({"y": response, "u": drive}, inputs=["u"])) == []
+        drive[row] = -0.7 * response[row - 5] + 0.7 * rng.standard_normal()  # a slow controller
+        response[row] = 0.2 * response[row - 1] + 0.6 * drive[row - 1] + rng.standard_normal()
+    (finding,) = clock(look({"y": response, "u": drive}, inputs=["u"]))
+    assert (finding.severity, finding.evidence["lag"]) == ("note", -5)
+    assert "or a controller drives `u` by it" in finding.sentence
 
 
 def test_rows_that_are_there_again_are_found(look, driven):

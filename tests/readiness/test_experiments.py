@@ -95,9 +95,17 @@ def test_rows_that_two_experiments_share_fail(room: bt.Twin, tables: dict[str, p
 
 
 def test_a_whole_experiment_that_is_there_twice_fails(room: bt.Twin, tables: dict[str, pd.DataFrame]) -> None:
-    tables["copy"] = tables["monday"].assign(time=tables["monday"]["time"] + 24.0)
-    (copied,) = [one for one in bt.check(room, telemetry_of(tables), **QUICK) if one.kind == "copied"]
+    both = {"monday": tables["monday"], "copy": tables["monday"].assign(time=tables["monday"]["time"] + 24.0)}
+    (copied,) = [one for one in bt.check(room, telemetry_of(both), **QUICK) if one.kind == "copied"]
     assert (copied.experiment, copied.evidence["rows"]) == ("copy", [[1, 150]])
+
+
+def test_what_one_repeats_by_itself_is_shared_with_nobody(room: bt.Twin, tables: dict[str, pd.DataFrame]) -> None:
+    again = tables["friday"].iloc[30:60].assign(time=np.arange(30.0) + 120.0)
+    tables["friday"] = pd.concat([tables["friday"], again])
+    kinds = [one.kind for one in bt.check(room, telemetry_of(tables), **QUICK)]
+    assert "repeated" in kinds
+    assert "copied" not in kinds
 
 
 def test_the_same_inputs_again_are_no_copy(room: bt.Twin, weather: Weather) -> None:

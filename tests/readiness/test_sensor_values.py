@@ -152,8 +152,8 @@ def test_a_sensor_that_is_cut_off_may_be_stuck_as_well(look, sensor):
 
 def test_a_coarse_sensor_that_is_read_often_is_cut_off_all_the_same(look):
     times = np.arange(2000.0)
-    values = np.round(20 + 3 * np.sin(times / 150), 2)  # most values are those before
-    values = np.minimum(values, 22.5)
+    values = np.round(20 + 0.3 * np.sin(times / 150), 2)  # most values are those before
+    values = np.minimum(values, 20.25)
     assert "saturation" in kinds(look({"y": values}, times))
 
 
