@@ -1,19 +1,21 @@
 """All checks of telemetry before anything is sampled, in one call."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bayestwin.bind import bind, elapsed
 from bayestwin.density import build_density
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.experiments import Experiments, check_experiments, each
 from bayestwin.progress import Progress
+from bayestwin.readiness.across import Part, across, named
 from bayestwin.readiness.card import Limit, limits_from
 from bayestwin.readiness.clocks import clocks
 from bayestwin.readiness.drift import drifts
-from bayestwin.readiness.finding import KINDS, Finding, graded
+from bayestwin.readiness.finding import Finding, check_kinds, graded
 from bayestwin.readiness.jumps import jumps
 from bayestwin.readiness.levels import quantisation, saturation
 from bayestwin.readiness.missing import missing, missing_by_regime
@@ -37,10 +39,21 @@ PRIOR_KINDS = {"prior", "unit_scale", "expected"}
 """Where all of these are ignored, nothing is solved."""
 
 
+class Settings(NamedTuple):
+    """What all experiments are checked by; see `check`."""
+
+    seed: int
+    limits: Mapping[str, Limit]
+    thresholds: Thresholds
+    solved: bool
+    first_row: int
+    progress: Progress
+
+
 def check(
     twin: Twin,
-    telemetry: Telemetry,
-    held_out: Telemetry | None = None,
+    telemetry: Telemetry | Experiments,
+    held_out: Telemetry | Experiments | None = None,
     *,
     seed: int,
     limits: Mapping[str, Mapping[str, Any] | Limit] | None = None,
@@ -53,12 +66,14 @@ def check(
     """Look at telemetry for what makes a calibration fail or mislead; nothing is sampled from a posterior.
 
     Looked for is what `bayestwin.readiness.finding.KINDS` lists: in the times, in each column that the twin uses,
-    between columns, against the operating range, and against the prior predictive.
+    between columns, against the operating range, and against the prior predictive. Of several experiments each is
+    looked at by itself, and then what they share, and where columns, units and scales differ between them.
 
     Args:
         twin: The twin.
-        telemetry: What is to be calibrated; one record.
-        held_out: What is held out. Where it goes on after `telemetry`, its rows are looked at too and count on.
+        telemetry: What is to be calibrated; one record, or that of each experiment by its name.
+        held_out: What is held out. Where it goes on after `telemetry`, its rows are looked at too and count on. Of
+            several experiments that of those which have some, by name.
         seed: Determines the draws from the prior.
         limits: The operating range: by observation or input `low`, `high`, `unit`, `max_rate`.
         thresholds: Limits of the checks that are not the defaults of `bayestwin.readiness.Thresholds`.
@@ -68,20 +83,37 @@ def check(
         progress: Where progress is shown; by default on a terminal only.
 
     Returns:
-        The findings, the worst first: `kind`, `severity`, `column`, `sentence` and `evidence`.
+        The findings, the worst first: `kind`, `severity`, `column`, `sentence`, `evidence` and `experiment`.
 
     Raises:
-        InvalidTelemetry: If it lacks a column that the twin needs or has it in a wrong unit.
+        InvalidTelemetry: If it lacks a column that the twin needs or has it in a wrong unit, or what is held out is
+            not of these experiments.
         InvalidSetting: If a kind or a threshold is unknown.
         InvalidInput: If a limit makes no sense.
     """
     require_float64()
     check_seed(seed)
-    shown = progress or Progress()
     check_kinds((*fail_on, *ignore))
-    numbers = thresholds_from(thresholds)
     stated = {name: one for name, one in (limits or {}).items() if isinstance(one, Limit)}
     stated |= limits_from({name: one for name, one in (limits or {}).items() if not isinstance(one, Limit)}, twin)
+    solved = not set(ignore) >= PRIOR_KINDS
+    settings = Settings(seed, stated, thresholds_from(thresholds), solved, first_row, progress or Progress())
+    if isinstance(telemetry, Telemetry) and not isinstance(held_out, Mapping):
+        return graded(_alone(twin, telemetry, held_out, settings), fail_on, ignore)
+    if isinstance(telemetry, Telemetry) or isinstance(held_out, Telemetry):
+        message = explain(
+            "What is calibrated and what is held out are not both of experiments.",
+            expected="two records, or two mappings by the names of experiments",
+            received=" and ".join(type(one).__name__ for one in (telemetry, held_out)),
+            advice='Pass both by name: `{"first": telemetry}` and `{"first": held_out}`.',
+        )
+        raise InvalidTelemetry(message)
+    return graded(_each(twin, telemetry, held_out or {}, settings), fail_on, ignore)
+
+
+def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, settings: Settings) -> list[Finding]:
+    """All findings about one record."""
+    numbers, limits, first_row = settings.thresholds, settings.limits, settings.first_row
     found = notices_of(telemetry.notices, telemetry.source)
     members = {**twin.observations, **twin.inputs}
     found += unstated({name: one.unit for name, one in members.items()}, dict(telemetry.units))
@@ -89,24 +121,60 @@ def check(
     if held_out is not None:
         wrong += overlap(telemetry, held_out)
     record = record_for(twin, telemetry, None if wrong else held_out, first_row)
-    with shown.timed("check"):
+    with settings.progress.timed("check"):
         found += wrong + signal_findings(record, numbers)
     clock = telemetry.units.get("time", twin.time_unit)
     since = elapsed(record.times, telemetry.t0, clock, twin.time_unit)
     for signal in record.signals:
-        if signal.name in stated:
-            found += [*ranges(signal, stated[signal.name]), *rates(signal, stated[signal.name], since, twin.time_unit)]
-    found += [*visited(record, stated, numbers), *extrapolated(record, numbers)]
-    if not (set(ignore) >= PRIOR_KINDS or any(one.kind in ("duplicate", "out_of_order") for one in wrong)):
+        if signal.name in limits:
+            found += [*ranges(signal, limits[signal.name]), *rates(signal, limits[signal.name], since, twin.time_unit)]
+    found += [*visited(record, limits, numbers), *extrapolated(record, numbers)]
+    if settings.solved and not any(one.kind in ("duplicate", "out_of_order") for one in wrong):
         rows = np.arange(len(telemetry.table)) + first_row
-        found += prior_findings(build_density(twin, bind(twin, telemetry)), seed, numbers, rows, shown)
-    return graded(found, fail_on, ignore)
+        density = build_density(twin, bind(twin, telemetry))
+        found += prior_findings(density, settings.seed, numbers, rows, settings.progress)
+    return found
+
+
+def _each(twin: Twin, telemetry: Experiments, held_out: Experiments, settings: Settings) -> list[Finding]:
+    """All findings about experiments: each by itself, and all together."""
+    _check_names(telemetry, held_out)
+    both = {name: (one, held_out.get(name)) for name, one in telemetry.items()}
+
+    def part(own: tuple[Telemetry, Telemetry | None]) -> Part:
+        later = None if own[1] is None else record_for(twin, own[1], None)
+        return Part(record_for(twin, own[0], None, settings.first_row), later, own[0])
+
+    parts = each(part, both)
+    found = across(parts)
+    for name, findings in each(lambda own: _alone(twin, *own, settings), both).items():
+        for one in findings:
+            # another experiment may have been made for this observation
+            elsewhere = any(other.record.has(one.column) for other in parts.values())
+            designed = one.kind == "few" and one.severity == "fail" and elsewhere
+            found.append(named(one._replace(severity="warn") if designed else one, name))
+    return found
+
+
+def _check_names(telemetry: Experiments, held_out: Experiments) -> None:
+    """Refuse what is held out of experiments that are not there."""
+    check_experiments(telemetry)
+    if held_out:
+        check_experiments(held_out)
+    if unknown := [name for name in held_out if name not in telemetry]:
+        message = explain(
+            f"Something is held out of experiment `{unknown[0]}`, which is not calibrated.",
+            expected=", ".join(f"`{name}`" for name in telemetry),
+            received=", ".join(f"`{name}`" for name in held_out),
+            advice="Correct its name, or leave it out.",
+        )
+        raise InvalidTelemetry(message)
 
 
 def signal_findings(record: Record, limits: Thresholds) -> list[Finding]:
     """All that is said of times and columns without a twin."""
     found = [*irregular(record), *gaps(record, limits), *repeated(record)]
-    by_column = {signal.name: _alone(signal, limits) for signal in record.signals}
+    by_column = {signal.name: _own(signal, limits) for signal in record.signals}
     rest = record._replace(signals=tuple(without(one, by_column[one.name]) for one in record.signals))
     jumped = jumps(rest, limits)
     between = [*jumped, *drifts(rest, limits), *clocks(rest, limits), *missing_by_regime(record)]
@@ -161,29 +229,11 @@ def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, fir
     )
 
 
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Refuse a kind of finding that there is none of.
-
-    Raises:
-        InvalidSetting: If one is unknown.
-    """
-    for kind in kinds:
-        if kind not in KINDS:
-            message = explain(
-                f"There is no finding of the kind `{kind}`.",
-                expected=", ".join(f"`{known}`" for known in KINDS),
-                received=f"`{kind}`",
-                advice="Correct `fail_on` or `ignore`.",
-            )
-            raise InvalidSetting(message)
-
-
-def _alone(signal: Signal, limits: Thresholds) -> list[Finding]:
+def _own(signal: Signal, limits: Thresholds) -> list[Finding]:
     """What is said of one column; what lies at its ends is no sensor that is stuck."""
     found = [*few(signal, limits), *constant(signal), *missing(signal, limits), *sentinels(signal)]
     ends = saturation(signal, limits)
-    at_ends = {one.evidence["value"] for one in ends}
-    found += [*ends, *(one for one in stuck(signal, limits) if one.evidence["value"] not in at_ends)]
+    found += [*ends, *stuck(without(signal, ends), limits)]
     return [*found, *quantisation(signal, limits)]
 
 

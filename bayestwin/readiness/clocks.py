@@ -10,30 +10,44 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayestwin.readiness.even import Even, evenly
 from bayestwin.readiness.finding import Finding
-from bayestwin.readiness.innovations import innovations
-from bayestwin.readiness.signals import Record, Signal, lasting, usual_step
+from bayestwin.readiness.innovations import ORDER, innovations
+from bayestwin.readiness.signals import Record, Signal, lasting, percentage, usual_step
 from bayestwin.readiness.thresholds import Thresholds
 
 MOST_LAG = 60
-"""Rows that two clocks may be apart."""
+"""Usual steps that two clocks may be apart."""
 
 WINDOW = 60
-"""Rows that a window has at least; there are up to `MOST_WINDOWS`."""
+"""Innovations that a window has at least; there are up to `MOST_WINDOWS`."""
 
 MOST_WINDOWS = 8
 
 SURE = 6.0
-"""Standard errors, 1/√n, that a correlation must have to count."""
+"""Standard errors, 1/√n, that a correlation must have to count: with `LIMIT`, three events of an input at least."""
+
+SIGN = 3.0
+"""From so many standard errors on a note says what the record seems to show."""
 
 SURE_OF_CHANGE = 9.0
 """Likewise along a lag that changes: there are thousands of such lags to choose from."""
 
-BETTER = 1.4
+BETTER = 1.2
 """A lag that changes must gather so many times the correlation of one that does not."""
 
 LIMIT = 4.0
 """Innovations beyond so many standard deviations count as that many: one jump is no evidence of a lag."""
+
+
+MOST_TERMS = 12
+"""Lags that may explain a response together."""
+
+LEFT = 0.05
+"""A lag at which less than this share of the drive is new is no lag of its own."""
+
+FEEDBACK = 0.25
+"""Where a response after its cause explains more than this share of what one before it does, there is feedback."""
 
 
 class Pair(NamedTuple):
@@ -42,10 +56,12 @@ class Pair(NamedTuple):
     Attributes:
         first: What drives, or one of two observations.
         second: What responds.
-        lags: Rows by which `second` comes later than `first`; shape (l,).
+        lags: Usual steps by which `second` comes later than `first`; shape (l,).
         windows: Correlation in each window; shape (w, l).
-        centres: Middle of each window, from 0 to 1; shape (w,).
-        num: Rows in all.
+        centres: Middle of each window, as a share of the record's time; shape (w,).
+        starts: The row that each window begins with; shape (w,).
+        own: Autocorrelation of `first` at lags 0, 1, …; shape (l,).
+        num: How many innovations of `second` are known.
     """
 
     first: Signal
@@ -53,6 +69,8 @@ class Pair(NamedTuple):
     lags: np.ndarray
     windows: np.ndarray
     centres: np.ndarray
+    starts: np.ndarray
+    own: np.ndarray
     num: int
 
     @property
@@ -65,66 +83,115 @@ class Pair(NamedTuple):
         """The size from which on a correlation over all windows counts."""
         return SURE / np.sqrt(self.num)
 
+    @property
+    def certainty(self) -> float:
+        """The highest correlation over all windows, in standard errors."""
+        return float(np.abs(self.whole).max() * np.sqrt(self.num))
+
+    @property
+    def lag(self) -> int:
+        """Where that is, in usual steps."""
+        return int(self.lags[int(np.abs(self.whole).argmax())])
+
+    def explained(self) -> np.ndarray:
+        """Shares of the variance of `second` that `first` explains at each lag, one lag after the other; shape (l,).
+
+        The lag that explains most comes first, then the one that explains most of the rest, until none is sure.
+        """
+        shares, taken = np.zeros(self.lags.size), np.zeros(0, dtype=int)
+        while taken.size < MOST_TERMS:
+            # correlation with what is left of the drive at each lag, beside the lags that are taken
+            among = self.own[np.abs(self.lags[taken][:, None] - self.lags[taken])]
+            shared = self.own[np.abs(self.lags[taken][:, None] - self.lags)]
+            weights = np.linalg.lstsq(among, np.column_stack([shared, self.whole[taken]]), rcond=1e-6)[0]
+            left = 1.0 - np.sum(shared * weights[:, :-1], axis=0)
+            rest = self.whole - shared.T @ weights[:, -1]
+            gains = np.where(left > LEFT, rest**2 / np.maximum(left, LEFT), 0.0)
+            best = int(gains.argmax())
+            if gains[best] < self.sure**2:
+                break
+            shares[best] = gains[best]
+            taken = np.append(taken, best)
+        return shares
+
 
 class Lag(NamedTuple):
-    """A lag in rows that changes along the record, and the mean correlation along it."""
+    """A lag in usual steps that changes along the record, the mean correlation along it, and the window of a jump."""
 
     kind: str
     start: float
     change: float
     score: float
-    at: float = 0.0
+    window: int = 0
 
 
 def clocks(record: Record, limits: Thresholds) -> list[Finding]:
-    """The disagreement of each sensor that is the clearest."""
+    """The disagreement of each sensor that is the clearest; a note where the record cannot tell."""
     best: dict[str, tuple[float, Finding]] = {}
-    for pair in _pairs(record):
+    pairs = list(_pairs(record))
+    for pair in pairs:
         judged = _changing(pair, limits) or _constant(pair, limits)
         if judged is None:
             continue
         score, finding = judged
         if score > best.get(finding.column, (0.0, finding))[0]:
             best[finding.column] = (score, finding)
-    return [finding for _, finding in best.values()]
+    found = [finding for _, finding in best.values()]
+    untold = [one for one in record.observations if one.name not in best]
+    return [*found, *(note for one in untold if (note := _untold(one, record, pairs, limits)))]
 
 
 def _pairs(record: Record) -> Iterator[Pair]:
+    even = evenly(record, MOST_LAG + ORDER + 1)
+    if even is None:
+        return
     news: dict[str, np.ndarray] = {}
-    for signal in record.signals:
+    for signal in even.signals:
         found = innovations(signal)
         if found is not None and found.sd > 0:
-            news[signal.name] = _scaled(found.residual, found.sd)
+            news[signal.name] = found.residual / found.sd
     inputs = [one for one in record.inputs if one.name in news]
     observed = [one for one in record.observations if one.name in news]
     pairs = [(drive, response) for drive in inputs for response in observed]
     pairs += list(combinations(observed, 2))
     for first, second in pairs:
-        pair = _correlated(first, second, news[first.name], news[second.name])
+        # what an input does is known, however rarely; an observation may have spikes
+        drive = _centred(news[first.name], np.inf if first.role == "input" else LIMIT)
+        pair = _correlated(first, second, drive, _centred(news[second.name], LIMIT), even)
         if pair is not None:
             yield pair
 
 
-def _scaled(residual: np.ndarray, sd: float) -> np.ndarray:
-    """Innovations without their tails, 0 where there are none, in standard deviations."""
-    limited = np.clip(np.where(np.isfinite(residual), residual, 0.0) / sd, -LIMIT, LIMIT)
-    size = limited.std()
-    return (limited - limited.mean()) / size if size > 0 else limited
+def _centred(news: np.ndarray, limit: float) -> np.ndarray:
+    """Innovations without their tails and their mean; 0 where there are none."""
+    limited = np.clip(news, -limit, limit)
+    return np.where(np.isfinite(news), limited - np.nanmean(limited), 0.0)
 
 
-def _correlated(first: Signal, second: Signal, drive: np.ndarray, response: np.ndarray) -> Pair | None:
-    num = drive.size
-    windows = min(MOST_WINDOWS, num // WINDOW)
-    if windows < 2:
+def _correlated(first: Signal, second: Signal, drive: np.ndarray, response: np.ndarray, even: Even) -> Pair | None:
+    known = np.flatnonzero(response)
+    windows = min(MOST_WINDOWS, known.size // WINDOW)
+    spread = float(np.sqrt(np.sum(drive**2) * np.sum(response**2)))
+    if windows < 2 or not spread > 0:
         return None
-    edges = np.linspace(0, num, windows + 1).astype(int)
-    most = min(MOST_LAG, int(np.diff(edges).min()) // 2)
+    # as much is known in each window as in the others
+    edges = np.r_[0, known[np.arange(1, windows) * known.size // windows], drive.size]
+    most = min(MOST_LAG, known.size // windows // 2)
     lags = np.arange(-most, most + 1)
     padded = np.r_[np.zeros(most), response, np.zeros(most)]
-    products = np.stack([drive * padded[most + lag : most + lag + num] for lag in lags], axis=1)
-    spread = np.sqrt(np.mean(drive**2) * np.mean(response**2))
-    means = np.stack([products[a:b].mean(axis=0) for a, b in pairwise(edges)])
-    return Pair(first, second, lags, means / max(spread, 1e-12), (edges[:-1] + edges[1:]) / (2 * num), num)
+    sums = [np.add.reduceat(drive * padded[most + lag : most + lag + drive.size], edges[:-1]) for lag in lags]
+    middles = np.array([even.since[a:b].mean() for a, b in pairwise(edges)])
+    own = np.array([float(np.sum(drive[: drive.size - lag] * drive[lag:])) for lag in range(2 * most + 1)])
+    return Pair(
+        first,
+        second,
+        lags,
+        np.stack(sums, axis=1) * windows / spread,
+        middles,
+        even.rows[edges[:-1]],
+        own / own[0],
+        known.size,
+    )
 
 
 def _changing(pair: Pair, limits: Thresholds) -> tuple[float, Finding] | None:
@@ -136,17 +203,16 @@ def _changing(pair: Pair, limits: Thresholds) -> tuple[float, Finding] | None:
     step = usual_step(pair.first.clock)
     total = lasting(pair.first, abs(best.change) * step)
     other = pair.first.name
-    rows = np.arange(pair.num)
+    rows = np.arange(pair.first.clock.size)
     if best.kind == "clock_drift":
         words = (
-            f"runs {'late' if best.change > 0 else 'early'} against `{other}` by more and more, {total} "
-            f"({abs(best.change):.2g} rows) from the beginning to the end"
+            f"runs {'late' if best.change > 0 else 'early'} against `{other}` by more and more, {total} from the "
+            "beginning to the end"
         )
     else:
-        rows = rows[round(best.at * pair.num) :]
+        rows = rows[pair.starts[best.window] :]
         words = (
-            f"is {total} ({abs(best.change):.2g} rows) {'later' if best.change > 0 else 'earlier'} against `{other}` "
-            "from some time on than before it"
+            f"is {total} {'later' if best.change > 0 else 'earlier'} against `{other}` from some time on than before it"
         )
     advice = "One of the two clocks is wrong: correct its times before the columns are joined."
     evidence = {"other": other, "lag": best.change, "correlation": best.score, "of_constant_lag": still}
@@ -170,24 +236,58 @@ def _paths(windows: np.ndarray, pair: Pair) -> Iterator[Lag]:
         before, after = windows[:cut].mean(axis=0), windows[cut:].mean(axis=0)
         one, other = int(before.argmax()), int(after.argmax())
         score = float(cut * before[one] + (count - cut) * after[other]) / count
-        yield Lag("clock_skew", float(pair.lags[one]), float(other - one), score, cut / count)
+        yield Lag("clock_skew", float(pair.lags[one]), float(other - one), score, cut)
 
 
 def _constant(pair: Pair, limits: Thresholds) -> tuple[float, Finding] | None:
     """A response before its cause: with feedback there would be one after it too."""
-    size = np.abs(pair.whole)
-    peak = int(size.argmax())
-    lag, height = int(pair.lags[peak]), float(size[peak])
-    if pair.first.role != "input" or lag > -limits.lag or height < pair.sure:
-        return None
-    later = float(size[pair.lags >= 0].max())
-    if later > max(0.5 * height, 0.0):
+    shares = pair.explained()
+    peak = int(shares.argmax())
+    lag, early = int(pair.lags[peak]), float(shares[pair.lags <= -limits.lag].sum())
+    later = float(shares[pair.lags >= 0].sum())
+    if pair.first.role != "input" or lag > -limits.lag or later > FEEDBACK * early:
         return None
     span = lasting(pair.first, -lag * usual_step(pair.first.clock))
     words = (
-        f"moves {span} ({-lag} rows) before `{pair.first.name}`, which drives it (correlation of their innovations "
-        f"{height:.2f} there, at most {later:.2f} at later times)"
+        f"moves {span} before `{pair.first.name}`, which drives it and explains {percentage(early)} of its innovations "
+        f"there, {percentage(later)} at the same or later times"
     )
     advice = "Their clocks differ, or one of them is stamped at the end of what it averages: correct its times."
-    evidence = {"other": pair.first.name, "lag": lag, "correlation": height}
-    return height, pair.second.finding("clock_skew", "warn", np.arange(pair.num), words, advice, **evidence)
+    if later > 0:
+        advice = f"Their clocks differ, or a controller drives `{pair.first.name}` by it."
+    evidence = {"other": pair.first.name, "lag": lag, "early": early, "later": later}
+    rows = np.arange(pair.first.clock.size)
+    # a response after the cause as well is what feedback does: no warning then
+    severity = "note" if later > 0 else "warn"
+    return float(np.sqrt(early)), pair.second.finding("clock_skew", severity, rows, words, advice, **evidence)
+
+
+def _untold(signal: Signal, record: Record, pairs: list[Pair], limits: Thresholds) -> Finding | None:
+    """A note where nothing moves that could tell, or where what moves is so slow that a skew looks like a delay."""
+    others = [one.name for one in (*record.inputs, *record.observations) if one.name != signal.name]
+    own = [pair for pair in pairs if signal.name in (pair.first.name, pair.second.name)]
+    if not others:
+        return None
+    best = max(own, key=lambda pair: pair.certainty, default=None)
+    if best is None or best.certainty < SURE:
+        named = " or ".join(f"`{name}`" for name in others)
+        sentence = f"Whether the clock of `{signal.name}` agrees with that of {named} cannot be told from this record: "
+        sentence += "too few values are an ordinary step apart" if best is None else "too little moves at once in them"
+        if best is not None and best.certainty > SIGN:
+            span = lasting(signal, abs(best.lag) * usual_step(signal.clock))
+            when = "with" if best.lag == 0 else f"{span} {'after' if best.lag > 0 else 'before'}"
+            sentence += (
+                f" (the best sign is that `{best.second.name}` moves {when} `{best.first.name}`, of "
+                f"{best.certainty:.2g} standard errors where {SURE:g} count)"
+            )
+        evidence = {"others": others, "certainty": None if best is None else best.certainty}
+        return Finding("clock_unknown", "note", signal.name, f"{sentence}. Make sure of it otherwise.", evidence)
+    if best.first.role != "input" or best.lag < limits.lag:
+        return None
+    span = lasting(signal, best.lag * usual_step(signal.clock))
+    sentence = (
+        f"`{signal.name}` follows `{best.first.name}` after {span}: a clock that is wrong by less looks like another "
+        "delay, and cannot be told from it."
+    )
+    evidence = {"others": [best.first.name], "certainty": best.certainty, "lag": best.lag}
+    return Finding("clock_unknown", "note", signal.name, sentence, evidence)

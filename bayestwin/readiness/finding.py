@@ -1,10 +1,12 @@
 """What `check` says: findings, their kinds, and the rows and times that they rest on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from bayestwin.errors import InvalidSetting, explain
 
 type Severity = Literal["fail", "warn", "note"]
 
@@ -34,7 +36,10 @@ KINDS: Mapping[str, str] = {
     "drift": "a residual that wanders off, or is another one from some time on",
     "clock_skew": "a sensor whose times are not those of the others",
     "clock_drift": "a sensor whose clock runs faster or slower than the others'",
+    "clock_unknown": "that nothing in the record tells whether a sensor's clock is right",
     "repeated": "a stretch of rows that is there twice",
+    "copied": "rows that two experiments share",
+    "unlike": "columns and units that differ between experiments",
     "overlap": "rows that are both calibrated and held out",
     "range": "values outside the twin's operating range",
     "rate": "changes faster than the operating range allows",
@@ -58,6 +63,7 @@ class Finding(NamedTuple):
         evidence: The numbers behind it, plain values that JSON can hold; times as text. Where the finding has a place:
             `rows`, pairs of first and last row, both inclusive and counted from 1 in the telemetry as it was read (in
             order of time); `num_rows`, how many these are; `times`, those of the first and the last of them.
+        experiment: The experiment concerned, which `sentence` names too; empty where there is but one, or all are.
     """
 
     kind: str
@@ -65,6 +71,29 @@ class Finding(NamedTuple):
     column: str
     sentence: str
     evidence: Mapping[str, Any]
+    experiment: str = ""
+
+
+def wrong_kinds(kinds: Iterable[str]) -> str:
+    """What is expected instead, where there is no finding of one of these kinds; empty where there is of all."""
+    return "" if set(kinds) <= KINDS.keys() else ", ".join(f"`{known}`" for known in KINDS)
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Refuse kinds of findings that there are none of.
+
+    Raises:
+        InvalidSetting: If one is unknown.
+    """
+    if expected := wrong_kinds(kinds):
+        unknown = next(f"`{kind}`" for kind in kinds if kind not in KINDS)
+        message = explain(
+            f"There is no finding of the kind {unknown}.",
+            expected=expected,
+            received=unknown,
+            advice="Correct `fail_on` or `ignore`.",
+        )
+        raise InvalidSetting(message)
 
 
 def ranges_of(rows: np.ndarray, first: int = 1) -> list[list[int]]:

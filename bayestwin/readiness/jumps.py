@@ -31,6 +31,9 @@ STAYS = 0.5
 APART = 2.5
 """An outlier is so many times what 99 % of the others are."""
 
+ENOUGH = 5
+"""Other times that an input was switched, to know what follows."""
+
 RARE = 0.02
 """Where more is outlying, this is how the signal is."""
 
@@ -49,7 +52,7 @@ def jumps(record: Record, limits: Thresholds) -> list[Finding]:
         outliers = {
             at: width
             for at, width in outliers.items()
-            if _seen(signal.values, at, width) and not _explained(at, width, drive)
+            if _seen(signal.values, at, width) and not _explained(at, width, drive, news)
         }
         found += _spikes(signal, news, outliers)
         if signal.role == "observation":
@@ -117,10 +120,11 @@ def _seen(values: np.ndarray, at: int, width: int) -> bool:
     return bool(abs(after[0] - before[-1]) < BACK * height and max(np.ptp(before), np.ptp(after)) < height)
 
 
-def _explained(at: int, width: int, drive: Sequence[Signal]) -> bool:
+def _explained(at: int, width: int, drive: Sequence[Signal], news: Innovations) -> bool:
     """Whether an input that is switched does it: what others do is in the prediction.
 
-    A jump may follow within some rows. What goes out and back within two is explained by an input that does so too.
+    A jump may follow within some rows, if it is not far higher than after all other times that the input was switched.
+    What goes out and back within two is explained by an input that does so too.
     """
     for one in drive:
         steps = np.abs(np.diff(one.values))
@@ -130,9 +134,19 @@ def _explained(at: int, width: int, drive: Sequence[Signal]) -> bool:
         before = AROUND if width in (0, max(WIDTHS)) else 2
         there = bool(seldom[max(at - before, 0) : at + 1].any())
         back = width not in WIDTHS[:2] or bool(seldom[at : at + width + 1].any())
-        if there and back:
+        if there and back and not _beyond(at, np.flatnonzero(seldom), news):
             return True
     return False
+
+
+def _beyond(at: int, switched: np.ndarray, news: Innovations) -> bool:
+    """Whether an innovation is far higher than all that follow the other times that an input was switched."""
+    others = switched[np.abs(switched - at) > 2 * AROUND]
+    if others.size < ENOUGH:
+        return False
+    rows = np.clip(others[:, None] + np.arange(AROUND + 2), 0, news.residual.size - 1)
+    usual = np.nanmax(np.abs(np.where(np.isfinite(news.residual[rows]), news.residual[rows], 0.0)))
+    return bool(abs(news.residual[at]) > APART * usual > 0)
 
 
 def _spikes(signal: Signal, news: Innovations, outliers: Mapping[int, int]) -> list[Finding]:

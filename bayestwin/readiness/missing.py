@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.readiness.finding import Finding
-from bayestwin.readiness.sampling import long_steps
+from bayestwin.readiness.sampling import local_steps, long_steps
 from bayestwin.readiness.signals import Record, Signal, lasting, percentage, runs_of, usual_step
 from bayestwin.readiness.thresholds import Thresholds
 
@@ -49,10 +49,13 @@ def missing(signal: Signal, limits: Thresholds) -> list[Finding]:
 
 def _ends(signal: Signal, there: np.ndarray, factor: float) -> list[np.ndarray]:
     """Rows before the first value and after the last one, where these are many usual steps."""
-    usual = usual_step(signal.clock[there])
+    local = local_steps(signal.clock[there])
+    # rows may lie further apart there than where there were values
+    first, last = local_steps(signal.clock[: there[0] + 2]), local_steps(signal.clock[there[-1] - 1 :])
+    usual = [max(local[0], first[0]), max(local[-1], last[-1])]
     ends = [np.arange(there[0]), np.arange(there[-1] + 1, len(signal.values))]
     spans = [signal.clock[there[0]] - signal.clock[0], signal.clock[-1] - signal.clock[there[-1]]]
-    return [rows for rows, span in zip(ends, spans, strict=True) if rows.size and span > factor * usual]
+    return [rows for rows, span, step in zip(ends, spans, usual, strict=True) if rows.size and span > factor * step]
 
 
 def missing_by_regime(record: Record) -> list[Finding]:

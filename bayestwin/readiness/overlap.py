@@ -1,5 +1,8 @@
 """Rows that are there twice: stretches repeated within a record, and telemetry that is both calibrated and held out."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -35,7 +38,7 @@ def overlap(telemetry: Telemetry, held_out: Telemetry) -> list[Finding]:
     if not columns:
         return []
     both = pd.concat([ours[columns], theirs[columns]])
-    rows = _copies(both.to_numpy(np.float64))
+    rows = copies(both.to_numpy(np.float64), [len(ours), len(theirs)])
     rows = {later: earlier for later, earlier in rows.items() if later >= len(ours) > earlier}
     if not rows:
         return []
@@ -52,7 +55,7 @@ def repeated(record: Record) -> list[Finding]:
     """Stretches in which all columns repeat earlier rows to the last digit, as when a buffer is sent twice."""
     if len(record.signals) == 0 or len(record.times) < 2 * STRETCH:
         return []
-    rows = _copies(np.column_stack([one.values for one in record.signals]))
+    rows = copies(np.column_stack([one.values for one in record.signals]))
     # a cycle that repeats over most of the record is how it was made
     if not 0 < len(rows) <= OFTEN * len(record.times):
         return []
@@ -66,16 +69,29 @@ def repeated(record: Record) -> list[Finding]:
     return [Finding("repeated", "warn", "", sentence, evidence)]
 
 
-def _copies(values: np.ndarray) -> dict[int, int]:
-    """Rows that lie in a stretch that agrees with an earlier one, and the rows that they agree with."""
+def copies(values: np.ndarray, parts: Sequence[int] = ()) -> dict[int, int]:
+    """Rows that lie in a stretch that agrees with an earlier one, and the rows that they agree with.
+
+    Args:
+        values: Shape (n, columns).
+        parts: How many rows each of several records has that were put one after the other; one by default.
+    """
     num = len(values) - STRETCH + 1
     if num < 2:
         return {}
     codes = pd.factorize(pd.Series([row.tobytes() for row in np.nan_to_num(values, nan=np.inf) + 0.0]))[0]
+    # each record by itself: a copy of the whole record has no row that is there but once
+    edges = np.cumsum([0, *(parts or [len(values)])])
+    fine = np.zeros(len(values), dtype=bool)
+    for start, end in pairwise(edges):
+        own = np.unique(codes[start:end], return_counts=True)[1]
+        fine[start:end] = end > start and np.sum(own == 1) >= UNIQUE * (end - start)
     changes = np.r_[0, np.cumsum(np.diff(codes) != 0)]
-    lively = changes[STRETCH - 1 :] - changes[:num] >= DIFFERENT - 1
-    if np.mean(np.bincount(codes)[codes] == 1) < UNIQUE:
-        return {}
+    lively = (changes[STRETCH - 1 :] - changes[:num] >= DIFFERENT - 1) & fine[:num]
+    # no stretch goes on from one record into the next
+    lively &= np.searchsorted(edges, np.arange(num), "right") == np.searchsorted(
+        edges, np.arange(num) + STRETCH - 1, "right"
+    )
     stretches = np.lib.stride_tricks.sliding_window_view(codes, STRETCH)
     seen: dict[bytes, int] = {}
     found: dict[int, int] = {}

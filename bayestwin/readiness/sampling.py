@@ -1,12 +1,13 @@
 """The times of a record: given twice, out of order, irregular, with gaps; and what reading did about them."""
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
 
 from bayestwin.readiness.finding import Finding, place, where
-from bayestwin.readiness.signals import Record, Signal, lasting, numbers_of, percentage, usual_step
+from bayestwin.readiness.signals import Record, Signal, lasting, numbers_of, percentage
 from bayestwin.readiness.thresholds import Thresholds
 
 JITTER = 0.05
@@ -14,6 +15,9 @@ JITTER = 0.05
 
 RARE = 0.02
 """Where a larger share of the steps is long, long steps are how the record was made, and no gaps."""
+
+NEAR = 5
+"""Steps on either side of one that tell what is usual there."""
 
 _NOTICES = {"runs backwards": "out_of_order", "repeat a time": "duplicate", "taken as missing": "sentinel"}
 
@@ -76,7 +80,8 @@ def gaps(record: Record, limits: Thresholds) -> list[Finding]:
     worst = long[np.argmax(steps[long])]
     evidence = place(np.r_[long, long + 1], record.times, record.first)
     evidence["rows"] = [[int(row) + record.first, int(row) + record.first + 1] for row in long]
-    usual, longest = (lasting(record, step) for step in (usual_step(record.clock), float(steps[worst])))
+    local = float(local_steps(record.clock)[worst])
+    usual, longest = (lasting(record, step) for step in (local, float(steps[worst])))
     start, end = str(record.times[worst]), str(record.times[worst + 1])
     many = "There is a gap" if long.size == 1 else f"There are {long.size} gaps, the longest"
     sentence = (
@@ -92,12 +97,27 @@ def long_steps(clock: np.ndarray, factor: float) -> np.ndarray:
     steps = np.diff(clock)
     if steps.size < 4:
         return np.zeros(0, dtype=np.int64)
-    long = np.flatnonzero(steps > factor * usual_step(clock))
+    long = np.flatnonzero(steps > factor * local_steps(clock))
     if long.size > max(2, RARE * steps.size):
         return np.zeros(0, dtype=np.int64)
     # a sampling that slows down by and by, as for a decay, has no gaps
     around = np.array([np.max(np.r_[steps[max(at - 1, 0) : at], steps[at + 1 : at + 2], 0.0]) for at in long])
     return long[steps[long] > 3.0 * around]
+
+
+def local_steps(clock: np.ndarray) -> np.ndarray:
+    """What is usual around each step: the larger one of the medians before it and after it; shape (n − 1,).
+
+    A record may be sampled once a second while something happens and once a minute at rest: a minute is a gap in the
+    first part, and not between the two.
+    """
+    steps = np.diff(clock)
+    padded = np.r_[np.full(NEAR, np.nan), np.where(steps > 0, steps, np.nan), np.full(NEAR, np.nan)]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, NEAR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nothing lies before the first step
+        medians = np.nanmedian(windows, axis=1)
+    return np.fmax(medians[: steps.size], medians[NEAR + 1 :])
 
 
 def unstated(signal_units: dict[str, str], known: dict[str, str]) -> list[Finding]:

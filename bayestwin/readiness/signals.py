@@ -83,6 +83,10 @@ class Record(NamedTuple):
         """Those that the twin predicts."""
         return tuple(one for one in self.signals if one.role == "observation")
 
+    def has(self, column: str) -> bool:
+        """Whether a column has values."""
+        return any(one.name == column and one.present.size > 0 for one in self.signals)
+
 
 def record_of(
     table: pd.DataFrame,

@@ -14,12 +14,11 @@ from bayestwin.report.readiness import render_readiness
 from bayestwin.runs.carrying import Carried, Outcome, carry_out
 from bayestwin.runs.checked import FINDINGS
 from bayestwin.runs.given import Given
-from bayestwin.runs.model import Model, Split, load_telemetry, read_model_telemetry
+from bayestwin.runs.model import Model, load_telemetry, read_model_telemetry
 from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.plain import to_json
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import read_record
-from bayestwin.runs.sections import SplitSection
 from bayestwin.store import write_text_durably
 
 PAGE = "check.html"
@@ -58,7 +57,7 @@ def check_model(
     """
     split = load_telemetry(model)
     if held_out is not None:
-        split = Split(split.calibration, read_model_telemetry(model, held_out))
+        split = split._replace(held_out=read_model_telemetry(model, held_out))
     check_ready(model, split)
     build_density(model.twin, bind(model.twin, split.calibration))
     limits = read_limits(model.folder / "card.md", model.twin)
@@ -66,7 +65,6 @@ def check_model(
 
     def work(run: pathlib.Path, shown: Progress) -> Outcome[Checked]:
         section = model.job.check
-        first = _first_row(model, split)
         findings = check(
             model.twin,
             split.calibration,
@@ -76,13 +74,13 @@ def check_model(
             thresholds=section.thresholds(),
             fail_on=section.fail_on,
             ignore=section.ignore,
-            first_row=first,
+            first_row=split.first_row,
             progress=shown,
         )
         found = Checked(findings, limits)
         write_text_durably(run / FINDINGS, to_json([finding._asdict() for finding in findings]))
         with shown.timed("report"):
-            record = record_for(model.twin, split.calibration, split.held_out, first)
+            record = record_for(model.twin, split.calibration, split.held_out, split.first_row)
             page = render_readiness(
                 findings,
                 record,
@@ -104,14 +102,6 @@ def figures_of(findings: Sequence[Finding]) -> dict[str, Any]:
     """How many findings of each severity, and the findings themselves."""
     counts = {severity: sum(one.severity == severity for one in findings) for severity in ("fail", "warn", "note")}
     return {"num_findings": counts, "findings": [finding._asdict() for finding in findings]}
-
-
-def _first_row(model: Model, split: Split) -> int:
-    """What the first row that is calibrated is counted as: the job may leave out rows before it."""
-    if model.job.split.start is None:
-        return 1
-    whole = load_telemetry(model, SplitSection()).calibration.table.index
-    return 1 + int((whole < split.calibration.table.index[0]).sum())
 
 
 def _provenance(run: pathlib.Path) -> dict[str, str]:

@@ -48,10 +48,17 @@ class Model(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Telemetry to calibrate on, and what is held out, if anything."""
+    """Telemetry to calibrate on, and what is held out, if anything.
+
+    Attributes:
+        calibration: What is calibrated.
+        held_out: What follows it.
+        first_row: What the first row of `calibration` is counted as in what was read.
+    """
 
     calibration: Telemetry
     held_out: Telemetry | None
+    first_row: int = 1
 
 
 def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
@@ -95,11 +102,12 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
         telemetry = telemetry.between(end=split.end)
     # made of the whole record, where each value knows its past alone: so the held-out part goes on from the calibration
     telemetry = with_features(telemetry, model.job, model.job_path, split)
+    num = len(telemetry.table)
     if split.start is not None:
         telemetry = telemetry.between(start=split.start)
         if model.job.telemetry.t0 is None:  # else the twin would be solved from where nothing is looked at
             telemetry = telemetry.with_table(telemetry.table, t0=telemetry.table.index[0])
-    found = _split_at(telemetry, split.hold_out_from, model)
+    found = _split_at(telemetry, split.hold_out_from, model)._replace(first_row=1 + num - len(telemetry.table))
     check_driven(model.twin, found.calibration, found.held_out, model.job_path)
     return found
 

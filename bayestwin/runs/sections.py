@@ -5,7 +5,7 @@ from typing import Literal
 import pydantic
 
 from bayestwin.assess.gates import WARN
-from bayestwin.readiness import KINDS, Thresholds
+from bayestwin.readiness import Thresholds, wrong_kinds
 from bayestwin.runs.feature_sections import FeatureSection
 from bayestwin.runs.section import Moment, Section, Seed
 from bayestwin.runs.telemetry_sections import TelemetrySection
@@ -115,10 +115,10 @@ class CheckSection(Section):
     @pydantic.field_validator("fail_on", "ignore")
     @classmethod
     def _kinds(cls, kinds: list[str]) -> list[str]:
-        if all(kind in KINDS for kind in kinds):
-            return kinds
-        message = f"a list of {', '.join(f'`{kind}`' for kind in KINDS)}"
-        raise ValueError(message)
+        if expected := wrong_kinds(kinds):
+            message = f"a list of {expected}"
+            raise ValueError(message)
+        return kinds
 
     def thresholds(self) -> dict[str, float]:
         """The thresholds alone."""

@@ -62,10 +62,11 @@ def align(
         One telemetry with all columns; `notices` says what was left out, `settings` how it was made and of what.
 
     Raises:
-        InvalidTelemetry: If times differ and no resampling is declared, a column has none, names are there twice, or
-            dates and numbers are mixed.
+        InvalidTelemetry: If times differ and no resampling is declared, a column has none or is a feature, names are
+            there twice, or dates and numbers are mixed.
     """
     _check_sources(sources)
+    features = [feature for one in sources.values() for feature in one.settings.get("features", ())]
     if every is None:
         _check_exact(sources)
         if how or side or window is not None:
@@ -73,6 +74,8 @@ def align(
         table = pd.concat([one.table for one in sources.values()], axis="columns")
         notices: list[str] = []
     else:
+        if features:
+            _refuse_features([name for name, *_ in features])
         how = dict(how or {})
         _check_how(sources, how, side)
         grid = _grid(sources, every, window, side)
@@ -82,14 +85,7 @@ def align(
     declared = {"every": every, "how": how and sorted(how.items()), "side": side, "window": window}
     settings = {name: value if name == "how" else str(value) for name, value in declared.items() if value is not None}
     settings["sources"] = [(name, one.sha256) for name, one in sources.items()]
-    if features := [feature for one in sources.values() for feature in one.settings.get("features", ())]:
-        if every is not None:
-            _refuse(
-                "A source has features, which know what they are made of at its own times.",
-                "sources as they were recorded",
-                ", ".join(f"`{name}`" for name, *_ in features),
-                "Add features after aligning.",
-            )
+    if features:
         settings["features"] = features
     start = table.index[0] if t0 is None else time_in(t0, table.index)
     source = ", ".join(f"{name}: {one.source}" for name, one in sources.items())
@@ -217,6 +213,20 @@ def _check_sources(sources: Mapping[str, Telemetry]) -> None:
                 shown = f"`{column}` in `{home[column]}` and in `{name}`"
                 _refuse("Two sources have a column of one name.", "each name once", shown, "Pass `rename=` to one.")
             home[column] = name
+
+
+def _refuse_features(names: list[str]) -> None:
+    # Telemetry knows how much older than t what a feature is made of is, so that no input tells a twin the observation
+    # that it is to explain. Values that stand for windows do not keep that: the mean over the last hour of "five
+    # minutes ago" holds most of the values that the mean of the observation over that hour is made of, and a statistic
+    # up to a time holds a part of the window around it. Made after aligning, a lag is one between windows.
+    _refuse(
+        f"`{names[0]}` is a feature, and after resampling nobody would know from when on it is known.",
+        "sources with columns as they were recorded, where `every` is given",
+        ", ".join(f"`{name}`" for name in names),
+        "Add features after aligning: `bt.add_features(bt.align(…), …)`. Those over shorter times than `every` need "
+        "sources of the same times, aligned without it.",
+    )
 
 
 def _check_how(sources: Mapping[str, Telemetry], how: Mapping[str, How], side: Side | None) -> None:

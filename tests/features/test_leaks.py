@@ -265,5 +265,5 @@ def test_aligning_keeps_what_features_are_made_of() -> None:
     made = bt.add_features(heated(), {"load": Lag("level", 2.0)})
     other = bt.read_telemetry(pd.DataFrame({"v": 1.0}, index=made.table.index))
     assert made_of(bt.align({"a": made, "b": other}))["load"].of == {"level": 2.0}
-    with pytest.raises(InvalidTelemetry, match=r"has features(?s:.*)`load`(?s:.*)after aligning"):
+    with pytest.raises(InvalidTelemetry, match=r"`load` is a feature(?s:.*)after aligning"):
         bt.align({"a": made, "b": other}, every=1.0, how=dict.fromkeys(("u", "level", "load", "v"), "interpolate"))

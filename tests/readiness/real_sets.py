@@ -1,6 +1,6 @@
-"""Four real records with small twins and operating ranges, and defects to plant in them."""
+"""Seven real records with small twins and operating ranges."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ class RealSet(NamedTuple):
         limits: The operating range.
         shift: What a level shift is in shares of the span: one that this sensor does not make by itself.
         dataset: Its name, and that of its file where it has several.
+        honest: Kinds of warnings about what it has by itself.
+        still: Whether nothing in it moves at once often enough to tell whether clocks agree.
     """
 
     twin: bt.Twin
@@ -28,6 +30,8 @@ class RealSet(NamedTuple):
     limits: Mapping[str, Mapping[str, Any]]
     shift: float
     dataset: tuple[str, ...]
+    honest: Set[str] = frozenset()
+    still: bool = False
 
     def load(self) -> bt.Telemetry:
         """The columns that the twin uses."""
@@ -61,6 +65,19 @@ def wall(t, x, p, u):
 def drive(t, x, p, u):
     force = p.bias + p.gain * u.voltage - p.viscous * x.speed - p.dry * jnp.tanh(x.speed / 1e-3)
     return {"position": x.speed, "speed": force / p.mass}
+
+
+def tanks(t, x, p, u):
+    fall = p.k1 * jnp.sqrt(jnp.maximum(x.upper, 1e-6))
+    return {"upper": p.gain * u.pump - fall, "lower": fall - p.k2 * jnp.sqrt(jnp.maximum(x.lower, 1e-6))}
+
+
+def cell(t, x, p, u):
+    return {"charge": u.current / p.capacity, "slow": (p.R1 * u.current - x.slow) / p.tau}
+
+
+def terminal(t, x, p, u):
+    return p.empty + p.slope * x.charge + p.R0 * u.current + x.slow
 
 
 def gaussian(scale: float, unit: str, **of: Any) -> bt.Observation:
@@ -105,6 +122,7 @@ SETS = {
         {"indoor": {"low": 0.0, "high": 35.0}, "outdoor": {"low": -15.0, "high": 25.0}, "water": {"high": 90.0}},
         0.5,
         ("dutch_home",),
+        honest={"spike", "level_shift"},
     ),
     "ucl_wall": RealSet(
         bt.Twin(
@@ -120,6 +138,7 @@ SETS = {
         {"flux": {"low": -50.0, "high": 50.0}, "inside": {"low": 10.0, "high": 35.0}},
         0.2,
         ("ucl_wall",),
+        honest={"stuck"},
     ),
     "emps": RealSet(
         bt.Twin(
@@ -139,118 +158,62 @@ SETS = {
         0.2,
         ("emps", "emps_train_100Hz.csv"),
     ),
+    "armadillo": RealSet(
+        bt.Twin(
+            "test_house",
+            house,
+            {"envelope": bt.State(dist.Normal(25.0, 5.0), unit="degC"), "indoor": INDOOR},
+            positive(R_in=(2.0, "K/kW"), R_out=(15.0, "K/kW"), C_in=(0.5, "kW h/K"), C_env=(4.0, "kW h/K")),
+            {"indoor": gaussian(0.5, "degC")},
+            {"outdoor": bt.Input(unit="degC", hold="linear"), "heating": bt.Input(unit="kW", hold="linear")},
+            time_unit="h",
+        ),
+        "indoor",
+        {"T_int": "indoor", "T_ext": "outdoor", "P_hea": "heating"},
+        {
+            "indoor": {"low": 24.0, "high": 43.0},
+            "outdoor": {"low": 9.0, "high": 33.0},
+            "heating": {"low": 0.0, "high": 2.3},
+        },
+        0.2,
+        ("armadillo",),
+        honest={"spike"},
+        still=True,  # the heater is switched twice
+    ),
+    "cascaded_tanks": RealSet(
+        bt.Twin(
+            "tanks",
+            tanks,
+            {"upper": bt.State(dist.HalfNormal(5.0), unit="V"), "lower": bt.State(dist.HalfNormal(5.0), unit="V")},
+            positive(k1=(0.05, "1"), k2=(0.05, "1"), gain=(0.05, "1")),
+            {"lower": gaussian(0.5, "V")},
+            {"pump": bt.Input(unit="V", hold="linear")},
+        ),
+        "lower",
+        {"yEst": "lower", "uEst": "pump"},
+        {"lower": {"low": 2.0, "high": 10.0}, "pump": {"low": 0.0, "high": 7.0}},
+        0.2,
+        ("cascaded_tanks",),
+        honest={"saturation"},  # the tanks overflow
+        still=True,  # the pump is driven by slow waves
+    ),
+    "battery_leaf": RealSet(
+        bt.Twin(
+            "cell",
+            cell,
+            {"charge": bt.State(dist.Uniform(0.0, 0.2)), "slow": bt.State(0.0, unit="V")},
+            {
+                "empty": bt.Parameter(dist.Normal(3.4, 0.1), unit="V"),
+                "slope": bt.Parameter(dist.Normal(0.8, 0.1), unit="V"),
+                **positive(capacity=(1.1e5, "A s"), R0=(2e-3, "ohm"), R1=(2e-3, "ohm"), tau=(60.0, "s")),
+            },
+            {"voltage": gaussian(0.1, "V", of=terminal)},
+            {"current": bt.Input(unit="A")},
+        ),
+        "voltage",
+        {"voltage_V": "voltage", "current_A": "current"},
+        {"voltage": {"low": 2.5, "high": 4.25}, "current": {"low": -40.0, "high": 40.0}},
+        0.2,
+        ("battery_leaf", "hppc_25C.csv"),
+    ),
 }
-
-type Planted = tuple[bt.Telemetry, str, np.ndarray, int]
-"""Telemetry with a defect, the kind and the rows (from 1) to be found, and by how many rows their ends may be off."""
-
-
-def replaced(telemetry: bt.Telemetry, name: str, values: np.ndarray) -> bt.Telemetry:
-    return telemetry.with_table(telemetry.table.assign(**{name: values}))
-
-
-def stuck(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    start, length = values.size // 2, max(15, values.size // 40)
-    values[start : start + length] = values[start]
-    # the value before may be the same by chance
-    return replaced(telemetry, one.observed, values), "stuck", np.arange(start, start + length) + 1, 2
-
-
-def spike(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    rows = np.array([0.21, 0.52, 0.77]) * values.size
-    rows = rows.astype(int)
-    values[rows] += 0.4 * np.ptp(values)
-    return replaced(telemetry, one.observed, values), "spike", rows + 1, 0
-
-
-def sentinel(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    rows = np.array([11, values.size // 3, values.size // 3 + 1, values.size - 30])
-    values[rows] = -999.0
-    return replaced(telemetry, one.observed, values), "sentinel", rows + 1, 0
-
-
-def gap(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    start = values.size // 2
-    table = telemetry.table.drop(telemetry.table.index[start : start + 20])
-    return telemetry.with_table(table), "gap", np.array([start, start + 1]), 0
-
-
-def missing(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    rows = np.arange(20) + values.size // 3
-    values[rows] = np.nan
-    return replaced(telemetry, one.observed, values), "gap", rows + 1, 0
-
-
-def duplicate(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    start = values.size // 4
-    kept = np.sort(np.r_[np.arange(values.size), np.arange(start, start + 4)])
-    table = telemetry.table.iloc[kept]
-    return telemetry.with_table(table), "duplicate", start + 2 * np.arange(1, 5), 0
-
-
-def clock_skew(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    half, late = values.size // 2, 8
-    values[half:] = values[half - late : -late].copy()
-    # told to one of up to eight windows
-    rows = np.arange(half, values.size) + 1
-    return replaced(telemetry, one.observed, values), "clock_skew", rows, values.size // 16 + 1
-
-
-def clock_drift(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    rows = np.arange(float(values.size))
-    late = np.interp(rows - 12.0 * rows / values.size, rows, values)
-    return replaced(telemetry, one.observed, late), "clock_drift", np.arange(values.size) + 1, 0
-
-
-def unit_scale(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    return replaced(telemetry, one.observed, 1000.0 * values), "unit_scale", np.flatnonzero(values) + 1, 0
-
-
-def saturation(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    limit = np.quantile(values, 0.9)
-    clipped = np.minimum(values, limit)
-    return replaced(telemetry, one.observed, clipped), "saturation", np.flatnonzero(values >= limit) + 1, 0
-
-
-def quantisation(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    step = np.ptp(values) / 10.0
-    coarse = np.round(values / step) * step
-    return replaced(telemetry, one.observed, coarse), "quantisation", np.arange(values.size) + 1, 0
-
-
-def level_shift(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    start = int(0.55 * values.size)
-    values[start:] += one.shift * np.ptp(values)
-    return replaced(telemetry, one.observed, values), "level_shift", np.array([start + 1]), 2
-
-
-def out_of_range(one: RealSet, telemetry: bt.Telemetry, values: np.ndarray) -> Planted:
-    rows = np.arange(6) + int(0.7 * values.size)
-    low, high = (one.limits[one.observed][end] for end in ("low", "high"))
-    values[rows] = high + np.linspace(0.02, 0.05, 6) * (high - low)
-    return replaced(telemetry, one.observed, values), "range", rows + 1, 0
-
-
-DEFECTS: Mapping[str, Callable[[RealSet, bt.Telemetry, np.ndarray], Planted]] = {
-    one.__name__: one
-    for one in (
-        stuck,
-        spike,
-        sentinel,
-        gap,
-        missing,
-        duplicate,
-        clock_skew,
-        clock_drift,
-        unit_scale,
-        saturation,
-        quantisation,
-        level_shift,
-        out_of_range,
-    )
-}
-
-
-def rows_of(finding: Any) -> np.ndarray:
-    """The rows of a finding, one by one."""
-    return np.concatenate([np.arange(first, last + 1) for first, last in finding.evidence["rows"]])

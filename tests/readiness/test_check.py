@@ -1,9 +1,9 @@
 """`bt.check` says what would spoil a calibration: faults of telemetry, units and splits, each with where it is."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
-import numpyro.distributions as dist
 import pandas as pd
 import pytest
 
@@ -11,40 +11,31 @@ import bayestwin as bt
 from bayestwin.errors import InvalidInput, InvalidSetting, InvalidTelemetry
 from bayestwin.readiness import KINDS, Finding
 
-TWIN = bt.Twin(
-    "room",
-    lambda t, x, p, u: {"indoor": (u.outdoor - x.indoor) / p.tau},
-    {"indoor": bt.State(dist.Normal(20.0, 1.0), unit="degC")},
-    {"tau": bt.Parameter(dist.LogNormal(3.0, 0.5), unit="h")},
-    {"indoor": bt.Observation(bt.Gaussian(0.1), unit="degC")},
-    {"outdoor": bt.Input(unit="degC", hold="linear")},
-    time_unit="h",
-)
 UNITS = {"indoor": "degC", "outdoor": "degC"}
 
 
+type Check = Callable[..., tuple[Finding, ...]]
+
+
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    """150 hours of the twin itself, rounded as a logger does."""
-    rng = np.random.default_rng(3)
-    hours = np.arange(150.0)
-    outdoor = np.round(10 + 5 * np.sin(2 * np.pi * hours / 24) + np.cumsum(rng.normal(0, 0.3, 150)), 2)
-    indoor = np.full(150, 20.0)
-    for row in range(1, 150):
-        indoor[row] = indoor[row - 1] + (outdoor[row - 1] - indoor[row - 1]) / 20.0
-    return pd.DataFrame({"time": hours, "indoor": np.round(indoor + rng.normal(0, 0.1, 150), 2), "outdoor": outdoor})
+def table(weather: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return weather()
+
+
+@pytest.fixture(scope="module")
+def check(room: bt.Twin) -> Check:
+    def found(telemetry: bt.Telemetry, held_out: bt.Telemetry | None = None, **settings: object) -> tuple[Finding, ...]:
+        return bt.check(room, telemetry, held_out, seed=0, **settings)
+
+    return found
 
 
 def read(table: pd.DataFrame, **settings: object) -> bt.Telemetry:
     return bt.read_telemetry(table, **{"units": UNITS, **settings})
 
 
-def check(telemetry: bt.Telemetry, held_out: bt.Telemetry | None = None, **settings: object) -> tuple[Finding, ...]:
-    return bt.check(TWIN, telemetry, held_out, seed=0, **settings)
-
-
-QUICK = {"ignore": ["prior", "unit_scale", "expected"]}
-"""Leaves out what needs the twin to be solved."""
+QUICK = {"ignore": ["prior", "unit_scale", "expected", "clock_unknown"]}
+"""Leaves out what needs the twin to be solved, and that nothing is known of clocks."""
 
 
 def of(found: tuple[Finding, ...], kind: str) -> Finding:
@@ -52,14 +43,14 @@ def of(found: tuple[Finding, ...], kind: str) -> Finding:
     return finding
 
 
-def test_sound_telemetry_is_only_noted(table: pd.DataFrame) -> None:
+def test_sound_telemetry_is_only_noted(check: Check, table: pd.DataFrame) -> None:
     found = check(read(table))
-    assert {(one.kind, one.severity) for one in found} == {("expected", "note")}
+    assert {(one.kind, one.severity) for one in found} == {("expected", "note"), ("clock_unknown", "note")}
     assert check(read(table)) == found
     assert json.loads(json.dumps([one._asdict() for one in found])) == [one._asdict() for one in found]
 
 
-def test_53_duplicate_times(table: pd.DataFrame) -> None:
+def test_53_duplicate_times(check: Check, table: pd.DataFrame) -> None:
     twice = pd.concat([table.iloc[:40], table.iloc[[39, 39]], table.iloc[40:]])
     with pytest.raises(InvalidTelemetry, match="row 41, 42"):
         read(twice)
@@ -69,7 +60,7 @@ def test_53_duplicate_times(table: pd.DataFrame) -> None:
     assert (kept.severity, kept.evidence["rows"]) == ("fail", [[41, 42]])
 
 
-def test_54_rows_out_of_order(table: pd.DataFrame) -> None:
+def test_54_rows_out_of_order(check: Check, table: pd.DataFrame) -> None:
     order = np.r_[0:70, 71, 70, 72:150]
     found = check(read(table.iloc[order]), **QUICK)
     finding = of(found, "out_of_order")
@@ -78,14 +69,14 @@ def test_54_rows_out_of_order(table: pd.DataFrame) -> None:
     assert strict[0] == finding._replace(severity="fail")
 
 
-def test_55_a_gap_beyond_the_threshold(table: pd.DataFrame) -> None:
+def test_55_a_gap_beyond_the_threshold(check: Check, table: pd.DataFrame) -> None:
     cut = read(table.drop(table.index[80:95]))
     finding = of(check(cut, **QUICK), "gap")
     assert (finding.severity, finding.evidence["rows"], finding.evidence["gap"]) == ("warn", [[80, 81]], "16 h")
     assert [one for one in check(cut, thresholds={"gap": 20.0}, **QUICK) if one.kind == "gap"] == []
 
 
-def test_56_sentinels_declared_and_not(table: pd.DataFrame) -> None:
+def test_56_sentinels_declared_and_not(check: Check, table: pd.DataFrame) -> None:
     marked = table.assign(indoor=table["indoor"].where(~table.index.isin([5, 60, 61]), -999.0))
     with pytest.raises(InvalidTelemetry, match="row 6, 61, 62"):
         read(marked)
@@ -95,7 +86,7 @@ def test_56_sentinels_declared_and_not(table: pd.DataFrame) -> None:
     assert (taken.severity, taken.evidence["rows"]) == ("fail", [[6, 6], [61, 62]])
 
 
-def test_58_a_unit_of_the_wrong_dimension_names_both(table: pd.DataFrame) -> None:
+def test_58_a_unit_of_the_wrong_dimension_names_both(check: Check, table: pd.DataFrame) -> None:
     with pytest.raises(InvalidTelemetry, match=r"`degC`.*\n.*`kW`"):
         check(read(table, units=UNITS | {"indoor": "kW"}))
 
@@ -108,25 +99,25 @@ def test_58_a_unit_of_the_wrong_dimension_names_both(table: pd.DataFrame) -> Non
         (lambda values: values + 273.15, "taken as K"),
     ],
 )
-def test_60_a_plausible_but_wrong_scale(table: pd.DataFrame, change: object, suggestion: str) -> None:
+def test_60_a_plausible_but_wrong_scale(check: Check, table: pd.DataFrame, change: object, suggestion: str) -> None:
     finding = of(check(read(table.assign(indoor=change(table["indoor"])))), "unit_scale")
     assert (finding.severity, finding.column, finding.evidence["suggestion"]) == ("fail", "indoor", suggestion)
     assert finding.evidence["rows"][0][0] == 1
     assert "is the unit (degC) right?" in finding.sentence
 
 
-def test_a_prior_that_is_only_off_is_no_wrong_unit(table: pd.DataFrame) -> None:
+def test_a_prior_that_is_only_off_is_no_wrong_unit(check: Check, table: pd.DataFrame) -> None:
     found = check(read(table.assign(indoor=table["indoor"] + 8.0)))
     assert of(found, "prior").severity == "warn"
     assert "unit_scale" not in {one.kind for one in found}
 
 
-def test_63_a_constant_sensor(table: pd.DataFrame) -> None:
+def test_63_a_constant_sensor(check: Check, table: pd.DataFrame) -> None:
     finding = of(check(read(table.assign(indoor=20.5)), **QUICK), "constant")
     assert (finding.severity, finding.column, finding.evidence["value"]) == ("warn", "indoor", 20.5)
 
 
-def test_65_what_is_held_out_was_calibrated(table: pd.DataFrame) -> None:
+def test_65_what_is_held_out_was_calibrated(check: Check, table: pd.DataFrame) -> None:
     whole = read(table)
     sound = check(whole.between(end=100), whole.between(start=100), **QUICK)
     assert "overlap" not in {one.kind for one in sound}
@@ -144,14 +135,14 @@ def test_65_what_is_held_out_was_calibrated(table: pd.DataFrame) -> None:
     assert finding.evidence["held_out_rows"] == [[1, 50]]
 
 
-def test_rows_of_what_is_held_out_count_on(table: pd.DataFrame) -> None:
+def test_rows_of_what_is_held_out_count_on(check: Check, table: pd.DataFrame) -> None:
     whole = read(table.assign(indoor=table["indoor"] + np.where(table.index == 130, 6.0, 0.0)).iloc[10:])
     parts = whole.between(end=100), whole.between(start=100)
     assert of(check(*parts, **QUICK), "spike").evidence["rows"] == [[121, 121]]
     assert of(check(*parts, first_row=11, **QUICK), "spike").evidence["rows"] == [[131, 131]]
 
 
-def test_kinds_are_silenced_and_escalated(table: pd.DataFrame) -> None:
+def test_kinds_are_silenced_and_escalated(check: Check, table: pd.DataFrame) -> None:
     changed = read(table.assign(indoor=table["indoor"] + np.where(table.index == 130, 6.0, 0.0)))
     assert of(check(changed, **QUICK), "spike").severity == "warn"
     assert check(changed, fail_on=["spike"], **QUICK)[0].severity == "fail"
@@ -159,7 +150,7 @@ def test_kinds_are_silenced_and_escalated(table: pd.DataFrame) -> None:
     assert check(changed, ignore=["spike", *QUICK["ignore"]]) == ()
 
 
-def test_what_makes_no_sense_is_refused(table: pd.DataFrame) -> None:
+def test_what_makes_no_sense_is_refused(check: Check, table: pd.DataFrame) -> None:
     telemetry = read(table)
     with pytest.raises(InvalidSetting, match="no finding of the kind `spikes`"):
         check(telemetry, ignore=["spikes"])

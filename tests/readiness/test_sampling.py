@@ -76,6 +76,28 @@ def test_a_sampling_that_slows_down_at_the_end_has_no_gap(look, columns):
     assert [one.kind for one in look(columns, times) if one.severity != "note"] == []
 
 
+def test_what_is_usual_is_so_around_a_gap(look):
+    """Once in a second while something happens, once in a minute at rest."""
+    steps = np.tile(np.repeat([1.0, 60.0], [60, 30]), 4)
+    times = np.cumsum(steps)
+    values = np.random.default_rng(2).normal(size=times.size)
+    assert [one.kind for one in look({"y": values}, times)] == ["irregular"]
+    kept = np.r_[0:120, 140 : times.size]  # 20 s
+    (finding,) = [one for one in look({"y": values[kept]}, times[kept]) if one.kind == "gap"]
+    assert (finding.evidence["rows"], finding.evidence["gap"]) == ([[120, 121]], "21 h")
+    assert finding.evidence["usual"] == "1 h"
+    kept = np.r_[0:65, 79 : times.size]  # fourteen minutes
+    (finding,) = [one for one in look({"y": values[kept]}, times[kept]) if one.kind == "gap"]
+    assert (finding.evidence["rows"], finding.evidence["usual"]) == ([[65, 66]], "60 h")
+    gone = values.copy()
+    gone[120:140] = np.nan
+    (finding,) = [one for one in look({"y": gone}, times) if one.kind == "gap"]
+    assert (finding.column, finding.evidence["rows"]) == ("y", [[121, 140]])
+    gone = values.copy()
+    gone[-3:] = np.nan  # two minutes and a bit
+    assert [one.kind for one in look({"y": gone}, times) if one.severity != "note"] == []
+
+
 def test_a_sensor_that_reports_more_rarely_has_no_gap(look, columns):
     columns["indoor"][np.arange(200) % 8 != 0] = np.nan
     (finding,) = look(columns, np.arange(200) / 4)

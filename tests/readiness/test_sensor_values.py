@@ -140,6 +140,32 @@ def test_saturation_is_found(look, sensor, side):
     assert np.array_equal(rows, expected)
 
 
+def test_a_sensor_that_is_cut_off_may_be_stuck_as_well(look, sensor):
+    values = sensor(800)
+    limit = np.round(np.quantile(values, 0.9), 3)
+    values = np.minimum(values, limit)
+    values[300:312] = values[300] = 19.5
+    found = look({"y": values})
+    assert kinds(found) == {"saturation", "stuck"}
+    assert only(found, "stuck").evidence["rows"] == [[301, 312]]
+
+
+def test_a_coarse_sensor_that_is_read_often_is_cut_off_all_the_same(look):
+    times = np.arange(2000.0)
+    values = np.round(20 + 0.3 * np.sin(times / 150), 2)  # most values are those before
+    values = np.minimum(values, 20.25)
+    assert "saturation" in kinds(look({"y": values}, times))
+
+
+def test_a_jump_beyond_what_switching_does_is_not_explained_by_it(look, sensor):
+    heater = (np.arange(1200) // 100 % 2).astype(float)
+    honest = sensor(1200) + 1.0 * heater
+    assert "level_shift" not in kinds(look({"y": honest, "u": heater}, inputs=["u"]))
+    values = honest + np.where(np.arange(1200) < 703, 0.0, 8.0)
+    finding = only(look({"y": values, "u": heater}, inputs=["u"]), "level_shift")
+    assert finding.evidence["rows"] == [[704, 704]]
+
+
 def test_a_smooth_peak_is_no_saturation(look):
     times = np.arange(600.0)
     values = np.round(20 + 5 * np.sin(times / 40) + 0.01 * np.random.default_rng(2).standard_normal(600), 2)

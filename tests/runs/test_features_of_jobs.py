@@ -40,7 +40,7 @@ def test_they_are_those_of_python_and_the_held_out_part_goes_on(make_model: Make
         pd.concat([found.calibration.table, found.held_out.table])[["level", "pump"]], units={"pump": "m/h"}
     )
     expected = bt.add_features(whole, {"inflow": Rolling("pump", 0.5)}).table["inflow"]
-    for part in found:
+    for part in (found.calibration, found.held_out):
         assert np.array_equal(part.table["inflow"], expected.loc[part.table.index], equal_nan=True)
         assert set(part.table["busy"].dropna()) <= {0.0, 1.0}
     assert found.held_out.table["inflow"].notna().all()

@@ -138,6 +138,6 @@ def test_a_split_that_leaves_nothing_says_where_it_may_be(make_model: MakeModel,
 
 def test_a_split_takes_its_own_rows(make_model: MakeModel) -> None:
     split = load_telemetry(load_model(make_model()), SplitSection(start=1.0, hold_out_from=2.0, end=3.0))
-    assert [t.table.index.tolist() for t in split] == [[1.0, 1.25, 1.5, 1.75], [2.0, 2.25, 2.5, 2.75]]
+    assert [t.table.index.tolist() for t in split[:2]] == [[1.0, 1.25, 1.5, 1.75], [2.0, 2.25, 2.5, 2.75]]
     split = load_telemetry(load_model(make_model("other")), SplitSection(end=0.5))
     assert (split.calibration.table.index.tolist(), split.held_out) == ([0.0, 0.25], None)
