@@ -8,21 +8,11 @@ import numpy as np
 from bayestwin.readiness.finding import Finding, place, where
 from bayestwin.readiness.overlap import copies
 from bayestwin.readiness.signals import Record, Signal, robust_sd
+from bayestwin.readiness.unit_changes import FACTORS
 from bayestwin.telemetry import Telemetry
 
-SCALES: Mapping[str, float] = {
-    "times 60": 60.0,
-    "divided by 60": 1 / 60.0,
-    "times 100": 1e2,
-    "divided by 100": 1e-2,
-    "times 1000": 1e3,
-    "divided by 1000": 1e-3,
-    "times 3600": 3600.0,
-    "divided by 3600": 1 / 3600.0,
-    "times 10⁶": 1e6,
-    "divided by 10⁶": 1e-6,
-}
-"""Between units that are taken for each other; smaller ones may as well be what was done in an experiment."""
+SCALES = {words: factor for words, factor in FACTORS.items() if not 1 / 60 < factor < 60}
+"""Smaller ones may as well be what was done in an experiment."""
 
 LEVEL = 2.0
 """The usual size of what was scaled is that of the others within this factor."""

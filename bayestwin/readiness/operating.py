@@ -1,6 +1,7 @@
 """Telemetry against the twin's operating range: outside it, too fast, not visited; and held out beyond calibrated."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,12 +9,16 @@ from bayestwin.readiness.card import Limit
 from bayestwin.readiness.finding import Finding
 from bayestwin.readiness.signals import Record, Signal, percentage
 from bayestwin.readiness.thresholds import Thresholds
-
-SCALES = (1e3, 1e-3, 60.0, 1 / 60.0, 100.0, 0.01, 3.6, 1 / 3.6, 1e6, 1e-6)
-"""Factors between units that are taken for each other: kW and W, h and min, a share and a percentage, km/h and m/s."""
+from bayestwin.readiness.unit_changes import TEMPERATURES, changes_of
 
 ENDS = (0.005, 0.995)
 """Quantiles between which a signal is said to have been."""
+
+FITTING = 0.9
+"""Share of values that another unit must bring into the range."""
+
+TINY, WIDE = 0.02, 0.2
+"""Values that have visited less of the range than the first, and in another unit more than the second, are in that."""
 
 BEYOND = 0.1
 """Held-out values may lie outside what was calibrated by this share of its span."""
@@ -35,14 +40,14 @@ def ranges(signal: Signal, limit: Limit) -> list[Finding]:
     )
     words = f"lies outside the twin's operating range of {stated} in {percentage(share)} of its values: {shown}"
     advice = "The twin is not made for that: drop these rows, or do not rely on it there."
-    if share > 0.5:
-        for factor in SCALES:
-            inside = np.mean((there * factor >= limit.low) & (there * factor <= limit.high))
-            if inside > 0.9 and limit.high > limit.low:
-                words += f"; times {factor:.3g}, {100 * inside:.0f} % would lie inside"
-                advice = "Check its unit."
-                evidence = {"share": share, "factor": factor, "inside": float(inside)}
-                return [signal.finding("unit_scale", "fail", outside, words, advice, **evidence)]
+    used = _used(there, signal.unit)
+    if ((used < limit.low) | (used > limit.high)).sum() > 0.5 * used.size:
+        fit = _fitting(used, limit, signal.unit)
+        if fit is not None:
+            words += f"; {fit.words}, {100 * fit.inside:.0f} % would lie inside"
+            advice = f"Is its unit ({signal.unit or 'none'}) right?"
+            evidence = {"share": share, "suggestion": fit.words, "inside_then": fit.inside}
+            return [signal.finding("unit_scale", "fail", outside, words, advice, **evidence)]
     return [signal.finding("range", "warn", outside, words, advice, share=share, extremes=extremes)]
 
 
@@ -83,11 +88,21 @@ def visited(record: Record, limits: Mapping[str, Limit], thresholds: Thresholds)
         share = max(min(high, limit.high) - max(low, limit.low), 0.0) / width
         if share < thresholds.coverage:
             sentence = (
-                f"`{signal.name}` was calibrated between {signal.amount(low)} and {signal.amount(high)}: "
-                f"{100 * share:.0f} % of the operating range of {signal.amount(limit.low)} to "
-                f"{signal.amount(limit.high)}. Elsewhere the equations alone speak."
+                f"99 % of `{signal.name}` was calibrated between {signal.amount(low)} and {signal.amount(high)}: "
+                f"{100 * share:.2g} % of the operating range of {signal.amount(limit.low)} to "
+                f"{signal.amount(limit.high)}."
             )
             evidence = {"share": share, "low": low, "high": high}
+            fit = _fitting(_used(calibrated, signal.unit), limit, signal.unit) if 0 < share < TINY else None
+            if fit is not None and fit.visited > WIDE:
+                sentence += (
+                    f" {fit.words[0].upper()}{fit.words[1:]}, it would be {100 * fit.visited:.0f} %: is its unit "
+                )
+                sentence += f"({signal.unit or 'none'}) right?"
+                more = {"suggestion": fit.words, "share_then": fit.visited}
+                found.append(Finding("unit_scale", "warn", signal.name, sentence, evidence | more))
+                continue
+            sentence += " Elsewhere the equations alone speak."
             found.append(Finding("coverage", "note", signal.name, sentence, evidence))
     return found
 
@@ -115,6 +130,32 @@ def extrapolated(record: Record, thresholds: Thresholds) -> list[Finding]:
         severity = "warn" if share > thresholds.outside else "note"
         found.append(signal.finding("extrapolation", severity, rows, words, advice, share=share))
     return found
+
+
+class _Fit(NamedTuple):
+    """Another unit that values may be in: how many then lie in the range, and how much of it they visit."""
+
+    words: str
+    inside: float
+    visited: float
+
+
+def _fitting(values: np.ndarray, limit: Limit, unit: str) -> _Fit | None:
+    """The unit in which values lie inside the range and visit most of it; the smallest change where it has no width."""
+    fits: list[_Fit] = []
+    width = limit.high - limit.low
+    for words, change in changes_of(unit).items() if values.size else ():
+        changed = change(values)
+        inside = float(np.mean((changed >= limit.low) & (changed <= limit.high)))
+        low, high = np.quantile(changed, ENDS)
+        fits.append(_Fit(words, inside, float(high - low) / width))
+    good = [fit for fit in fits if fit.inside > FITTING and width > 0]
+    return max(good, key=lambda fit: fit.visited, default=None)
+
+
+def _used(values: np.ndarray, unit: str) -> np.ndarray:
+    """Values that say something about their unit: zero is zero in all but those of temperatures."""
+    return values if unit in TEMPERATURES else values[values != 0]
 
 
 def _calibrated(signal: Signal, record: Record) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The prior against the data: can its draws be solved, does it expect such values, and would it in another unit."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ from bayestwin.predictive import Predictor
 from bayestwin.progress import Progress
 from bayestwin.readiness.finding import Finding, ranges_of
 from bayestwin.readiness.thresholds import Thresholds
+from bayestwin.readiness.unit_changes import changes_of
 from bayestwin.seeds import key_for
 
 PRIOR_DRAWS = 200
@@ -30,29 +30,8 @@ CONVINCING = 0.9
 ALIKE = 0.2
 """Of changes that bring in nearly as many, the smallest is suggested: a larger one always squeezes more in."""
 
-FACTORS: Mapping[str, float] = {
-    "divided by 3.6": 1 / 3.6,
-    "times 3.6": 3.6,
-    "divided by 60": 1 / 60.0,
-    "times 60": 60.0,
-    "divided by 100": 1e-2,
-    "times 100": 1e2,
-    "divided by 1000": 1e-3,
-    "times 1000": 1e3,
-    "divided by 3600": 1 / 3600.0,
-    "times 3600": 3600.0,
-    "divided by 10⁶": 1e-6,
-    "times 10⁶": 1e6,
-}
-"""By size; of a temperature only powers of ten."""
-
-OFFSETS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "taken as °F": lambda values: (values - 32.0) / 1.8,
-    "taken as K": lambda values: values - 273.15,
-    "taken as °C where °F is meant": lambda values: values * 1.8 + 32.0,
-    "taken as °C where K is meant": lambda values: values + 273.15,
-}
-"""Only for temperatures."""
+STILL = 0.02
+"""Prior predictions whose spread over time is less than this share of the data's hardly move."""
 
 
 def prior_findings(density: Density, seed: int, limits: Thresholds, rows: np.ndarray, shown: Progress) -> list[Finding]:
@@ -90,6 +69,7 @@ def prior_findings(density: Density, seed: int, limits: Thresholds, rows: np.nda
         return findings
     for name, observed in density.bound.observations.items():
         findings.append(_expected(name, density, observed, found[name][solved], limits, rows))
+        findings += _still(name, density, observed, found[f"{name}_noise_free"][solved])
     return findings
 
 
@@ -122,13 +102,23 @@ def _expected(
     return Finding("unit_scale", "fail", name, sentence, evidence | {"suggestion": words, "inside_then": reached})
 
 
+def _still(name: str, density: Density, observed: np.ndarray, drawn: np.ndarray) -> list[Finding]:
+    """Predictions that stay where they begin while the data move: time runs too slowly in the twin."""
+    there = np.isfinite(observed)
+    spread = float(observed[there].std()) if there.any() else 0.0
+    moved = float(np.median(drawn[:, there].std(axis=1))) / spread if spread > 0 else np.inf
+    if moved >= STILL:
+        return []
+    sentence = (
+        f"From the prior `{name}` hardly moves: in half of the draws by {100 * moved:.2g} % of what the data do. "
+        f"Is `time_unit` ({density.twin.time_unit}) right, and the units of the parameters?"
+    )
+    return [Finding("prior", "warn", name, sentence, {"moved": moved})]
+
+
 def _suggested(share: Callable[[np.ndarray], float], values: np.ndarray, unit: str) -> tuple[str, float] | None:
     """The smallest change of unit of those that bring most values in, and the share that it brings in."""
-    temperature = unit in ("degC", "degF", "K")
-    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = dict(OFFSETS) if temperature else {}
-    for words, factor in FACTORS.items():
-        if not temperature or np.log10(factor) % 1 == 0:
-            changes[words] = functools.partial(np.multiply, factor)
+    changes = changes_of(unit)
     shares = {words: share(change(values)) for words, change in changes.items()}
     highest = max(shares.values())
     if highest < CONVINCING:

@@ -125,7 +125,7 @@ def test_an_input_in_another_unit_is_suspected_from_the_range(room: bt.Twin, qui
     indoor, outdoor = quiet
     found = bt.check(room, telemetry(indoor, 1000.0 * outdoor), seed=0, limits=RANGE)
     (finding,) = [one for one in found if one.kind == "unit_scale" and one.column == "outdoor"]
-    assert (finding.severity, finding.evidence["factor"]) == ("fail", 0.001)
+    assert (finding.severity, finding.evidence["suggestion"]) == ("fail", "divided by 1000")
 
 
 def test_what_calibration_has_not_visited_is_noted(room: bt.Twin, quiet) -> None:
