@@ -6,6 +6,7 @@ when the twin is built and not in the middle of a run.
 
 import difflib
 import functools
+import traceback
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -110,7 +111,7 @@ def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> 
         groups: dict[str, tuple[str, ...]] = dict(zip(("states", "parameters", "inputs"), names, strict=True))
         group = groups.get(type(reason.obj).__name__)
         if group is None:
-            raise _does_not_trace(owner, reason) from reason
+            raise _does_not_trace(owner, function, reason) from reason
         close = difflib.get_close_matches(reason.name or "", group, n=1)
         message = explain(
             f"{owner} asks for `{reason.name}`, which is not one of the {type(reason.obj).__name__}.",
@@ -120,19 +121,30 @@ def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> 
         )
         raise InvalidTwin(message) from reason
     except Exception as reason:
-        raise _does_not_trace(owner, reason) from reason
+        raise _does_not_trace(owner, function, reason) from reason
 
 
-def _does_not_trace(owner: str, reason: Exception) -> InvalidTwin:
+def _does_not_trace(owner: str, function: Callable, reason: Exception) -> InvalidTwin:
     first_line = str(reason).strip().splitlines()[:1]
     return InvalidTwin(
         explain(
-            f"{owner} cannot be traced by JAX.",
+            f"{owner} cannot be traced by JAX{_line(function, reason)}.",
             expected="a function `(t, x, p, u)` written with `jax.numpy` (`jnp.where` for `if`)",
             received=f"{type(reason).__name__}: {first_line[0] if first_line else 'no message'}",
             advice="Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms.",
         )
     )
+
+
+def _line(function: Callable, reason: Exception) -> str:
+    """Where in the file of a function something was raised; empty where that is not known."""
+    code = getattr(function, "__code__", None)
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(reason.__traceback__)
+        if code is not None and frame.filename == code.co_filename != __file__
+    ]
+    return f": line {lines[-1]} of `{code.co_filename}`" if code is not None and lines else ""
 
 
 def _check_scalar(value: Any, owner: str) -> None:

@@ -164,7 +164,7 @@ WRONG = {
     ),
     "math function": (
         lambda: decay(vector_field=fields(level=lambda t, x, p, u: -math.exp(p.rate) * x.level)),
-        ["vector field of twin `decay`", "jax.numpy", "ConcretizationTypeError"],
+        ["vector field of twin `decay`", "test_twin_errors.py`", "jax.numpy", "ConcretizationTypeError"],
     ),
     "numpy function": (
         lambda: decay(observations=seen(of=lambda t, x, p, u: float(np.exp(x.level)))),

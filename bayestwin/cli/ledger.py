@@ -11,7 +11,7 @@ AnyRun = Annotated[str, typer.Argument(help="Id of a run, the beginning of it, o
 
 
 def runs(
-    model: Annotated[str | None, typer.Option(help="Only runs of this model.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Only runs of this model: its name, or its folder.")] = None,
     status: Annotated[str | None, typer.Option(help="Only runs of this status, such as `failed gates`.")] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="As many, the newest.")] = 20,
     results: ResultsPath = pathlib.Path("results"),
@@ -19,13 +19,14 @@ def runs(
 ) -> None:
     """List the runs, newest last.
 
-    Example: bayestwin runs --model room
+    Example: bayestwin runs room
     """
     with explained() as console:
         from bayestwin.ledger.index import read_index
         from bayestwin.show.ledger import show_runs
 
-        found = [e for e in read_index(results) if model in (None, e.model) and status in (None, e.status)]
+        name = None if model is None else pathlib.Path(model).absolute().name
+        found = [e for e in read_index(results) if name in (None, e.model) and status in (None, e.status)]
         if as_json:
             print_json([entry._asdict() for entry in found[-most:]])
         else:
@@ -39,15 +40,18 @@ def show(run: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: A
     """
     with explained() as console:
         from bayestwin.ledger.index import find_any_run
+        from bayestwin.runs.folder import POSTERIOR
         from bayestwin.runs.record import read_record
         from bayestwin.show.ledger import show_run
+        from bayestwin.store import load
 
         folder = find_any_run(results, run)
         record = read_record(folder)
         if as_json:
             print_json({"folder": folder} | record)
         else:
-            show_run(console, folder, record)
+            posterior = load(folder / POSTERIOR) if (folder / POSTERIOR).is_file() else None
+            show_run(console, folder, record, posterior)
 
 
 def diff(

@@ -49,7 +49,11 @@ def find_run(results: pathlib.Path, model: Model, run: str | None = None) -> pat
     if fitting:
         return folder / fitting[-1]
     wanted = "a run that came to its end" if run is None else f"a run named `{run}`, with a posterior"
-    listed = [f"`{name}` ({status}{'' if name in stored else ', no posterior'})" for name, status in found.items()]
+    listed = [
+        f"`{name}` ({status}{'' if name in stored else ', no posterior'})"
+        for name, status in found.items()
+        if name in stored or _command(folder / name) in ("calibrate", None)
+    ]
     message = explain(
         f"There is no such run of `{model.folder}`.",
         expected=f"{wanted}, in `{folder}`",
@@ -68,6 +72,13 @@ def newest(results: pathlib.Path, model: Model, command: str, twin_sha256: str) 
             if (record.get("command"), record.get("twin_sha256")) == (command, twin_sha256):
                 return path.parent
     return None
+
+
+def _command(run: pathlib.Path) -> str | None:
+    try:
+        return read_record(run).get("command")
+    except InvalidArtifact:
+        return None
 
 
 def _status(run: pathlib.Path) -> str:

@@ -6,6 +6,7 @@ Nothing here takes a path from a result.
 import difflib
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -65,12 +66,14 @@ def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
     """Import the twin of a model folder, and what it may be compared under, and read its job.
 
     Args:
-        folder: The folder, as the user typed it.
+        folder: The folder, as the user typed it; or a job file in it.
         job_name: Job file inside the folder.
 
     Raises:
         InvalidInput: If the folder or one of its files is missing or wrong.
     """
+    if folder.is_file() and folder.suffix == ".toml":
+        folder, job_name = folder.parent, folder.name
     if not folder.is_dir():
         message = explain(
             f"There is no model folder `{folder}`.",
@@ -183,6 +186,8 @@ def _meant(folder: pathlib.Path) -> str:
     """Which model folder a mistyped one may have been."""
     if folder.is_file():
         return f"Name the folder that it is in: `{folder.parent}`."
+    if re.fullmatch(r"\d{8}-\d{6}(-.*)?", folder.name):
+        return f"That is the name of a run: name its model's folder, and the run by `--run {folder.name}`."
     roots = (folder.parent, pathlib.Path("models"))
     known = {path.parent.name: path.parent for root in roots for path in sorted(root.glob("*/twin.py"))}
     if close := difflib.get_close_matches(folder.name, known, n=1):

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.console
+import xarray as xr
 
 from bayestwin.ledger.difference import Change, Difference
 from bayestwin.ledger.index import Entry
 from bayestwin.ledger.reproduce import Reproduction
 from bayestwin.report.notation import count
 from bayestwin.runs.figures import coverage_words
+from bayestwin.runs.lock import is_locked
+from bayestwin.show.results import parameter_table
 from bayestwin.show.text import MARKS, number, show_files, show_line, show_path, table
 
 STATUS = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
@@ -31,12 +34,14 @@ def show_runs(console: rich.console.Console, entries: Sequence[Entry], total: in
         console.print("No such runs.", highlight=False)
         return
     made = table("run", "model", "command", "status", "seed", "90 % coverage")
+    made.columns[0].no_wrap = True  # it is there to be copied
     for entry in entries:
+        status = "killed" if entry.status == "running" and not is_locked(entry.path) else entry.status
         made.add_row(
             entry.run,
             entry.model or "–",
             entry.command or "–",
-            f"[{STATUS.get(entry.status, 'red')}]{entry.status}[/]",
+            f"[{STATUS.get(status, 'red')}]{status}[/]",
             "–" if entry.seed is None else str(entry.seed),
             coverage_words(entry.coverage) or "–",
         )
@@ -45,8 +50,10 @@ def show_runs(console: rich.console.Console, entries: Sequence[Entry], total: in
         console.print(f"The newest {len(entries)} of {total}; `--most` shows more.", highlight=False)
 
 
-def show_run(console: rich.console.Console, folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """What its record says, for people; `--json` prints all of it."""
+def show_run(
+    console: rich.console.Console, folder: pathlib.Path, record: Mapping[str, Any], posterior: xr.DataTree | None
+) -> None:
+    """What its record says, for people, and the posterior where there is one; `--json` prints all of the record."""
     console.print(
         f"[bold]{record.get('model')}[/bold] {record.get('command')}: {record.get('status')}", highlight=False
     )
@@ -64,6 +71,13 @@ def show_run(console: rich.console.Console, folder: pathlib.Path, record: Mappin
     for name, value in lines.items():
         if value:
             show_line(console, f"{name:<9}", str(value))
+    if posterior is not None:
+        console.print("Posterior, with equal-tailed intervals:")
+        console.print(parameter_table(posterior["posterior"].to_dataset()))
+    covered = coverage_words((record.get("summary") or {}).get("coverage") or {})
+    if covered:
+        kind = "held-out observations" if record["summary"].get("held_out") else "the observations that were calibrated"
+        console.print(f"Inside the 90 % interval, of {kind}: {covered}.", highlight=False)
     for gate in record.get("gates") or ():
         show_line(console, "[green]pass[/green]" if gate["passed"] else MARKS[gate["severity"]], str(gate["sentence"]))
     show_files(console, folder)

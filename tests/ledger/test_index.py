@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -79,6 +80,8 @@ def test_the_commands_list_and_show_runs(two_runs: Runs) -> None:
     code, out, err = run_command("runs", "--results", two_runs.results)
     assert (code, err) == (0, "")
     assert all(folder.name in out for folder in two_runs.folders)
+    assert run_command("runs", "models/tank", "--results", two_runs.results) == (code, out, err)
+    assert "No such runs" in run_command("runs", "pond", "--results", two_runs.results)[1]
     listed = parse_strictly(run_command("runs", "--results", two_runs.results, "--json")[1])
     assert [entry["seed"] for entry in listed] == [0, 1]
     assert parse_strictly(run_command("runs", "--results", two_runs.results, "--status", "failed", "--json")[1]) == []
@@ -86,7 +89,18 @@ def test_the_commands_list_and_show_runs(two_runs: Runs) -> None:
     assert (code, err) == (0, "")
     assert "finished" in out
     assert '"seed": 1' in out
+    assert re.search(r"^ *rate +\S+ +\S+ +\S+ … \S+ +1/h *$", out, flags=re.MULTILINE)
+    assert re.search(r"Inside the 90 % interval, of held-out observations: level \d+ %\.", out)
     assert f"  {two_runs.folders[1] / 'posterior.nc'}\n" in out
+
+
+def test_a_run_whose_process_died_is_not_called_running(copied: Callable[[], Runs]) -> None:
+    runs = copied()
+    path = runs.folders[0] / "run.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"finished"', '"running"', 1), encoding="utf-8")
+    out = run_command("runs", "--results", runs.results)[1]
+    assert re.search(rf"{runs.folders[0].name} .* killed ", out)
+    assert "running" not in out
 
 
 def test_without_a_folder_of_results_it_says_how_to_make_runs(tmp_path: pathlib.Path) -> None:
