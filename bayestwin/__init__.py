@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bayestwin.comparison import ablate, compare, leave_future_out
     from bayestwin.events import Event, SteadyState
     from bayestwin.features import add_features
+    from bayestwin.gaps import cut_at_gaps
     from bayestwin.identifiability import identify
     from bayestwin.long_table import read_experiments
     from bayestwin.members import Input, Observation, Parameter, Solver, State
@@ -79,6 +80,7 @@ _HOME = {
     "compare": "comparison",
     "conformalize": "assess",
     "coverage": "assess",
+    "cut_at_gaps": "gaps",
     "datasets": "datasets",
     "diagnose": "assess",
     "errors": "errors",
@@ -138,6 +140,7 @@ __all__ = [
     "compare",
     "conformalize",
     "coverage",
+    "cut_at_gaps",
     "datasets",
     "diagnose",
     "errors",

@@ -22,7 +22,7 @@ LAYERS = (
     ("twin_checks",),
     ("twin", "telemetry", "predicted"),
     ("availability",),
-    ("bind", "describe", "features", "long_table"),
+    ("bind", "describe", "features", "gaps", "long_table"),
     ("datasets",),
     ("dynamics",),
     ("experiments", "hilbert"),

@@ -86,7 +86,8 @@ def gaps(record: Record, limits: Thresholds) -> list[Finding]:
     many = "There is a gap" if long.size == 1 else f"There are {long.size} gaps, the longest"
     sentence = (
         f"{many} of {longest} between rows {worst + record.first} and {worst + record.first + 1}, from {start} to "
-        f"{end} (usual step {usual}). Inputs are bridged across it: make sure that nothing happened there."
+        f"{end} (usual step {usual}). Inputs are bridged across it. If something may have happened there, calibrate "
+        "what lies on one side (`start` or `end` in `[split]`), or both as experiments, by `bt.cut_at_gaps`."
     )
     evidence |= {"gap": longest, "start": start, "end": end, "usual": usual}
     return [Finding("gap", "warn", "", sentence, evidence)]

@@ -80,7 +80,7 @@ def render_readiness(
     axis = TimeAxis(isinstance(record.times, pd.DatetimeIndex), time_unit)
     with drawing():
         blocks = [
-            _block(number, signal, record, [one for one in findings if one.column == signal.name], limits, axis)
+            _block(number, signal, record, _about(signal, findings), limits, axis)
             for number, signal in enumerate(record.signals)
         ]
     counts = {severity: sum(one.severity == severity for one in findings) for severity in ("fail", "warn", "note")}
@@ -127,6 +127,11 @@ def _row(one: Finding) -> Row:
     rows = where(one.evidence).split(" ", 1)[1] if "rows" in one.evidence else ""
     times = " to ".join(dict.fromkeys(one.evidence.get("times", ())))
     return Row(one.severity, one.kind, rows, times, one.sentence)
+
+
+def _about(signal: Signal, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings on a column; a gap of the record is one in each."""
+    return [one for one in findings if one.column == signal.name or (one.kind == "gap" and not one.column)]
 
 
 def _block(
