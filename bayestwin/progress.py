@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 import rich.console
 import rich.progress
+import rich.table
 
 from bayestwin.compilation import compile_clock
 
@@ -41,14 +42,16 @@ class Progress:
         self._began = began
         console = rich.console.Console(stderr=True)
         visible = console.is_terminal if show is None else show
+        note = rich.table.Column(ratio=3, no_wrap=True, overflow="ellipsis")
         self._bars = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description:<26}"),
-            rich.progress.BarColumn(bar_width=24),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeElapsedColumn(),
-            rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("{task.fields[note]}", style="dim"),
+            rich.progress.TextColumn("{task.description:<20}", table_column=_fixed(20)),
+            rich.progress.BarColumn(bar_width=None, table_column=rich.table.Column(ratio=1)),
+            rich.progress.MofNCompleteColumn(table_column=_fixed(11)),
+            rich.progress.TimeElapsedColumn(table_column=_fixed(7)),
+            rich.progress.TimeRemainingColumn(table_column=_fixed(7)),
+            rich.progress.TextColumn("{task.fields[note]}", style="dim", table_column=note),
             console=console,
+            expand=True,
             disable=not visible,
         )
 
@@ -120,3 +123,8 @@ class Progress:
     def __exit__(self, *reason: object) -> None:
         """Stop drawing, and leave the finished bars on the screen."""
         self._bars.stop()
+
+
+def _fixed(width: int) -> rich.table.Column:
+    """A column that a narrow terminal does not cut; bar and note share what is left."""
+    return rich.table.Column(no_wrap=True, min_width=width)

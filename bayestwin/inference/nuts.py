@@ -209,7 +209,7 @@ class _March:
 
     def _note(self) -> str:
         step = min(team.step_size for team in self.teams)
-        return f"step size {step:.3g}, {self.divergent} divergences, {self.failed} failed solves"
+        return f"{self.divergent} divergences, {self.failed} failed solves, step size {step:.3g}"
 
     def leave(self) -> None:
         """Leave everything that is needed to go on from here."""
