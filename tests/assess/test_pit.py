@@ -26,6 +26,7 @@ def judge(make_forecast, make_telemetry):
     return judge
 
 
+@pytest.mark.slow
 def test_right_forecasts_stay_within_the_band_as_often_as_it_says(judge):
     repeats = 60
     share = np.mean([bool(judge(seed)["within_band"]) for seed in range(repeats)])
