@@ -48,7 +48,8 @@ def experiment_words(posterior: xr.DataTree, held: Sequence[Held], bad: Sequence
     known = dict.fromkeys(one.name for one in held if one.covered is not None)
     if not known:
         return (*lines, "Whether intervals cover as promised is not known: nothing that was held out was predicted.")
-    lines.append(f"Of {count(len(held), 'experiment')}, {len(known)} were held against what was held out.")
+    verb = "was" if len(known) == 1 else "were"
+    lines.append(f"Of {count(len(held), 'experiment')}, {len(known)} {verb} held against what was held out.")
     if bad:
         lines.append(f"The {percent(PROB)} interval leaves its band in {len(bad)} of them: {spoken.listed(bad)}.")
     else:

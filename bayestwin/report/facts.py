@@ -26,7 +26,7 @@ def result_rows(
             str(attrs.get("solver") or record(posterior, "description").get("solver", "not recorded")),
         ),
         ("warm-up draws a chain", str(attrs.get("num_warmup", "not recorded"))),
-        ("start of the twin (t0)", str(attrs.get("t0", "not recorded"))),
+        ("start of the twin (t0)", _named(attrs.get("t0", "not recorded"))),
     ]
     for part in parts:
         time = part.bands["time"] if part.bands is not None else part.observed.get("time")
@@ -61,6 +61,11 @@ def flat_rows(nested: Mapping[str, Any] | str, front: str = "") -> list[tuple[st
         else:
             rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return rows
+
+
+def _named(value: Any) -> str:
+    """A value, or that of each experiment."""
+    return ", ".join(f"{name}: {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def _moment(time: xr.DataArray) -> str:
