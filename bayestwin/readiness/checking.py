@@ -84,8 +84,8 @@ def check(
     stated |= limits_from({name: one for name, one in (limits or {}).items() if not isinstance(one, Limit)}, twin)
     found = notices_of(telemetry.notices, telemetry.source)
     members = {**twin.observations, **twin.inputs}
-    found += unstated({name: one.unit for name, one in members.items()}, dict(telemetry.units))
-    wrong = times_of(telemetry.table, first_row)
+    found += unstated({name: one.unit for name, one in members.items()}, telemetry)
+    wrong = times_of(telemetry.table, first_row, telemetry.timezone)
     if held_out is not None:
         wrong += overlap(telemetry, held_out)
     record = record_for(twin, telemetry, None if wrong else held_out, first_row)
@@ -99,7 +99,7 @@ def check(
     found += [*visited(record, stated, numbers), *extrapolated(record, numbers)]
     if not (set(ignore) >= PRIOR_KINDS or any(one.kind in ("duplicate", "out_of_order") for one in wrong)):
         rows = np.arange(len(telemetry.table)) + first_row
-        found += prior_findings(build_density(twin, bind(twin, telemetry)), seed, numbers, rows, shown)
+        found += prior_findings(build_density(twin, bind(twin, telemetry)), seed, numbers, rows, shown, telemetry)
     return graded(found, fail_on, ignore)
 
 
@@ -158,6 +158,8 @@ def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, fir
         calibrated=len(tables[0]),
         first=first_row,
         time_unit=telemetry.units.get("time", twin.time_unit),
+        zone=telemetry.timezone,
+        labels={name: telemetry.label(name) for name in units},
     )
 
 

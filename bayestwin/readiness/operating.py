@@ -34,7 +34,7 @@ def ranges(signal: Signal, limit: Limit) -> list[Finding]:
         else f"{extremes[0]:.4g} to {signal.amount(extremes[1])}"
     )
     words = f"lies outside the twin's operating range of {stated} in {percentage(share)} of its values: {shown}"
-    advice = "The twin is not made for that: drop these rows, or do not rely on it there."
+    advice = "The twin is not made for that: leave these times out (`drop=`), or do not rely on it there."
     if share > 0.5:
         for factor in SCALES:
             inside = np.mean((there * factor >= limit.low) & (there * factor <= limit.high))
@@ -83,7 +83,7 @@ def visited(record: Record, limits: Mapping[str, Limit], thresholds: Thresholds)
         share = max(min(high, limit.high) - max(low, limit.low), 0.0) / width
         if share < thresholds.coverage:
             sentence = (
-                f"`{signal.name}` was calibrated between {signal.amount(low)} and {signal.amount(high)}: "
+                f"{signal.called} was calibrated between {signal.amount(low)} and {signal.amount(high)}: "
                 f"{100 * share:.0f} % of the operating range of {signal.amount(limit.low)} to "
                 f"{signal.amount(limit.high)}. Elsewhere the equations alone speak."
             )

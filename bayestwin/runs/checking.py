@@ -20,6 +20,7 @@ from bayestwin.runs.plain import to_json
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import read_record
 from bayestwin.runs.sections import SplitSection
+from bayestwin.runs.wording import as_toml
 from bayestwin.store import write_text_durably
 
 PAGE = "check.html"
@@ -79,6 +80,7 @@ def check_model(
             first_row=first,
             progress=shown,
         )
+        findings = tuple(one._replace(sentence=as_toml(one.sentence)) for one in findings)
         found = Checked(findings, limits)
         write_text_durably(run / FINDINGS, to_json([finding._asdict() for finding in findings]))
         with shown.timed("report"):
