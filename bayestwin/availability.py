@@ -96,10 +96,11 @@ def refuse_ahead(
         wait = float(convert(np.array(delay), own, time_unit, "time", InvalidTelemetry))
         late = np.flatnonzero(times - wait > last + slack)
         if late.size:
+            when = telemetry.shown(telemetry.table.index[late[0]])
             message = explain(
                 f"The input `{name}` is made of the observation `{column}`, which is not known ahead.",
                 expected=f"an input that is known as far ahead as is predicted, {times[-1] - last:g} {time_unit}",
-                received=f"at {telemetry.table.index[late[0]]} it needs `{column}` of {wait:g} {time_unit} before, "
+                received=f"at {when} it needs `{column}` of {wait:g} {time_unit} before, "
                 "which is after the last time that is known",
                 advice=f"Take `{column}` from longer ago, predict less far ahead, or make it a state of the twin.",
             )
@@ -112,8 +113,8 @@ def refuse_ahead(
         if until is not None and until > start:
             message = explain(
                 f"Statistics in the input `{name}` are of what is not known where the forecast begins.",
-                expected=f"a part that ends at or before {start}",
-                received=f"{made[name].recipe}, until {until}",
+                expected=f"a part that ends at or before {telemetry.shown(start)}",
+                received=f"{made[name].recipe}, until {telemetry.shown(until)}",
                 advice=f"Let `until` of `{name}` be earlier; for a backtest, not after its first origin.",
             )
             raise InvalidTelemetry(message)

@@ -52,8 +52,8 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
     times = elapsed(telemetry.table.index, telemetry.t0, telemetry.units.get("time", twin.time_unit), twin.time_unit)
     if times[0] < 0:
         message = explain(
-            f"Telemetry has a sample at {telemetry.table.index[0]}, before the initial state holds.",
-            expected=f"times from t0 = {telemetry.t0} on",
+            f"Telemetry has a sample at {telemetry.shown(telemetry.table.index[0])}, before the initial state holds.",
+            expected=f"times from t0 = {telemetry.shown(telemetry.t0)} on",
             received=f"{int((times < 0).sum())} earlier samples",
             advice="Pass an earlier `t0=`, or drop these rows.",
         )
@@ -65,7 +65,7 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
     wanted = [name for name in twin.observations if observed or name in telemetry.table.columns]
     observations = {name: _column(telemetry, name, "observation", twin.observations[name].unit) for name in wanted}
     for name, values in observations.items():
-        _check_support(twin, name, values)
+        _check_support(twin, name, telemetry.label(name), values)
     if observed and not any(np.isfinite(values).any() for values in observations.values()):
         message = explain(
             "Telemetry has no observation at all.",
@@ -103,7 +103,7 @@ def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray
             f"Telemetry has no column for the {kind} `{name}`.",
             expected=f"one of its columns renamed to `{name}`",
             received=columns,
-            advice=f"Pass `rename={{'{alike[0] if alike else '<column>'}': '{name}'}}` to `read_telemetry`.",
+            advice=f"Pass `rename={{'{alike[0] if alike else '<column>'}': '{name}'}}` where it is read.",
         )
         raise InvalidTelemetry(message)
     return telemetry.in_unit(name, unit)
@@ -117,32 +117,36 @@ def _input(telemetry: Telemetry, name: str, spec: Input, observed: bool) -> np.n
     values = _column(telemetry, name, "input", spec.unit)
     sampled = np.flatnonzero(np.isfinite(values))
     end = sampled.max(initial=-1) + 1 if goes_on and (sampled.size or not observed) else len(values)
-    _check_no_gap(name, values[:end], telemetry.table.index)
+    _check_no_gap(name, values[:end], telemetry)
     return values
 
 
-def _check_no_gap(name: str, values: np.ndarray, labels: pd.Index) -> None:
+def _check_no_gap(name: str, values: np.ndarray, telemetry: Telemetry) -> None:
     missing = np.flatnonzero(~np.isfinite(values))
     if missing.size == 0:
         return
     run = missing[: np.argmax(np.append(np.diff(missing) > 1, True)) + 1]
+    start, end = (telemetry.shown(telemetry.table.index[row]) for row in (run[0], run[-1]))
+    within = "'15min'" if telemetry.dated else "0.5"
     message = explain(
-        f"Input `{name}` has a gap.",
+        f"Input {telemetry.label(name)} has a gap.",
         expected="a value at each time: the twin is driven by it, also where nothing is observed",
-        received=f"{missing.size} missing, the first from {labels[run[0]]} to {labels[run[-1]]}",
-        advice=f"Fill it knowingly, e.g. `table['{name}'] = table['{name}'].interpolate()`.",
+        received=f"{missing.size} missing, the first from {start} to {end}",
+        advice=f"Fill it knowingly when it is read: `fill={{'{name}': 'previous'}}` or `'linear'`; with "
+        f"`fill={{'{name}': {{'how': 'linear', 'within': {within}}}}}` only where known values lie that close. What is "
+        "missing at the start or the end is never filled: begin later or end earlier.",
     )
     raise InvalidTelemetry(message)
 
 
-def _check_support(twin: Twin, name: str, values: np.ndarray) -> None:
+def _check_support(twin: Twin, name: str, label: str, values: np.ndarray) -> None:
     noise = twin.observations[name].noise
     present = np.isfinite(values)
     bad = np.flatnonzero(present & ~np.asarray(noise.support(np.where(present, values, 1.0))))
     if bad.size:
         rows = ", ".join(f"{values[row]:g} in row {row + 1}" for row in bad[:5])
         message = explain(
-            f"Observation `{name}` has values that cannot occur under {type(noise).__name__} noise.",
+            f"Observation {label} has values that cannot occur under {type(noise).__name__} noise.",
             expected=repr(noise.support),
             received=rows + (f", … ({bad.size} in all)" if bad.size > 5 else ""),
             advice="Correct the data, or choose a noise model that allows them.",

@@ -26,7 +26,7 @@ from bayestwin.progress import Progress
 from bayestwin.restart import Start, check_start, restarted, start_values
 from bayestwin.seeds import check_seed, key_for
 from bayestwin.setting import enough_memory, on_device, require_float64
-from bayestwin.telemetry import Telemetry
+from bayestwin.telemetry import Telemetry, said
 from bayestwin.twin import Twin
 
 
@@ -302,7 +302,7 @@ def _continued(twin: Twin, past: _Past, future: Telemetry, bound: Bound) -> tupl
 
 def _moment(label: Any) -> str:
     """A time as a person writes it: dates without the digits of their nanoseconds."""
-    return str(label.astype("datetime64[s]")).replace("T", " ") if isinstance(label, np.datetime64) else f"{label:g}"
+    return said(label.astype("datetime64[s]")) if isinstance(label, np.datetime64) else f"{label:g}"
 
 
 def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None:

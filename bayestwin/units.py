@@ -2,11 +2,55 @@
 
 import functools
 import math
+import re
 
 import numpy as np
 import pint
 
 from bayestwin.errors import BayestwinError, explain
+
+SPELT = {
+    "Celsius": "degC",
+    "ºC": "degC",
+    "oC": "degC",
+    "℃": "degC",
+    "C": "degC",
+    "Fahrenheit": "degF",
+    "ºF": "degF",
+    "oF": "degF",
+    "℉": "degF",
+    "F": "degF",
+    "Kelvin": "K",
+    "lpm": "L/min",
+    "lps": "L/s",
+    "gpm": "gal/min",
+    "cfm": "ft^3/min",
+    "scfm": "ft^3/min",
+    "cmh": "m^3/h",
+    "kw": "kW",
+    "kwh": "kWh",
+    "mwh": "MWh",
+    "W/m2K": "W/(m^2 K)",
+    "W/m²K": "W/(m^2 K)",
+    "kva": "kVA",
+    "var": "V*A",
+    "kvar": "kV*A",
+    "std": "h",
+    "pct": "percent",
+    "%RH": "percent",
+    "RH": "percent",
+    "amp": "A",
+    "amps": "A",
+    "-": "",
+    "none": "",
+    "unitless": "",
+}
+"""What loggers write, and what pint calls it, or takes for something else; the case of letters is looked at last."""
+
+_WORD = re.compile(r"[^\W\d_]+|%")
+_POWER = re.compile(r"(?<![^\W\d_^*])([^\W\d_]+)(-?[1-4])(?![\d.]|[^\W\d_])")
+_NORMAL = re.compile(r"\b[NS](?=m(?:\^|\*\*)?[3³])")
+"""Of normal or standard cubic metres, which units do not tell from others."""
 
 
 @functools.cache
@@ -40,9 +84,46 @@ def check_unit(unit: str, owner: str, error: type[BayestwinError]) -> None:
             f"The unit of {owner} does not parse.",
             expected="a unit that pint knows, such as `degC`, `W/m^2`, `1/h`, or `` for none",
             received=f"`{unit}`",
-            advice=f"pint says: {reason}",
+            advice=_meant(unit) or f"pint says: {reason}",
         )
         raise error(message) from reason
+
+
+def suggested(unit: str) -> str | None:
+    """What is meant by text that pint does not know, or takes for another, as `m^3/s` by `m3/s`; None if open."""
+    text = unit.strip()
+    bare = re.sub(r"^(?:deg(?:rees?)?|grad|°|º)[ .]*(?=[CFK]|$)", "", text, flags=re.IGNORECASE)
+    spelt = {name.casefold(): meant for name, meant in SPELT.items()}
+    tries = [SPELT.get(text), SPELT.get(bare), spelt.get(text.casefold()), spelt.get(bare.casefold())]
+    powers = _POWER.sub(r"\1^\2", _WORD.sub(lambda word: _one(word[0]), _NORMAL.sub("", text)))
+    tries += [powers, re.sub(r"\s*\b(?:RH|rel|abs)\b\.?", "", text).strip()]
+    return next((one for one in tries if one is not None and one != text and _parses(one)), None)
+
+
+def _one(word: str) -> str:
+    """One unit in the way that pint spells it."""
+    if _parses(word):
+        return word
+    lower = {name.casefold(): meant for name, meant in SPELT.items()}
+    others = [SPELT.get(word), lower.get(word.casefold()), word.lower(), word.capitalize()]
+    return next((one for one in others if one is not None and _parses(one)), word)
+
+
+def _parses(unit: str) -> bool:
+    try:
+        registry().parse_units(unit)
+    except Exception:  # as in `check_unit`
+        return False
+    return True
+
+
+def _meant(unit: str) -> str:
+    """Advice about text that pint does not know; empty where there is none."""
+    meant = suggested(unit)
+    if meant is None:
+        return ""
+    note = ", of the gas at standard conditions, which units do not tell" if _NORMAL.search(unit) else ""
+    return f"Did you mean `{meant}`{note}?" if meant else 'Did you mean none? That is `""`.'
 
 
 def same_unit(one: str, other: str) -> bool:
@@ -129,7 +210,9 @@ def _advice(source: str, target: str) -> str:
             "Gauge pressures (`barg`) count from the air's, absolute ones (`bara`) from vacuum: say on both sides "
             "which it is, and add the air's pressure at the asset yourself where they differ."
         )
-    meant = {"C": "degC", "F": "degF", "deg": "degC", "degrees": "degC", "°": "degC"}.get(source)
-    if meant and "[temperature]" in dimensions:
-        return f"pint reads `{source}` as {registry().parse_units(source)}: a temperature is in `{meant}`."
+    meant = "degC" if source in ("deg", "degrees", "°") else suggested(source)
+    if meant is not None and registry().get_dimensionality(meant) == registry().get_dimensionality(target):
+        kind = "a temperature is in" if "[temperature]" in dimensions else "did you mean"
+        end = "." if "[temperature]" in dimensions else "?"
+        return f"pint reads `{source}` as {registry().parse_units(source)}: {kind} `{meant}`{end}"
     return "Correct the unit in `units={…}` or in the twin."

@@ -15,7 +15,7 @@ from bayestwin.assess.origins import flat
 from bayestwin.bind import elapsed
 
 if TYPE_CHECKING:
-    from bayestwin.telemetry import Telemetry
+    from bayestwin.telemetry import Telemetry, said
 
 NOISE_FREE = "_noise_free"
 """Suffix of the variable that holds an observation's value without observation noise."""
@@ -163,7 +163,7 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | N
             errors.explain(
                 "The forecast holds a time twice.",
                 expected="every time once",
-                received=f"{times[times.duplicated()][0]} more than once",
+                received=f"{said(times[times.duplicated()][0])} more than once",
                 advice="Predict at each time once.",
             )
         )
@@ -232,4 +232,4 @@ def require_some(pairs: dict[str, Observed], telemetry: Telemetry) -> None:
 
 
 def _ends(times: pd.Index) -> str:
-    return f"{times[0]} to {times[-1]}" if len(times) else "none"
+    return f"{said(times[0])} to {said(times[-1])}" if len(times) else "none"

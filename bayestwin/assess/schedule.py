@@ -11,7 +11,7 @@ import pandas as pd
 from bayestwin import errors
 from bayestwin.availability import refuse_ahead
 from bayestwin.bind import elapsed
-from bayestwin.telemetry import Telemetry, time_in
+from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
 WINDOWS = ("expanding", "sliding")
@@ -51,7 +51,7 @@ def stages(
     if isinstance(origins, int | np.integer):
         labels = _evenly(index, at, int(origins), horizon)
     else:
-        labels = pd.Index([time_in(origin, index) for origin in origins]).unique().sort_values()
+        labels = pd.Index([telemetry.moment(origin, "origins") for origin in origins]).unique().sort_values()
     starts = elapsed(labels, telemetry.t0, unit, twin.time_unit)
     span = starts[0] - gap - at[0] if len(starts) else 0.0
     slack = ROUNDING * horizon
@@ -62,7 +62,7 @@ def stages(
             known &= at >= start - gap - span - slack
         wanted = (at > start + slack) & (at <= start + horizon + slack)
         if not known.any() or not wanted.any():
-            raise _nowhere(label, index, "before it" if not known.any() else "ahead of it")
+            raise _nowhere(label, telemetry, "before it" if not known.any() else "ahead of it")
         ahead = (at > at[known][-1]) & (at <= at[wanted][-1])
         t0 = index[known][0] if window == "sliding" else telemetry.t0
         horizons = np.round((at[wanted] - start) / horizon, 9) * horizon
@@ -131,12 +131,13 @@ def _check_slides(twin: Twin) -> None:
         )
 
 
-def _nowhere(label: Any, index: pd.Index, where: str) -> errors.InvalidSetting:
+def _nowhere(label: Any, telemetry: Telemetry, where: str) -> errors.InvalidSetting:
+    origin, first, last = (telemetry.shown(moment) for moment in (label, *telemetry.table.index[[0, -1]]))
     return errors.InvalidSetting(
         errors.explain(
-            f"There is no telemetry {where} at origin {label}.",
-            expected=f"origins within {index[0]} to {index[-1]}, with `gap` before and `horizon` after them",
-            received=f"{label}",
+            f"There is no telemetry {where} at origin {origin}.",
+            expected=f"origins within {first} to {last}, with `gap` before and `horizon` after them",
+            received=origin,
             advice="Choose other origins, or a shorter gap.",
         )
     )

@@ -9,7 +9,7 @@ from bayestwin.availability import FEATURES, Made, listed, made_of
 from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.features.base import Column, Feature, Record
 from bayestwin.features.leaks import find_leak
-from bayestwin.telemetry import Telemetry
+from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.record import sealed
 
 
@@ -52,10 +52,11 @@ def check_causal(telemetry: Telemetry, features: Mapping[str, Feature]) -> None:
     leak = find_leak(compute, telemetry.table)
     if leak is not None:
         name = names[leak.column]
+        at, cut = telemetry.shown(leak.at), telemetry.shown(leak.cut)
         message = explain(
             f"Feature `{name}` looks ahead.",
-            expected=f"at {leak.at} the same value whatever is recorded after {leak.cut}",
-            received=f"{leak.was:g}, and {leak.became:g} where all after {leak.cut} is {leak.how}",
+            expected=f"at {at} the same value whatever is recorded after {cut}",
+            received=f"{leak.was:g}, and {leak.became:g} where all after {cut} is {leak.how}",
             advice=f"It is {made_of(whole)[name].recipe}.",
         )
         raise InvalidTelemetry(message)
@@ -66,7 +67,7 @@ def _added(telemetry: Telemetry, features: Mapping[str, Feature], *, strict: boo
     made, notices = made_of(telemetry), list(telemetry.notices)
     for name, feature in features.items():
         columns = {str(column): table[column].to_numpy(np.float64) for column in table.columns}
-        record = Record(name, table.index, columns, units, strict)
+        record = Record(name, table.index, columns, units, strict, telemetry.timezone)
         _check_new(record, feature)
         column = feature.compute(record)
         notices += _notices(record, column)
@@ -75,7 +76,7 @@ def _added(telemetry: Telemetry, features: Mapping[str, Feature], *, strict: boo
             units[name] = column.unit
         made[name] = _origin(record, feature, column, made)
     settings = {**telemetry.settings, FEATURES: listed(made)}
-    return sealed(table, units, telemetry.t0, telemetry.source, tuple(notices), settings)
+    return sealed(table, units, telemetry.t0, telemetry.source, tuple(notices), settings, telemetry.renamed)
 
 
 def _check_new(record: Record, feature: Feature) -> None:
@@ -113,7 +114,7 @@ def _notices(record: Record, column: Column) -> list[str]:
     first = int(missing.argmin()) if not missing.all() else missing.size
     found = []
     if first:
-        until = f", before {record.index[first]}" if first < missing.size else ""
+        until = f", before {said(record.index[first], record.zone)}" if first < missing.size else ""
         found.append(f"Feature `{record.name}` is not known in the first {first} of {missing.size} rows{until}.")
     if later := int(missing[first:].sum()):
         found.append(f"Feature `{record.name}` has no value in {later} of the {missing.size - first} rows after that.")

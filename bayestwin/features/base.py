@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.telemetry import Zone
 from bayestwin.telemetry.times import counted, length_of
 from bayestwin.units import registry
 
@@ -24,6 +25,7 @@ class Record(NamedTuple):
         columns: What was recorded, and features made before; NaN is missing; shape (n,) each.
         units: Unit of each column where it is known, and of `time` where times are numbers.
         strict: Whether a feature without any value is an error, and functions are checked for looking ahead.
+        zone: Declared for the telemetry: moments without an offset are on its clock.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Record(NamedTuple):
     columns: Mapping[str, np.ndarray]
     units: Mapping[str, str]
     strict: bool = True
+    zone: Zone = None
 
     @property
     def dated(self) -> bool:

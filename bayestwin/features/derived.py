@@ -14,7 +14,7 @@ from bayestwin.errors import InvalidTelemetry
 from bayestwin.features.base import Column, Feature, Record
 from bayestwin.features.language import ALLOWED, evaluate, parse
 from bayestwin.features.leaks import find_leak
-from bayestwin.telemetry import time_in
+from bayestwin.telemetry import said, time_in
 from bayestwin.units import check_unit, convert, registry
 
 
@@ -163,7 +163,7 @@ class Standardized(Feature):
                 received="none",
                 advice="In a job file it is where `hold_out_from` in `[split]` is, unless said otherwise.",
             )
-        until = time_in(self.until, record.index)
+        until = time_in(self.until, record.index, record.zone, "until")
         values = record.values(self.of)
         part = values[np.asarray(record.index < until) & np.isfinite(values)]
         spread = part.std(ddof=1) if part.size > 1 else 0.0
@@ -171,7 +171,10 @@ class Standardized(Feature):
             received = f"{part.size} of them or all the same"
             if record.strict:
                 record.refuse(
-                    "has no spread to be measured by.", f"two values before {until}", received, "Leave it out."
+                    "has no spread to be measured by.",
+                    f"two values before {said(until, record.zone)}",
+                    received,
+                    "Leave it out.",
                 )
             return Column(np.full(values.size, np.nan), "", until)
         return Column((values - part.mean()) / spread, "", until)

@@ -76,8 +76,8 @@ def _continued(twin: Twin, telemetry: Telemetry, planned: Telemetry) -> tuple[Bo
     if clocks[0] != clocks[1] or not planned.table.index[0] > last:
         message = explain(
             "`planned` does not go on from `telemetry`.",
-            expected=f"times after {last}, dates or numbers in the same unit as those before",
-            received=f"times from {planned.table.index[0]} on",
+            expected=f"times after {telemetry.shown(last)}, dates or numbers in the same unit as those before",
+            received=f"times from {planned.shown(planned.table.index[0])} on",
             advice="Shift its times; what begins anew is another experiment: pass both by name.",
         )
         raise InvalidTelemetry(message)

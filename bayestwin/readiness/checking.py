@@ -116,8 +116,8 @@ def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, setting
     numbers, limits, first_row = settings.thresholds, settings.limits, settings.first_row
     found = notices_of(telemetry.notices, telemetry.source)
     members = {**twin.observations, **twin.inputs}
-    found += unstated({name: one.unit for name, one in members.items()}, dict(telemetry.units))
-    wrong = times_of(telemetry.table, first_row)
+    found += unstated({name: one.unit for name, one in members.items()}, telemetry)
+    wrong = times_of(telemetry.table, first_row, telemetry.timezone)
     if held_out is not None:
         wrong += overlap(telemetry, held_out)
     record = record_for(twin, telemetry, None if wrong else held_out, first_row)
@@ -132,7 +132,7 @@ def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, setting
     if settings.solved and not any(one.kind in ("duplicate", "out_of_order") for one in wrong):
         rows = np.arange(len(telemetry.table)) + first_row
         density = build_density(twin, bind(twin, telemetry))
-        found += prior_findings(density, settings.seed, numbers, rows, settings.progress)
+        found += prior_findings(density, settings.seed, numbers, rows, settings.progress, telemetry)
     return found
 
 
@@ -226,6 +226,8 @@ def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, fir
         calibrated=len(tables[0]),
         first=first_row,
         time_unit=telemetry.units.get("time", twin.time_unit),
+        zone=telemetry.timezone,
+        labels={name: telemetry.label(name) for name in units},
     )
 
 

@@ -12,6 +12,7 @@ from bayestwin.readiness.finding import Finding
 from bayestwin.readiness.innovations import Innovations, innovations
 from bayestwin.readiness.signals import Record, Signal
 from bayestwin.readiness.thresholds import Thresholds
+from bayestwin.telemetry import said
 
 FEW_CHANGES = 2
 """Where there are more, the residual goes up and down with something that the inputs leave out, which is no change."""
@@ -162,8 +163,9 @@ def _limited(news: Innovations) -> np.ndarray:
 def _told(signal: Signal, rows: np.ndarray, changes: list[Change], change: Change, sd: float) -> Finding:
     later = [one.at for one in changes if one.at > change.at]
     until = rows[min(later) - 1] if later else rows[-1]
+    since = said(signal.times[rows[change.at]], signal.zone)
     words = (
-        f"behaves differently from {signal.times[rows[change.at]]} on: what its past and the inputs do not explain "
+        f"behaves differently from {since} on: what its past and the inputs do not explain "
         f"{'rises' if change.size > 0 else 'falls'} by {signal.amount(abs(change.size) * sd)} a step, "
         f"{abs(change.statistic):.2g} standard errors"
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidSetting, explain
+from bayestwin.telemetry import Zone, said
 
 type Severity = Literal["fail", "warn", "note"]
 
@@ -106,19 +107,20 @@ def ranges_of(rows: np.ndarray, first: int = 1) -> list[list[int]]:
     return [[int(start) + first, int(end) + first] for start, end in zip(starts, ends, strict=True)]
 
 
-def place(rows: np.ndarray, times: pd.Index, first: int = 1) -> dict[str, Any]:
+def place(rows: np.ndarray, times: pd.Index, first: int = 1, zone: Zone = None) -> dict[str, Any]:
     """Evidence about where: `rows`, `num_rows` and `times`.
 
     Args:
         rows: Counted from 0; shape (k,), k > 0.
         times: Of all rows; shape (n,).
         first: What the first of all rows is counted as.
+        zone: In which times are shown.
     """
     rows = np.unique(rows)
     return {
         "rows": ranges_of(rows, first)[:MOST_RANGES],
         "num_rows": int(rows.size),
-        "times": [str(times[int(rows[0])]), str(times[int(rows[-1])])],
+        "times": [said(times[int(rows[0])], zone), said(times[int(rows[-1])], zone)],
     }
 
 

@@ -159,7 +159,10 @@ def _spikes(signal: Signal, news: Innovations, outliers: Mapping[int, int]) -> l
         f"jumps out and back at {there.size} value{'s' if there.size > 1 else ''}, the highest by "
         f"{signal.amount(float(abs(news.residual[highest])))}, {_times(news, highest)} its usual innovation"
     )
-    advice = "Drop them (NaN) if they are not real, or take a noise model with heavy tails (`bt.StudentT`)."
+    advice = (
+        "If they are not real, leave them out by `drop=` when reading, or take a noise model with heavy tails "
+        "(`bt.StudentT`)."
+    )
     return [signal.finding("spike", "warn", there, words, advice, values=[float(v) for v in signal.values[there][:20]])]
 
 

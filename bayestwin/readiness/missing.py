@@ -7,6 +7,7 @@ from bayestwin.readiness.finding import Finding
 from bayestwin.readiness.sampling import local_steps, long_steps
 from bayestwin.readiness.signals import Record, Signal, lasting, percentage, runs_of, usual_step
 from bayestwin.readiness.thresholds import Thresholds
+from bayestwin.telemetry import said
 
 RATIO = 4.0
 """Values that are missing so many times as often in one regime as in the other go with it."""
@@ -33,7 +34,7 @@ def missing(signal: Signal, limits: Thresholds) -> list[Finding]:
         longest = max(blocks, key=len)
         before, after = max(longest[0] - 1, 0), min(longest[-1] + 1, len(signal.clock) - 1)
         gap = lasting(signal, float(signal.clock[after] - signal.clock[before]))
-        start, end = str(signal.times[before]), str(signal.times[after])
+        start, end = (said(signal.times[row], signal.zone) for row in (before, after))
         words = (
             f"has {len(blocks)} long gap{'s' if len(blocks) > 1 else ''}, the longest of {gap}, from {start} to {end} "
             f"(usual step {evidence['usual']}); {percentage(share)} of its values are missing"
@@ -66,7 +67,7 @@ def missing_by_regime(record: Record) -> list[Finding]:
         stretches = runs_of(gone)
         if len(stretches) < 8 or gone.all():
             continue
-        regimes = {f"`{other.name}`": other.values for other in record.signals if other.name != signal.name}
+        regimes = {other.called: other.values for other in record.signals if other.name != signal.name}
         if isinstance(record.times, pd.DatetimeIndex):
             regimes["the hour of the day (UTC)"] = np.asarray(record.times.hour, dtype=np.float64)
         for name, values in regimes.items():

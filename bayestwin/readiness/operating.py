@@ -39,7 +39,7 @@ def ranges(signal: Signal, limit: Limit) -> list[Finding]:
         else f"{extremes[0]:.4g} to {signal.amount(extremes[1])}"
     )
     words = f"lies outside the twin's operating range of {stated} in {percentage(share)} of its values: {shown}"
-    advice = "The twin is not made for that: drop these rows, or do not rely on it there."
+    advice = "The twin is not made for that: leave these times out (`drop=`), or do not rely on it there."
     used = _used(there, signal.unit)
     if ((used < limit.low) | (used > limit.high)).sum() > 0.5 * used.size:
         fit = _fitting(used, limit, signal.unit)
@@ -88,7 +88,7 @@ def visited(record: Record, limits: Mapping[str, Limit], thresholds: Thresholds)
         share = max(min(high, limit.high) - max(low, limit.low), 0.0) / width
         if share < thresholds.coverage:
             sentence = (
-                f"99 % of `{signal.name}` was calibrated between {signal.amount(low)} and {signal.amount(high)}: "
+                f"99 % of {signal.called} was calibrated between {signal.amount(low)} and {signal.amount(high)}: "
                 f"{100 * share:.2g} % of the operating range of {signal.amount(limit.low)} to "
                 f"{signal.amount(limit.high)}."
             )

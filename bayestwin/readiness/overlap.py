@@ -29,7 +29,7 @@ def overlap(telemetry: Telemetry, held_out: Telemetry) -> list[Finding]:
     same = np.flatnonzero(ours.index.isin(theirs.index))
     what = "A validation on what was calibrated flatters: hold out other rows."
     if same.size:
-        evidence = place(same, ours.index)
+        evidence = place(same, ours.index, zone=telemetry.timezone)
         sentence = (
             f"{same.size:,} times are both calibrated and held out ({where(evidence)} of the calibration). {what}"
         )
@@ -42,7 +42,7 @@ def overlap(telemetry: Telemetry, held_out: Telemetry) -> list[Finding]:
     rows = {later: earlier for later, earlier in rows.items() if later >= len(ours) > earlier}
     if not rows:
         return []
-    evidence = place(np.array(sorted(rows.values())), ours.index)
+    evidence = place(np.array(sorted(rows.values())), ours.index, zone=telemetry.timezone)
     evidence["held_out_rows"] = ranges_of(np.array(sorted(rows)) - len(ours))
     sentence = (
         f"{len(rows):,} rows of what is held out repeat calibrated ones at other times ({where(evidence)} of the "
@@ -60,7 +60,7 @@ def repeated(record: Record) -> list[Finding]:
     if not 0 < len(rows) <= OFTEN * len(record.times):
         return []
     later = np.array(sorted(rows))
-    evidence = place(later, record.times, record.first)
+    evidence = place(later, record.times, record.first, record.zone)
     evidence["copied_from"] = ranges_of(np.array(sorted(rows.values())), record.first)
     sentence = (
         f"{later.size:,} rows repeat earlier ones in all columns, to the last digit ({where(evidence)}, from "

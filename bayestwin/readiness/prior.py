@@ -13,6 +13,7 @@ from bayestwin.readiness.finding import Finding, ranges_of
 from bayestwin.readiness.thresholds import Thresholds
 from bayestwin.readiness.unit_changes import changes_of
 from bayestwin.seeds import key_for
+from bayestwin.telemetry import Telemetry
 
 PRIOR_DRAWS = 200
 
@@ -34,7 +35,9 @@ STILL = 0.02
 """Prior predictions whose spread over time is less than this share of the data's hardly move."""
 
 
-def prior_findings(density: Density, seed: int, limits: Thresholds, rows: np.ndarray, shown: Progress) -> list[Finding]:
+def prior_findings(
+    density: Density, seed: int, limits: Thresholds, rows: np.ndarray, shown: Progress, telemetry: Telemetry
+) -> list[Finding]:
     """How many prior draws can be solved, and how much of the data the prior predictive reaches.
 
     Args:
@@ -43,6 +46,7 @@ def prior_findings(density: Density, seed: int, limits: Thresholds, rows: np.nda
         limits: From which share on there is a finding.
         rows: What the rows of the telemetry are counted as; shape (n,).
         shown: Where progress is shown.
+        telemetry: What was calibrated, which knows how times and columns are told.
     """
     keys = jax.random.split(key_for(seed, "check"), PRIOR_DRAWS)
     values, _ = density.draw_prior(keys)
@@ -68,13 +72,19 @@ def prior_findings(density: Density, seed: int, limits: Thresholds, rows: np.nda
     if num == 0:
         return findings
     for name, observed in density.bound.observations.items():
-        findings.append(_expected(name, density, observed, found[name][solved], limits, rows))
+        findings.append(_expected(name, density, observed, found[name][solved], limits, rows, telemetry))
         findings += _still(name, density, observed, found[f"{name}_noise_free"][solved])
     return findings
 
 
 def _expected(
-    name: str, density: Density, observed: np.ndarray, drawn: np.ndarray, limits: Thresholds, rows: np.ndarray
+    name: str,
+    density: Density,
+    observed: np.ndarray,
+    drawn: np.ndarray,
+    limits: Thresholds,
+    rows: np.ndarray,
+    telemetry: Telemetry,
 ) -> Finding:
     there = np.flatnonzero(np.isfinite(observed))
     there = there[:: max(1, there.size // MOST_TIMES)]
@@ -85,13 +95,17 @@ def _expected(
         return float(np.mean((changed >= low) & (changed <= high)))
 
     inside = share(values)
-    sentence = f"{100 * inside:.0f} % of `{name}` lie inside the prior's 99 % equal-tailed interval."
+    sentence = f"{100 * inside:.0f} % of {telemetry.label(name)} lie inside the prior's 99 % equal-tailed interval."
     if inside >= limits.prior:
         return Finding("expected", "note", name, sentence, {"inside": inside})
     outside = there[(values < low) | (values > high)]
     told = dict(zip(("rows", "num_rows"), (ranges_of(rows[outside], 0)[:100], int(outside.size)), strict=True))
     labels = density.bound.labels
-    evidence = {"inside": inside, **told, "times": [str(labels[outside[0]]), str(labels[outside[-1]])]}
+    evidence = {
+        "inside": inside,
+        **told,
+        "times": [telemetry.shown(labels[outside[0]]), telemetry.shown(labels[outside[-1]])],
+    }
     unit = density.twin.observations[name].unit
     best = _suggested(share, values, unit) if inside < HARDLY else None
     if best is None:

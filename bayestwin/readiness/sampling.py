@@ -9,6 +9,7 @@ import pandas as pd
 from bayestwin.readiness.finding import Finding, place, where
 from bayestwin.readiness.signals import Record, Signal, lasting, numbers_of, percentage
 from bayestwin.readiness.thresholds import Thresholds
+from bayestwin.telemetry import Telemetry, Zone, said
 
 JITTER = 0.05
 """Steps within this share of the usual one count as regular."""
@@ -22,19 +23,19 @@ NEAR = 5
 _NOTICES = {"runs backwards": "out_of_order", "repeat a time": "duplicate", "taken as missing": "sentinel"}
 
 
-def times_of(table: pd.DataFrame, first: int = 1) -> list[Finding]:
+def times_of(table: pd.DataFrame, first: int = 1, zone: Zone = None) -> list[Finding]:
     """Times that are there twice, or that run backwards, in the order in which the table has them."""
     index, found = table.index, []
     steps = np.diff(numbers_of(index))
     if (backwards := np.flatnonzero(steps < 0) + 1).size:
-        evidence = place(backwards, index, first)
+        evidence = place(backwards, index, first, zone)
         words = f"Times run backwards at {where(evidence)}. Sort the rows, and find out why they are not in order."
         found.append(Finding("out_of_order", "fail", "", words, evidence))
     if (again := np.flatnonzero(index.duplicated())).size:
-        evidence = place(again, index, first)
+        evidence = place(again, index, first, zone)
         words = (
-            f"Times are there more than once: {where(evidence)} repeat a time, the first is {index[again[0]]}. "
-            "Say which row counts by `duplicates=` when reading."
+            f"Times are there more than once: {where(evidence)} repeat a time, the first is "
+            f"{said(index[again[0]], zone)}. Say which row counts by `duplicates=` when reading."
         )
         found.append(Finding("duplicate", "fail", "", words, evidence))
     return found
@@ -48,7 +49,7 @@ def notices_of(notices: tuple[str, ...], source: str) -> list[Finding]:
         evidence: dict[str, object] = {"source": source}
         if rows := re.search(r"\(row ([\d, ]+)", sentence):
             evidence["source_rows"] = [int(row) for row in re.findall(r"\d+", rows[1])]
-        column = re.match(r"`([^`]+)`: \d+ cell", sentence)
+        column = re.match(r"(?:`[^`]+` \()?`([^`]+)`\)?: (?:\d+|no) (?:cell|value|missing cell)", sentence)
         found.append(Finding(kind, "note", column[1] if column else "", sentence, evidence))
     return found
 
@@ -78,11 +79,11 @@ def gaps(record: Record, limits: Thresholds) -> list[Finding]:
         return []
     steps = np.diff(record.clock)
     worst = long[np.argmax(steps[long])]
-    evidence = place(np.r_[long, long + 1], record.times, record.first)
+    evidence = place(np.r_[long, long + 1], record.times, record.first, record.zone)
     evidence["rows"] = [[int(row) + record.first, int(row) + record.first + 1] for row in long]
     local = float(local_steps(record.clock)[worst])
     usual, longest = (lasting(record, step) for step in (local, float(steps[worst])))
-    start, end = str(record.times[worst]), str(record.times[worst + 1])
+    start, end = (said(record.times[row], record.zone) for row in (worst, worst + 1))
     many = "There is a gap" if long.size == 1 else f"There are {long.size} gaps, the longest"
     sentence = (
         f"{many} of {longest} between rows {worst + record.first} and {worst + record.first + 1}, from {start} to "
@@ -121,23 +122,23 @@ def local_steps(clock: np.ndarray) -> np.ndarray:
     return np.fmax(medians[: steps.size], medians[NEAR + 1 :])
 
 
-def unstated(signal_units: dict[str, str], known: dict[str, str]) -> list[Finding]:
+def unstated(signal_units: dict[str, str], telemetry: Telemetry) -> list[Finding]:
     """Columns whose unit nobody stated.
 
     Args:
         signal_units: Unit in the twin, by column.
-        known: Unit in the telemetry, by column.
+        telemetry: Has other units, by column, and knows what messages call them.
     """
     return [
         Finding(
             "unit_assumed",
             "note",
             name,
-            f"`{name}` comes without a unit and was taken to be in {unit}, the twin's.",
+            f"{telemetry.label(name)} comes without a unit and was taken to be in {unit}, the twin's.",
             {"unit": unit},
         )
         for name, unit in signal_units.items()
-        if unit and name not in known
+        if unit and name not in telemetry.units
     ]
 
 
@@ -148,8 +149,8 @@ def few(signal: Signal, limits: Thresholds) -> list[Finding]:
         return []
     evidence = {"values": int(num), "rows_in_all": rows}
     if num == 0:
-        return [Finding("few", "fail", signal.name, f"`{signal.name}` holds no value in {rows:,} rows.", evidence)]
-    sentence = f"`{signal.name}` holds only {num} values: the prior will decide much of the posterior."
+        return [Finding("few", "fail", signal.name, f"{signal.called} holds no value in {rows:,} rows.", evidence)]
+    sentence = f"{signal.called} holds only {num} values: the prior will decide much of the posterior."
     return [Finding("few", "warn", signal.name, sentence, evidence)]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.readiness.finding import Finding, Severity, place, where
+from bayestwin.telemetry import Zone
 from bayestwin.telemetry.times import counted
 
 ORDINARY = (0.5, 1.5)
@@ -25,6 +26,8 @@ class Signal(NamedTuple):
         clock: The same as numbers: seconds for dates, else the user's own; shape (n,).
         first: What the first row is counted as.
         time_unit: Unit of times that are numbers.
+        zone: In which times that are dates are shown.
+        label: What sentences call it; by default its name.
     """
 
     name: str
@@ -35,6 +38,13 @@ class Signal(NamedTuple):
     clock: np.ndarray
     first: int = 1
     time_unit: str = ""
+    zone: Zone = None
+    label: str = ""
+
+    @property
+    def called(self) -> str:
+        """What sentences call it."""
+        return self.label or f"`{self.name}`"
 
     @property
     def present(self) -> np.ndarray:
@@ -55,11 +65,11 @@ class Signal(NamedTuple):
         self, kind: str, severity: Severity, rows: np.ndarray, words: str, advice: str = "", **evidence: Any
     ) -> Finding:
         """A finding on some rows, counted from 0: "`indoor` <words> (rows 7 to 9). <advice>"."""
-        found = place(rows, self.times, self.first)
+        found = place(rows, self.times, self.first, self.zone)
         start, end = found["times"]
         moment = f"at {start}" if start == end else f"{start} to {end}"
         moment += f" {self.time_unit}" if self.time_unit else ""
-        sentence = f"`{self.name}` {words} ({where(found)}; {moment}). {advice}".strip()
+        sentence = f"{self.called} {words} ({where(found)}; {moment}). {advice}".strip()
         return Finding(kind, severity, self.name, sentence, found | evidence)
 
 
@@ -72,6 +82,7 @@ class Record(NamedTuple):
     calibrated: int
     first: int = 1
     time_unit: str = ""
+    zone: Zone = None
 
     @property
     def inputs(self) -> tuple[Signal, ...]:
@@ -97,6 +108,8 @@ def record_of(
     calibrated: int | None = None,
     first: int = 1,
     time_unit: str = "",
+    zone: Zone = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Record:
     """The signals of a table, in order of time."""
     table = table.sort_index(kind="stable")
@@ -105,10 +118,12 @@ def record_of(
 
     def signal(name: str, role: Literal["observation", "input"]) -> Signal:
         values = table[name].to_numpy(np.float64)
-        return Signal(name, units.get(name, ""), role, values, table.index, clock, first, time_unit)
+        unit, label = units.get(name, ""), (labels or {}).get(name, "")
+        return Signal(name, unit, role, values, table.index, clock, first, time_unit, zone, label)
 
     found = [*(signal(name, "observation") for name in observations), *(signal(name, "input") for name in inputs)]
-    return Record(tuple(found), table.index, clock, len(table) if calibrated is None else calibrated, first, time_unit)
+    calibrated = len(table) if calibrated is None else calibrated
+    return Record(tuple(found), table.index, clock, calibrated, first, time_unit, zone)
 
 
 def numbers_of(times: pd.Index) -> np.ndarray:

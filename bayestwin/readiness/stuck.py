@@ -1,10 +1,12 @@
 """Sensors that do not change: never, or for so long at once as their own habits make improbable."""
 
 import numpy as np
+import pandas as pd
 
 from bayestwin.readiness.finding import Finding
 from bayestwin.readiness.signals import Signal, is_switched, percentage
 from bayestwin.readiness.thresholds import Thresholds
+from bayestwin.telemetry import said
 
 IMPROBABLE = 1e-6
 """A run is improbable if by chance fewer than so many of its length were expected in the whole record."""
@@ -20,7 +22,7 @@ def constant(signal: Signal) -> list[Finding]:
         return []
     value = float(values[0])
     sentence = (
-        f"`{signal.name}` never changes: all {values.size:,} values are {value:g} {signal.unit}".rstrip()
+        f"{signal.called} never changes: all {values.size:,} values are {value:g} {signal.unit}".rstrip()
         + ". Check the sensor; a constant says next to nothing about the dynamics."
     )
     # an input that nobody changes is a matter of the experiment
@@ -62,9 +64,20 @@ def stuck(signal: Signal, limits: Thresholds) -> list[Finding]:
         f"does not move from {signal.amount(value)} for {len(longest)} values in a row, while it repeats only "
         f"{percentage(_repeats(np.delete(lengths, np.argmax(lengths))))} of its values elsewhere"
     )
-    advice = "Drop these values (NaN) if the sensor or its transmission was stuck."
+    advice = (
+        f"If the sensor or its transmission was stuck, leave these values out when reading: `{_drop(signal, found)}`."
+    )
     evidence = {"value": value, "longest": len(longest), "runs": len(found)}
     return [signal.finding("stuck", "warn", np.sort(rows), words, advice, **evidence)]
+
+
+def _drop(signal: Signal, found: list[np.ndarray]) -> str:
+    """The argument that drops stretches of rows, the first three of them."""
+    stretches = sorted(found, key=lambda rows: rows[0])[:3]
+    ends = [[signal.times[int(row)] for row in (rows[0], rows[-1])] for rows in stretches]
+    dated = isinstance(signal.times, pd.DatetimeIndex)
+    shown = [[said(end, signal.zone) if dated else float(end) for end in pair] for pair in ends]
+    return f"drop={[{'column': signal.name, 'start': start, 'end': end} for start, end in shown]}"
 
 
 def _repeats(lengths: np.ndarray) -> float:

@@ -85,6 +85,7 @@ def dress_time(axes: Axes, axis: TimeAxis, most: int = 10) -> None:
     """At most `most` ticks, and the label of the time axis."""
     if axis.dated:
         axes.xaxis_date()
+        axes.set_xlabel("time (UTC)")
         locator = AutoDateLocator(minticks=4, maxticks=most)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(

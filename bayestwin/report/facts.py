@@ -9,7 +9,7 @@ import xarray as xr
 
 from bayestwin.assess.engine import record
 from bayestwin.report.parts import Part, group
-from bayestwin.telemetry import Telemetry
+from bayestwin.telemetry import Telemetry, said
 
 
 def result_rows(
@@ -71,5 +71,5 @@ def _named(value: Any) -> str:
 def _moment(time: xr.DataArray) -> str:
     value = time.to_numpy()
     if np.issubdtype(value.dtype, np.datetime64):
-        return str(np.datetime_as_string(value, unit="m")).replace("T", " ")
+        return said(value.astype("datetime64[m]")[()])
     return f"{value.item():g}"

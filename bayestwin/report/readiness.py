@@ -20,6 +20,7 @@ from bayestwin.report.notation import count, labelled, scale_for, unit_text
 from bayestwin.report.page import fill
 from bayestwin.report.parts import TimeAxis
 from bayestwin.report.style import LIGHT, Picture, dots, drawing, figure, marker, picture
+from bayestwin.telemetry import said
 
 COLOURS = {"fail": LIGHT["fail"], "warn": LIGHT["heldout"], "note": LIGHT["muted"]}
 
@@ -117,7 +118,7 @@ def _headline(counts: Mapping[str, int]) -> str:
 def _scope(record: Record) -> str:
     num = len(record.times)
     held_out = num - record.calibrated
-    words = f"{count(num, 'row')} from {record.times[0]} to {record.times[-1]}"
+    words = f"{count(num, 'row')} from {said(record.times[0], record.zone)} to {said(record.times[-1], record.zone)}"
     if held_out:
         words += f", of which the last {held_out:,} are held out"
     return f"{words}. Rows are counted from 1 in the telemetry as it was read, in order of time."

@@ -11,6 +11,7 @@ from bayestwin.assess.evidence import Evidence, band
 from bayestwin.report.doubts import SIMPLE
 from bayestwin.report.notation import duration, fixed, number, percent, scale_for
 from bayestwin.report.places import group_names
+from bayestwin.telemetry import said
 
 
 class CoverageRow(NamedTuple):
@@ -196,7 +197,7 @@ def setting_rows(settings: Mapping[str, object], time_unit: str) -> list[tuple[s
 def moment(value: object) -> str:
     """A time of the user's."""
     if isinstance(value, np.datetime64):
-        return str(np.datetime_as_string(value, unit="m")).replace("T", " ")
+        return said(value.astype("datetime64[m]"))
     return f"{float(str(value)):.12g}"
 
 

@@ -19,6 +19,7 @@ from bayestwin.runs.pipeline import inputs_of
 from bayestwin.runs.plain import to_json
 from bayestwin.runs.readiness import check_ready
 from bayestwin.runs.record import read_record
+from bayestwin.runs.wording import as_toml
 from bayestwin.store import write_text_durably
 
 PAGE = "check.html"
@@ -77,6 +78,7 @@ def check_model(
             first_row=split.first_row,
             progress=shown,
         )
+        findings = tuple(one._replace(sentence=as_toml(one.sentence)) for one in findings)
         found = Checked(findings, limits)
         write_text_durably(run / FINDINGS, to_json([finding._asdict() for finding in findings]))
         with shown.timed("report"):

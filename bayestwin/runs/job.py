@@ -19,10 +19,11 @@ WORDS = {
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
+    "list_type": "a list in brackets",
 }
 """What pydantic expects, in the words of a job file."""
 
-MOMENT = "a date such as 2026-03-21, text that reads as one, or a number, as the times of the telemetry are"
+MOMENT = "a date such as 2026-03-21, plain or as text, or a number, as the times of the telemetry are"
 
 
 def read_job(path: pathlib.Path) -> Job:

@@ -18,7 +18,7 @@ def within(job: type[Section], location: tuple[Any, ...]) -> tuple[tuple[str, ..
     keys: list[str] = []
     for part in location:
         if not _choices(table):  # of these pydantic names the one that was chosen, which is no key
-            if not fields(table) and typing.get_origin(table) is not dict:
+            if not fields(table) and typing.get_origin(table) is not dict and not _of_sections(table):
                 break
             keys.append(str(part))
         table = _beneath(table, part)
@@ -52,9 +52,18 @@ def _beneath(table: Any, part: Any) -> Any:
         return next((one for one in choices if part in typing.get_args(fields(one)["kind"].annotation)), None)
     if typing.get_origin(table) is dict:
         return typing.get_args(table)[1]
+    if _of_sections(table):
+        return typing.get_args(table)[0]
     annotation = fields(table)[part].annotation if part in fields(table) else None
+    if _of_sections(annotation):
+        return annotation
     inner = [one for one in typing.get_args(annotation) if one is not types.NoneType]
     return inner[0] if len(inner) == 1 and fields(inner[0]) else annotation
+
+
+def _of_sections(table: Any) -> bool:
+    """Whether a list holds tables."""
+    return typing.get_origin(table) is list and bool(fields(typing.get_args(table)[0]))
 
 
 def _choices(table: Any) -> tuple[Any, ...]:

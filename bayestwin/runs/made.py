@@ -52,7 +52,10 @@ def continued(earlier: Telemetry, later: Telemetry) -> Telemetry:
         return later
     before = earlier.table.loc[earlier.table.index < later.table.index[0]]
     table = pd.concat([before, later.table]).reindex(columns=list(dict.fromkeys([*earlier.table, *later.table])))
-    return sealed(table.rename_axis("time"), {**earlier.units, **later.units}, later.t0, later.source, later.notices)
+    units = {**earlier.units, **later.units}
+    # moments in the declarations of features are on the clock of what was recorded
+    settings = {} if earlier.timezone is None else {"timezone": earlier.timezone}
+    return sealed(table.rename_axis("time"), units, later.t0, later.source, later.notices, settings, later.renamed)
 
 
 def check_driven(twin: Twin, calibration: Telemetry, held_out: Telemetry | None, job_path: pathlib.Path) -> None:
@@ -72,13 +75,14 @@ def check_driven(twin: Twin, calibration: Telemetry, held_out: Telemetry | None,
     known = np.isfinite(table[driving].to_numpy(np.float64)).all(axis=1)
     if driving and known.any() and not known[0]:
         first = table.index[int(known.argmax())]
+        moment = f'"{calibration.shown(first)}"' if calibration.dated else f"{float(first)!r}"
         late = driving[int(np.isnan(table[driving].to_numpy(np.float64)[0]).argmax())]
         message = explain(
             f"The input `{late}` is a feature that is not known at first.",
             expected="a value from the start on: the twin is driven by it",
-            received=f"none before {first}",
-            advice=f"Begin there: `start = {_toml(first)}` in `[split]` of `{job_path}`. What was recorded before is "
-            "used for features alone.",
+            received=f"none before {calibration.shown(first)}",
+            advice=f"Begin there: `start = {moment}` in `[split]` of `{job_path}`. What was recorded before is used "
+            "for features alone.",
         )
         raise InvalidTelemetry(message)
     if held_out is None:
@@ -114,7 +118,3 @@ def _possible(features: Mapping[str, Feature], telemetry: Telemetry) -> dict[str
             found[name] = feature
             there.add(name)
     return found
-
-
-def _toml(moment: Any) -> str:
-    return f'"{moment}"' if isinstance(moment, pd.Timestamp) else f"{float(moment)!r}"

@@ -19,6 +19,7 @@ from bayestwin.runs.job import read_job
 from bayestwin.runs.made import check_driven, continued, with_features
 from bayestwin.runs.sections import Job, SplitSection
 from bayestwin.runs.sources import in_place, read_file, read_sources
+from bayestwin.runs.wording import about_job
 from bayestwin.telemetry import Telemetry
 from bayestwin.twin import Twin
 
@@ -101,16 +102,19 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
     """
     split = split or model.job.split
     telemetry = read_sources(model.job.telemetry, model.folder, model.job_path)
-    if split.end is not None:
-        telemetry = telemetry.between(end=split.end)
+    with about_job(f"`[split]` of `{model.job_path}`"):
+        told = {name: value for name, value in split.model_dump().items() if value is not None}
+        at = {name: telemetry.moment(value, name) for name, value in told.items()}
+        telemetry = telemetry.between(end=at.get("end"))
     # made of the whole record, where each value knows its past alone: so the held-out part goes on from the calibration
     telemetry = with_features(telemetry, model.job, model.job_path, split)
     num = len(telemetry.table)
-    if split.start is not None:
-        telemetry = telemetry.between(start=split.start)
-        if model.job.telemetry.t0 is None:  # else the twin would be solved from where nothing is looked at
-            telemetry = telemetry.with_table(telemetry.table, t0=telemetry.table.index[0])
-    found = _split_at(telemetry, split.hold_out_from, model)._replace(first_row=1 + num - len(telemetry.table))
+    with about_job(f"`[split]` of `{model.job_path}`"):
+        telemetry = telemetry.between(start=at.get("start"))
+    if split.start is not None and model.job.telemetry.t0 is None:
+        # else the twin would be solved from where nothing is looked at
+        telemetry = telemetry.with_table(telemetry.table, t0=telemetry.table.index[0])
+    found = _split_at(telemetry, at.get("hold_out_from"), model)._replace(first_row=1 + num - len(telemetry.table))
     check_driven(model.twin, found.calibration, found.held_out, model.job_path)
     return found
 
@@ -124,8 +128,9 @@ def _split_at(telemetry: Telemetry, moment: Any, model: Model) -> Split:
         times = telemetry.table.index
         message = explain(
             f"The telemetry of `{model.folder}` cannot be split where the held-out part is to begin.",
-            expected=f"a time after {times[0]} and not after {times[-1]}, so that both parts have rows",
-            received=f"{moment}",
+            expected=f"a time after {telemetry.shown(times[0])} and not after {telemetry.shown(times[-1])}, so that "
+            "both parts have rows",
+            received=telemetry.shown(moment),
             advice="Correct `hold_out_from` in `[split]`, or `--hold-out-from`.",
         )
         raise InvalidTelemetry(message) from reason
@@ -142,7 +147,8 @@ def read_model_telemetry(
         partly: Whether columns may be absent, as observations are where the future is predicted.
         split: Says which part features may have statistics of; by default as the model's job does.
     """
-    found = read_file(in_place(model.job.telemetry, path), path, partly=partly)
+    with about_job(f"`[telemetry]` of `{model.job_path}`"):
+        found = read_file(in_place(model.job.telemetry, path), path, partly=partly)
     if not model.job.features:
         return found
     whole = continued(read_sources(model.job.telemetry, model.folder, model.job_path), found)

@@ -2,8 +2,8 @@
 
 from bayestwin.bind import bind
 from bayestwin.calibration import check_settings
-from bayestwin.errors import InvalidTelemetry
 from bayestwin.runs.model import Model, Split
+from bayestwin.runs.wording import about_job
 from bayestwin.seeds import check_seed
 from bayestwin.setting import on_device, require_float64
 
@@ -20,11 +20,9 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
     for seed in (model.job.calibrate.seed, model.job.predict.seed):
         check_seed(seed)
     check_settings(model.twin, model.job.calibrate.model_dump(exclude={"seed"}))
-    bind(model.twin, split.calibration)
+    with about_job():
+        bind(model.twin, split.calibration)
     if split.held_out is None:
         return
-    try:
+    with about_job("the part that is held out"):
         bind(model.twin, split.held_out)
-    except InvalidTelemetry as reason:
-        message = f"In the part that is held out: {reason}"
-        raise InvalidTelemetry(message) from reason

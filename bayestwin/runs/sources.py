@@ -1,12 +1,14 @@
 """The telemetry that a job names: its files, and what they say, several of them as one."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from bayestwin import datasets
-from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry, explain
+from bayestwin.errors import InvalidJob, InvalidTelemetry, explain
 from bayestwin.runs.telemetry_sections import ReadingSection, TelemetrySection
+from bayestwin.runs.wording import about_job, as_toml
 from bayestwin.telemetry import Telemetry, align, read_telemetry, signals_of
 
 DATA = {".csv", ".parquet", ".nc"}
@@ -34,22 +36,21 @@ def read_sources(section: TelemetrySection, folder: pathlib.Path, job_path: path
     """All telemetry that a job names; arguments and errors as of `files_of`, `read_telemetry` and `align`."""
     files = files_of(section, folder, job_path)
     if not section.sources:
-        return read_file(section, files[""])
+        with about_job(f"`[telemetry]` of `{job_path}`"):
+            return read_file(section, files[""])
     found = {}
     for name, one in section.sources.items():
-        try:
+        with about_job(f"`[telemetry.sources.{name}]` of `{job_path}`"):
             found[name] = read_file(one, files[name])
-        except InvalidInput as reason:
-            message = f"In `[telemetry.sources.{name}]` of `{job_path}`: {reason}"
-            raise type(reason)(message) from reason
     how = {} if section.align is None else section.align.model_dump()
     try:
-        return align(found, t0=section.t0, **how)
+        with about_job(f"`[telemetry.{'sources' if section.align is None else 'align'}]` of `{job_path}`"):
+            return align(found, t0=section.t0, **how)
     except InvalidTelemetry as reason:
-        table = "telemetry.sources" if section.align is None else "telemetry.align"
-        hint = "" if section.align else " In a job file they stand beneath `[telemetry.align]`."
-        message = f"In `[{table}]` of `{job_path}`: {reason}{hint}"
-        raise InvalidTelemetry(message) from reason
+        if section.align is None:
+            message = f"{reason} In a job file they stand beneath `[telemetry.align]`."
+            raise InvalidTelemetry(message) from reason
+        raise
 
 
 def read_file(section: ReadingSection, path: pathlib.Path, *, partly: bool = False) -> Telemetry:
@@ -67,8 +68,11 @@ def read_file(section: ReadingSection, path: pathlib.Path, *, partly: bool = Fal
         rename = {column: name for column, name in rename.items() if column in there}
         there |= set(rename.values())
         units = {column: unit for column, unit in units.items() if column in there}
+        settings["fill"] = {name: how for name, how in settings["fill"].items() if name in there}
+        settings["drop"] = [one for one in settings["drop"] if one["column"] is None or one["column"] in there]
     settings |= {"units": units, "rename": rename}
-    return read_telemetry(path, **settings)
+    found = read_telemetry(path, **settings)
+    return dataclasses.replace(found, notices=tuple(map(as_toml, found.notices)))
 
 
 def in_place(section: TelemetrySection, path: pathlib.Path) -> TelemetrySection:

@@ -8,6 +8,37 @@ import pydantic
 from bayestwin.runs.section import Moment, Section
 
 
+class DropSection(Section):
+    """A stretch whose values become missing, both ends included.
+
+    Attributes:
+        column: By its name in the file; without it all columns.
+        start: Its first time; by default that of the record.
+        end: Its last time; by default that of the record.
+    """
+
+    column: str | None = None
+    start: Moment | None = None
+    end: Moment | None = None
+
+
+class FillSection(Section):
+    """How missing cells between known ones are filled; `"previous"` is short for `{ how = "previous" }`.
+
+    Attributes:
+        how: By the value before, or on the line between the values around.
+        within: How far apart these may lie.
+    """
+
+    how: Literal["previous", "linear"]
+    within: float | str | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _how_alone(cls, found: object) -> object:
+        return {"how": found} if isinstance(found, str) else found
+
+
 class ReadingSection(Section):
     """How a source is read; all but the first two as in `bt.read_telemetry`.
 
@@ -29,6 +60,9 @@ class ReadingSection(Section):
         layout: One column a signal, or one row a value.
         variable: Column of a long table with the name of the signal.
         value: Column of a long table with the value.
+        time_format: How dates are written, in the codes of `strptime`.
+        drop: Stretches whose values become missing.
+        fill: How missing cells are filled, by column.
     """
 
     file: str | None = None
@@ -48,6 +82,9 @@ class ReadingSection(Section):
     layout: Literal["wide", "long"] = "wide"
     variable: str = "variable"
     value: str = "value"
+    time_format: str | None = None
+    drop: list[DropSection] = []
+    fill: dict[str, FillSection] = {}
 
 
 class SourceSection(ReadingSection):

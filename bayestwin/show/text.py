@@ -14,6 +14,7 @@ import rich.table
 
 from bayestwin.assess import Gate, failed
 from bayestwin.runs.inputs import results_of
+from bayestwin.telemetry import said
 
 RELY = "[red]Do not rely on this result[/red] before the failed gates are understood."
 
@@ -70,8 +71,7 @@ def show_line(console: rich.console.Console, mark: str, words: str) -> None:
 def moment(value: Any) -> str:
     """A time of the user's, without digits that say nothing."""
     if isinstance(value, np.datetime64):
-        stamp = pd.Timestamp(value)
-        return f"{stamp:%Y-%m-%d %H:%M}" if stamp == stamp.floor("min") else f"{stamp:%Y-%m-%d %H:%M:%S}"
+        return said(pd.Timestamp(value).floor("s"))
     return f"{float(value):.12g}"
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.telemetry.record import Telemetry, sealed, time_in
+from bayestwin.telemetry.moments import Zone, time_in
+from bayestwin.telemetry.record import Telemetry, sealed
 from bayestwin.telemetry.times import counted, length_of
 
 type How = Literal["mean", "last", "interpolate"]
@@ -56,7 +57,8 @@ def align(
         side: At which end of its window a time lies; to be said where a mean or a last value is taken.
         window: Length of windows, by default `every`; values further apart are not interpolated between, by default
             further than one and a half usual steps of their source.
-        t0: When the initial state holds; by default the first time.
+        t0: When the initial state holds, in the zone that all sources declare if it has no offset; by default the
+            first time.
 
     Returns:
         One telemetry with all columns; `notices` says what was left out, `settings` how it was made and of what.
@@ -87,9 +89,23 @@ def align(
     settings["sources"] = [(name, one.sha256) for name, one in sources.items()]
     if features:
         settings["features"] = features
-    start = table.index[0] if t0 is None else time_in(t0, table.index)
+    if (zone := _zone(sources)) is not None:
+        settings["timezone"] = zone
+    start = table.index[0] if t0 is None else time_in(t0, table.index, zone, "t0")
     source = ", ".join(f"{name}: {one.source}" for name, one in sources.items())
-    return sealed(table, units, start, source, tuple(notices), settings)
+    renamed = {new: old for one in sources.values() for new, old in one.renamed.items()}
+    return sealed(table, units, start, source, tuple(notices), settings, renamed)
+
+
+def _zone(sources: Mapping[str, Telemetry]) -> Zone:
+    """The zone that all sources declare; all of them where they differ, and None where none does."""
+    if all(one.timezone is None for one in sources.values()):
+        return None
+    zones = {}
+    for one in sources.values():
+        own = one.timezone or "UTC"
+        zones |= dict.fromkeys([own] if isinstance(own, str) else own)
+    return next(iter(zones)) if len(zones) == 1 else sorted(zones)
 
 
 def _resampled(sources: Mapping[str, Telemetry], grid: Grid, how: Mapping[str, How]) -> tuple[pd.DataFrame, list[str]]:
@@ -101,7 +117,9 @@ def _resampled(sources: Mapping[str, Telemetry], grid: Grid, how: Mapping[str, H
     low, high = max(start for start, _ in spans.values()), min(end for _, end in spans.values())
     first, last = _multiples(low, high, grid.every)
     if last < first:
-        shown = "; ".join(f"`{name}` from {t.table.index[0]} to {t.table.index[-1]}" for name, t in sources.items())
+        shown = "; ".join(
+            f"`{name}` from {t.shown(t.table.index[0])} to {t.shown(t.table.index[-1])}" for name, t in sources.items()
+        )
         _refuse("The sources have no time in common.", "records that overlap by a window", shown, "Check their times.")
     at = np.arange(first, last + 1) * grid.every
     columns, notices = {}, []

@@ -1,5 +1,6 @@
 """Units that data carry themselves: attributes of xarray variables, and pint quantities. NumPy would drop them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def of_dataset(dataset: xr.Dataset) -> tuple[xr.Dataset, dict[str, str]]:
         data: Any = variable.data
         if _is_quantity(data):
             unit = str(data.units)
-            _check_same(str(name), unit, units.get(str(name), unit), "its attribute `units`")
+            _check_same(f"`{name}`", unit, units.get(str(name), unit), "its attribute `units`")
             units[str(name)] = unit
             plain[name] = (variable.dims, data.magnitude, variable.attrs)
     return dataset.assign(plain) if plain else dataset, units
@@ -57,19 +58,20 @@ def of_table(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     return table, units
 
 
-def joined(carried: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+def joined(carried: dict[str, str], given: dict[str, str], labels: Mapping[str, str]) -> dict[str, str]:
     """Units by column: those that the data carry, and those that the user gives, which must not contradict them.
 
     Raises:
         InvalidTelemetry: If they do, or a carried unit does not parse and none is given.
     """
     for name, unit in given.items():
-        check_unit(unit, f"telemetry column `{name}`", InvalidTelemetry)
+        check_unit(unit, f"telemetry column {labels.get(name, f'`{name}`')}, in `units`,", InvalidTelemetry)
     for name, unit in carried.items():
+        called = labels.get(name, f"`{name}`")
         if name not in given:
-            check_unit(unit, f"telemetry column `{name}`, as the data state it,", InvalidTelemetry)
+            check_unit(unit, f"telemetry column {called}, as the data state it,", InvalidTelemetry)
         elif _parses(unit):
-            _check_same(name, unit, given[name], "`units`")
+            _check_same(called, unit, given[name], "`units`")
     return carried | given
 
 
@@ -81,11 +83,11 @@ def _parses(unit: str) -> bool:
     return True
 
 
-def _check_same(name: str, carried: str, given: str, where: str) -> None:
+def _check_same(label: str, carried: str, given: str, where: str) -> None:
     if named_alike(carried, given):
         return
     message = explain(
-        f"Telemetry column `{name}` has two units.",
+        f"Telemetry column {label} has two units.",
         expected=f"`{carried}`, as the data themselves state it",
         received=f"`{given}` by {where}",
         advice="Drop the wrong one. To convert, state the unit that the numbers are in: the twin's is made of it.",

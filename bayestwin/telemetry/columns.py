@@ -1,5 +1,6 @@
 """The columns of telemetry: found by name, made of numbers; what means “missing” is told apart from what is wrong."""
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.telemetry.record import rows_in_words
+from bayestwin.telemetry.times import rows_in_words
 
 SENTINELS = (
     -999.0,
@@ -25,6 +26,7 @@ SENTINELS = (
 )
 """What loggers and file formats write for “missing”, and what no sensor shows by chance."""
 
+_NUMBER = re.compile(r"\s*[+-]?(?:inf|\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*", re.IGNORECASE)
 _COMMA = re.compile(r"\s*[+-]?\d+(?:\.\d{3})*,\d+(?:[eE][+-]?\d+)?\s*")
 
 
@@ -49,21 +51,42 @@ def find(name: str, columns: Iterable[str]) -> str:
     return alike[0] if len(alike) == 1 else name
 
 
-def found_names(mapping: Mapping[str, Any], columns: Iterable[str], argument: str) -> dict[str, Any]:
+def labelled(columns: Iterable[str], rename: Mapping[str, str]) -> dict[str, str]:
+    """What messages call each column: by its name in the data, with that in the twin in brackets where it differs."""
+    names = {str(column): rename.get(str(column), str(column)) for column in columns}
+    return {column: f"`{column}`" if column == name else f"`{column}` (`{name}`)" for column, name in names.items()}
+
+
+def counted_noun(num: int, noun: str) -> str:
+    """A number and what it counts: "1 cell", "12 cells"."""
+    return f"{num} {noun}{'' if num == 1 else 's'}"
+
+
+def found_names(
+    mapping: Mapping[str, Any], columns: Iterable[str], argument: str, labels: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """A mapping from columns, under the names that the columns have.
+
+    Args:
+        mapping: By names that the user gives.
+        columns: Those that there are.
+        argument: Where the names stand, for messages.
+        labels: What messages call each column; by default by its name alone.
 
     Raises:
         InvalidTelemetry: If it names one that is not there.
     """
-    columns = list(columns)
+    columns = list(map(str, columns))
+    labels = labels or labelled(columns, {})
     found = {find(name, columns): value for name, value in mapping.items()}
     for name in found:
         if name not in columns:
+            close = difflib.get_close_matches(name, columns, n=1)
             message = explain(
                 f"`{argument}` names the column `{name}`, which the telemetry does not have.",
-                expected=", ".join(f"`{c}`" for c in columns),
+                expected=", ".join(labels.get(c, f"`{c}`") for c in columns),
                 received=f"`{name}`",
-                advice="Correct the name.",
+                advice=f"Did you mean `{close[0]}`?" if close else "Correct the name.",
             )
             raise InvalidTelemetry(message)
     return found
@@ -83,7 +106,11 @@ def check_unique(columns: pd.Index) -> None:
 
 
 def numbers(
-    table: pd.DataFrame, rows: np.ndarray, sentinels: Sequence[Any] | None, decimal: str
+    table: pd.DataFrame,
+    rows: np.ndarray,
+    sentinels: Sequence[Any] | None,
+    decimal: str,
+    labels: Mapping[str, str],
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """All columns as float64, and notices; columns that are no numbers at all are left out, mixed ones are an error.
 
@@ -92,35 +119,44 @@ def numbers(
         rows: Where its rows stand in the source, counted from 0; shape (n,).
         sentinels: Numbers or text that mean “missing”; None where the user says nothing.
         decimal: Decimal sign of numbers that are text.
+        labels: What messages call each column.
 
     Raises:
-        InvalidTelemetry: If a cell is neither a number nor missing, or may mean “missing” and nobody says so.
+        InvalidTelemetry: If a cell is neither a number nor missing, or may mean “missing” and nobody says so; what is
+            wrong in all columns is told at once.
     """
-    columns, notices = {}, []
+    columns, notices, wrong = {}, [], []
+    suspected: dict[str, dict[float, np.ndarray]] = {}
     for name in table.columns:
-        column = pd.Series(table[name])
+        column, label = pd.Series(table[name]), labels[str(name)]
         values, bad, taken = _parsed(column, sentinels or (), decimal)
         if taken.any():
-            cells = f"{int(taken.sum())} cell{'s' if taken.sum() > 1 else ''}"
             what = ", ".join(dict.fromkeys(str(cell) for cell in column[taken]))
-            notices.append(f"`{name}`: {cells} held {what} and were taken as missing ({rows_in_words(rows[taken])}).")
+            where = rows_in_words(rows[taken])
+            cells = counted_noun(int(taken.sum()), "cell")
+            notices.append(f"{label}: {cells} held {what} and were taken as missing ({where}).")
         if bad.any() and not _looks_like_numbers([*column[bad]], not np.isfinite(values).any(), decimal):
-            notices.append(f"`{name}` holds no numbers and was left out.")
+            notices.append(f"{label} holds no numbers and was left out.")
             continue
         if bad.any():
-            raise InvalidTelemetry(_not_numbers(str(name), column, bad, rows, decimal))
+            wrong.append(_not_numbers(label, column, bad, rows, decimal))
         if np.isinf(values).any():
-            message = explain(
-                f"Telemetry column `{name}` holds an infinite value.",
-                expected="finite numbers, or NaN for missing",
-                received=f"{int(np.isinf(values).sum())} infinite cells: {rows_in_words(rows[np.isinf(values)])}",
-                advice="Replace them with NaN if they mean “missing”.",
-            )
-            raise InvalidTelemetry(message)
-        if sentinels is None:
-            _check_sentinels(str(name), values, rows)
+            wrong.append(_infinite(label, rows[np.isinf(values)]))
+        if sentinels is None and (found := _suspected(values, rows)):
+            suspected[label] = found
         columns[name] = values
+    if suspected:
+        wrong.append(_sentinels(suspected))
+    if wrong:
+        raise InvalidTelemetry(together(wrong))
     return pd.DataFrame(columns, index=table.index), tuple(notices)
+
+
+def together(wrong: Sequence[str]) -> str:
+    """One message of several."""
+    if len(wrong) == 1:
+        return wrong[0]
+    return f"{len(wrong)} things are wrong:\n" + "\n".join(f"({number}) {one}" for number, one in enumerate(wrong, 1))
 
 
 def _parsed(column: pd.Series, sentinels: Sequence[Any], decimal: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,6 +174,8 @@ def _parsed(column: pd.Series, sentinels: Sequence[Any], decimal: str) -> tuple[
         elif is_text:
             text = column.astype(str).str.strip().str.casefold()
             taken |= np.asarray(text == sentinel.strip().casefold()) & column.notna().to_numpy()
+        elif _NUMBER.fullmatch(sentinel):
+            taken |= values == float(sentinel)
     bad = np.isnan(values) & column.notna().to_numpy() & ~taken
     values[taken] = np.nan
     return values, bad, taken
@@ -150,7 +188,7 @@ def _looks_like_numbers(cells: Sequence[Any], alone: bool, decimal: str) -> bool
     return decimal == "." and all(isinstance(cell, str) and _COMMA.fullmatch(cell) for cell in cells)
 
 
-def _not_numbers(name: str, column: pd.Series, bad: np.ndarray, rows: np.ndarray, decimal: str) -> str:
+def _not_numbers(label: str, column: pd.Series, bad: np.ndarray, rows: np.ndarray, decimal: str) -> str:
     cells = [f"{column.iloc[place]!r} in row {rows[place] + 1}" for place in np.flatnonzero(bad)[:5]]
     texts = [str(cell) for cell in column[bad]]
     words = ", ".join(repr(text) for text in dict.fromkeys(texts[:3]))
@@ -158,30 +196,50 @@ def _not_numbers(name: str, column: pd.Series, bad: np.ndarray, rows: np.ndarray
     if decimal == "." and all(_COMMA.fullmatch(text) for text in texts):
         advice = "Is that a decimal comma? Then pass `decimal=','`; in a file, columns also need `separator=';'`."
     return explain(
-        f"Telemetry column `{name}` holds something that is not a number.",
+        f"Telemetry column {label} holds something that is not a number.",
         expected="numbers, and nothing or NaN where a value is missing",
         received=f"{', '.join(cells)}{', …' if len(texts) > 5 else ''}, and {len(texts)} such cells in all",
         advice=advice,
     )
 
 
-def _check_sentinels(name: str, values: np.ndarray, rows: np.ndarray) -> None:
-    """Refuse a usual sentinel that lies further from all other values than these do from each other."""
-    suspected = np.isin(values, SENTINELS)
-    if not suspected.any():
-        return
-    others = values[np.isfinite(values) & ~suspected]
-    for sentinel in np.unique(values[suspected]):
-        cells = rows[values == sentinel]
-        apart = others.size == 0 or np.abs(others - sentinel).min() > np.ptp(others)
-        if apart:
-            message = explain(
-                f"Telemetry column `{name}` holds {sentinel:g}, which loggers write where a value is missing.",
-                expected="numbers that were observed, and NaN where none was",
-                received=f"{sentinel:g} in {cells.size} cell{'s' if cells.size > 1 else ''}: {rows_in_words(cells)}",
-                advice=f"Pass `sentinels=({sentinel:g},)` if it means “missing”, `sentinels=()` if it is a value.",
-            )
-            raise InvalidTelemetry(message)
+def _infinite(label: str, rows: np.ndarray) -> str:
+    return explain(
+        f"Telemetry column {label} holds an infinite value.",
+        expected="finite numbers, or nothing where a value is missing",
+        received=f"{counted_noun(rows.size, 'infinite cell')}: {rows_in_words(rows)}",
+        advice="If they mean “missing”: `sentinels=('inf', '-inf')`; otherwise correct them.",
+    )
+
+
+def _suspected(values: np.ndarray, rows: np.ndarray) -> dict[float, np.ndarray]:
+    """Usual sentinels that lie further from all other values than these do from each other, and their rows."""
+    usual = np.isin(values, SENTINELS)
+    others = values[np.isfinite(values) & ~usual]
+    return {
+        float(sentinel): rows[values == sentinel]
+        for sentinel in np.unique(values[usual])
+        if others.size == 0 or np.abs(others - sentinel).min() > np.ptp(others)
+    }
+
+
+def _sentinels(suspected: Mapping[str, Mapping[float, np.ndarray]]) -> str:
+    """The message about all columns that hold what loggers write for “missing”."""
+    held = list(dict.fromkeys(f"{sentinel:g}" for found in suspected.values() for sentinel in found))
+    cells = [
+        f"{sentinel:g} in {counted_noun(rows.size, 'cell')} of {label}: {rows_in_words(rows)}"
+        for label, found in suspected.items()
+        for sentinel, rows in found.items()
+    ]
+    columns = f"column{'s' if len(suspected) > 1 else ''} {', '.join(suspected)}"
+    hold = f"hold{'' if len(suspected) > 1 else 's'} {' and '.join(held)}"
+    passed = f"({', '.join(held)}{',' if len(held) == 1 else ''})"
+    return explain(
+        f"Telemetry {columns} {hold}, which loggers write where a value is missing.",
+        expected="numbers that were observed, and NaN where none was",
+        received="; ".join(cells),
+        advice=f"Pass `sentinels={passed}` if that means “missing”, `sentinels=()` if all are values.",
+    )
 
 
 def _check_flat(table: pd.DataFrame) -> None:

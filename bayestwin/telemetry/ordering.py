@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.telemetry.record import rows_in_words
-from bayestwin.telemetry.times import time_message
+from bayestwin.telemetry.moments import Zone, said
+from bayestwin.telemetry.times import rows_in_words, time_message
 
 type Duplicates = Literal["error", "first", "last", "mean"]
 type Order = Literal["sort", "error"]
 
 
 def revisions(
-    times: pd.Index, names: np.ndarray, known: pd.Index, as_of: Any, known_at: str
+    times: pd.Index, names: np.ndarray, known: pd.Index, as_of: Any, known_at: str, zone: Zone = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Which rows were in force at one moment: of those known by then the newest of each time and name.
 
@@ -24,6 +24,7 @@ def revisions(
         known: When each row became known; shape (n,).
         as_of: The moment, in the terms of `known`; None means when everything was known.
         known_at: Column that `known` comes from.
+        zone: In which times are shown.
 
     Returns:
         A mask, and notices. Rows that became known at the same moment all remain.
@@ -34,9 +35,9 @@ def revisions(
     there = np.ones(len(times), dtype=bool) if as_of is None else np.asarray(known <= as_of)
     if not there.any():
         message = explain(
-            f"Nothing was known as of {as_of}.",
-            expected=f"a time from {known.min()} on, the first in `{known_at}`",
-            received=f"{as_of}",
+            f"Nothing was known as of {said(as_of, zone)}.",
+            expected=f"a time from {said(known.min(), zone)} on, the first in `{known_at}`",
+            received=said(as_of, zone),
             advice="Correct `as_of`.",
         )
         raise InvalidTelemetry(message)
@@ -46,7 +47,8 @@ def revisions(
     kept[there] = (rows["known"] == newest).to_numpy()
     notices = []
     if late := int((~there).sum()):
-        notices.append(f"{late} of {len(times)} rows became known (`{known_at}`) after {as_of} and were left out.")
+        moment = said(as_of, zone)
+        notices.append(f"{late} of {len(times)} rows became known (`{known_at}`) after {moment} and were left out.")
     if replaced := int(there.sum() - kept.sum()):
         notices.append(f"{replaced} rows gave way to later revisions of the same time (`{known_at}`).")
     return kept, tuple(notices)
@@ -73,7 +75,7 @@ def in_order(
     if backwards.size:
         where = rows_in_words(rows[backwards])
         if order == "error":
-            advice = f"Sort it first: `table.sort_values('{time}')`."
+            advice = "Pass `order='sort'` to have it sorted, or correct the record."
             raise InvalidTelemetry(time_message(time, "runs backwards", rows[backwards], advice))
         place = np.argsort(table.index.to_numpy(), kind="stable")
         table, rows = table.iloc[place], rows[place]
@@ -83,7 +85,7 @@ def in_order(
     if again.any():
         again_rows = np.sort(rows[again])
         if duplicates == "error":
-            advice = f"Keep one: `duplicates='first'`, `'last'` or `'mean'`, or `table.drop_duplicates('{time}')`."
+            advice = "Keep one: `duplicates='first'` or `'last'`, or take their `'mean'`."
             advice += _clock(steps, table.index)
             raise InvalidTelemetry(time_message(time, "occurs twice", again_rows, advice))
         if duplicates == "mean":

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.telemetry.moments import Zone, said, time_in
 from bayestwin.units import check_undeclared, convert
 
 
@@ -24,6 +25,7 @@ class Telemetry:
         sha256: Fingerprint of times, values, units, `t0` and `settings`.
         notices: What was done to the data on the way, one sentence each: sorted, left out, taken as missing.
         settings: The arguments of `read_telemetry` or `align` that shaped the values, where they are not the defaults.
+        renamed: Names in the data by those of columns that `rename` gave other ones.
     """
 
     table: pd.DataFrame
@@ -33,33 +35,63 @@ class Telemetry:
     sha256: str
     notices: tuple[str, ...] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def dated(self) -> bool:
         """Whether times are dates rather than numbers."""
         return isinstance(self.table.index, pd.DatetimeIndex)
 
+    @property
+    def timezone(self) -> Zone:
+        """The zone that was declared for dates without an offset; several where sources have different ones."""
+        return self.settings.get("timezone")
+
+    def moment(self, value: Any, argument: str = "") -> Any:
+        """A moment that the user gives, in the terms of the table's own times.
+
+        Args:
+            value: ISO 8601 text, a date or a number. Without a UTC offset it is in the declared `timezone`, else in
+                UTC; `pandas.Timestamp` and `numpy.datetime64` without a zone are in UTC, as those of the table are.
+            argument: Where it stood, for messages.
+
+        Raises:
+            InvalidTelemetry: If it is no such moment, or leaves open which instant is meant.
+        """
+        return time_in(value, self.table.index, self.timezone, argument)
+
+    def shown(self, moment: Any) -> str:
+        """One of the table's times in words: in the declared `timezone`, else in UTC, and which of them is said."""
+        return said(moment, self.timezone)
+
+    def label(self, column: str) -> str:
+        """What messages call a column: by its name in the data, with that in the twin in brackets where it differs."""
+        known = self.renamed.get(column, column)
+        return f"`{column}`" if known == column else f"`{known}` (`{column}`)"
+
     def between(self, start: Any = None, end: Any = None) -> "Telemetry":
         """The rows with `start <= time < end`; `t0` stays where it is.
 
         Args:
-            start: First time kept; the beginning by default. Dates without a UTC offset are UTC.
+            start: First time kept, as `moment` takes them; the beginning by default.
             end: First time dropped; nothing is dropped by default.
 
         Raises:
-            InvalidTelemetry: If no row is left.
+            InvalidTelemetry: If one is no moment, or no row is left.
         """
         times = self.table.index
+        ends = [None if one is None else self.moment(one, name) for name, one in (("start", start), ("end", end))]
         keep = np.ones(len(times), dtype=bool)
-        if start is not None:
-            keep &= np.asarray(times >= time_in(start, times))
-        if end is not None:
-            keep &= np.asarray(times < time_in(end, times))
+        if ends[0] is not None:
+            keep &= np.asarray(times >= ends[0])
+        if ends[1] is not None:
+            keep &= np.asarray(times < ends[1])
         if not keep.any():
+            first, last = ("none" if one is None else self.shown(one) for one in ends)
             message = explain(
                 "No telemetry is left between the given times.",
-                expected=f"times between {times[0]} and {times[-1]}",
-                received=f"start {start}, end {end}",
+                expected=f"times between {self.shown(times[0])} and {self.shown(times[-1])}",
+                received=f"start {first}, end {last}",
                 advice="Choose limits inside the record.",
             )
             raise InvalidTelemetry(message)
@@ -68,7 +100,8 @@ class Telemetry:
     def with_table(self, table: pd.DataFrame, *, t0: Any = None) -> "Telemetry":
         """The same record with a part of its rows or columns, and perhaps another `t0`."""
         units = {name: unit for name, unit in self.units.items() if name in (*table.columns, "time")}
-        return sealed(table, units, self.t0 if t0 is None else t0, self.source, self.notices, self.settings)
+        t0 = self.t0 if t0 is None else t0
+        return sealed(table, units, t0, self.source, self.notices, self.settings, self.renamed)
 
     def in_unit(self, column: str, unit: str) -> np.ndarray:
         """The values of a column in a unit; where the telemetry states none, they are taken to be in it already.
@@ -78,7 +111,7 @@ class Telemetry:
                 leave open which one is meant: °C or K, gauge or absolute.
         """
         values = self.table[column].to_numpy(np.float64)
-        owner = f"telemetry column `{column}`"
+        owner = f"telemetry column {self.label(column)}"
         if column not in self.units:
             check_undeclared(values, unit, owner, InvalidTelemetry)
             return values
@@ -92,6 +125,7 @@ def sealed(
     source: str,
     notices: tuple[str, ...] = (),
     settings: Mapping[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Telemetry:
     """Telemetry with its fingerprint, which depends on content and settings and not on the file's name or layout."""
     digest = hashlib.sha256()
@@ -101,29 +135,5 @@ def sealed(
     digest.update(repr((sorted(units.items()), str(t0))).encode())
     if settings:
         digest.update(repr(sorted(settings.items())).encode())
-    return Telemetry(table, dict(units), t0, source, digest.hexdigest(), notices, dict(settings or {}))
-
-
-def time_in(value: Any, index: pd.Index) -> Any:
-    """A time given by the user, in the terms of the telemetry's own times."""
-    try:
-        if isinstance(index, pd.DatetimeIndex):
-            if isinstance(value, int | float):
-                reason = "a number where the telemetry has dates"
-                raise TypeError(reason)
-            stamp = pd.Timestamp(value)
-            return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp
-        return float(value)
-    except (TypeError, ValueError) as reason:
-        message = explain(
-            "A time does not fit the times of the telemetry.",
-            expected="a date" if isinstance(index, pd.DatetimeIndex) else "a number",
-            received=f"{value!r}",
-            advice=f"The telemetry runs from {index[0]} to {index[-1]}.",
-        )
-        raise InvalidTelemetry(message) from reason
-
-
-def rows_in_words(rows: np.ndarray) -> str:
-    """Rows counted from 1, the first five of them: "row 3, 4"; `rows` counts from 0."""
-    return "row " + ", ".join(str(row + 1) for row in rows[:5]) + (", …" if rows.size > 5 else "")
+    found = digest.hexdigest()
+    return Telemetry(table, dict(units), t0, source, found, notices, dict(settings or {}), dict(renamed or {}))

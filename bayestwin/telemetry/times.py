@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.telemetry.record import rows_in_words, time_in
+from bayestwin.telemetry.moments import days_meant, time_in
 
 type Ambiguous = Literal["earlier", "later", "infer"]
 
@@ -23,10 +23,12 @@ class Clock(NamedTuple):
     Attributes:
         timezone: Zone of dates that carry no UTC offset, e.g. `"Europe/Berlin"`; None where nothing is said.
         ambiguous: Which of two instants is meant where the clock went back; None makes it an error.
+        time_format: How dates that are text are written, in the codes of `strptime`; None for ISO 8601.
     """
 
     timezone: str | None = None
     ambiguous: Ambiguous | None = None
+    time_format: str | None = None
 
 
 def parse_times(index: pd.Index, name: str, clock: Clock) -> tuple[pd.Index, tuple[str, ...]]:
@@ -38,10 +40,12 @@ def parse_times(index: pd.Index, name: str, clock: Clock) -> tuple[pd.Index, tup
         clock: What the user says about them.
 
     Raises:
-        InvalidTelemetry: If one is missing, no ISO date or number, or leaves open which instant is meant.
+        InvalidTelemetry: If one is missing, no date as declared and no number, or leaves open which instant is meant.
     """
     check_zone(clock.timezone)
     _check_there(index.isna(), name)
+    if clock.time_format is not None and not isinstance(index, pd.DatetimeIndex):
+        index = _formatted(index, name, clock.time_format)
     if pd.api.types.is_numeric_dtype(index.dtype):
         if clock.timezone is not None:
             raise InvalidTelemetry(_no_dates(index, name, clock.timezone))
@@ -55,12 +59,10 @@ def parse_times(index: pd.Index, name: str, clock: Clock) -> tuple[pd.Index, tup
     return times, notices
 
 
-def given_time(value: Any, times: pd.Index, clock: Clock) -> Any:
-    """A time that the user gives beside the data, read by the same clock; in the terms of `times`."""
-    stamp = time_in(value, times)
-    if isinstance(stamp, pd.Timestamp) and clock.timezone is not None and pd.Timestamp(value).tzinfo is None:
-        return _to_utc(pd.DatetimeIndex([stamp]), str(value), clock)[0][0]
-    return stamp
+def given_time(value: Any, times: pd.Index, clock: Clock, argument: str = "") -> Any:
+    """A time that the user gives beside the data, on the same clock as these; in the terms of `times`."""
+    naive = isinstance(value, pd.Timestamp | np.datetime64)  # as those of the data: no clock of its own
+    return time_in(str(value) if naive else value, times, clock.timezone, argument)
 
 
 def check_zone(timezone: str | None) -> None:
@@ -98,6 +100,33 @@ def _check_there(missing: np.ndarray, name: str) -> None:
         raise InvalidTelemetry(time_message(name, "is missing", rows, "Drop these rows or fill in their times."))
 
 
+def _formatted(index: pd.Index, name: str, time_format: str) -> pd.DatetimeIndex:
+    """Text, or whole numbers such as 20261108, as dates in a declared format; in UTC where that has an offset."""
+    texts = pd.Series(index.astype(str)).str.strip()
+    utc = "%z" in time_format
+    try:
+        found = pd.to_datetime(texts, format=time_format, errors="coerce", utc=utc)
+    except (ValueError, TypeError) as reason:
+        message = explain(
+            f"`time_format` is no format of dates: {reason}.",
+            expected="codes such as `%d.%m.%Y %H:%M` for 08.11.2026 13:00",
+            received=f"`{time_format}`",
+            advice="%d day, %m month, %Y year, %y year in two digits, %H hour, %M minute, %S second, %z UTC offset.",
+        )
+        raise InvalidTelemetry(message) from reason
+    wrong = np.flatnonzero(found.isna())
+    if wrong.size:
+        such = f"{wrong.size} such time{'s' if wrong.size > 1 else ''}: {rows_in_words(wrong)}"
+        message = explain(
+            f"The times in `{name}` are not all written as `time_format` says.",
+            expected=f"`{time_format}` throughout",
+            received=f"`{texts.iloc[int(wrong[0])]}`, and {such}",
+            advice="Correct `time_format`, or these rows.",
+        )
+        raise InvalidTelemetry(message)
+    return pd.DatetimeIndex(found)
+
+
 def _dates(index: pd.Index, name: str, timezone: str | None) -> pd.DatetimeIndex:
     """Text as dates: without zone if it carries no UTC offsets, in UTC if each carries one."""
     texts = pd.Series(index.astype(str))
@@ -108,10 +137,7 @@ def _dates(index: pd.Index, name: str, timezone: str | None) -> pd.DatetimeIndex
     try:
         found = pd.DatetimeIndex(pd.to_datetime(index, format="ISO8601", utc=bool(zoned.any())))
     except ValueError as reason:
-        advice = (
-            "03/04/2026 is ambiguous, a day of April or of March: write ISO dates (2026-04-03), or convert with "
-            "`pandas.to_datetime(..., format='%d/%m/%Y')` first."
-        )
+        advice = _format_meant(texts)
         if texts.str.fullmatch(r"\s*[+-]?\d+,\d+\s*").all():
             advice = "Are they numbers with a decimal comma? Then pass `decimal=','`."
         message = explain(
@@ -124,6 +150,26 @@ def _dates(index: pd.Index, name: str, timezone: str | None) -> pd.DatetimeIndex
     if zoned.any():
         _check_offsets(found, offsets, texts, name, timezone)
     return found
+
+
+def _format_meant(texts: pd.Series) -> str:
+    """The formats in which all of some texts read; of day and month, what comes first may remain open."""
+    clocks = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f")
+    days = ("%d.%m.%Y", "%m.%d.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%Y/%m/%d", "%Y.%m.%d")
+    formats = [day + clock for day in days for clock in clocks]
+    formats += [one for one in ("%m/%d/%Y %I:%M %p", "%m/%d/%Y %I:%M:%S %p")]
+    stripped = texts.str.strip()
+
+    def all_read(some: pd.Series, one: str) -> bool:
+        return bool(pd.to_datetime(some, format=one, errors="coerce").notna().all())
+
+    reads = [one for one in formats if all_read(stripped[:20], one) and all_read(stripped, one)]
+    told = " or ".join(f"`time_format='{one}'`" for one in reads)
+    if len(reads) > 1:
+        days_of = days_meant(stripped.iloc[0])
+        either = f"{stripped.iloc[0]} is ambiguous, {' or '.join(days_of)}" if len(days_of) > 1 else "it is ambiguous"
+        return f"Say which is meant, by {told}: {either}."
+    return f"Pass {told}." if reads else "Say how they are written by `time_format`, such as `time_format='%d/%m/%Y'`."
 
 
 def _check_offsets(
@@ -218,7 +264,7 @@ def _no_dates(index: pd.Index, name: str, timezone: str) -> str:
         f"`timezone` is given, but the times in `{name}` are numbers.",
         expected="dates, which have a time zone",
         received=f"{index[0]!r}, … and `timezone='{timezone}'`",
-        advice="Leave `timezone` out, or convert with `pandas.to_datetime(..., unit='s')` first.",
+        advice="Leave `timezone` out; numbers may start from any moment, and `units={'time': 's'}` says their unit.",
     )
 
 
@@ -236,3 +282,8 @@ def length_of(value: Any, *, dated: bool) -> int | float | None:
         return found if np.isfinite(found) and isinstance(value, str) == dated else None
     except (TypeError, ValueError):
         return None
+
+
+def rows_in_words(rows: np.ndarray) -> str:
+    """Rows counted from 1, the first five of them: "row 3, 4"; `rows` counts from 0."""
+    return "row " + ", ".join(str(row + 1) for row in rows[:5]) + (", …" if rows.size > 5 else "")

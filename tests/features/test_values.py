@@ -82,7 +82,7 @@ def test_a_window_is_not_told_before_the_record_covers_it() -> None:
     values = np.arange(12.0) ** 2
     np.testing.assert_array_equal(found.table["new"][:3], np.nan)
     np.testing.assert_allclose(found.table["new"][3:], [values[row - 2 : row + 1].mean() for row in range(3, 12)])
-    assert "Feature `new` is not known in the first 3 of 12 rows, before 2026-03-28 23:00:00." in found.notices
+    assert "Feature `new` is not known in the first 3 of 12 rows, before 2026-03-28 23:00 UTC." in found.notices
 
 
 def test_differences_and_rates_have_the_units_of_what_they_are() -> None:

@@ -25,7 +25,7 @@ def test_times_given_twice_are_found(look, columns):
     finding, *_ = look(columns, times)
     assert (finding.kind, finding.severity, finding.column) == ("duplicate", "fail", "")
     assert finding.evidence["rows"] == [[6, 7], [21, 21]]
-    assert finding.evidence["times"] == ["2024-01-01 01:00:00", "2024-01-01 04:45:00"]
+    assert finding.evidence["times"] == ["2024-01-01 01:00 UTC", "2024-01-01 04:45 UTC"]
     assert "rows 6 to 7, 21 repeat a time" in finding.sentence
 
 
@@ -51,7 +51,7 @@ def test_a_gap_of_rows_is_found_between_its_neighbours(look, columns):
     (finding,) = look({name: values[kept] for name, values in columns.items()}, DATES[kept])
     assert (finding.kind, finding.severity, finding.column) == ("gap", "warn", "")
     assert finding.evidence["rows"] == [[50, 51]]
-    assert finding.evidence["times"] == ["2024-01-01 12:15:00", "2024-01-01 18:30:00"]
+    assert finding.evidence["times"] == ["2024-01-01 12:15 UTC", "2024-01-01 18:30 UTC"]
     assert finding.evidence["gap"] == "6 h 15 min"
     assert look({name: values[kept] for name, values in columns.items()}, DATES[kept], gap=30.0) == ()
 
@@ -62,7 +62,7 @@ def test_a_block_of_missing_values_is_found(look, columns):
     assert (finding.kind, finding.severity, finding.column) == ("gap", "warn", "indoor")
     assert (finding.evidence["rows"], finding.evidence["num_rows"]) == ([[51, 74]], 24)
     assert finding.evidence["share"] == pytest.approx(0.12)
-    assert "6 h 15 min, from 2024-01-01 12:15:00 to 2024-01-01 18:30:00" in finding.sentence
+    assert "6 h 15 min, from 2024-01-01 12:15 UTC to 2024-01-01 18:30 UTC" in finding.sentence
 
 
 def test_steps_that_grow_by_design_are_no_gaps(look):

@@ -99,9 +99,30 @@ def test_dates_of_python_and_plain_days_are_dates() -> None:
 # FAULTS 52
 
 
-@pytest.mark.parametrize("times", [["03/04/2026", "04/04/2026"], ["3.4.2026", "4.4.2026"], ["13/04/2026 10:00"]])
-def test_days_and_months_in_any_order_but_iso_are_an_error(times: list[str]) -> None:
-    refused(times, "do not read as dates.*Expected: ISO.*ambiguous.*format=")
+def test_days_and_months_in_any_order_but_iso_are_an_error_that_names_the_format() -> None:
+    refused(
+        ["03/04/2026", "04/04/2026"],
+        "do not read as dates.*Expected: ISO.*'%d/%m/%Y'` or `time_format='%m/%d/%Y'`.*2026-04-03 or 2026-03-04",
+    )
+    refused(["3.4.2026", "13.4.2026"], r"Pass `time_format='%d\.%m\.%Y'`")
+    refused(["13/04/2026 10:00"], "Pass `time_format='%d/%m/%Y %H:%M'`")
+    refused(["4 March"], "by `time_format`, such as")
+
+
+def test_a_declared_format_reads_as_iso_does() -> None:
+    iso = of(["2026-11-08T13:00", "2026-11-09T01:00"], timezone=BERLIN)
+    found = of([" 8.11.2026 13:00", "09.11.2026 01:00"], timezone=BERLIN, time_format="%d.%m.%Y %H:%M")
+    pd.testing.assert_frame_equal(found.table, iso.table)
+    assert utc(of([20261108, 20261109], time_format="%Y%m%d")) == ["11-08T00:00", "11-09T00:00"]
+    assert utc(of(["8.11.26 13:00 +0100"], time_format="%d.%m.%y %H:%M %z")) == ["11-08T12:00"]
+
+
+def test_times_that_are_not_in_the_declared_format_are_an_error() -> None:
+    german = {"time_format": "%d.%m.%Y %H:%M"}
+    refused(
+        ["08.11.2026 13:00", "08.11.2026 14:00:30"], "not all written.*`08.11.2026 14:00:30`.*1 such.*row 2", **german
+    )
+    refused(["08.11.2026 13:00"], "`time_format` is no format.*%d day", time_format="%d.%m.%Q")
 
 
 # what else a zone touches

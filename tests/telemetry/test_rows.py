@@ -118,7 +118,7 @@ def test_rows_known_at_the_same_moment_are_duplicates_still() -> None:
 
 def test_a_sentinel_among_numbers_is_an_error_that_names_the_cells() -> None:
     columns = {"time": range(5), "level": [1.0, -999.0, 3.0, -999.0, 2.0]}
-    with pytest.raises(InvalidTelemetry, match=r"(?s)`level` holds -999,.*in 2 cells: row 2, 4.*sentinels=\(-999,\)"):
+    with pytest.raises(InvalidTelemetry, match=r"(?s)`level` holds -999,.*2 cells of.*row 2, 4.*sentinels=\(-999,\)"):
         telemetry_of(columns)
     found = telemetry_of(columns, sentinels=(-999,))
     np.testing.assert_array_equal(found.table["level"], [1.0, np.nan, 3.0, np.nan, 2.0])

@@ -32,11 +32,11 @@ def test_an_infinite_time_is_an_error() -> None:
 
 @pytest.mark.parametrize("time", [[0.0, 2.0, 1.0, 0.5], ["2026-01-01", "2026-01-04", "2026-01-03", "2026-01-02"]])
 def test_times_that_run_backwards_are_an_error_where_that_is_the_policy(time: object) -> None:
-    refused(time, "`time` runs backwards.*2 such rows: row 3, 4.*sort_values", order="error")
+    refused(time, "`time` runs backwards.*2 such rows: row 3, 4.*order='sort'", order="error")
 
 
 def test_a_time_that_occurs_twice_is_an_error() -> None:
-    refused([0.0, 1.0, 1.0, 2.0], "`time` occurs twice.*row 3.*drop_duplicates")
+    refused([0.0, 1.0, 1.0, 2.0], "`time` occurs twice.*row 3.*duplicates='first'")
 
 
 # FAULTS 22
