@@ -11,6 +11,7 @@ from bayestwin import errors
 from bayestwin.assess import against_prior, agreement, chains, engine, sampler
 from bayestwin.assess.coverage import coverage_gate
 from bayestwin.assess.gates import WARN, Gate
+from bayestwin.assess.residuals import MAX_CORRELATION, residuals_gate
 from bayestwin.exactness import MAX_PARETO_K, NEGLIGIBLE
 
 
@@ -29,6 +30,7 @@ def diagnose(
     max_modes: int = 1,
     max_at_prior_edge: float = 0.1,
     max_prior_width: float = 0.8,
+    max_residual_correlation: float = MAX_CORRELATION,
     strict: bool | Sequence[str] = False,
     coverage: Literal["report", "warn", "fail"] = "report",
     max_coverage_misses: int = 0,
@@ -54,8 +56,10 @@ def diagnose(
         max_modes: Largest number of modes found when starts were looked for.
         max_at_prior_edge: Largest share of the draws beyond the prior's 1 % or 99 % quantile.
         max_prior_width: Largest width of a posterior that did not move, relative to its prior.
+        max_residual_correlation: Largest correlation of successive residuals of an observation, where it is more than
+            chance makes; by default that at which intervals of parameters are too narrow by up to 1.5.
         strict: Names of gates that otherwise only warn and are to fail: `"prior_edge"`, `"prior_posterior"`,
-            `"modes"`, `"point"`, `"coverage"`; True for all of them.
+            `"residuals"`, `"modes"`, `"point"`, `"coverage"`; True for all of them.
         coverage: Whether intervals that miss what they promise on held-out telemetry are a gate, and of which
             severity; `"report"` is none.
         max_coverage_misses: Largest number of intervals, by observation and `prob`, outside their binomial band.
@@ -96,6 +100,7 @@ def diagnose(
     gates += recorded
     if method != "map":
         gates += against_prior.prior_gates(posterior, found, max_at_prior_edge, max_prior_width)
+    gates += [residuals_gate(posterior, max_residual_correlation)]
     if coverage != "report":
         gates += [coverage_gate(covered, max_coverage_misses)._replace(severity=coverage)]
     failing = WARN if strict is True else strict or ()

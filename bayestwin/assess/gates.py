@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-WARN = ("modes", "prior_edge", "prior_posterior", "point", "coverage")
+WARN = ("modes", "prior_edge", "prior_posterior", "residuals", "point", "coverage")
 """Names of the gates that only warn, unless they are asked to fail."""
 
 

@@ -8,11 +8,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from bayestwin.assess.residuals import autocorrelation
 from bayestwin.report import spoken
 from bayestwin.report.bands import dress_time
 from bayestwin.report.notation import labelled, percent, scale_for
 from bayestwin.report.parts import TimeAxis
-from bayestwin.report.residuals import Residuals, autocorrelation, band
+from bayestwin.report.residuals import Residuals, band
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
 
 ACROSS = 4

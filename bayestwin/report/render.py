@@ -8,6 +8,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.engine import record
+from bayestwin.assess.residuals import dependent
 from bayestwin.report import checks, pairs, posteriors, sampling, series, settings, shared, tables
 from bayestwin.report.facts import flat_rows, result_rows
 from bayestwin.report.findings import Checked, finding_rows, finding_words
@@ -111,7 +112,7 @@ def render_report(
         "coverage_kind": "" if covered is None else covered.attrs["kind"],
         "band": "" if covered is None else percent(covered.attrs["level"]),
         "scores": [] if scored is None else tables.score_rows(scored),
-        "residuals": residual_words(residuals),
+        "residuals": residual_words(residuals, dependent(posterior)),
         "compared": _compared(settings.read_settings((posterior, forecast), others, validation)) if others else None,
         "result": result_rows(posterior, parts, forecast, validation),
         "job": flat_rows(posterior.attrs.get("job") or "{}"),

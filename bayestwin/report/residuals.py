@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 import xarray as xr
 
+from bayestwin.assess.residuals import normal_scores, successive, worth
 from bayestwin.report.notation import fixed, scale_for
 from bayestwin.report.parts import Part, as_numbers
 
@@ -47,8 +47,8 @@ def residuals_of(parts: tuple[Part, ...]) -> tuple[Residuals, ...]:
     return tuple(found)
 
 
-def residual_words(residuals: tuple[Residuals, ...]) -> tuple[str, ...]:
-    """What the residuals say, one sentence for each observation and part."""
+def residual_words(residuals: tuple[Residuals, ...], dependent: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """What the residuals say, one sentence for each observation and part; those in `dependent` may be correlated."""
     words = []
     for residual in residuals:
         raw = residual.raw[np.isfinite(residual.raw)]
@@ -61,42 +61,37 @@ def residual_words(residuals: tuple[Residuals, ...]) -> tuple[str, ...]:
             f"`{residual.name}`, {residual.part.label}: residuals have mean {fixed(bias, digits)}{unit} and "
             f"root mean square {fixed(rms, digits)}{unit}."
         )
-        first, limit = autocorrelation(residual.scores, 1)[0], band(residual.scores)
-        if not np.isfinite(first):
+        first, pairs = successive([residual.scores])
+        limit = band(residual.scores)
+        if residual.name in dependent:
+            text += " That successive ones are correlated is part of the twin: its noise or its states remember."
+        elif not np.isfinite(first):
             text += " They are too few, or not finite, to tell whether successive ones are correlated."
         elif abs(first) > max(limit, 0.1):
             text += (
-                f" Successive ones are correlated ({fixed(float(first), 2)} at lag 1): the twin leaves "
-                "something out, and intervals of means and sums come out too narrow. Look for a missing input "
-                "or state."
+                f" Successive ones are correlated ({fixed(first, 2)}): the twin leaves something out, "
+                f"{_worth_words(first, pairs)}. Look for a missing input or state, or a gap in the inputs."
             )
         else:
-            text += f" Successive ones are not correlated beyond chance ({fixed(float(first), 2)} at lag 1)."
+            text += f" Successive ones are not correlated beyond chance ({fixed(first, 2)})."
         words.append(text)
     return tuple(words)
 
 
-def autocorrelation(scores: np.ndarray, most: int) -> np.ndarray:
-    """Autocorrelation at lags 1 … `most`, over pairs that are both observed; NaN with fewer than 4."""
-    centred = scores - np.nanmean(scores) if np.isfinite(scores).any() else scores
-    variance = np.nanmean(centred**2) if np.isfinite(centred).any() else np.nan
-    found = np.full(most, np.nan)
-    for lag in range(1, most + 1):
-        products = centred[lag:] * centred[:-lag]
-        products = products[np.isfinite(products)]
-        if len(products) >= 4 and variance > 0:
-            found[lag - 1] = products.mean() / variance
-    return found
+def _worth_words(correlation: float, pairs: int) -> str:
+    if correlation < 0:
+        return "and steps between them are larger than the noise says"
+    factor = worth(correlation, pairs + 1) ** -0.5
+    return f"and intervals of what these tell together are too narrow by a factor of up to {fixed(factor, 1)}"
 
 
 def _residuals(part: Part, name: str, time: np.ndarray, values: np.ndarray, draws: np.ndarray, unit: str) -> Residuals:
     """Residuals from observations (n,) and predictive draws (chain, draw, n)."""
     flat = draws.reshape(-1, draws.shape[-1])
-    usable = np.isfinite(flat).all(axis=0) & np.isfinite(values)
-    raw, scores = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+    scores = normal_scores(values, flat)
+    usable = np.isfinite(scores)
+    raw = np.full(values.shape, np.nan)
     raw[usable] = values[usable] - np.median(flat[:, usable], axis=0)
-    below = (flat[:, usable] < values[usable]).sum(axis=0) + 0.5 * (flat[:, usable] == values[usable]).sum(axis=0)
-    scores[usable] = scipy.special.ndtri((below + 0.5) / (len(flat) + 1))
     return Residuals(part, name, time, raw, scores, unit)
 
 

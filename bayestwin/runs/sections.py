@@ -70,6 +70,7 @@ class GatesSection(Section):
     max_modes: int = pydantic.Field(default=1, ge=1)
     max_at_prior_edge: float = pydantic.Field(default=0.1, gt=0, le=1)
     max_prior_width: float = pydantic.Field(default=0.8, gt=0)
+    max_residual_correlation: float = pydantic.Field(default=0.38, ge=0, le=1)
     strict: bool | list[str] = False
     coverage: Literal["report", "warn", "fail"] = "report"
     max_coverage_misses: int = pydantic.Field(default=0, ge=0)

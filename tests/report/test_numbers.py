@@ -7,9 +7,10 @@ import pytest
 import scipy.stats
 import xarray as xr
 
+from bayestwin.assess.residuals import autocorrelation
 from bayestwin.report.parts import split
 from bayestwin.report.quantities import read_quantities
-from bayestwin.report.residuals import autocorrelation, residuals_of
+from bayestwin.report.residuals import residuals_of
 from bayestwin.report.tables import parameter_rows
 
 
