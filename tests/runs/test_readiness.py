@@ -114,7 +114,7 @@ def test_the_job_gates_on_kinds(make_model: MakeModel) -> None:
     code, out, _ = check(silent)
     assert code == 0
     assert "does not move" not in out
-    assert "`level` holds only 41 values" in out
+    assert "`gauge` (`level`) holds only 41 values" in out
 
 
 def test_a_kind_that_there_is_not_is_an_error_of_the_job(make_model: MakeModel) -> None:
