@@ -5,11 +5,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from bayestwin import datasets
 from bayestwin.errors import InvalidJob, InvalidTelemetry, explain
 from bayestwin.runs.telemetry_sections import ReadingSection, TelemetrySection
 from bayestwin.runs.wording import about_job, as_toml
-from bayestwin.telemetry import Telemetry, align, read_telemetry, signals_of
+from bayestwin.telemetry import Telemetry, align, read_telemetry, signals_of, time_in
 
 DATA = {".csv", ".parquet", ".nc"}
 """Usual suffixes of files with telemetry."""
@@ -86,7 +88,10 @@ def in_place(section: TelemetrySection, path: pathlib.Path) -> TelemetrySection:
     units = {one.rename.get(name, name): unit for one in section.sources.values() for name, unit in one.units.items()}
     times = {one.time: "time" for one in section.sources.values()}
     units = {times.get(name, name): unit for name, unit in units.items()}
-    return TelemetrySection(file=str(path), units=units, t0=section.t0)
+    t0, zones = section.t0, {one.timezone for one in section.sources.values()}
+    if t0 is not None and not isinstance(t0, int | float) and len(zones) == 1:
+        t0 = f"{time_in(t0, pd.DatetimeIndex([]), zones.pop(), 't0')}Z"  # the file declares no zone
+    return TelemetrySection(file=str(path), units=units, t0=t0)
 
 
 def kept_at(section: TelemetrySection, names: Mapping[str, str]) -> TelemetrySection:

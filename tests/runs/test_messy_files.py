@@ -1,5 +1,6 @@
 """A logger's messy file reads by its job file alone: what is wrong is said in TOML, and what TOML says is done."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -9,6 +10,9 @@ from tank_model import MakeModel, run_command
 
 from bayestwin.errors import InvalidInput, InvalidTelemetry
 from bayestwin.runs.model import load_model, load_telemetry, read_model_telemetry
+from bayestwin.runs.sections import Job
+from bayestwin.runs.sources import in_place
+from bayestwin.runs.telemetry_sections import TelemetrySection
 from bayestwin.runs.wording import as_toml
 
 BERLIN = "Europe/Berlin"
@@ -167,3 +171,19 @@ def test_arguments_of_python_become_lines_of_toml(python: str, as_written: str) 
 def test_a_file_that_is_wrong_in_the_same_way_is_refused_by_type(make_model: MakeModel) -> None:
     with pytest.raises(InvalidTelemetry):
         load_telemetry(load_model(messy(make_model, BARE)))
+
+
+def test_a_recorded_job_reads_the_same_telemetry(make_model: MakeModel) -> None:
+    model = load_model(messy(make_model))
+    recorded = Job.model_validate(json.loads(model.job.model_dump_json(exclude_none=True)))
+    first, again = load_telemetry(model), load_telemetry(model._replace(job=recorded))
+    assert again.calibration.sha256 == first.calibration.sha256
+    assert again.held_out.sha256 == first.held_out.sha256
+
+
+def test_one_file_in_place_of_several_has_the_same_t0() -> None:
+    source = {"file": "a.csv", "timezone": BERLIN}
+    section = TelemetrySection.model_validate({"t0": "2026-07-01 12:00", "sources": {"a": source, "b": source}})
+    assert in_place(section, pathlib.Path("new.csv")).t0 == "2026-07-01 10:00:00Z"
+    plain = TelemetrySection.model_validate({"t0": 3.0, "sources": {"a": {"file": "a.csv"}}})
+    assert in_place(plain, pathlib.Path("new.csv")).t0 == 3.0

@@ -34,7 +34,7 @@ def test_a_constant_sensor_is_a_finding(make_model: MakeModel) -> None:
     (found,) = [row for row in parse_strictly(out) if "never changes" in row["sentence"]]
     assert (found["severity"], found["column"]) == ("warn", "level")
     assert "all 41 values are 3.25 m" in found["sentence"]
-    assert "warn  `level` never changes" in check(model)[1]
+    assert "warn  `gauge` (`level`) never changes" in check(model)[1]
 
 
 def test_a_twin_that_no_prior_draw_can_solve_fails(make_model: MakeModel) -> None:
@@ -107,14 +107,14 @@ def test_the_job_gates_on_kinds(make_model: MakeModel) -> None:
     (strict / "data" / "tank.csv").write_text(SPOILT)
     code, out, _ = check(strict)
     assert code == 1
-    assert "FAIL  `level` does not move" in out
+    assert "FAIL  `gauge` (`level`) does not move" in out
     assert "Do not calibrate yet" in out
     silent = make_model("silent", job=JOB + '\n[check]\nignore = ["stuck"]\nfew = 100\n')
     (silent / "data" / "tank.csv").write_text(SPOILT)
     code, out, _ = check(silent)
     assert code == 0
     assert "does not move" not in out
-    assert "`level` holds only 41 values" in out
+    assert "`gauge` (`level`) holds only 41 values" in out
 
 
 def test_a_kind_that_there_is_not_is_an_error_of_the_job(make_model: MakeModel) -> None:
