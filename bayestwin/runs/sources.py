@@ -12,6 +12,7 @@ from bayestwin.errors import InvalidJob, InvalidTelemetry, explain
 from bayestwin.runs.telemetry_sections import ReadingSection, TelemetrySection
 from bayestwin.runs.wording import about_job, as_toml
 from bayestwin.telemetry import Telemetry, align, read_telemetry, signals_of, time_in
+from bayestwin.telemetry.columns import find
 
 DATA = {".csv", ".parquet", ".nc"}
 """Usual suffixes of files with telemetry."""
@@ -67,11 +68,13 @@ def read_file(section: ReadingSection, path: pathlib.Path, *, partly: bool = Fal
     units, rename = settings["units"], settings["rename"]
     if partly and path.is_file():
         there = signals_of(path, **settings)
-        rename = {column: name for column, name in rename.items() if column in there}
+        rename = {column: name for column, name in rename.items() if find(column, there) in there}
         there |= set(rename.values())
-        units = {column: unit for column, unit in units.items() if column in there}
-        settings["fill"] = {name: how for name, how in settings["fill"].items() if name in there}
-        settings["drop"] = [one for one in settings["drop"] if one["column"] is None or one["column"] in there]
+        units = {column: unit for column, unit in units.items() if find(column, there) in there}
+        settings["fill"] = {name: how for name, how in settings["fill"].items() if find(name, there) in there}
+        settings["drop"] = [
+            one for one in settings["drop"] if one["column"] is None or find(one["column"], there) in there
+        ]
     settings |= {"units": units, "rename": rename}
     found = read_telemetry(path, **settings)
     return dataclasses.replace(found, notices=tuple(map(as_toml, found.notices)))

@@ -132,6 +132,9 @@ def test_another_file_is_mended_alike_where_it_has_the_columns(make_model: MakeM
     (model.folder / "ahead.csv").write_text("\n".join(f"{time};{pump}" for time, _, pump in rows))
     found = read_model_telemetry(model, model.folder / "ahead.csv", partly=True)
     np.testing.assert_allclose(found.table["pump"], 10.0 + np.arange(24.0))
+    (model.folder / "seen.csv").write_text("\n".join(f"{time};{level}" for time, level, _ in rows))
+    found = read_model_telemetry(model, model.folder / "seen.csv", partly=True)
+    np.testing.assert_array_equal(np.flatnonzero(found.table["level"].isna()), [3, 9, 12, 13])
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_a_moment_that_the_clock_showed_twice_or_never_needs_an_offset() -> None
         ("28.10.2026", "Write `2026-10-28`."),
         ("10/28/2026 7:15", "Write `2026-10-28 07:15`."),
         ("now", "Write year, month and day"),
+        ("2026 Oct 8", "Write year, month and day"),
         ("28 Oct 2026", "Write year, month and day"),
         ("31.31.2026", "Write year, month and day"),
     ],
