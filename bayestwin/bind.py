@@ -13,6 +13,7 @@ from bayestwin.availability import refuse_same_time
 from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.members import Input
 from bayestwin.telemetry import Telemetry
+from bayestwin.telemetry.times import counted
 from bayestwin.twin import Twin
 from bayestwin.units import convert
 
@@ -127,16 +128,23 @@ def _check_no_gap(name: str, values: np.ndarray, telemetry: Telemetry) -> None:
         return
     run = missing[: np.argmax(np.append(np.diff(missing) > 1, True)) + 1]
     start, end = (telemetry.shown(telemetry.table.index[row]) for row in (run[0], run[-1]))
-    within = "'15min'" if telemetry.dated else "0.5"
+    within = _widest(values, telemetry)
     message = explain(
         f"Input {telemetry.label(name)} has a gap.",
         expected="a value at each time: the twin is driven by it, also where nothing is observed",
         received=f"{missing.size} missing, the first from {start} to {end}",
         advice=f"Fill it knowingly when it is read: `fill={{'{name}': 'previous'}}` or `'linear'`; with "
-        f"`fill={{'{name}': {{'how': 'linear', 'within': {within}}}}}` only where known values lie that close. What is "
-        "missing at the start or the end is never filled: begin later or end earlier.",
+        f"`fill={{'{name}': {{'how': 'linear', 'within': {within}}}}}` only where the known values on either side lie "
+        "no further apart. What is missing at the start or the end is never filled: begin later or end earlier.",
     )
     raise InvalidTelemetry(message)
+
+
+def _widest(values: np.ndarray, telemetry: Telemetry) -> str:
+    """How far apart the known values around the widest gap are, as an argument has it."""
+    known = counted(telemetry.table.index)[: values.size][np.isfinite(values)]
+    widest = np.diff(known).max(initial=0)
+    return f"'{widest * 1e-9 / 60:g}min'" if telemetry.dated else f"{widest:g}"
 
 
 def _check_support(twin: Twin, name: str, label: str, values: np.ndarray) -> None:

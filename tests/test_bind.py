@@ -52,7 +52,9 @@ def test_an_input_asked_beyond_its_samples_is_an_error_unless_a_hold_was_chosen(
 def test_a_gap_in_an_input_is_an_error_that_names_it() -> None:
     gap = telemetry_of(SIGNALS | {"sloped": [0.0, np.nan, np.nan, 3.0]})
     refused(
-        driven(), gap, r"Input `sloped` has a gap.*2 missing, the first from 1\.0 to 2\.0.*fill={'sloped': 'previous'}"
+        driven(),
+        gap,
+        r"Input `sloped` has a gap.*2 missing, the first from 1\.0 to 2\.0.*fill={'sloped': 'previous'}.*'within': 3}",
     )
     late = telemetry_of(SIGNALS | {"sloped": [np.nan, 1.0, 2.0, np.nan]})
     refused(driven(), late, r"`sloped` has a gap.*2 missing, the first from 0\.0 to 0\.0")

@@ -139,8 +139,8 @@ def test_numbers_have_two_digits_of_their_spread(value: float, spread: float, te
         (1900.0, "1900"),
         (0.25, "0.25"),
         (1_767_225_600.0, "1767225600"),
-        (np.datetime64("2026-03-21T06:30", "ns"), "2026-03-21 06:30"),
-        (np.datetime64("2026-03-21T06:30:07", "ns"), "2026-03-21 06:30:07"),
+        (np.datetime64("2026-03-21T06:30", "ns"), "2026-03-21 06:30 UTC"),
+        (np.datetime64("2026-03-21T06:30:07", "ns"), "2026-03-21 06:30:07 UTC"),
     ],
 )
 def test_times_have_the_digits_that_tell_them_apart(value: object, text: str) -> None:

@@ -13,9 +13,10 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess.origins import flat
 from bayestwin.bind import elapsed
+from bayestwin.telemetry import said
 
 if TYPE_CHECKING:
-    from bayestwin.telemetry import Telemetry, said
+    from bayestwin.telemetry import Telemetry
 
 NOISE_FREE = "_noise_free"
 """Suffix of the variable that holds an observation's value without observation noise."""

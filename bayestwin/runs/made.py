@@ -13,6 +13,7 @@ from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.features import Expression, Feature, Standardized, add_features
 from bayestwin.runs.feature_sections import KINDS, FeatureSection
 from bayestwin.runs.sections import Job, SplitSection
+from bayestwin.runs.wording import about_job
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.record import sealed
 from bayestwin.twin import Twin
@@ -39,11 +40,8 @@ def with_features(
     features = {name: _declared(section, telemetry, until) for name, section in job.features.items()}
     if partly:
         features = _possible(features, telemetry)
-    try:
+    with about_job(f"`[features]` of `{job_path}`"):
         return add_features(telemetry, features)
-    except InvalidTelemetry as reason:
-        message = f"In `[features]` of `{job_path}`: {reason}"
-        raise InvalidTelemetry(message) from reason
 
 
 def continued(earlier: Telemetry, later: Telemetry) -> Telemetry:

@@ -5,11 +5,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from bayestwin import datasets
 from bayestwin.errors import InvalidJob, InvalidTelemetry, explain
 from bayestwin.runs.telemetry_sections import ReadingSection, TelemetrySection
 from bayestwin.runs.wording import about_job, as_toml
-from bayestwin.telemetry import Telemetry, align, read_telemetry, signals_of
+from bayestwin.telemetry import Telemetry, align, read_telemetry, signals_of, time_in
+from bayestwin.telemetry.columns import find
 
 DATA = {".csv", ".parquet", ".nc"}
 """Usual suffixes of files with telemetry."""
@@ -65,11 +68,13 @@ def read_file(section: ReadingSection, path: pathlib.Path, *, partly: bool = Fal
     units, rename = settings["units"], settings["rename"]
     if partly and path.is_file():
         there = signals_of(path, **settings)
-        rename = {column: name for column, name in rename.items() if column in there}
+        rename = {column: name for column, name in rename.items() if find(column, there) in there}
         there |= set(rename.values())
-        units = {column: unit for column, unit in units.items() if column in there}
-        settings["fill"] = {name: how for name, how in settings["fill"].items() if name in there}
-        settings["drop"] = [one for one in settings["drop"] if one["column"] is None or one["column"] in there]
+        units = {column: unit for column, unit in units.items() if find(column, there) in there}
+        settings["fill"] = {name: how for name, how in settings["fill"].items() if find(name, there) in there}
+        settings["drop"] = [
+            one for one in settings["drop"] if one["column"] is None or find(one["column"], there) in there
+        ]
     settings |= {"units": units, "rename": rename}
     found = read_telemetry(path, **settings)
     return dataclasses.replace(found, notices=tuple(map(as_toml, found.notices)))
@@ -86,7 +91,10 @@ def in_place(section: TelemetrySection, path: pathlib.Path) -> TelemetrySection:
     units = {one.rename.get(name, name): unit for one in section.sources.values() for name, unit in one.units.items()}
     times = {one.time: "time" for one in section.sources.values()}
     units = {times.get(name, name): unit for name, unit in units.items()}
-    return TelemetrySection(file=str(path), units=units, t0=section.t0)
+    t0, zones = section.t0, {one.timezone for one in section.sources.values()}
+    if t0 is not None and not isinstance(t0, int | float) and len(zones) == 1:
+        t0 = f"{time_in(t0, pd.DatetimeIndex([]), zones.pop(), 't0')}Z"  # the file declares no zone
+    return TelemetrySection(file=str(path), units=units, t0=t0)
 
 
 def kept_at(section: TelemetrySection, names: Mapping[str, str]) -> TelemetrySection:

@@ -13,7 +13,7 @@ from bayestwin.telemetry.moments import Zone, said, time_in
 from bayestwin.units import check_undeclared, convert
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Telemetry:
     """Recorded signals of one asset.
 
@@ -36,6 +36,20 @@ class Telemetry:
     notices: tuple[str, ...] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """In short: rows, times, columns with their units, and what was done to the data."""
+        times = self.table.index
+        rows = f"{len(times):,} row{'' if len(times) == 1 else 's'}"
+        step = f", usually {_step(times, self.units.get('time', ''))} apart" if len(times) > 1 else ""
+        lines = [f"Telemetry ({self.source}): {rows}, {self.shown(times[0])} to {self.shown(times[-1])}{step}"]
+        for name in map(str, self.table.columns):
+            num = int(np.isfinite(self.table[name].to_numpy(np.float64)).sum())
+            unit = "unit of the twin" if name not in self.units else self.units[name] or "no unit"
+            lines.append(f"  {self.label(name)}: {num:,} value{'' if num == 1 else 's'}, {unit}")
+        if self.t0 != times[0]:
+            lines.append(f"  t0: {self.shown(self.t0)}")
+        return "\n".join(lines + [f"  - {notice}" for notice in self.notices])
 
     @property
     def dated(self) -> bool:
@@ -137,3 +151,12 @@ def sealed(
         digest.update(repr(sorted(settings.items())).encode())
     found = digest.hexdigest()
     return Telemetry(table, dict(units), t0, source, found, notices, dict(settings or {}), dict(renamed or {}))
+
+
+def _step(times: pd.Index, unit: str) -> str:
+    """The usual step between times in words: `15 min`, `0.25 h`."""
+    if not isinstance(times, pd.DatetimeIndex):
+        return f"{np.median(np.diff(times.to_numpy(np.float64))):g} {unit}".strip()
+    seconds = float(np.median(np.diff(times.as_unit("ns").asi8))) * 1e-9
+    name, size = next((one for one in (("d", 86400), ("h", 3600), ("min", 60)) if seconds % one[1] == 0), ("s", 1))
+    return f"{seconds / size:g} {name}"

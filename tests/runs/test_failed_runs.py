@@ -89,7 +89,7 @@ UNSEEN = HOLED.replace("7,1,\n", "7,1,1\n").replace("6,1,1\n7,1,1\n8,1,1", "6,,1
     [
         ({}, ["--seed", "-1"], "`--seed` makes no sense"),
         ({}, ["--device", "abacus"], "There is no device `abacus`"),
-        ({}, ["--hold-out-from", "soon"], "cannot be split"),
+        ({}, ["--hold-out-from", "soon"], "The moment in `hold_out_from` does not fit"),
         ({"job": JOB + "\nmax_rat = 2.0\n"}, [], "Did you mean `max_rhat`?"),
         ({"job": JOB.replace('gauge = "m"', 'gauge = "s"')}, [], "`level`"),
         ({"job": JOB.replace('gauge = "level"', 'gauge = "depth"')}, [], "no column for the observation `level`"),

@@ -1,5 +1,6 @@
 """A logger's messy file reads by its job file alone: what is wrong is said in TOML, and what TOML says is done."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -9,6 +10,9 @@ from tank_model import MakeModel, run_command
 
 from bayestwin.errors import InvalidInput, InvalidTelemetry
 from bayestwin.runs.model import load_model, load_telemetry, read_model_telemetry
+from bayestwin.runs.sections import Job
+from bayestwin.runs.sources import in_place
+from bayestwin.runs.telemetry_sections import TelemetrySection
 from bayestwin.runs.wording import as_toml
 
 BERLIN = "Europe/Berlin"
@@ -128,6 +132,9 @@ def test_another_file_is_mended_alike_where_it_has_the_columns(make_model: MakeM
     (model.folder / "ahead.csv").write_text("\n".join(f"{time};{pump}" for time, _, pump in rows))
     found = read_model_telemetry(model, model.folder / "ahead.csv", partly=True)
     np.testing.assert_allclose(found.table["pump"], 10.0 + np.arange(24.0))
+    (model.folder / "seen.csv").write_text("\n".join(f"{time};{level}" for time, level, _ in rows))
+    found = read_model_telemetry(model, model.folder / "seen.csv", partly=True)
+    np.testing.assert_array_equal(np.flatnonzero(found.table["level"].isna()), [3, 9, 12, 13])
 
 
 @pytest.mark.parametrize(
@@ -167,3 +174,19 @@ def test_arguments_of_python_become_lines_of_toml(python: str, as_written: str) 
 def test_a_file_that_is_wrong_in_the_same_way_is_refused_by_type(make_model: MakeModel) -> None:
     with pytest.raises(InvalidTelemetry):
         load_telemetry(load_model(messy(make_model, BARE)))
+
+
+def test_a_recorded_job_reads_the_same_telemetry(make_model: MakeModel) -> None:
+    model = load_model(messy(make_model))
+    recorded = Job.model_validate(json.loads(model.job.model_dump_json(exclude_none=True)))
+    first, again = load_telemetry(model), load_telemetry(model._replace(job=recorded))
+    assert again.calibration.sha256 == first.calibration.sha256
+    assert again.held_out.sha256 == first.held_out.sha256
+
+
+def test_one_file_in_place_of_several_has_the_same_t0() -> None:
+    source = {"file": "a.csv", "timezone": BERLIN}
+    section = TelemetrySection.model_validate({"t0": "2026-07-01 12:00", "sources": {"a": source, "b": source}})
+    assert in_place(section, pathlib.Path("new.csv")).t0 == "2026-07-01 10:00:00Z"
+    plain = TelemetrySection.model_validate({"t0": 3.0, "sources": {"a": {"file": "a.csv"}}})
+    assert in_place(plain, pathlib.Path("new.csv")).t0 == 3.0

@@ -9,6 +9,7 @@ from twins import telemetry_of
 
 import bayestwin as bt
 from bayestwin.errors import InvalidTelemetry
+from bayestwin.features import Standardized
 from bayestwin.telemetry import said
 
 BERLIN = "Europe/Berlin"
@@ -76,6 +77,7 @@ def test_a_moment_that_the_clock_showed_twice_or_never_needs_an_offset() -> None
         ("28.10.2026", "Write `2026-10-28`."),
         ("10/28/2026 7:15", "Write `2026-10-28 07:15`."),
         ("now", "Write year, month and day"),
+        ("2026 Oct 8", "Write year, month and day"),
         ("28 Oct 2026", "Write year, month and day"),
         ("31.31.2026", "Write year, month and day"),
     ],
@@ -117,3 +119,24 @@ def test_messages_show_the_clock_that_was_declared() -> None:
         of().between(start=5)
     with pytest.raises(InvalidTelemetry, match="does not fit"):
         of().between(start=pd.NaT)
+
+
+def test_telemetry_prints_in_short() -> None:
+    columns = {"time": ["2026-07-01T00:00", "2026-07-01T00:15", "2026-07-01T00:30"], "T_top": [1.0, np.nan, 2.0]}
+    found = telemetry_of(columns, rename={"T_top": "upper"}, units={"T_top": "degC"}, timezone=BERLIN, t0="2026-06-30")
+    assert repr(found) == (
+        "Telemetry (pandas table): 3 rows, 2026-07-01 00:00+02:00 to 2026-07-01 00:30+02:00, usually 15 min apart\n"
+        "  `T_top` (`upper`): 2 values, degC\n"
+        "  t0: 2026-06-30 00:00+02:00"
+    )
+    assert repr(telemetry_of({"time": [0.5], "n": [1.0]}, units={"n": ""})) == (
+        "Telemetry (pandas table): 1 row, 0.5 to 0.5\n  `n`: 1 value, no unit"
+    )
+    assert "no UTC offset" in repr(of())
+
+
+def test_where_statistics_of_a_feature_end_is_on_the_same_clock() -> None:
+    made = {"how": Standardized("level", until="2026-07-02")}
+    part = np.arange(24.0)  # the first of July in Berlin
+    expected = (np.arange(48.0) - part.mean()) / part.std(ddof=1)
+    np.testing.assert_allclose(bt.add_features(of(BERLIN), made).table["how"], expected)
