@@ -99,7 +99,7 @@ def conformal_words(
         raw, conformal = (float(own["coverage"].sel(kind=kind)) for kind in ("raw", "conformal"))
         wide = widths["width"].sel(observation=name)
         ratio = float(wide.sel(kind="conformal") / wide.sel(kind="raw"))
-        good = [bool(own["within_band"].sel(kind=kind)) for kind in ("raw", "conformal")]
+        good = [bool(own["within_joint_band"].sel(kind=kind)) for kind in ("raw", "conformal")]
         advice = {
             (True, True): "Both hold.",
             (True, False): "The raw one holds and the conformal one does not: keep the raw one.",

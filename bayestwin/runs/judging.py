@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.assess import intervals, points, scores
-from bayestwin.assess.evidence import Evidence, gather, ranks
+from bayestwin.assess.evidence import Evidence, gather, ranks, together
 from bayestwin.report.doubts import doubts, reach_words, unchecked
 from bayestwin.report.trial import Trial
 from bayestwin.report.trust import trust
@@ -56,7 +56,9 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
         both = {HELD_OUT: _evidence(tree, telemetry, plan), BACKTEST: _evidence(trialled.conformal, None, plan)}
         correction = trialled.conformal["correction"].to_dataset()
     evidence = {part: _evidence(*pair, plan) for part, pair in parts.items()}
-    pits = {part: ranks(*pair, plan.seed) for part, pair in parts.items()}
+    evidence = together(evidence, plan.prob)
+    both = {part: together({part: one}, plan.prob)[part] for part, one in both.items()}
+    pits = {part: ranks(*pair, plan.seed, len(parts)) for part, pair in parts.items()}
     past, period = run.split.calibration, plan.period
     scored = {part: scores(*pair, prob=plan.levels, past=past, period=period) for part, pair in parts.items()}
     trial = _trial(plan, trialled, evidence.get(BACKTEST))

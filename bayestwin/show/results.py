@@ -80,9 +80,9 @@ def parameter_table(posterior: xr.Dataset) -> rich.table.Table:
 def coverage_words(found: Results) -> str:
     """What the coverage table is about."""
     if found.scores is not None:
-        return "Coverage of held-out observations (* outside the band that chance allows):"
+        return "Coverage of held-out observations (* outside what chance allows all of them together):"
     return (
-        "Coverage of the observations that were calibrated (* outside the band that chance allows); "
+        "Coverage of the observations that were calibrated (* outside what chance allows); "
         "nothing was held out (`calibrate --hold-out-from TIME` does that), so this flatters:"
     )
 
@@ -94,7 +94,8 @@ def coverage_table(covered: xr.Dataset) -> rich.table.Table:
     for name in covered["observation"].values:
         row = covered.sel(observation=name)
         cells = [
-            f"{100 * float(row['coverage'].sel(prob=p)):.1f} %" + ("" if bool(row["within_band"].sel(prob=p)) else "*")
+            f"{100 * float(row['coverage'].sel(prob=p)):.1f} %"
+            + ("" if bool(row["within_joint_band"].sel(prob=p)) else "*")
             for p in probs
         ]
         made.add_row(str(name), *cells, f"{int(row['num'].values[0]):,}")

@@ -25,6 +25,6 @@ def show_validation(console: rich.console.Console, found: Carried[Validated]) ->
             for sentence in sentences:
                 show_line(console, mark, sentence)
     for part, evidence in found.found.evidence.items():
-        console.print(f"Coverage, {part} (* outside the band that chance allows):")
+        console.print(f"Coverage, {part} (* outside what chance allows all of them together):")
         console.print(coverage_table(evidence.whole))
     show_files(console, found.run)
