@@ -214,8 +214,8 @@ def _row(
         kind,
         f"{int(own['num_inside']):,} of {num:,}",
         percent(float(own["coverage"]), 1) if num else "–",
-        percent(float(lower)) if num else "–",
-        percent(float(upper)) if num else "–",
+        percent(float(lower), 1) if num else "–",
+        percent(float(upper), 1) if num else "–",
         bool(own["within_joint_band"]) if num else None,
     )
 

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import xarray as xr
 
 from bayestwin.assess import intervals, points, scores
@@ -97,6 +96,8 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
         period=period,
         settings={"origins": plan.num_origins, **plan.backtest} if plan.num_origins else {},
         trust=verdict,
+        run=run.run.name,
+        job=str(run.record.get("job_file", "")),
     )
 
 
@@ -118,5 +119,7 @@ def _trial(plan: Plan, trialled: Trialled, evidence: Evidence | None) -> Trial:
         return Trial(None, 0)
     origins = trialled.tree["origins"].to_dataset()
     failures = tuple(str(words) for words in origins["failure"].to_numpy() if str(words))
-    doubtful = int(np.sum([bool(str(words)) for words in origins["failed_gates"].to_numpy()]))
-    return Trial(evidence, plan.num_origins, failures, doubtful, plan.num_origins - origins.sizes["origin"])
+    failed = [str(words).split(", ") for words in origins["failed_gates"].to_numpy() if str(words)]
+    gates = tuple(dict.fromkeys(name for names in failed for name in names))
+    unreached = plan.num_origins - origins.sizes["origin"]
+    return Trial(evidence, plan.num_origins, failures, len(failed), unreached, gates)

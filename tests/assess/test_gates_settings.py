@@ -63,6 +63,9 @@ def test_the_solver_may_err_by_either_limit(result):
         return next(gate.passed for gate in diagnose(result, **limits) if gate.name == "tolerance")
 
     assert passes(max_solver_error=0.01)  # by its Pareto k
+    words = next(gate.sentence for gate in diagnose(result, max_solver_error=0.01) if gate.name == "tolerance")
+    assert "That is more than 0.01, but" in words
+    assert "(Pareto k 0.20, limit 0.7)" in words
     assert passes(max_pareto_k=0.1)  # by its size
     assert not passes(max_solver_error=0.01, max_pareto_k=0.1)
 

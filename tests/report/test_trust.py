@@ -161,11 +161,12 @@ def test_repeated_forecasts_of_an_observation_do_not_make_a_backtest_tell_more()
 
 
 def test_origins_that_failed_are_told_with_the_reason() -> None:
-    trial = Trial(Evidence(covered({"indoor": (50, 90)}, 100), {}), 8, ("SolverFailure: it blew up",) * 2, 1)
+    failures = ("SolverFailure: it blew up",) * 2
+    trial = Trial(Evidence(covered({"indoor": (50, 90)}, 100), {}), 8, failures, 1, gates=("rhat",))
     found = judge(GOOD, trial)
     assert found.status == "warn"
     assert any("2 of 8 origins" in line and "it blew up" in line for line in found.limits)
-    assert any("At 1 of 8 origins" in line for line in found.limits)
+    assert any("At 1 of 8 origins" in line and "(rhat)" in line and "num_samples" in line for line in found.limits)
     assert any("Backtest: 6 origins" in line for line in found.basis)
 
 
