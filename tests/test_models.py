@@ -91,6 +91,6 @@ def test_a_model_s_own_job_passes_its_gates_and_finds_the_truth(folder: pathlib.
         assert found.covered is not None
     if found.covered is not None:
         shares = found.covered.sel(prob=0.9)
-        assert bool(shares["within_band"].all()), shares["coverage"].to_pandas().to_dict()
+        assert bool(shares["within_joint_band"].all()), shares["coverage"].to_pandas().to_dict()
         for name, scored in found.record["summary"]["scores"].items():
             assert scored["rmse"] < scored["persistence_rmse"], name

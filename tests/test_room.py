@@ -45,7 +45,7 @@ def check_room(job: str, tmp_path: pathlib.Path) -> None:
     covered = found.covered.sel(observation="indoor")
     assert int(covered["num"].sel(prob=0.9)) == 10 * 24 * 4
     share = float(covered["coverage"].sel(prob=0.9))
-    assert bool(covered["within_band"].sel(prob=0.9)), share
+    assert bool(covered["within_joint_band"].sel(prob=0.9)), share
     summary = found.record["summary"]
     assert summary["coverage"]["indoor"]["0.9"] == share
     scored = summary["scores"]["indoor"]

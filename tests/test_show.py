@@ -53,7 +53,7 @@ def test_coverage_and_scores_fit() -> None:
     covered = xr.Dataset(
         {
             "coverage": (dims, [[0.497, 0.794, 0.894, 1.0]]),
-            "within_band": (dims, [[True, True, False, True]]),
+            "within_joint_band": (dims, [[True, True, False, True]]),
             "num": (dims, np.full((1, 4), 12_345)),
         },
         coords={"observation": [LONG], "prob": PROBS},

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.stats
 import xarray as xr
 
 from bayestwin import errors
 from bayestwin.assess import draws, points
-from bayestwin.assess.dependence import dependent_band, num_effective
+from bayestwin.assess.bands import WORTH, with_bands
+from bayestwin.assess.dependence import worth_of
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.grouping import Bins, By, grouped
 from bayestwin.assess.intervals import KINDS, Kind, along_points, check_choice, checked_prob
@@ -70,8 +70,11 @@ def coverage(
         All with dimensions (observation, prob): `coverage` (share inside), `num` (observations counted),
         `num_inside`, `band_lower`, `band_upper` (shares) and `within_band` (bool) of the binomial band;
         `num_effective`, `dependent_lower`, `dependent_upper` and `within_dependent_band` of that which allows for
-        dependence. An observation that was never observed has num 0, NaN shares, and is not within its bands. Several
-        experiments are a first dimension, then what `by` names, then `kind` (raw, conformal).
+        dependence, with `freedom`, the degrees of freedom by which that is known; `joint_lower`, `joint_upper` and
+        `within_joint_band` of the bands in which, dependence allowed for, all entries lie together with probability
+        `level`: what verdicts go by, since of many bands some are left by chance. An observation that was never
+        observed has num 0, NaN shares, and is not within its bands. Several experiments are a first dimension, then
+        what `by` names, then `kind` (raw, conformal).
 
     Raises:
         InvalidSetting: `prob`, `kind`, `level`, `by` or `bins` has no meaning.
@@ -95,17 +98,9 @@ def coverage(
         given = points.INTERVALS in tree.children
         found = points.axis(tree) if given else along_points(tree, levels, kind)
         pairs = points.pairs(tree, points.axis(tree), one)
-        return lambda keep: _covered(found, pairs, keep, level)
+        return lambda keep: _covered(found, pairs, keep)
 
-    return grouped(judge, forecast, telemetry, by, bins)
-
-
-def binomial_band(num: xr.DataArray, prob: xr.DataArray, level: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """Central `level` of Binomial(num, prob) / num; NaN where num is 0. Same shape as `num`."""
-    some = num.where(num > 0)
-    tails = ((1 - level) / 2, (1 + level) / 2)
-    lower, upper = (some.copy(data=scipy.stats.binom.ppf(tail, some, prob)) / some for tail in tails)
-    return lower, upper
+    return with_bands(grouped(judge, forecast, telemetry, by, bins), level)
 
 
 def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
@@ -113,7 +108,7 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
 
     Args:
         covered: What `coverage` returned; None where nothing was held out.
-        limit: Largest number of intervals outside their binomial band.
+        limit: Largest number of intervals outside the band in which all of them lie together.
     """
     name, nan = "coverage", float("nan")
     if covered is None or covered["coverage"].size == 0:
@@ -122,7 +117,7 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
             " `hold_out_from` in `[split]` of the job file."
         )
         return Gate(name, False, nan, float(limit), sentence, "warn")
-    outside = ~covered["within_band"]
+    outside = ~covered["within_joint_band"]
     value, total = int(outside.sum()), outside.size
     if value == 0:
         sentence = f"On held-out telemetry {total} of {total} intervals cover as promised."
@@ -136,7 +131,7 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
     if num == 0:
         sentence += f"{where} was never observed there, so that its intervals cannot be judged: hold out other times."
     else:
-        ends = f"{100 * float(worst['band_lower']):.0f} to {100 * float(worst['band_upper']):.0f} %"
+        ends = f"{100 * float(worst['joint_lower']):.1f} to {100 * float(worst['joint_upper']):.1f} %"
         sentence += (
             f"Furthest off, those of {where} are too {'wide' if share > prob else 'narrow'}: {100 * share:.3g} % of"
             f" {num:,} observations lie inside the {100 * prob:g} % interval, where chance allows {ends}. See how the"
@@ -146,44 +141,29 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
     return Gate(name, value <= limit, float(value), float(limit), sentence, "warn")
 
 
-def _covered(found: xr.Dataset, pairs: Mapping[str, draws.Observed], keep: np.ndarray, level: float) -> xr.Dataset:
-    """Counts of what lies inside, of the points in the mask `keep`."""
+def _covered(found: xr.Dataset, pairs: Mapping[str, draws.Observed], keep: np.ndarray) -> xr.Dataset:
+    """Counts of what lies inside, of the points in the mask `keep`, and what these are worth."""
     dims = (*(("kind",) if "kind" in found.dims else ()), "observation", "prob", "time")
     lower, upper = (found[end].transpose(*dims).to_numpy() for end in ("lower", "upper"))
     there = _comparable(lower) if "kind" in found.dims else np.ones(lower.shape, dtype=bool)
     block = (found["origin"] if "origin" in found.coords else found["time"]).to_numpy()
-    inside, counted, worth = [], [], []
+    inside, counted, worth, freedom = [], [], [], []
     for place, pair in enumerate(pairs.values()):
         kept = keep[pair.positions]
         at, values = pair.positions[kept], pair.values[kept]
         low, high, judged = (ends[..., place, :, :][..., at] for ends in (lower, upper, there))
         inside.append(np.sum(judged & (low <= values) & (values <= high), axis=-1))
         counted.append(np.sum(judged, axis=-1))
-        worth.append(_worth(_stretch(low, high, values), judged, block[at], found["prob"].to_numpy(), level))
+        alone, known = _worth(_stretch(low, high, values), judged, block[at], found["prob"].to_numpy())
+        worth.append(alone)
+        freedom.append(known)
     where = {dim: found[dim] for dim in dims[:-1]}
-    num_inside, num, alone = (
-        xr.DataArray(np.stack(part, axis=-2), where, dims[:-1]) for part in (inside, counted, worth)
-    )
-    share = (num_inside / num.where(num > 0)).rename("coverage")
-    prob = found["prob"].broadcast_like(num)
-    lower, upper = binomial_band(num, prob, level)
-    wide = [alone.copy(data=end) for end in dependent_band(alone.to_numpy(), prob.to_numpy(), level)]
-    words = "independent observations that say as much about coverage"
+    names = ("num", "num_inside", WORTH, "freedom")
+    parts = zip(names, (counted, inside, worth, freedom), strict=True)
     return xr.Dataset(
-        {
-            "coverage": share,
-            "num": num,
-            "num_inside": num_inside,
-            "band_lower": lower,
-            "band_upper": upper,
-            "within_band": (share >= lower) & (share <= upper),
-            "num_effective": alone.assign_attrs(long_name=words),
-            "dependent_lower": wide[0],
-            "dependent_upper": wide[1],
-            "within_dependent_band": (share >= wide[0]) & (share <= wide[1]),
-        },
+        {name: xr.DataArray(np.stack(part, axis=-2), where, dims[:-1]) for name, part in parts},
         coords={"units": found["units"]},
-        attrs={"kind": found.attrs["kind"], "group": found.attrs["group"], "level": level},
+        attrs={"kind": found.attrs["kind"], "group": found.attrs["group"]},
     )
 
 
@@ -195,14 +175,16 @@ def _stretch(lower: np.ndarray, upper: np.ndarray, values: np.ndarray) -> np.nda
     return np.where(np.isnan(factor), np.where((lower <= values) & (values <= upper), 0.0, np.inf), factor)
 
 
-def _worth(stretch: np.ndarray, judged: np.ndarray, block: np.ndarray, probs: np.ndarray, level: float) -> np.ndarray:
-    """`num_effective` of each interval, NaN where nothing was judged; shape (…, prob) from (…, prob, n)."""
-    found = np.full(stretch.shape[:-1], np.nan)
-    for cell in np.ndindex(found.shape):
+def _worth(
+    stretch: np.ndarray, judged: np.ndarray, block: np.ndarray, probs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `worth_of`, of each interval, NaN where nothing was judged; shape (…, prob) from (…, prob, n)."""
+    found = np.full((2, *stretch.shape[:-1]), np.nan)
+    for cell in np.ndindex(found.shape[1:]):
         one = judged[cell]
         if one.any():
-            found[cell] = num_effective(stretch[cell][one], block[one], float(probs[cell[-1]]), level)
-    return found
+            found[:, *cell] = worth_of(stretch[cell][one], block[one], float(probs[cell[-1]]))
+    return found[0], found[1]
 
 
 def _comparable(ends: np.ndarray) -> np.ndarray:

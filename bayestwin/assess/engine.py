@@ -72,19 +72,24 @@ def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_
     passed = exact_enough(audit, max_error, max_pareto_k)
     sentence = (
         f"{int(audit['draws']):,} draws were solved again {float(audit['tighter']):g} times more precisely: their log"
-        f" densities, which say how well they fit, change by at most {worst:.2g} (limit {max_error:g}"
+        f" densities, which say how well they fit, change by at most {worst:.2g}"
     )
-    if not math.isnan(pareto_k):
-        sentence += f", or Pareto k up to {max_pareto_k:g}: {pareto_k:.2f}"
-    sentence += ")"
-    if not passed:
+    k = "" if math.isnan(pareto_k) else f"Pareto k {round(pareto_k, 2) + 0.0:.2f}, limit {max_pareto_k:g}"
+    if worst <= max_error:
+        sentence += f" (limit {max_error:g}): the error of the solver does not matter."
+    elif passed:
+        sentence += (
+            f". That is more than {max_error:g}, but the draws, weighted by the change, still stand for the same"
+            f" posterior ({k}): the error of the solver does not matter."
+        )
+    else:
         unsolved = f", {int(audit['failed'])} could not be solved" if audit["failed"] else ""
         sentence += (
-            f"{unsolved}: the error of the solver shapes the posterior. Lower `rtol` and `atol` of `bt.Solver`,"
-            " say to a hundredth"
+            f" (limit {max_error:g}{'; ' + k if k else ''}){unsolved}: the error of the solver shapes the posterior."
+            " Lower `rtol` and `atol` of `bt.Solver`, say to a hundredth."
         )
     value, limit = (worst, max_error) if worst <= max_error else (pareto_k, max_pareto_k)
-    return Gate("tolerance", passed, value, float(limit), sentence + ".")
+    return Gate("tolerance", passed, value, float(limit), sentence)
 
 
 def method_of(tree: xr.DataTree) -> str:

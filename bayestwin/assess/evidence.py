@@ -15,7 +15,8 @@ import scipy.stats
 import xarray as xr
 
 from bayestwin.assess import points
-from bayestwin.assess.coverage import binomial_band, coverage
+from bayestwin.assess.bands import band_at, binomial_band, jointly, taken_for
+from bayestwin.assess.coverage import coverage
 from bayestwin.assess.grouping import Bins, By, grouped, name_of
 from bayestwin.assess.pit import pit, simultaneous_band
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 """Probability of the bands; of all groups of one kind together."""
+
+TIMES = 2.0
+"""Intervals that miss so many times as often as promised are not to be trusted."""
 
 ENOUGH = 0.8
 """Power from which on observations are enough to judge by."""
@@ -76,7 +80,9 @@ def judged(
     forecast lie inside theirs with `LEVEL`.
 
     Returns:
-        As `coverage`, with `num_distinct`: different observations among those counted.
+        As `coverage`, with `num_distinct`: different observations among those counted, more than which they are not
+        worth; `told`, how many they are taken for where it is asked whether they are enough: all different ones, or
+        where errors follow each other as many independent ones.
     """
     found = coverage(forecast, telemetry, prob, by=by, bins=bins)
     dims = found["num"].dims
@@ -86,35 +92,82 @@ def judged(
     lower, upper = binomial_band(distinct, found["prob"].broadcast_like(distinct).transpose(*dims), level)
     within = (found["coverage"] >= lower) & (found["coverage"] <= upper)
     found = found.assign(num_distinct=distinct, band_lower=lower, band_upper=upper, within_band=within)
-    return found.assign_attrs(level=level)
+    found = found.assign_attrs(level=level, effective_level=found.attrs["level"])
+    return found.assign(told=taken_for(found))
 
 
-def ranks(forecast: xr.DataTree, telemetry: Telemetry | None, seed: int) -> xr.Dataset:
-    """As `pit`, with bands for as many observations as are different: see `judged`."""
-    found = pit(forecast, telemetry, seed=seed, level=LEVEL)
+def together(parts: Mapping[str, Evidence], prob: float) -> dict[str, Evidence]:
+    """Evidence with the joint bands of one verdict, see `jointly`.
+
+    A verdict compares all that was held out, at every probability; and at `prob` all else: the backtest, and groups.
+    In whatever has missed by itself groups are looked at with bands of their own, to say where.
+
+    Args:
+        parts: By kind of forecasts, what was held out first.
+        prob: Nominal probability of the interval that counts.
+    """
+    first = next(iter(parts.values()))
+    tables = [table for one in parts.values() for table in (one.whole, *one.by.values())]
+    compared = int((first.whole["num"] > 0).sum()) + sum(
+        int((table["num"].sel(prob=prob, method="nearest") > 0).sum()) for table in tables if table is not first.whole
+    )
+    found = {}
+    for part, one in parts.items():
+        groups = {name: jointly(table, LEVEL, compared) for name, table in one.by.items()}
+        found[part] = Evidence(jointly(one.whole, LEVEL, compared), groups)
+    return found
+
+
+def ranks(forecast: xr.DataTree, telemetry: Telemetry | None, seed: int, kinds: int = 1) -> xr.Dataset:
+    """As `pit`, with bands for as many observations as are different, see `judged`; together they have `LEVEL`.
+
+    Args:
+        forecast: A forecast or a backtest.
+        telemetry: What was held out; a backtest has its own.
+        seed: Determines ties and the simulation of the bands.
+        kinds: How many kinds of forecasts are looked at together.
+    """
+    compared = kinds * len(points.pairs(forecast, points.axis(forecast), telemetry))
+    level = 1 - (1 - LEVEL) / max(compared, 1)
+    found = pit(forecast, telemetry, seed=seed, level=level)
     distinct, at = _distinct(forecast, telemetry, None, None), found["z"].to_numpy()
     for place, num in enumerate(distinct.to_numpy()):
         if 0 < num < int(found["num"][place]):
-            found["band_lower"][place], found["band_upper"][place] = simultaneous_band(int(num), at, LEVEL, seed)
+            found["band_lower"][place], found["band_upper"][place] = simultaneous_band(int(num), at, level, seed)
     inside = (found["ecdf"] >= found["band_lower"]) & (found["ecdf"] <= found["band_upper"])
     return found.assign(num_distinct=distinct, within_band=inside.all("z"))
 
 
 def band(found: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     """The ends of the band that coverage is judged by, as shares: the one place that chooses among bands."""
-    return found["band_lower"], found["band_upper"]
+    return found["joint_lower"], found["joint_upper"]
 
 
-def power(num: int, prob: float, times: float = 2.0) -> float:
+def twice(found: xr.Dataset, comparisons: int) -> xr.DataArray:
+    """Whether intervals miss at least twice as often as promised, and more often than chance, dependence allowed for.
+
+    One side each, so that of `comparisons` that are sound none does so with `LEVEL` at least.
+
+    Args:
+        found: As `judged` makes it.
+        comparisons: How many shares are asked.
+    """
+    lower, _ = band_at(found, 1 - 2 * (1 - LEVEL) / max(comparisons, 2))
+    misses, promised = 1 - found["coverage"], 1 - found["prob"]
+    return (misses >= TIMES * promised - 1e-9) & (found["coverage"] < lower)
+
+
+def power(num: float, prob: float, times: float = TIMES) -> float:
     """Probability that intervals which miss `times` as often as promised fall below their band, misses independent.
 
     Args:
-        num: Number of observations.
+        num: Number of independent observations, rounded down.
         prob: Nominal probability of the interval.
         times: How many times too often they miss.
     """
-    if num < 1:
+    if not num >= 1:
         return 0.0
+    num = int(num)
     lowest = scipy.stats.binom.ppf((1 - LEVEL) / 2, num, prob)
     return float(scipy.stats.binom.cdf(lowest - 1, num, max(1 - times * (1 - prob), 0.0)))
 

@@ -33,14 +33,15 @@ def coverage_plot(found: xr.Dataset) -> Picture:
         axes.set_axis_off()
     level = percent(float(found.attrs["level"]))
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=5, color=LIGHT["pass"], label="inside its band"),
-        Line2D([], [], linestyle="", marker="X", markersize=5.5, color=LIGHT["fail"], label="outside"),
+        Line2D([], [], linestyle="", marker="o", markersize=5, color=LIGHT["pass"], label="as promised"),
+        Line2D([], [], linestyle="", marker="X", markersize=5.5, color=LIGHT["fail"], label="not as promised"),
         Patch(facecolor=LIGHT["prior"], alpha=0.45, label=f"{level} binomial band"),
     ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=3 if across > 1 else 2, columnspacing=1.2)
     caption = (
         f"Share of held-out observations inside their {found.attrs['kind']}s against what was promised. Bars: "
-        f"where that share lies with probability {level} if the promise holds and observations are independent."
+        f"where that share lies with probability {level} if the promise holds and observations are independent. "
+        "Crosses lie outside the wider bands in which all of them lie together, dependence allowed for."
     )
     told = spoken.listed(f"{name}: {spoken.covered(found.sel(observation=name))}" for name in names)
     return picture(drawn, "coverage", f"Nominal against empirical coverage of {found.attrs['kind']}s. {told}.", caption)
@@ -87,7 +88,7 @@ def _cover(axes: Axes, found: xr.Dataset, name: str) -> None:
         found["coverage"].to_numpy(),
         found["band_lower"].to_numpy(),
         found["band_upper"].to_numpy(),
-        found["within_band"].to_numpy(),
+        found["within_joint_band"].to_numpy(),
         strict=True,
     ):
         axes.vlines(prob, low, high, color=LIGHT["prior"], alpha=0.45, linewidth=7, zorder=2)

@@ -10,6 +10,9 @@ from bayestwin.report.sections import SECTIONS
 from bayestwin.report.trial import Trial
 from bayestwin.report.validated import BACKTEST, HELD_OUT
 
+ALIKE = 0.02
+"""Shares inside raw and conformal intervals that differ by less are as good as each other."""
+
 WHERE = {HELD_OUT: "on what was held out", BACKTEST: "in the backtest"}
 SIMPLE = {
     "skill": "holding the last value",
@@ -99,13 +102,16 @@ def conformal_words(
         raw, conformal = (float(own["coverage"].sel(kind=kind)) for kind in ("raw", "conformal"))
         wide = widths["width"].sel(observation=name)
         ratio = float(wide.sel(kind="conformal") / wide.sel(kind="raw"))
-        good = [bool(own["within_band"].sel(kind=kind)) for kind in ("raw", "conformal")]
+        good = [bool(own["within_joint_band"].sel(kind=kind)) for kind in ("raw", "conformal")]
+        alike = abs(conformal - raw) < ALIKE and good[0] != good[1]
         advice = {
             (True, True): "Both hold.",
             (True, False): "The raw one holds and the conformal one does not: keep the raw one.",
             (False, True): "The conformal one holds and the raw one does not: use the conformal one.",
             (False, False): "Neither holds: conditions are other than those of the backtest.",
         }[good[0], good[1]]
+        if alike:
+            advice = "They hardly differ, though only one lies in its band: keep the raw one, which assumes less."
         sentences.append(
             f"{name}, held out: {percent(raw, 1)} inside the raw interval, {percent(conformal, 1)} inside the "
             f"conformal one, which is {number(ratio, 2)} times as wide and rests on {count(num, 'error')} of the "

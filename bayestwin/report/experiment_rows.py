@@ -68,7 +68,7 @@ def experiment_rows(one: Held) -> list[ExperimentRow]:
             own = one.covered.sel(observation=name, prob=PROB)
             num = fixed(float(own["num"]), 0)
             if int(own["num"]):
-                covered, good = percent(float(own["coverage"]), 1), bool(own["within_band"])
+                covered, good = percent(float(own["coverage"]), 1), bool(own["within_joint_band"])
         if one.scored is not None and name in one.scored["observation"]:
             own = one.scored.sel(observation=name)
             scale = scale_for(float(own["rmse"]), str(own["units"].item()))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bayestwin.assess.evidence import Evidence, band
+from bayestwin.assess.evidence import Evidence
 from bayestwin.report import spoken
 from bayestwin.report.doubts import SIMPLE
 from bayestwin.report.notation import fixed, percent
@@ -59,7 +59,7 @@ def coverage_by(tables: Mapping[str, xr.Dataset], dim: str, prob: float, time_un
     caption = (
         f"Share of observations inside their {percent(prob)} interval; the dashed line is what was promised. Grey bars "
         "are bands in which all groups of a panel lie with 95 % probability if intervals hold and errors are "
-        "independent: crosses lie outside."
+        "independent. Crosses lie outside the wider bands of all that the verdict compares, dependence allowed for."
     )
     told = _grouped(tables, names, dim, prob, time_unit)
     alt = f"Coverage of the raw {percent(prob)} equal-tailed interval by {dim}. {told}."
@@ -187,13 +187,13 @@ def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float, room: f
     kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else [""]
     for shift, kind in zip(np.linspace(-0.15, 0.15, len(kinds)) if len(kinds) > 1 else [0.0], kinds, strict=True):
         one = own.sel(kind=kind) if kind else own
-        lower, upper = (ends.to_numpy() for ends in band(one))
+        lower, upper, inside = (one[name].to_numpy() for name in ("band_lower", "band_upper", "within_joint_band"))
         for place, share in enumerate(one["coverage"].to_numpy()):
             if not np.isfinite(share):
                 continue
             at = place + shift
             axes.vlines(at, lower[place], upper[place], color=LIGHT["prior"], alpha=0.45, linewidth=7)
-            good = lower[place] <= share <= upper[place]
+            good = bool(inside[place])
             colour = COLOURS[kind or "raw"]
             axes.plot([at], [share], marker="o" if good else "X", markersize=5.5, color=colour, clip_on=False, zorder=3)
     axes.axhline(prob, color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3))

@@ -65,5 +65,5 @@ def _coverage_figure(covered: xr.Dataset) -> Figure:
     miss = np.nan_to_num(np.abs(one["coverage"].to_numpy() - float(one["prob"])), nan=np.inf)
     worst = one.isel(observation=int(np.argmax(miss)))
     note = "of what was held out" if miss.size == 1 else f"{worst['observation'].item()}, worst of {miss.size}"
-    status = "" if bool(one["within_band"].all()) else "warn"
+    status = "" if bool(one["within_joint_band"].all()) else "warn"
     return Figure(f"{percent(float(one['prob']))} interval covers", percent(float(worst["coverage"])), note, status)

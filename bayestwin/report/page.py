@@ -68,8 +68,14 @@ def _read(name: str) -> str:
     return importlib.resources.files("bayestwin.report").joinpath(name).read_text(encoding="utf-8")
 
 
+def _with_units(text: str) -> str:
+    """Units after a number as headings have them: 3 degC → 3 °C, 2 m**3/s → 2 m³/s."""
+    units = r"(?<=\d )(?:delta_)?deg[CF]\b\S*|(?<=\d )[A-Za-z]+[\w/]*(?:\*\*|\^)-?\d\S*"
+    return re.sub(units, lambda found: unit_text(found[0]), text)
+
+
 def _prose(text: str) -> Markup:
     """Text from a person: escaped, names in backticks as code, blank lines between paragraphs."""
     paragraphs = [block.strip() for block in re.split(r"\n\s*\n", str(text)) if block.strip()]
-    marked = [re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(block))) for block in paragraphs]
+    marked = [re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(_with_units(block)))) for block in paragraphs]
     return Markup("<br><br>".join(marked))

@@ -1,5 +1,6 @@
 """Horizons and regimes in words, and those at which intervals are too narrow."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -10,26 +11,44 @@ from bayestwin.report.notation import percent, short, span_for, unit_text
 
 HORIZON = "horizon"
 
+WHERE = ("held out", "in the backtest")
+"""Both kinds of forecasts, as sentences call them."""
+
 
 class Place(NamedTuple):
     """Groups of one kind in which intervals of one observation are too narrow: a whole sentence, and a short one."""
 
     sentence: str
     short: str
+    observation: str
+    share: float
 
 
-def narrow_places(held_out: Evidence, backtest: Evidence | None, prob: float, time_unit: str) -> list[Place]:
-    """Where the interval of probability `prob` covers less than its band, what was held out first."""
+def narrow_places(
+    held_out: Evidence, backtest: Evidence | None, prob: float, time_unit: str, known: Collection[tuple[str, str]]
+) -> list[Place]:
+    """Where the interval of probability `prob` covers less than its band, the worst first.
+
+    Args:
+        held_out: What was held out.
+        backtest: The backtest.
+        prob: Nominal probability.
+        time_unit: Unit of the horizons.
+        known: Kinds of forecasts, as in `WHERE`, and observations whose intervals are too narrow on the whole: where
+            they are so most is then told by bands of groups alone.
+    """
     found = []
-    for evidence, where in ((held_out, "held out"), (backtest, "in the backtest")):
+    for evidence, where in zip((held_out, backtest), WHERE, strict=True):
         if evidence is None:
             continue
         for dim, groups in evidence.by.items():
             own = groups.sel(prob=prob, method="nearest")
             names = group_names(groups, dim, time_unit)
             for name in own["observation"].to_numpy():
-                found += _place(own.sel(observation=name), dim, names, str(name), where, time_unit)
-    return found
+                one = own.sel(observation=name)
+                least = one["band_lower"] if (where, str(name)) in known else band(one)[0]
+                found += _place(one, least.to_numpy(), dim, names, str(name), where, time_unit)
+    return sorted(found, key=lambda place: place.share)
 
 
 def group_names(groups: xr.Dataset, dim: str, time_unit: str) -> list[str]:
@@ -45,10 +64,12 @@ def group_names(groups: xr.Dataset, dim: str, time_unit: str) -> list[str]:
     return [f"{short(float(low))} to {short(float(high))} {unit}".strip() for low, high in ends]
 
 
-def _place(own: xr.Dataset, dim: str, names: list[str], observation: str, where: str, time_unit: str) -> list[Place]:
-    """At most one: the groups of one observation that are below their band."""
+def _place(
+    own: xr.Dataset, least: np.ndarray, dim: str, names: list[str], observation: str, where: str, time_unit: str
+) -> list[Place]:
+    """At most one: the groups of one observation that cover less than `least`."""
     share, seen = own["coverage"].to_numpy(), own["num"].to_numpy() > 0
-    low = seen & ~(share >= band(own)[0].to_numpy())
+    low = seen & ~(share >= least)
     if not low.any():
         return []
     bad = np.flatnonzero(low)
@@ -58,7 +79,8 @@ def _place(own: xr.Dataset, dim: str, names: list[str], observation: str, where:
     sentence = (
         f"Intervals of {observation} are too narrow {words} ({where}): {percent(covered)} inside the {prob} interval."
     )
-    return [Place(sentence, f"those of {observation} are too narrow {words} ({where})")]
+    short = f"those of {observation} are too narrow {words} ({where}, {percent(covered)} inside)"
+    return [Place(sentence, short, observation, float(covered))]
 
 
 def _span(own: xr.Dataset, dim: str, names: list[str], bad: np.ndarray, seen: np.ndarray, time_unit: str) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin.assess.residuals import normal_scores, successive, worth
+from bayestwin.assess.residuals import MAX_CORRELATION, normal_scores, successive, worth
 from bayestwin.report.notation import fixed, scale_for
 from bayestwin.report.parts import Part, as_numbers
 
@@ -67,22 +67,19 @@ def residual_words(residuals: tuple[Residuals, ...], dependent: frozenset[str] =
             text += " That successive ones are correlated is part of the twin: its noise or its states remember."
         elif not np.isfinite(first):
             text += " They are too few, or not finite, to tell whether successive ones are correlated."
-        elif abs(first) > max(limit, 0.1):
+        elif first > max(limit, MAX_CORRELATION):
+            factor = worth(first, pairs + 1) ** -0.5
             text += (
-                f" Successive ones are correlated ({fixed(first, 2)}): the twin leaves something out, "
-                f"{_worth_words(first, pairs)}. Look for a missing input or state, or a gap in the inputs."
+                f" Successive ones are correlated ({fixed(first, 2)}): the twin leaves something out, and intervals of "
+                f"what these tell together are too narrow by a factor of up to {fixed(factor, 1)}. Look for a missing "
+                "input or state, or a gap in the inputs."
             )
+        elif abs(first) > max(limit, 0.1):
+            text += f" Successive ones are correlated beyond chance, but too little to matter ({fixed(first, 2)})."
         else:
             text += f" Successive ones are not correlated beyond chance ({fixed(first, 2)})."
         words.append(text)
     return tuple(words)
-
-
-def _worth_words(correlation: float, pairs: int) -> str:
-    if correlation < 0:
-        return "and steps between them are larger than the noise says"
-    factor = worth(correlation, pairs + 1) ** -0.5
-    return f"and intervals of what these tell together are too narrow by a factor of up to {fixed(factor, 1)}"
 
 
 def _residuals(part: Part, name: str, time: np.ndarray, values: np.ndarray, draws: np.ndarray, unit: str) -> Residuals:

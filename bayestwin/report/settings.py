@@ -131,7 +131,7 @@ def held_out_rows(settings: Sequence[Setting]) -> list[HeldOutRow]:
                     unit=scale.unit or "–",
                     setting=setting,
                     covered="–" if found is None else percent(float(found["coverage"]), 1),
-                    good=None if found is None else bool(found["within_band"]),
+                    good=None if found is None else bool(found["within_joint_band"]),
                     width=number(scale.factor * width),
                     **score,
                 )
@@ -183,7 +183,7 @@ def _covered(setting: Setting, name: str) -> xr.Dataset | None:
 
 
 def _judgement(found: xr.Dataset) -> str:
-    if bool(found["within_band"]):
+    if bool(found["within_joint_band"]):
         return ", as promised"
     return ": too narrow" if float(found["coverage"]) < float(found["prob"]) else ": too wide"
 

@@ -63,7 +63,8 @@ def correlations(quantities: Sequence[Quantity]) -> str:
 
 def covered(found: xr.Dataset) -> str:
     """Coverage by nominal probability of one observation's intervals, `found` being (prob)."""
-    rows = zip(found["prob"].to_numpy(), found["coverage"].to_numpy(), found["within_band"].to_numpy(), strict=True)
+    names = ("prob", "coverage", "within_joint_band")
+    rows = zip(*(found[name].to_numpy() for name in names), strict=True)
     told = [f"{percent(float(s), 1)} inside that of {percent(float(p))}{'' if good else ' (✗)'}" for p, s, good in rows]
     return f"{', '.join(told)}, of {count(int(found['num'].max()), 'observation')}"
 

@@ -29,7 +29,13 @@ def start_words(posterior: xr.DataTree) -> list[str]:
     return words + _engine_words(posterior)
 
 
-MODES = {"reverse": "in reverse, through fixed steps", "exact": "in reverse, through exact steps"}
+MODES = {
+    "reverse": (
+        "Derivatives were computed backwards through steps of fixed lengths, which is faster for this twin; whether "
+        "such steps are exact enough is what the gate `tolerance` says"
+    ),
+    "exact": "Derivatives were computed backwards through exact steps: the twin needs no solver",
+}
 """How derivatives were taken, where it was not forward."""
 
 
@@ -37,10 +43,13 @@ def _engine_words(posterior: xr.DataTree) -> list[str]:
     """What the engine chose, and what it did by itself while sampling, in sentences."""
     words = []
     if choice := record(posterior, "solver_choice"):
-        words.append(f"Solver chosen: {choice.get('reason', choice.get('method'))}.")
+        words.append(
+            "The solver was chosen by a trial on draws from the prior, with fewer steps allowed than later: "
+            f"{choice.get('reason', choice.get('method'))}."
+        )
     if mode := record(posterior, "sensitivities"):
-        how = MODES.get(str(mode.get("mode")), "forward, through adaptive steps")
-        words.append(f"Derivatives were taken {how} ({mode.get('reason')}).")
+        forward = f"Derivatives were computed along with each solve, step by step ({mode.get('reason')})"
+        words.append(f"{MODES.get(str(mode.get('mode')), forward)}.")
     sampling = record(posterior, "sampling")
     for event in sampling.get("events", ()):
         if event["what"] == "raised target acceptance":

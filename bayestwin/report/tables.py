@@ -99,7 +99,7 @@ def coverage_rows(found: xr.Dataset) -> list[CoverageRow]:
                     share=percent(cell["coverage"], 1),
                     lower=percent(cell["band_lower"], 1),
                     upper=percent(cell["band_upper"], 1),
-                    good=bool(cell["within_band"]),
+                    good=bool(cell["within_joint_band"]),
                 )
             )
     return rows

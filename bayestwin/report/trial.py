@@ -16,6 +16,7 @@ class Trial(NamedTuple):
         failures: Why origins have no forecast, in words, one for each.
         doubtful: Number of origins whose posterior failed a gate.
         unreached: Number of origins that Ctrl-C left out.
+        gates: Names of the gates that any of them failed.
     """
 
     evidence: Evidence | None
@@ -23,6 +24,7 @@ class Trial(NamedTuple):
     failures: Sequence[str] = ()
     doubtful: int = 0
     unreached: int = 0
+    gates: Sequence[str] = ()
 
 
 def origin_sentences(trial: Trial) -> list[str]:
@@ -36,8 +38,10 @@ def origin_sentences(trial: Trial) -> list[str]:
         )
     if trial.doubtful:
         sentences.append(
-            f"At {trial.doubtful} of {count(trial.planned, 'origin')} of the backtest the posterior failed a gate: its "
-            "forecasts there need not be what a careful calibration would say."
+            f"At {trial.doubtful} of {count(trial.planned, 'origin')} of the backtest the posterior failed a gate"
+            f"{' (' + ', '.join(trial.gates) + ')' if trial.gates else ''}: forecasts there need not be what a careful "
+            "calibration would say. Its table of origins says where. With few observations before the origin, let the "
+            "first come later (`origins` in `[validate]`); else take `--method nuts`, or more `num_samples`."
         )
     if trial.unreached:
         sentences.append(

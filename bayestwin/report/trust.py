@@ -55,14 +55,17 @@ def trust(
 ) -> Trust:
     """Judge how far intervals can be trusted.
 
-    They must not be where a gate of the posterior failed, where the interval of probability `prob` of any observation
-    covers less of what was held out than its band, or where what was held out is too little to tell and it does so in
+    They must not be where a gate of the posterior failed; where the interval of probability `prob` of any observation
+    misses at least twice as often as promised, held out or in the backtest, beyond what chance allows; where it covers
+    less of what was held out than its band; or where what was held out is too little to tell and it does so in
     the backtest. Too little is what would most likely not show intervals that miss twice as often as promised.
+
+    Bands are those in which all that is compared lies together, see `evidence.together`.
 
     Args:
         gates: Those of the posterior.
-        held_out: What was held out, in groups named `horizon` or as the regimes are.
-        trial: The backtest.
+        held_out: What was held out, in groups named `horizon` or as the regimes are, with joint bands.
+        trial: The backtest, likewise.
         prob: Probability of the interval that counts.
         interrupted: Whether sampling was.
         doubts: Other findings against the forecast, in sentences; they make no failure.
@@ -70,17 +73,21 @@ def trust(
         time_unit: Unit of the horizons.
     """
     bad = failed(gates)
-    ours = read_shares(held_out.whole, prob)
-    theirs = {} if trial.evidence is None else read_shares(trial.evidence.whole, prob)
-    few = {name: share for name, share in ours.items() if power(share.distinct, prob) < ENOUGH}
-    narrow = [share for share in ours.values() if share.side == "narrow"]
-    slipped = [one for name, one in theirs.items() if one.side == "narrow" and name in few]
+    tables = [one.whole for one in (held_out, trial.evidence) if one is not None]
+    compared = sum(table.sizes["observation"] for table in tables)
+    ours = read_shares(held_out.whole, prob, places.WHERE[0], compared)
+    theirs = {} if trial.evidence is None else read_shares(trial.evidence.whole, prob, places.WHERE[1], compared)
+    few = {name: share for name, share in ours.items() if power(share.told, prob) < ENOUGH}
+    narrow = [share for share in ours.values() if share.bad]
+    short = [one for one in theirs.values() if one.bad]
+    damning = sorted([*narrow, *(one for one in short if one.twice or one.name in few)], key=lambda share: share.share)
     unsure = [
         share
         for name, share in few.items()
-        if power(share.distinct + (theirs[name].distinct if name in theirs else 0), prob) < ENOUGH
+        if power(share.told + (theirs[name].told if name in theirs else 0), prob) < ENOUGH
     ]
-    where = places.narrow_places(held_out, trial.evidence, prob, time_unit)
+    known = {(share.where, share.name) for share in (*narrow, *short)}
+    where = places.narrow_places(held_out, trial.evidence, prob, time_unit, known)
     wide = [share for share in ours.values() if share.side == "wide"]
     limits = [
         *([f"{count(len(bad), 'gate')} of the posterior failed ({gate_names(bad)}): see Gates."] if bad else []),
@@ -91,7 +98,7 @@ def trust(
             for share in ours.values()
             if share.side == "unseen"
         ),
-        *(miss(one, prob, "forecasts of the backtest") for one in theirs.values() if one.side in ("narrow", "wide")),
+        *(miss(one, prob, "forecasts of the backtest") for one in theirs.values() if one.bad or one.side == "wide"),
         *too_few(ours, "held-out observations", prob),
         *too_few(theirs, "forecasts of the backtest", prob),
         *(place.sentence for place in where),
@@ -104,14 +111,14 @@ def trust(
         limits.append(f"{count(len(warned), 'gate')} of the posterior warned ({gate_names(warned)}): see Gates.")
     if not gates:
         limits.append("Nothing is known of the posterior: there are no gates.")
-    fail = bool(bad or narrow or slipped or interrupted)
-    headline = _headline(bad, interrupted, narrow, slipped, unsure, where, wide, list(ours.values()), limits, prob)
+    fail = bool(bad or damning or interrupted)
+    found = _Found(bad, interrupted, damning, short, unsure, where, wide, list(ours.values()), bool(limits))
     return Trust(
         "fail" if fail else "warn" if limits or unsure else "pass",
-        headline,
+        _headline(found, prob),
         tuple(holds(ours, "held-out observations", prob) + holds(theirs, "forecasts of the backtest", prob)),
         tuple(limits),
-        tuple(basis(held_out.whole, trial, ours, theirs, prob)),
+        tuple(basis(trial, ours, theirs, prob)),
         tuple(unchecked),
     )
 
@@ -121,49 +128,62 @@ def as_plain(found: Trust) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found._asdict().items()}
 
 
-def _headline(
-    bad: Sequence[Gate],
-    interrupted: bool,
-    narrow: Sequence[Share],
-    slipped: Sequence[Share],
-    unsure: Sequence[Share],
-    where: Sequence[places.Place],
-    wide: Sequence[Share],
-    ours: Sequence[Share],
-    limits: Sequence[str],
-    prob: float,
-) -> str:
+class _Found(NamedTuple):
+    """What a headline is made from, what comes first of it said first."""
+
+    bad: Sequence[Gate]
+    interrupted: bool
+    damning: Sequence[Share]
+    short: Sequence[Share]
+    unsure: Sequence[Share]
+    where: Sequence[places.Place]
+    wide: Sequence[Share]
+    ours: Sequence[Share]
+    limits: bool
+
+
+def _headline(found: _Found, prob: float) -> str:
     promised = f"{percent(prob)} interval"
     never = "Do not trust these intervals: "
-    if interrupted:
+    if found.interrupted:
         return f"{never}sampling was interrupted."
-    if bad:
-        return f"{never}the posterior that they come from failed {count(len(bad), 'gate')} ({gate_names(bad)})."
-    if narrow:
-        worst = min(narrow, key=lambda share: share.share)
-        return f"{never}the {promised} of {worst.name} held only {percent(worst.share)} of what was held out."
-    if slipped:
-        worst = min(slipped, key=lambda share: share.share)
-        return (
-            f"{never}the {promised} of {worst.name} held only {percent(worst.share)} in the backtest, and too little "
-            "was held out to say otherwise."
-        )
-    if unsure:
-        least = min(unsure, key=lambda share: share.distinct)
+    if found.bad:
+        gates = f"{count(len(found.bad), 'gate')} ({gate_names(found.bad)})"
+        also = f" And {_held_only(found.damning, promised)}." if found.damning else ""
+        return f"{never}the posterior that they come from failed {gates}.{also}"
+    if found.damning:
+        return f"{never}{_held_only(found.damning, promised)}."
+    if found.short:
+        worst = sorted(found.short, key=lambda share: share.share)
+        return f"The {promised}s held in what was held out, and not in the backtest: {_held_only(worst, promised)}."
+    if found.unsure:
+        least = min(found.unsure, key=lambda share: share.told)
         return (
             f"Little can be told about these intervals: {count(least.num, 'held-out observation')} of {least.name} "
             f"{'is' if least.num == 1 else 'are'} too few to judge a {promised} by."
         )
-    if where:
-        return f"The {promised}s hold on average, but not everywhere: {where[0].short}."
-    if wide:
-        widest = max(wide, key=lambda share: share.share)
+    if found.where:
+        first = {place.observation: place.short for place in reversed(found.where)}  # of each, the worst
+        ordered = dict.fromkeys(place.observation for place in found.where)
+        return f"The {promised}s hold on average, but not everywhere: {'; '.join(first[name] for name in ordered)}."
+    if found.wide:
+        widest = max(found.wide, key=lambda share: share.share)
         return (
             f"The {promised}s are on the safe side, and wider than need be: {percent(widest.share)} of {widest.name} "
             "lie inside."
         )
-    worst = max(ours, key=lambda share: abs(share.share - prob))
-    held = f"{worst.inside:,} of {worst.num:,} held-out observations{of_which(worst, ours)} inside"
-    if limits:
+    worst = max(found.ours, key=lambda share: abs(share.share - prob))
+    held = f"{worst.inside:,} of {worst.num:,} held-out observations{of_which(worst, found.ours)} inside"
+    if found.limits:
         return f"The {promised}s held ({held}), with reservations."
     return f"The {promised}s can be trusted as far as was checked: {held}."
+
+
+def _held_only(shares: Sequence[Share], promised: str) -> str:
+    """The worst first, and all others that it concerns."""
+    parts = [
+        f"{'the ' + promised if place == 0 else 'that'} of {share.name} held only {percent(share.share, 1)} "
+        f"{'of what was held out' if share.where == places.WHERE[0] else 'in the backtest'}"
+        for place, share in enumerate(shares)
+    ]
+    return ", ".join(parts)

@@ -35,6 +35,8 @@ class Validated(NamedTuple):
         period: After which observations repeat themselves, for a simple method; None for none.
         settings: How the backtest was made, by name.
         trust: The verdict.
+        run: Name of the run.
+        job: File of its job, as far as it is known.
     """
 
     posterior: xr.DataTree
@@ -53,6 +55,8 @@ class Validated(NamedTuple):
     period: float | None
     settings: Mapping[str, Any]
     trust: Trust
+    run: str = ""
+    job: str = ""
 
     @property
     def time_unit(self) -> str:

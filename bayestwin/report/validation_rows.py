@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin.assess.evidence import Evidence, band
+from bayestwin.assess.evidence import Evidence
 from bayestwin.report.doubts import SIMPLE
 from bayestwin.report.notation import duration, fixed, number, percent, scale_for
 from bayestwin.report.places import group_names
@@ -205,7 +205,7 @@ def _row(
     own: xr.Dataset, name: str, part: str, first: bool, *, prob: str = "", group: str = "", kind: str = ""
 ) -> CoverageRow:
     num = int(own["num"])
-    lower, upper = band(own)
+    lower, upper = own["band_lower"], own["band_upper"]
     return CoverageRow(
         name,
         part,
@@ -215,9 +215,9 @@ def _row(
         kind,
         f"{int(own['num_inside']):,} of {num:,}",
         percent(float(own["coverage"]), 1) if num else "–",
-        percent(float(lower)) if num else "–",
-        percent(float(upper)) if num else "–",
-        bool(own["within_band"]) if num else None,
+        percent(float(lower), 1) if num else "–",
+        percent(float(upper), 1) if num else "–",
+        bool(own["within_joint_band"]) if num else None,
     )
 
 

@@ -9,6 +9,10 @@ import xarray as xr
 from bayestwin.assess import Gate, failed
 from bayestwin.report.notation import count, percent
 
+PROB = 0.9
+MISSES = 4.0
+"""How many times as often as promised intervals of probability `PROB` must miss to be sure to be noticed."""
+
 
 class Verdict(NamedTuple):
     """What a reader must know first.
@@ -37,7 +41,7 @@ def verdict(gates: Sequence[Gate], covered: xr.Dataset | None, *, interrupted: b
     elif misses:
         lines.append(f"On held-out telemetry, {'; '.join(misses)}.")
     else:
-        lines.append(f"On held-out telemetry, all intervals cover as promised ({_observed(covered)}).")
+        lines.append(f"On held-out telemetry, all intervals cover as promised ({_observed(covered)}).{_few(covered)}")
     status = "fail" if bad else "warn" if warned or misses or interrupted or not gates else "pass"
     return Verdict(status, _headline(gates, bad, warned, bool(misses)), tuple(lines), bad + warned)
 
@@ -66,7 +70,7 @@ def _misses(covered: xr.Dataset) -> list[str]:
     texts = []
     for name in covered["observation"].to_numpy():
         own = covered.sel(observation=name)
-        probs = own["prob"].to_numpy()[~own["within_band"].to_numpy()]
+        probs = own["prob"].to_numpy()[~own["within_joint_band"].to_numpy()]
         shares = [float(own["coverage"].sel(prob=prob)) for prob in probs]
         if not shares:
             continue
@@ -85,4 +89,20 @@ def _observed(covered: xr.Dataset) -> str:
     return ", ".join(
         f"{name}: {count(int(num), 'observation')}"
         for name, num in zip(covered["observation"].to_numpy(), covered["num"].isel(prob=0).to_numpy(), strict=True)
+    )
+
+
+def _few(covered: xr.Dataset) -> str:
+    """Which observations are too few, or follow each other too closely, for that to mean much."""
+    own = covered.sel(prob=PROB, method="nearest")
+    names = [
+        str(name)
+        for name, lower in zip(own["observation"].to_numpy(), own["joint_lower"].to_numpy(), strict=True)
+        if not lower >= 1 - MISSES * (1 - float(own["prob"]))
+    ]
+    if not names:
+        return ""
+    return (
+        f" Of {', '.join(names)} that says little: so few, or errors that follow each other so closely, would look the "
+        "same if intervals missed much more often."
     )

@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import xarray as xr
 
 from bayestwin.assess import intervals, points, scores
-from bayestwin.assess.evidence import Evidence, gather, ranks
+from bayestwin.assess.evidence import Evidence, gather, ranks, together
 from bayestwin.report.doubts import doubts, reach_words, unchecked
 from bayestwin.report.trial import Trial
 from bayestwin.report.trust import trust
@@ -56,7 +55,9 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
         both = {HELD_OUT: _evidence(tree, telemetry, plan), BACKTEST: _evidence(trialled.conformal, None, plan)}
         correction = trialled.conformal["correction"].to_dataset()
     evidence = {part: _evidence(*pair, plan) for part, pair in parts.items()}
-    pits = {part: ranks(*pair, plan.seed) for part, pair in parts.items()}
+    evidence = together(evidence, plan.prob)
+    both = {part: together({part: one}, plan.prob)[part] for part, one in both.items()}
+    pits = {part: ranks(*pair, plan.seed, len(parts)) for part, pair in parts.items()}
     past, period = run.split.calibration, plan.period
     scored = {part: scores(*pair, prob=plan.levels, past=past, period=period) for part, pair in parts.items()}
     trial = _trial(plan, trialled, evidence.get(BACKTEST))
@@ -95,6 +96,8 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
         period=period,
         settings={"origins": plan.num_origins, **plan.backtest} if plan.num_origins else {},
         trust=verdict,
+        run=run.run.name,
+        job=str(run.record.get("job_file", "")),
     )
 
 
@@ -116,5 +119,7 @@ def _trial(plan: Plan, trialled: Trialled, evidence: Evidence | None) -> Trial:
         return Trial(None, 0)
     origins = trialled.tree["origins"].to_dataset()
     failures = tuple(str(words) for words in origins["failure"].to_numpy() if str(words))
-    doubtful = int(np.sum([bool(str(words)) for words in origins["failed_gates"].to_numpy()]))
-    return Trial(evidence, plan.num_origins, failures, doubtful, plan.num_origins - origins.sizes["origin"])
+    failed = [str(words).split(", ") for words in origins["failed_gates"].to_numpy() if str(words)]
+    gates = tuple(dict.fromkeys(name for names in failed for name in names))
+    unreached = plan.num_origins - origins.sizes["origin"]
+    return Trial(evidence, plan.num_origins, failures, len(failed), unreached, gates)

@@ -17,6 +17,7 @@ from bayestwin.show.text import (
     number,
     show_files,
     show_gates,
+    show_judged,
     show_line,
     show_path,
     show_timings,
@@ -40,13 +41,18 @@ def show_results(console: rich.console.Console, found: Results) -> None:
     console.print("Posterior, with equal-tailed intervals:")
     console.print(parameter_table(posterior))
     show_gates(console, found.gates)
-    show_coverage(console, found)
+    _show_covered(console, found)
     show_files(console, found.run)
     show_timings(console, found.record)
 
 
 def show_coverage(console: rich.console.Console, found: Results) -> None:
-    """Coverage, and scores where something was held out."""
+    """Which run is judged; coverage, and scores where something was held out."""
+    show_judged(console, found.run.name, str(found.record.get("job_file", "")))
+    _show_covered(console, found)
+
+
+def _show_covered(console: rich.console.Console, found: Results) -> None:
     console.print(coverage_words(found))
     console.print(coverage_table(found.coverage))
     if found.scores is not None:
@@ -80,9 +86,9 @@ def parameter_table(posterior: xr.Dataset) -> rich.table.Table:
 def coverage_words(found: Results) -> str:
     """What the coverage table is about."""
     if found.scores is not None:
-        return "Coverage of held-out observations (* outside the band that chance allows):"
+        return "Coverage of held-out observations (* outside what chance allows):"
     return (
-        "Coverage of the observations that were calibrated (* outside the band that chance allows); "
+        "Coverage of the observations that were calibrated (* outside what chance allows); "
         "nothing was held out (`calibrate --hold-out-from TIME` does that), so this flatters:"
     )
 
@@ -94,7 +100,8 @@ def coverage_table(covered: xr.Dataset) -> rich.table.Table:
     for name in covered["observation"].values:
         row = covered.sel(observation=name)
         cells = [
-            f"{100 * float(row['coverage'].sel(prob=p)):.1f} %" + ("" if bool(row["within_band"].sel(prob=p)) else "*")
+            f"{100 * float(row['coverage'].sel(prob=p)):.1f} %"
+            + ("" if bool(row["within_joint_band"].sel(prob=p)) else "*")
             for p in probs
         ]
         made.add_row(str(name), *cells, f"{int(row['num'].values[0]):,}")

@@ -35,6 +35,12 @@ def show_path(console: rich.console.Console, path: pathlib.Path) -> None:
     console.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
 
 
+def show_judged(console: rich.console.Console, run: str, job: str) -> None:
+    """Which run what follows is about, and by which job it was made, if not by the usual one."""
+    of_job = f" of job {job}" if job not in ("", "job.toml") else ""
+    console.print(f"Judged is run {run}{of_job}.", soft_wrap=True, highlight=False, markup=False)
+
+
 def show_files(console: rich.console.Console, run: pathlib.Path) -> None:
     """The results of a run, a file a line."""
     for name in results_of(run):

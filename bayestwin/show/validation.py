@@ -6,12 +6,13 @@ import rich.markup
 from bayestwin.report.validated import Validated
 from bayestwin.runs.carrying import Carried
 from bayestwin.show.results import coverage_table
-from bayestwin.show.text import show_files, show_line
+from bayestwin.show.text import show_files, show_judged, show_line
 
 
 def show_validation(console: rich.console.Console, found: Carried[Validated]) -> None:
     """The verdict first, then what it rests on."""
     verdict = found.found.trust
+    show_judged(console, found.found.run, found.found.job)
     colour = {"pass": "green", "warn": "yellow", "fail": "red"}[verdict.status]
     console.print(f"[{colour}]{rich.markup.escape(verdict.headline)}[/{colour}]", soft_wrap=not console.is_terminal)
     for words, mark, sentences in (
@@ -25,6 +26,6 @@ def show_validation(console: rich.console.Console, found: Carried[Validated]) ->
             for sentence in sentences:
                 show_line(console, mark, sentence)
     for part, evidence in found.found.evidence.items():
-        console.print(f"Coverage, {part} (* outside the band that chance allows):")
+        console.print(f"Coverage, {part} (* outside what chance allows):")
         console.print(coverage_table(evidence.whole))
     show_files(console, found.run)

@@ -89,7 +89,7 @@ def test_what_an_origin_has_in_common_with_the_next_is_seen():
 
 @pytest.mark.parametrize(
     ("make", "least"),
-    [(along_time(100, 1, 0.5), 0.9), (along_paths(40, 12, 0.9), 0.9), (along_paths(20, 6, 0.5), 0.4)],
+    [(along_time(100, 1, 0.5), 0.9), (along_paths(40, 12, 0.9), 0.9), (along_paths(20, 6, 0.5), 0.3)],
 )
 def test_noise_at_half_is_caught(make, least):
     dependent, _ = outside(make, width=0.5)

@@ -28,7 +28,9 @@ def coverages(share: float, num: int = 200) -> xr.Dataset:
             "num": (dims, np.full((1, 2), num)),
             "band_lower": (dims, low),
             "band_upper": (dims, high),
-            "within_band": (dims, (low <= found) & (found <= high)),
+            "joint_lower": (dims, low - 0.01),
+            "joint_upper": (dims, high + 0.01),
+            "within_joint_band": (dims, (low <= found) & (found <= high)),
         },
         coords,
     )
@@ -61,6 +63,9 @@ def test_the_solver_may_err_by_either_limit(result):
         return next(gate.passed for gate in diagnose(result, **limits) if gate.name == "tolerance")
 
     assert passes(max_solver_error=0.01)  # by its Pareto k
+    words = next(gate.sentence for gate in diagnose(result, max_solver_error=0.01) if gate.name == "tolerance")
+    assert "That is more than 0.01, but" in words
+    assert "(Pareto k 0.20, limit 0.7)" in words
     assert passes(max_pareto_k=0.1)  # by its size
     assert not passes(max_solver_error=0.01, max_pareto_k=0.1)
 
@@ -103,13 +108,13 @@ def test_coverage_is_a_gate_only_where_it_is_asked_for(result):
 def test_the_sentence_on_coverage_says_which_interval_is_off(result, share, word):
     sentence = diagnose(result, coverage="fail", covered=coverages(share))[-1].sentence
     assert f"those of `indoor` are {word}: {100 * share:.3g} % of 200 observations" in sentence
-    assert "chance allows 86 to 94 %" in sentence
+    assert "chance allows 84.5 to 95.0 %" in sentence
 
 
 def test_coverage_that_is_not_known_does_not_pass(result):
     assert "Hold some out" in failed(diagnose(result, coverage="fail"))[0].sentence
     never = coverages(0.9, num=0)
-    never = never.assign(coverage=never["coverage"] * np.nan, within_band=never["within_band"] & False)
+    never = never.assign(coverage=never["coverage"] * np.nan, within_joint_band=never["within_joint_band"] & False)
     assert "`indoor` was never observed" in failed(diagnose(result, coverage="fail", covered=never))[0].sentence
 
 

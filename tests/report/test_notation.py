@@ -5,6 +5,7 @@ import math
 import pytest
 
 from bayestwin.report.notation import decimals_for, duration, fixed, number, percent, scale_for, unit_text
+from bayestwin.report.page import _prose
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,8 @@ def test_two_digits_of_the_spread():
 )
 def test_spans_of_time_have_a_unit_that_suits_them(value: float, unit: str, text: str) -> None:
     assert duration(value, unit) == text
+
+
+def test_sentences_have_units_as_headings_do():
+    assert _prose("from 3 degC to 2.5 m**3/s in 12 W") == "from 3 °C to 2.5 m³/s in 12 W"
+    assert _prose("2 degrees, 4 chains, 3 W/m^2") == "2 degrees, 4 chains, 3 W/m²"

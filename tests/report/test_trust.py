@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from bayestwin.assess import Gate
-from bayestwin.assess.coverage import binomial_band
-from bayestwin.assess.evidence import Evidence
+from bayestwin.assess.bands import binomial_band
+from bayestwin.assess.evidence import Evidence, together
 from bayestwin.report.trial import Trial
 from bayestwin.report.trust import Trust, trust
 
@@ -35,6 +35,9 @@ def covered(inside: Mapping[str, tuple[int, ...]], num: int, distinct: int | Non
             "band_lower": lower,
             "band_upper": upper,
             "within_band": (share >= lower) & (share <= upper),
+            "num_effective": different.astype(float),
+            "told": different.astype(float),
+            "freedom": xr.full_like(counts, 10_000.0, dtype=float),
         },
         attrs={"level": 0.95, "kind": "equal-tailed interval"},
     )
@@ -53,7 +56,10 @@ NO_TRIAL = Trial(None, 0)
 
 
 def judge(held_out: Evidence, trial: Trial = NO_TRIAL, **others: object) -> Trust:
-    return trust(others.pop("gates", PASSED), held_out, trial, prob=0.9, time_unit="s", **others)
+    parts = {"held out": held_out} | ({} if trial.evidence is None else {"backtest": trial.evidence})
+    joint = together(parts, 0.9)
+    trial = trial._replace(evidence=joint.get("backtest"))
+    return trust(others.pop("gates", PASSED), joint["held out"], trial, prob=0.9, time_unit="s", **others)
 
 
 GOOD = Evidence(covered({"indoor": (100, 180)}, 200), {})
@@ -71,7 +77,7 @@ def test_too_narrow_ones_must_not_be_trusted() -> None:
     found = judge(Evidence(covered({"indoor": (60, 130), "outdoor": (100, 180)}, 200), {}))
     assert found.status == "fail"
     assert found.headline.startswith("Do not trust these intervals")
-    assert "indoor held only 65\u202f%" in found.headline
+    assert "indoor held only 65.0\u202f% of what was held out" in found.headline
     assert any("indoor are too narrow" in line for line in found.limits)
     assert not any("outdoor" in line for line in found.limits)
 
@@ -97,9 +103,10 @@ def test_horizons_that_are_bad_near_by_alone_are_named_as_they_are() -> None:
 
 
 def test_a_regime_in_which_intervals_are_too_narrow_is_named() -> None:
-    parts = [covered({"indoor": (50, count)}, 100) for count in (99, 81)]
+    parts = [covered({"indoor": (50, count)}, 100) for count in (99, 75)]
     regime = xr.concat(parts, "heating").assign_coords(heating=[0.0, 2000.0])
     regime["heating"].attrs["units"] = "W"
+    regime.attrs["level"] = 0.95
     found = judge(Evidence(GOOD.whole, {"heating": regime}))
     assert any("too narrow where heating is 2,000 W" in line for line in found.limits)
 
@@ -118,13 +125,30 @@ def test_few_that_were_held_out_are_no_excuse_for_a_backtest_that_failed() -> No
     few = Evidence(covered({"hare": (4, 7)}, 8), {})
     found = judge(few, Trial(Evidence(covered({"hare": (20, 50)}, 100), {}), 8))
     assert found.status == "fail"
-    assert "50\u202f% in the backtest" in found.headline
+    assert "50.0\u202f% in the backtest" in found.headline
 
 
-def test_a_backtest_that_failed_is_a_reservation_where_enough_was_held_out() -> None:
+def test_a_backtest_that_misses_twice_as_often_as_promised_fails_whatever_was_held_out() -> None:
     found = judge(GOOD, Trial(Evidence(covered({"indoor": (50, 70)}, 100), {}), 8))
+    assert found.status == "fail"
+    assert "indoor held only 70.0\u202f% in the backtest" in found.headline
+    assert any("70 of 100 forecasts of the backtest" in line and "at least twice" in line for line in found.limits)
+
+
+def test_a_backtest_that_misses_less_often_than_that_is_a_reservation() -> None:
+    found = judge(GOOD, Trial(Evidence(covered({"indoor": (200, 330)}, 400), {}), 8))
     assert found.status == "warn"
-    assert any("70 of 100 forecasts of the backtest" in line for line in found.limits)
+    assert "not in the backtest: the 90\u202f% interval of indoor held only 82.5\u202f%" in found.headline
+
+
+def test_the_headline_names_the_worst_of_both_first_and_all_that_it_concerns() -> None:
+    held_out = Evidence(covered({"upper": (100, 150), "lower": (100, 180)}, 200), {})
+    backtest = Evidence(covered({"upper": (100, 121), "lower": (100, 116)}, 200), {})
+    headline = judge(held_out, Trial(backtest, 8)).headline.replace("\u202f", " ")
+    assert headline == (
+        "Do not trust these intervals: the 90 % interval of lower held only 58.0 % in the backtest, that of upper held "
+        "only 60.5 % in the backtest, that of upper held only 75.0 % of what was held out."
+    )
 
 
 def test_repeated_forecasts_of_an_observation_do_not_make_a_backtest_tell_more() -> None:
@@ -137,11 +161,12 @@ def test_repeated_forecasts_of_an_observation_do_not_make_a_backtest_tell_more()
 
 
 def test_origins_that_failed_are_told_with_the_reason() -> None:
-    trial = Trial(Evidence(covered({"indoor": (50, 90)}, 100), {}), 8, ("SolverFailure: it blew up",) * 2, 1)
+    failures = ("SolverFailure: it blew up",) * 2
+    trial = Trial(Evidence(covered({"indoor": (50, 90)}, 100), {}), 8, failures, 1, gates=("rhat",))
     found = judge(GOOD, trial)
     assert found.status == "warn"
     assert any("2 of 8 origins" in line and "it blew up" in line for line in found.limits)
-    assert any("At 1 of 8 origins" in line for line in found.limits)
+    assert any("At 1 of 8 origins" in line and "(rhat)" in line and "num_samples" in line for line in found.limits)
     assert any("Backtest: 6 origins" in line for line in found.basis)
 
 

@@ -56,7 +56,9 @@ def test_it_leaves_its_files_and_says_what_they_are_about(validated: Ran, folder
     assert record["command"] == "validate"
     assert record["options"]["run"] == ran.runs[0].name
     assert {"backtest.nc", "validation.nc", "validation.html"} <= set(record["outputs"])
-    assert validated.out.startswith(record["verdict"]["headline"])
+    first, second = validated.out.splitlines()[:2]
+    assert first == f"Judged is run {ran.runs[0].name}."
+    assert second == record["verdict"]["headline"]
     assert set(record["summary"]) == {"held_out", "backtest"}
 
 
