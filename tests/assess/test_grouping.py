@@ -57,7 +57,10 @@ def test_each_group_says_what_its_points_say_alone(make_telemetry, tree, telemet
             assert list(found["num"].isel(pump=number).values) == list(alone["num"].values)
         else:
             own = found.isel(pump=number).drop_vars(["pump", "pump_from", "pump_to"])
-            xr.testing.assert_allclose(own, alone, rtol=1e-12)
+            joint = [
+                name for name in alone.data_vars if "joint" in str(name)
+            ]  # with how many others depends on the table
+            xr.testing.assert_allclose(own.drop_vars(joint), alone.drop_vars(joint), rtol=1e-12)
 
 
 def test_the_horizon_counts_from_the_last_observation_that_was_known(tree, telemetry):

@@ -19,7 +19,8 @@ def test_another_seed_is_one_setting_and_other_draws_of_the_same_posterior(two_r
     found = difference(*two_runs.folders)
     changed = [(change.about, change.name, change.first, change.second) for change in found.changes]
     assert ("settings", "job.calibrate.seed", 0, 1) in changed
-    assert {about for about, *_ in changed} == {"settings", "outcome"}
+    # other draws may judge otherwise what lies at the limit of a gate
+    assert {about for about, *_ in changed} - {"gates"} == {"settings", "outcome"}
     (rate,) = found.agreements
     assert rate.unit == "1/h"
     assert abs(rate.shift) < 1.0
@@ -63,8 +64,8 @@ def test_gates_that_changed_are_named(copied: Callable[[], Runs]) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     record["gates"][0]["passed"] = False
     path.write_text(json.dumps(record), encoding="utf-8")
-    changes = [change for change in difference(*runs.folders).changes if change.about == "gates"]
-    assert [(change.first, change.second) for change in changes] == [("pass", "fail")]
+    changes = {one.name: (one.first, one.second) for one in difference(*runs.folders).changes if one.about == "gates"}
+    assert changes[record["gates"][0]["name"]] == ("pass", "fail")
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.5, 2.0, 10.0])
