@@ -27,11 +27,10 @@ def defaults(function: Callable) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("section", "function", "elsewhere"),
     [
-        # `device` comes from the command line, `model_error` from the twin, the rest from the run itself, what is
-        # `covered` too; a seed has no
-        # default in Python
+        # `device` and `initial` come from the command line, `model_error` from the twin, the rest from the run itself,
+        # what is `covered` too; a seed has no default in Python
         (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint"}),
-        (PredictSection, bt.predict, {"device", "model_error", "progress"}),
+        (PredictSection, bt.predict, {"device", "initial", "model_error", "progress"}),
         (GatesSection, bt.diagnose, {"covered"}),
         (SensitivitySection, bt.sensitivity, {"device", "model_error", "progress", "posterior"}),
         (SbcSection, bt.sbc, {"device", "model_error", "progress"}),
