@@ -75,7 +75,7 @@ def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_
         f" densities, which say how well they fit, change by at most {worst:.2g}"
     )
     k = "" if math.isnan(pareto_k) else f"Pareto k {round(pareto_k, 2) + 0.0:.2f}, limit {max_pareto_k:g}"
-    if worst <= max_error:
+    if passed and worst <= max_error:
         sentence += f" (limit {max_error:g}): the error of the solver does not matter."
     elif passed:
         sentence += (
