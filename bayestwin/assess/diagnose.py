@@ -62,7 +62,7 @@ def diagnose(
             `"residuals"`, `"modes"`, `"point"`, `"coverage"`; True for all of them.
         coverage: Whether intervals that miss what they promise on held-out telemetry are a gate, and of which
             severity; `"report"` is none.
-        max_coverage_misses: Largest number of intervals, by observation and `prob`, outside their binomial band.
+        max_coverage_misses: Largest number of intervals, by observation and `prob`, outside their joint band.
         covered: What the function `coverage` says of held-out telemetry, for that gate.
 
     Returns:

@@ -31,7 +31,7 @@ NOTHING = Given()
 
 def hashes_of(runs: Iterable[pathlib.Path]) -> dict[str, dict[str, str]]:
     """By the name of each run, the hashes of its results by their paths in its folder."""
-    return {run.name: {name: _sha256(run / name) for name in files_of(run) if name.endswith(".nc")} for run in runs}
+    return {run.name: {name: sha256_of(run / name) for name in files_of(run) if name.endswith(".nc")} for run in runs}
 
 
 def used_runs(run: pathlib.Path, record: Mapping[str, Any]) -> list[pathlib.Path]:
@@ -47,7 +47,7 @@ def used_runs(run: pathlib.Path, record: Mapping[str, Any]) -> list[pathlib.Path
     folders = []
     for name, recorded in (record.get("uses") or {}).items():
         folder = run.parent / name
-        changed = [file for file, sha256 in recorded.items() if _sha256(folder / file) != sha256]
+        changed = [file for file, sha256 in recorded.items() if sha256_of(folder / file) != sha256]
         if changed or not folder.is_dir():
             listed = ", ".join(f"`{file}`" for file in changed)
             message = explain(
@@ -84,5 +84,6 @@ def named_value(option: str, word: str) -> dict[str, float]:
         raise InvalidInput(message) from reason
 
 
-def _sha256(path: pathlib.Path) -> str:
+def sha256_of(path: pathlib.Path) -> str:
+    """Hash of a file; empty where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.runs.code import keep_code
-from bayestwin.runs.given import NONE
+from bayestwin.runs.given import NONE, sha256_of
 from bayestwin.runs.model import Model, load_model
 from bayestwin.runs.record import files_of, write_record
 from bayestwin.runs.sections import Job
@@ -65,7 +65,7 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
     """
     kept = record.get("inputs") or {}
     telemetry = {"/".join(name.split("/")[1:-1]): name for name in kept if name.startswith(f"{TELEMETRY}/")}
-    changed = [name for name, sha256 in kept.items() if _sha256(run / INPUTS / name) != sha256]
+    changed = [name for name, sha256 in kept.items() if sha256_of(run / INPUTS / name) != sha256]
     if not telemetry or changed:
         message = explain(
             f"Run `{run.name}` cannot be made again from its own inputs.",
@@ -87,7 +87,3 @@ def recorded_file(run: pathlib.Path, option: str) -> pathlib.Path | None:
 def results_of(run: pathlib.Path) -> list[str]:
     """Paths of the files of a run that are not its inputs, counted from its folder."""
     return [name for name in files_of(run) if not name.startswith(f"{INPUTS}/")]
-
-
-def _sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
