@@ -8,13 +8,13 @@ import numpy as np
 import numpyro.distributions as dist
 import xarray as xr
 
-from bayestwin.bind import Bound, bind
-from bayestwin.density import Density, build_density
-from bayestwin.dynamics.probe import with_method
+from bayestwin._base.seeds import key_for
+from bayestwin.density.bind import Bound, bind
+from bayestwin.density.density import Density, build_density
+from bayestwin.dynamics.choice import with_method
 from bayestwin.errors import InvalidSetting, explain
-from bayestwin.seeds import key_for
+from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
-from bayestwin.twin import Twin
 
 type Start = Mapping[str, float | dist.Distribution]
 """By state, its value at the first time of a future, or what is known of it."""

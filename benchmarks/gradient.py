@@ -19,9 +19,9 @@ from rich.table import Table
 
 import posteriors
 import results_page
-from bayestwin.bind import bind
-from bayestwin.density import Density, build_density
-from bayestwin.setting import on_device
+from bayestwin._base.process import on_device
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
 
 SOURCE = pathlib.Path(__file__).with_suffix(".c")
 YEARS, RK4_PER_YEAR, REPEATS = 20, 10, 25

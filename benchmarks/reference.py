@@ -24,11 +24,11 @@ import numpy as np
 import bayestwin  # noqa: F401 (switches float64 on)
 import engines
 import posteriors
-from bayestwin.bind import bind
-from bayestwin.compilation import keep_compiled
-from bayestwin.density import build_density
+from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.progress import Progress
+from bayestwin.density.bind import bind
+from bayestwin.density.density import build_density
 from bayestwin.inference.starts import find_starts
-from bayestwin.progress import Progress
 from rows import MOST_RHAT
 
 PACKAGES = {

@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 import bayestwin as bt
+from bayestwin._base.progress import Progress
 from bayestwin.assess import failed
-from bayestwin.progress import Progress
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 
 MODELS = pathlib.Path(__file__).parents[1] / "models"
 SEED = 0

@@ -22,10 +22,10 @@ from rich.table import Table
 
 import bayestwin as bt
 import results_page
-from bayestwin.bind import bind
-from bayestwin.density import build_density
+from bayestwin._base.process import on_device
+from bayestwin.density.bind import bind
+from bayestwin.density.density import build_density
 from bayestwin.inference.sensitivities import NUM_TRIED, choose_at
-from bayestwin.setting import on_device
 from figures import draw_curves
 
 REPEATS, SEEN = 5, 20

@@ -28,14 +28,14 @@ import numpy as np
 import bayestwin  # noqa: F401 (switches float64 on)
 import posteriors
 import results_page
-from bayestwin.bind import bind
-from bayestwin.calibration import draw
-from bayestwin.compilation import keep_compiled
-from bayestwin.density import Density, build_density
-from bayestwin.exactness import exact_enough
+from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.progress import Progress
+from bayestwin.calibrate import draw
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
+from bayestwin.inference.exactness import exact_enough
 from bayestwin.inference.method import Problem, Settings
 from bayestwin.inference.solver import choose
-from bayestwin.progress import Progress
 from posteriors import Moment, Posterior
 from results_page import number
 from rows import MOST_RHAT, MOST_Z

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 import bayestwin as bt
-from bayestwin.bind import bind
-from bayestwin.density import Density, build_density
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
 from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
 from scaling import Size, row_of_tanks

@@ -16,13 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bayestwin.bind import bind
-from bayestwin.density import Density, build_density
+from bayestwin._base.progress import Progress
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.solve import parameters
 from bayestwin.inference.starts import find_starts
-from bayestwin.progress import Progress
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 
 ROOT = pathlib.Path(__file__).parent.parent / "models"
 CHAINS, REPEATS = 4, 15

@@ -17,7 +17,7 @@ import time
 import xarray as xr
 
 import bayestwin as bt
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 from trust_series import ROOT, SERIES, origins_of
 
 SEED = 0

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pandas as pd
 
 import bayestwin as bt
-from bayestwin.runs.model import load_model
+from bayestwin.project.model import load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 

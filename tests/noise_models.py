@@ -9,7 +9,7 @@ from numpyro.distributions import constraints
 from scipy import stats
 
 import bayestwin as bt
-from bayestwin.noise import Noise
+from bayestwin.model.noise import Noise
 
 TIMES = np.array([0.0, 0.4, 1.0, 1.1, 2.5])
 LOWER, UPPER, STEP, TRIALS = 1.0, 4.0, 0.5, 12

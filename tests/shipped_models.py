@@ -8,7 +8,7 @@ import xarray as xr
 from tank_model import parse_strictly, run_command
 
 import bayestwin as bt
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 
 MODELS = pathlib.Path(__file__).parents[1] / "models"
 FOLDERS = tuple(sorted(path.parent for path in MODELS.glob("*/twin.py")))

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin.store import SCHEMA_VERSION, load, save
+from bayestwin.results.store import SCHEMA_VERSION, load, save
 
 # The length of the last line of a file.
 TRAILER = 83

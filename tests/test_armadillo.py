@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from twins import bound_density
 
 import bayestwin as bt
-from bayestwin.runs.model import load_model
+from bayestwin.project.model import load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = pathlib.Path(os.environ.get("BAYESTWIN_DATA_DIR") or ROOT / ".." / "shared" / "data").resolve()

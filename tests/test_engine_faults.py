@@ -19,10 +19,10 @@ from test_setting import absent_device
 from twins import decay, decay_telemetry, known_decay, known_decay_posterior, telemetry_of
 
 import bayestwin as bt
+from bayestwin._base.process import enough_memory
 from bayestwin.assess import failed
 from bayestwin.errors import NoValidStart, OutOfMemory
-from bayestwin.runs.record import begin_record, read_record
-from bayestwin.setting import enough_memory
+from bayestwin.project.record import begin_record, read_record
 
 SHORT = {"num_warmup": 60, "num_samples": 100, "num_chains": 2, "predictive_draws": 20}
 
@@ -229,7 +229,7 @@ def test_prediction_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyP
         def __init__(self, _: object) -> None:
             jnp.zeros(1 << 50).block_until_ready()
 
-    monkeypatch.setattr("bayestwin.prediction.Predictor", Greedy)
+    monkeypatch.setattr("bayestwin.predict.Predictor", Greedy)
     with pytest.raises(OutOfMemory, match=r"RESOURCE_EXHAUSTED(.|\n)*Lower `draws`"):
         bt.predict(known_decay(), known_decay_posterior(), telemetry_of({"time": [5.0]}), seed=0)
 

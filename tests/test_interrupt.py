@@ -13,11 +13,11 @@ import pytest
 from twins import decay_telemetry, known_decay
 
 import bayestwin as bt
+from bayestwin._base.progress import Phase, Progress
 from bayestwin.inference.method import Settings
 from bayestwin.inference.modes import Mode
 from bayestwin.inference.nuts import sample_nuts
 from bayestwin.inference.starts import Starts
-from bayestwin.progress import Phase, Progress
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,42 +11,23 @@ PACKAGE = Path(__file__).parents[1] / "bayestwin"
 # From the model as data down to the command line; a module may import from every line above its own, and from no
 # other. A folder stands for all of its modules, which may import each other.
 LAYERS = (
-    ("errors", "exactness", "events", "losses", "source"),
-    ("types",),
-    ("cache",),
-    ("compilation",),
-    ("interruption", "local_files", "progress", "seeds", "setting", "units", "tracing"),
-    ("noise",),
-    ("model_error",),
-    ("members",),
-    ("twin_checks",),
-    ("twin", "telemetry", "predicted"),
-    ("availability",),
-    ("bind", "describe", "features", "gaps", "long_table"),
-    ("datasets",),
+    ("errors",),
+    ("_base",),
+    ("model",),
+    ("telemetry",),
     ("dynamics",),
-    ("experiments", "hilbert"),
-    ("discrepancies",),
     ("density",),
-    ("predictive", "groups"),
     ("inference",),
     ("ppl",),
-    ("store", "simulation"),
-    ("checkpoint",),
-    ("calibration",),
+    ("results",),
+    ("calibrate", "simulate"),
     ("restart",),
-    ("prediction",),
-    ("assess", "attribution", "readiness"),
-    (
-        "comparison",
-        "identifiability",
-        "sensitivities",
-        "simulation_based",
-    ),
+    ("predict",),
+    ("assess",),
+    ("check",),
+    ("insight",),
     ("report",),
-    ("runs",),
-    ("ledger", "batch"),
-    ("show",),
+    ("project",),
     ("cli",),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -88,7 +69,7 @@ def imported(path: Path, files: dict[str, Path], importer: str) -> set[str]:
 def wrong(imports: Imports) -> list[str]:
     """What is against the rules: modules outside the table, imports that do not go up, circles, folders too deep."""
     found = [f"`{name}` is in no layer" for name in imports if name.split(".")[0] not in LAYER_OF]
-    found += [f"`{name}` lies too deep" for name in imports if name.count(".") > 1]
+    found += [f"`{name}` lies too deep" for name in imports if name.count(".") > 1 + name.startswith("model.noise.")]
     for importer, modules in imports.items():
         for module in modules:
             ours, theirs = importer.split(".")[0], module.split(".")[0]
@@ -112,7 +93,7 @@ def test_the_table_lists_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("path", "line", "found"),
     [
-        ("density.py", "from bayestwin.calibration import calibrate", "`density` imports `calibration`"),
+        ("density.py", "from bayestwin.calibrate import calibrate", "`density` imports `calibration`"),
         ("twin.py", "import bayestwin.telemetry", "`twin` imports `telemetry`"),
         ("noise/counts.py", "def f():\n    from bayestwin import describe", "`noise.counts` imports `describe`"),
         ("inference/newton.py", "from bayestwin.inference.nuts import Draws", "a circle: "),

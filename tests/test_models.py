@@ -15,9 +15,9 @@ from scipy.stats import chi2
 from shipped_models import FOLDERS, SIMULATED, calibrated, missed, name_of, truth_of
 from twins import bound_density
 
+from bayestwin._base.progress import Progress
 from bayestwin.inference.starts import find_starts
-from bayestwin.progress import Progress
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 
 every_model = pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
 every_simulated_model = pytest.mark.parametrize("folder", SIMULATED, ids=name_of)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import bayestwin as bt
-from bayestwin.describe import fingerprint
+from bayestwin.model.describe import fingerprint
 
 
 def vector_field(t, x, p, u):

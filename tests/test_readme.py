@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from bayestwin.runs.sections import Job
+from bayestwin.project.sections import Job
 
 ROOT = pathlib.Path(__file__).parent.parent
 

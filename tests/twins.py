@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 
 import bayestwin as bt
-from bayestwin.bind import bind
-from bayestwin.density import Density, build_density
-from bayestwin.noise import Noise
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
+from bayestwin.model.noise import Noise
 
 MODELS = Path(__file__).parents[1] / "models"
 

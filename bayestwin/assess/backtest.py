@@ -10,19 +10,19 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
+from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.seeds import check_seed, seed_for
 from bayestwin.assess import schedule
 from bayestwin.assess.baselines import LAST
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
 from bayestwin.assess.schedule import Stage
-from bayestwin.bind import bind
-from bayestwin.calibration import calibrate, root_attributes, with_model_error
-from bayestwin.groups import axes_of, signals_dataset
-from bayestwin.prediction import predict
-from bayestwin.progress import Phase, Progress
-from bayestwin.seeds import check_seed, seed_for
+from bayestwin.calibrate import calibrate, root_attributes, with_model_error
+from bayestwin.density.bind import bind
+from bayestwin.model.twin import Twin
+from bayestwin.predict import predict
+from bayestwin.results.schema import axes_of, signals_dataset
 from bayestwin.telemetry import Telemetry
-from bayestwin.twin import Twin
 
 PREDICTED = ("predictions", "predictions_constant_data")
 

@@ -8,11 +8,12 @@ from typing import Literal
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin.assess import against_prior, agreement, chains, engine, sampler
+from bayestwin.assess import against_prior, agreement, chains, sampler
+from bayestwin.assess import recorded as engine
 from bayestwin.assess.coverage import coverage_gate
 from bayestwin.assess.gates import WARN, Gate
 from bayestwin.assess.residuals import MAX_CORRELATION, residuals_gate
-from bayestwin.exactness import MAX_PARETO_K, NEGLIGIBLE
+from bayestwin.inference.exactness import MAX_PARETO_K, NEGLIGIBLE
 
 
 def diagnose(

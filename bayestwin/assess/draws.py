@@ -12,7 +12,7 @@ import xarray as xr
 
 from bayestwin import errors
 from bayestwin.assess.origins import flat
-from bayestwin.bind import elapsed
+from bayestwin.density.bind import elapsed
 from bayestwin.telemetry import said
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import scipy.stats
 import xarray as xr
 
 from bayestwin import errors
+from bayestwin._base.seeds import check_seed
 from bayestwin.assess import draws, points
 from bayestwin.assess.grouping import Bins, By, grouped
-from bayestwin.seeds import check_seed
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry

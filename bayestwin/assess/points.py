@@ -12,7 +12,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.origins import flat
-from bayestwin.bind import elapsed
+from bayestwin.density.bind import elapsed
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry

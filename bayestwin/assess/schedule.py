@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from bayestwin import errors
-from bayestwin.availability import refuse_ahead
-from bayestwin.bind import elapsed
+from bayestwin.density.bind import elapsed
+from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
-from bayestwin.twin import Twin
+from bayestwin.telemetry.leakage import refuse_ahead
 
 WINDOWS = ("expanding", "sliding")
 

@@ -28,11 +28,11 @@ def batch(
     Example: bayestwin batch models/room models/tanks/job.toml
     """
     with explained() as console:
-        from bayestwin.batch.attempt import Limits
-        from bayestwin.batch.carry import carry_out, summary
-        from bayestwin.batch.page import write_page
-        from bayestwin.batch.tasks import plan
-        from bayestwin.show.batch import live, phrase, show_batch
+        from bayestwin.cli.show_batch import live, phrase, show_batch
+        from bayestwin.project.batch import Limits
+        from bayestwin.project.carry import carry_out, summary
+        from bayestwin.project.page import write_page
+        from bayestwin.project.tasks import plan
 
         files = [pathlib.Path(one) for pattern in telemetry or () for one in sorted(glob.glob(pattern)) or [pattern]]
         tasks, refused = plan(jobs, files, results)

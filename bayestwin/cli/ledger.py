@@ -1,169 +1,140 @@
-"""`runs`, `show`, `diff`, `doctor`, `export` and `reproduce`: what is done with runs whatever their model."""
+"""What is printed of runs: lists, one run, two held against each other, and one made again."""
 
+import json
 import pathlib
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import typer
+import rich.console
+import xarray as xr
 
-from bayestwin.cli.frame import AsJson, Device, ResultsPath, explained, print_json
+from bayestwin._base.wording import count
+from bayestwin.cli.results import parameter_table
+from bayestwin.cli.text import MARKS, number, show_files, show_line, show_path, table
+from bayestwin.project.diff import Change, Difference
+from bayestwin.project.figures import coverage_words
+from bayestwin.project.index import Entry
+from bayestwin.project.lock import is_locked
+from bayestwin.project.reproduce import Reproduction
 
-AnyRun = Annotated[str, typer.Argument(help="Id of a run, the beginning of it, or the path of its folder.")]
+STATUS = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
+ABOUT = {
+    "inputs": "Inputs",
+    "twin": "Twin",
+    "settings": "Settings",
+    "environment": "Environment",
+    "outcome": "Outcome",
+    "gates": "Gates",
+}
 
 
-def runs(
-    model: Annotated[str | None, typer.Argument(help="Only runs of this model: its name, or its folder.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only runs of this status, such as `failed gates`.")] = None,
-    most: Annotated[int, typer.Option("--most", min=1, help="As many, the newest.")] = 20,
-    results: ResultsPath = pathlib.Path("results"),
-    as_json: AsJson = False,
+def show_runs(console: rich.console.Console, entries: Sequence[Entry], total: int) -> None:
+    """One line a run."""
+    if not entries:
+        console.print("No such runs.", highlight=False)
+        return
+    made = table("run", "model", "command", "status", "seed", "90 % coverage")
+    made.columns[0].no_wrap = True  # it is there to be copied
+    for entry in entries:
+        status = "killed" if entry.status == "running" and not is_locked(entry.path) else entry.status
+        made.add_row(
+            entry.run,
+            entry.model or "–",
+            entry.command or "–",
+            f"[{STATUS.get(status, 'red')}]{status}[/]",
+            "–" if entry.seed is None else str(entry.seed),
+            coverage_words(entry.coverage) or "–",
+        )
+    console.print(made)
+    if len(entries) < total:
+        console.print(f"The newest {len(entries)} of {total}; `--most` shows more.", highlight=False)
+
+
+def show_run(
+    console: rich.console.Console, folder: pathlib.Path, record: Mapping[str, Any], posterior: xr.DataTree | None
 ) -> None:
-    """List the runs, newest last.
-
-    Example: bayestwin runs room
-    """
-    with explained() as console:
-        from bayestwin.ledger.index import read_index
-        from bayestwin.show.ledger import show_runs
-
-        name = None if model is None else pathlib.Path(model).absolute().name
-        found = [e for e in read_index(results) if name in (None, e.model) and status in (None, e.status)]
-        if as_json:
-            print_json([entry._asdict() for entry in found[-most:]])
-        else:
-            show_runs(console, found[-most:], len(found))
-
-
-def show(run: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False) -> None:
-    """Show what a run was made of and what came out.
-
-    Example: bayestwin show 20260401-120000
-    """
-    with explained() as console:
-        from bayestwin.ledger.index import find_any_run
-        from bayestwin.runs.folder import POSTERIOR
-        from bayestwin.runs.record import read_record
-        from bayestwin.show.ledger import show_run
-        from bayestwin.store import load
-
-        folder = find_any_run(results, run)
-        record = read_record(folder)
-        if as_json:
-            print_json({"folder": folder} | record)
-        else:
-            posterior = load(folder / POSTERIOR) if (folder / POSTERIOR).is_file() else None
-            show_run(console, folder, record, posterior)
+    """What its record says, for people, and the posterior where there is one; `--json` prints all of the record."""
+    console.print(
+        f"[bold]{record.get('model')}[/bold] {record.get('command')}: {record.get('status')}", highlight=False
+    )
+    lines = {
+        "began": record.get("began"),
+        "ended": record.get("ended"),
+        "error": record.get("error"),
+        "twin": str(record.get("twin_sha256") or "")[:12],
+        "telemetry": str((record.get("telemetry_sha256") or {}).get("calibration") or "")[:12],
+        "code": str(record.get("code_sha256") or "")[:12],
+        "settings": json.dumps((record.get("job") or {}).get("calibrate") or {}),
+        "versions": ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items()),
+        "host": ", ".join(str(value) for value in (record.get("host") or {}).values()),
+    }
+    for name, value in lines.items():
+        if value:
+            show_line(console, f"{name:<9}", str(value))
+    if posterior is not None:
+        console.print("Posterior, with equal-tailed intervals:")
+        console.print(parameter_table(posterior["posterior"].to_dataset()))
+    covered = coverage_words((record.get("summary") or {}).get("coverage") or {})
+    if covered:
+        kind = "held-out observations" if record["summary"].get("held_out") else "the observations that were calibrated"
+        console.print(f"Inside the 90 % interval, of {kind}: {covered}.", highlight=False)
+    for gate in record.get("gates") or ():
+        show_line(console, "[green]pass[/green]" if gate["passed"] else MARKS[gate["severity"]], str(gate["sentence"]))
+    show_files(console, folder)
 
 
-def diff(
-    first: AnyRun,
-    second: AnyRun,
-    html: Annotated[
-        pathlib.Path | None, typer.Option(help="File of a page to write, with parameters and metrics side by side.")
-    ] = None,
-    results: ResultsPath = pathlib.Path("results"),
-    as_json: AsJson = False,
+def show_difference(
+    console: rich.console.Console, first: pathlib.Path, second: pathlib.Path, found: Difference
 ) -> None:
-    """Show what is different between two runs: inputs, settings, environment, outcome, and how far posteriors agree.
-
-    Example: bayestwin diff 20260401-120000 20260402-090000 --html difference.html
-    """
-    with explained() as console:
-        from bayestwin.ledger.difference import difference
-        from bayestwin.ledger.index import find_any_run
-        from bayestwin.show.ledger import show_difference
-        from bayestwin.show.text import show_path
-
-        folders = find_any_run(results, first), find_any_run(results, second)
-        found = difference(*folders)
-        page = None
-        if html is not None:
-            from bayestwin.ledger.difference_page import write_difference  # half a second, which only a page is worth
-
-            page = write_difference(html, *folders, found)
-        if as_json:
-            print_json(
-                {
-                    "page": page,
-                    "first": folders[0],
-                    "second": folders[1],
-                    "changes": [change._asdict() for change in found.changes],
-                    "posteriors": [one._asdict() for one in found.agreements],
-                    "only_first": found.only_first,
-                    "only_second": found.only_second,
-                }
-            )
-        else:
-            show_difference(console, folders[0], folders[1], found)
-            if page is not None:
-                show_path(console, page)
+    """What differs, part by part, then how far posteriors agree."""
+    console.print(f"From {first.name} to {second.name}:", highlight=False)
+    for about, words in ABOUT.items():
+        own = [change for change in found.changes if change.about == about]
+        if not own:
+            continue
+        console.print(f"[bold]{words}[/bold]", highlight=False)
+        for change in own:
+            show_line(console, "", _changed(change))
+    if not found.changes:
+        console.print("  nothing differs: inputs, settings, environment and outcome are the same", highlight=False)
+    if found.agreements:
+        console.print("Posteriors, least overlap first (1: the same, 0: apart):", highlight=False)
+        made = table("", first.name, second.name, "shift / sd", "overlap", "unit")
+        for one in found.agreements:
+            pairs = [f"{number(mean, spread)} ± {number(spread, spread)}" for mean, spread in (one.first, one.second)]
+            made.add_row(one.name, *pairs, f"{one.shift:+.2f}", f"{one.overlap:.2f}", one.unit)
+        console.print(made)
+    for run, names in ((first, found.only_first), (second, found.only_second)):
+        if names:
+            show_line(console, "", f"only in {run.name}: {', '.join(names)}")
 
 
-def doctor(results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False) -> None:
-    """Look whether the environment and the files of all runs are in order.
-
-    Example: bayestwin doctor
-    """
-    with explained() as console:
-        from bayestwin.ledger.doctor import examine
-        from bayestwin.show.results import show_findings
-
-        findings = examine(results)
-        if as_json:
-            print_json([finding._asdict() for finding in findings])
-        else:
-            show_findings(console, findings)
-        if any(finding.severity == "fail" for finding in findings):
-            raise typer.Exit(1)
+def show_kit(console: rich.console.Console, path: pathlib.Path) -> None:
+    """The archive, and how it is used."""
+    show_path(console, path)
+    console.print("Unpacked anywhere, `sh rerun` in its folder makes the run again; so does", highlight=False)
+    console.print(f"  bayestwin reproduce {path}", soft_wrap=True, highlight=False, markup=False)
 
 
-def export(
-    run: AnyRun,
-    out: Annotated[pathlib.Path | None, typer.Option(help="The archive; by default `RUN.zip` here.")] = None,
-    results: ResultsPath = pathlib.Path("results"),
-    as_json: AsJson = False,
-) -> None:
-    """Pack a run into one archive that makes it again on another machine, by one command.
-
-    Example: bayestwin export 20260401-120000
-    """
-    with explained() as console:
-        from bayestwin.ledger.index import find_any_run
-        from bayestwin.ledger.kit import export as export_run
-        from bayestwin.show.ledger import show_kit
-
-        folder = find_any_run(results, run)
-        path = export_run(folder.parents[1], folder, out or pathlib.Path(f"{folder.name}.zip"))
-        if as_json:
-            print_json({"run": folder.name, "file": path})
-        else:
-            show_kit(console, path)
+def show_reproduction(console: rich.console.Console, found: Reproduction) -> None:
+    """Whether a run came out the same, and what was different about making it."""
+    for change in found.changes:
+        show_line(console, "[dim]note[/dim]", _changed(change))
+    for one in found.files:
+        mark = "[green]same[/green]" if found.accepts(one) else "[red]DIFF[/red]"
+        show_line(console, mark, one.sentence)
+    host = "a host of the same kind" if found.same_host else "another kind of host"
+    words = {True: "comes out the same", False: "[red]does not come out the same[/red]"}[found.holds]
+    console.print(f"Run {found.run} {words}, on {host}: {count(len(found.files), 'result')} compared.", highlight=False)
 
 
-def reproduce(
-    run: Annotated[str, typer.Argument(help="Id or folder of a run, or an archive that `export` wrote.")],
-    here: Annotated[
-        bool, typer.Option("--here", help="In this environment, instead of a fresh one from the lock.")
-    ] = False,
-    device: Device = None,
-    results: ResultsPath = pathlib.Path("results"),
-    as_json: AsJson = False,
-) -> None:
-    """Make a run again from the inputs that it kept, and say whether it comes out the same.
+def _changed(change: Change) -> str:
+    first, second = ("nothing" if value is None else _short(value) for value in (change.first, change.second))
+    return f"{change.name}: {first} → {second}"
 
-    Example: bayestwin reproduce 20260401-120000
-    """
-    with explained() as console:
-        from bayestwin.ledger.elsewhere import opened, rerun
-        from bayestwin.ledger.reproduce import reproduce as reproduce_run
-        from bayestwin.show.ledger import show_reproduction
 
-        with opened(results, run, kit=not here) as folder:
-            if not here:
-                raise typer.Exit(rerun(folder.parent, ["--json"] if as_json else []))
-            found = reproduce_run(folder, device=device)
-        if as_json:
-            print_json({**found._asdict(), "holds": found.holds, "files": [one._asdict() for one in found.files]})
-        else:
-            show_reproduction(console, found)
-        if not found.holds:
-            raise typer.Exit(1)
+def _short(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if len(text) == 64 and set(text) <= set("0123456789abcdef"):
+        return text[:12]
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -21,9 +21,9 @@ def track(
     Example: bayestwin track 20260401-120000
     """
     with explained() as console:
-        from bayestwin.ledger.index import find_any_run
-        from bayestwin.ledger.track import track as log
-        from bayestwin.show.text import show_line
+        from bayestwin.cli.text import show_line
+        from bayestwin.project.index import find_any_run
+        from bayestwin.project.track import track as log
 
         found = [log(results, find_any_run(results, name), store) for name in runs]
         if as_json:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bayestwin.members import Solver
+from bayestwin.model.components import Solver
 
 SAFETY, SHRINK_LEAST, GROW_MOST = 0.9, 0.2, 10.0
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bayestwin.tracing import namespace
-from bayestwin.twin import Twin
+from bayestwin.model.tracing import namespace
+from bayestwin.model.twin import Twin
 
 ORDER, SHORT, MOST_DOUBLINGS = 12, 0.25, 60
 

@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array
 
 from bayestwin.dynamics.adaptive import Slope, larger
-from bayestwin.tracing import namespace
-from bayestwin.twin import Twin
+from bayestwin.model.tracing import namespace
+from bayestwin.model.twin import Twin
 
 type InputsAt = Callable[[Array], Array]
 """Time → inputs, shape (q,)."""

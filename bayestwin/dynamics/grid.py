@@ -14,7 +14,7 @@ from jax import Array
 
 from bayestwin.dynamics.interpolation import Between, locate
 from bayestwin.dynamics.signals import Signal, extended
-from bayestwin.twin import Twin
+from bayestwin.model.twin import Twin
 
 
 class Grid(NamedTuple):

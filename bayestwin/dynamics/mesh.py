@@ -7,8 +7,8 @@ states are interpolated. The mesh is as fine, everywhere, as the finest of the s
 import numpy as np
 
 from bayestwin.dynamics.grid import Grid
-from bayestwin.model_error import ProcessNoise
-from bayestwin.twin import Twin
+from bayestwin.model.process_noise import ProcessNoise
+from bayestwin.model.twin import Twin
 
 LEAST_STOPS, LEAST_SAVING, MOST_NODES = 1_000, 4, 20_000
 """Fewer stops are not worth the solves that find a mesh, nor is a mesh that saves less than this many times; and a

@@ -19,7 +19,7 @@ from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.sensitivity import through_jacobian
 from bayestwin.errors import InvalidTwin, explain
-from bayestwin.twin import Twin
+from bayestwin.model.twin import Twin
 
 
 class Kinds(NamedTuple):

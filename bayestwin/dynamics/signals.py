@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.members import Input
+from bayestwin.model.components import Input
 
 
 class Signal(NamedTuple):

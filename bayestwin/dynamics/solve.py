@@ -12,17 +12,17 @@ from jax.typing import ArrayLike
 
 from bayestwin.dynamics import explicit, rosenbrock
 from bayestwin.dynamics.adaptive import Position, trace
-from bayestwin.dynamics.crossings import across, build_interrupt, triggers_of
 from bayestwin.dynamics.equilibrium import find_equilibrium
+from bayestwin.dynamics.events import across, build_interrupt, triggers_of
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.fixed import integrate
 from bayestwin.dynamics.grid import Grid, inputs_from
 from bayestwin.dynamics.interpolation import interpolate
 from bayestwin.dynamics.recurrence import solve_exactly
 from bayestwin.dynamics.sensitivity import through_jacobian
-from bayestwin.events import SteadyState
-from bayestwin.tracing import namespace
-from bayestwin.twin import Twin
+from bayestwin.model.events import SteadyState
+from bayestwin.model.tracing import namespace
+from bayestwin.model.twin import Twin
 
 STEPPERS = {
     "tsit5": explicit.advance,

@@ -21,7 +21,7 @@ from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.kalman import root
 from bayestwin.dynamics.recurrence import constants, exact_steps, kinds_of
 from bayestwin.dynamics.solve import STEPPERS
-from bayestwin.twin import Solver, Twin
+from bayestwin.model.twin import Solver, Twin
 
 LEAST = 1e-6
 """Distance of the points from a mean of size 1 where the states are known: a numerical derivative."""

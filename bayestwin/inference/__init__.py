@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from bayestwin.inference.laplace import laplace
+from bayestwin.inference.map import point
 from bayestwin.inference.method import Method
 from bayestwin.inference.nuts import nuts
 from bayestwin.inference.pathfinder import pathfinder
-from bayestwin.inference.point import point
 from bayestwin.inference.smc import smc
 
 METHODS: Mapping[str, Method] = {"nuts": nuts, "laplace": laplace, "pathfinder": pathfinder, "map": point, "smc": smc}

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from blackjax.diagnostics import psis_weights
 
-from bayestwin.density import Density
+from bayestwin._base.progress import Progress
+from bayestwin.density.density import Density
 from bayestwin.inference.method import Draws
 from bayestwin.inference.starts import in_batches
-from bayestwin.progress import Progress
 
 NUM_AUDITED, TIGHTER = 192, 100.0
 

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bayestwin.density import Density
+from bayestwin._base.seeds import key_for
+from bayestwin.density.density import Density
 from bayestwin.dynamics.adaptive import Position
-from bayestwin.dynamics.crossings import build_interrupt
+from bayestwin.dynamics.events import build_interrupt
 from bayestwin.dynamics.grid import inputs_from
 from bayestwin.dynamics.solve import STEPPERS, begin
 from bayestwin.errors import explain
-from bayestwin.seeds import key_for
-from bayestwin.twin import Twin
+from bayestwin.model.twin import Twin
 
 PIECES, DEPTH = 64, 3
 

@@ -18,12 +18,12 @@ from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.mcmc.hmc import HMCState
 from jax import Array, lax
 
-from bayestwin.density import Density
+from bayestwin._base.progress import Phase
+from bayestwin.density.density import Density
+from bayestwin.inference.climb import climb, positive
 from bayestwin.inference.modes import WIDEST
-from bayestwin.inference.newton import climb, positive
 from bayestwin.inference.transitions import num_cores
 from bayestwin.inference.whitening import Whitening, rescale
-from bayestwin.progress import Phase
 
 CLIMBING = 30
 """Most steps from a point of the posterior to its mode."""

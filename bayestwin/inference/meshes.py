@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayestwin.density import Density
+from bayestwin.density.density import Density
 from bayestwin.dynamics.mesh import most_nodes, plan_mesh
 from bayestwin.dynamics.solve import trace_steps
-from bayestwin.exactness import NEGLIGIBLE
+from bayestwin.inference.exactness import NEGLIGIBLE
 
 NUM_TRACED = 32
 FORGIVEN = 1e-3

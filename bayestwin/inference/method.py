@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from bayestwin.density import Density
-from bayestwin.progress import Progress
+from bayestwin._base.progress import Progress
+from bayestwin.density.density import Density
 
 
 class Draws(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from bayestwin.inference.newton import positive
+from bayestwin.inference.climb import positive
 
 WIDEST = 5.0
 """Largest standard deviation of a Laplace approximation along any direction, in units of z: where the data say nothing

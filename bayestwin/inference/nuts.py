@@ -16,15 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bayestwin._base.interruption import deferred_interrupts
+from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.seeds import key_for
 from bayestwin.inference.method import Checkpoint, Draws, Problem, Settings
 from bayestwin.inference.modes import Mode
 from bayestwin.inference.sensitivities import choose_sensitivities
 from bayestwin.inference.starts import Starts, disperse, find_starts, in_batches
 from bayestwin.inference.transitions import Engine, Team
 from bayestwin.inference.whitening import Whitening, rescale, whitening_of
-from bayestwin.interruption import deferred_interrupts
-from bayestwin.progress import Phase, Progress
-from bayestwin.seeds import key_for
 
 HIGHER_TARGETS = (0.9, 0.95, 0.99)
 """Target acceptances that are tried in turn, beyond the one asked for, while transitions diverge."""

@@ -13,13 +13,13 @@ import numpy as np
 from blackjax.diagnostics import psis_weights
 from jax import Array
 
-from bayestwin.density import Density
+from bayestwin._base.seeds import key_for
+from bayestwin.density.density import Density
 from bayestwin.errors import NoValidStart, explain
 from bayestwin.inference.approximation import as_draws
 from bayestwin.inference.method import Draws, Problem
 from bayestwin.inference.paths import approximate_along, draw_from
 from bayestwin.inference.starts import draw_starts
-from bayestwin.seeds import key_for
 
 NUM_PATHS = 4
 """Paths, from the best prior draws: the normals at their beginnings are wide, and solving draws from those is what

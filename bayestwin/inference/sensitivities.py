@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayestwin.density import Density
+from bayestwin._base.progress import Progress
+from bayestwin.density.density import Density
 from bayestwin.dynamics.fixed import plan_substeps
 from bayestwin.dynamics.solve import count_steps
 from bayestwin.inference.meshes import agree, on_mesh
 from bayestwin.inference.modes import draw_around
 from bayestwin.inference.starts import Starts, in_batches
-from bayestwin.model_error import ProcessNoise
-from bayestwin.progress import Progress
+from bayestwin.model.process_noise import ProcessNoise
 
 NUM_TRIED = 32
 

@@ -18,11 +18,11 @@ from blackjax.smc.base import extend_params
 from blackjax.smc.tempered import TemperedSMCState
 from jax import Array
 
-from bayestwin.density import Density
+from bayestwin._base.progress import Phase
+from bayestwin._base.seeds import key_for
+from bayestwin.density.density import Density
 from bayestwin.inference.method import Draws, Problem
 from bayestwin.inference.starts import draw_starts
-from bayestwin.progress import Phase
-from bayestwin.seeds import key_for
 
 TARGET_ESS, MOVES, LEAPFROGS, ACCEPTANCE = 0.5, 3, 5, 0.8
 IMPOSSIBLE = -1e10

@@ -2,10 +2,10 @@
 
 import jax
 
-from bayestwin.density import Density
-from bayestwin.dynamics.probe import Choice, choose_solver
-from bayestwin.progress import Progress
-from bayestwin.seeds import key_for
+from bayestwin._base.progress import Progress
+from bayestwin._base.seeds import key_for
+from bayestwin.density.density import Density
+from bayestwin.dynamics.choice import Choice, choose_solver
 
 NUM_TRIED = 64
 

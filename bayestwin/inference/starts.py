@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bayestwin.density import Density
+from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.seeds import key_for
+from bayestwin.density.density import Density
 from bayestwin.errors import NoValidStart
+from bayestwin.inference.climb import Climb, climb
 from bayestwin.inference.failure import explain_no_start
 from bayestwin.inference.meshes import agree, on_mesh
 from bayestwin.inference.modes import Mode, group_modes
-from bayestwin.inference.newton import Climb, climb
 from bayestwin.inference.paths import follow_path
-from bayestwin.progress import Phase, Progress
-from bayestwin.seeds import key_for
 
 NUM_DRAWN, NUM_CLIMBED, MOST_BATCHES = 64, 16, 8
 

@@ -14,8 +14,8 @@ from pymc.logprob.transforms import ScaleTransform
 from pytensor.tensor.variable import TensorVariable
 
 from bayestwin.errors import InvalidTwin, explain
+from bayestwin.model.twin import Site
 from bayestwin.ppl.operator import JaxTerms
-from bayestwin.twin import Site
 
 type Family = tuple[Callable[..., Any], Mapping[str, Any]]
 """A distribution of PyMC's, and its parameters by PyMC's names."""

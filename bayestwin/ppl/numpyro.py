@@ -9,11 +9,11 @@ import numpyro.distributions as dist
 from jax import Array
 from jax.typing import ArrayLike
 
-from bayestwin.density import Density, build_density
-from bayestwin.experiments import Experiments, bind_all
-from bayestwin.setting import require_float64
+from bayestwin._base.process import require_float64
+from bayestwin.density.density import Density, build_density
+from bayestwin.density.experiments import Experiments, bind_all
+from bayestwin.model.twin import Site, Twin
 from bayestwin.telemetry import Telemetry
-from bayestwin.twin import Site, Twin
 
 
 def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[], None]:

@@ -13,19 +13,19 @@ from jax import Array
 from jax.typing import ArrayLike
 from pytensor.tensor.variable import TensorVariable
 
-from bayestwin.bind import bind
-from bayestwin.compilation import keep_compiled
-from bayestwin.density import Density, build_density
+from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import require_float64
+from bayestwin._base.progress import Progress
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, InvalidTwin, explain
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
-from bayestwin.model_error import Discrepancy
+from bayestwin.model.discrepancy import Discrepancy
+from bayestwin.model.twin import Twin
 from bayestwin.ppl.families import Start, prior_variable
 from bayestwin.ppl.operator import JaxTerms
-from bayestwin.progress import Progress
-from bayestwin.setting import require_float64
 from bayestwin.telemetry import Telemetry
-from bayestwin.twin import Twin
 
 SEED = 0
 """Of the search for a start, which is not part of any result."""

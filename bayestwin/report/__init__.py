@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayestwin.report.calibrate import render_report
     from bayestwin.report.experiments import write_reports
-    from bayestwin.report.render import render_report
 
 __all__ = ["render_report", "write_reports"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "render_report":
-        from bayestwin.report.render import render_report
+        from bayestwin.report.calibrate import render_report
 
         return render_report
     if name == "write_reports":

@@ -7,8 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bayestwin.report import spoken
-from bayestwin.report.notation import count, fixed
+from bayestwin._base.wording import count, fixed
+from bayestwin.report import words as spoken
 from bayestwin.report.style import LIGHT, Picture, figure, picture
 
 MARKS = {True: ("o", LIGHT["calibrated"], "can be relied on"), False: ("X", LIGHT["fail"], "must not be relied on")}

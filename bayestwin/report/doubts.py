@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from bayestwin.report.notation import count, duration, number, percent
-from bayestwin.report.sections import SECTIONS
-from bayestwin.report.trial import Trial
-from bayestwin.report.validated import BACKTEST, HELD_OUT
+from bayestwin._base.wording import count, duration, number, percent
+from bayestwin.assess.trial import Trial
+from bayestwin.assess.validated import BACKTEST, HELD_OUT
+from bayestwin.report.insight import SECTIONS
 
 ALIKE = 0.02
 """Shares inside raw and conformal intervals that differ by less are as good as each other."""

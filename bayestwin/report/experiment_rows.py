@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin.report import spoken
+from bayestwin._base.wording import count, fixed, number, percent, scale_for
+from bayestwin.report import words as spoken
 from bayestwin.report.forest import Line, Panel, draw_forest
-from bayestwin.report.notation import count, fixed, number, percent, scale_for
-from bayestwin.report.parts import group
 from bayestwin.report.quantities import PROB, Quantity
+from bayestwin.report.reading import group
 from bayestwin.report.style import Picture, drawing, picture
 from bayestwin.report.verdict import interrupted
 from bayestwin.telemetry import Telemetry

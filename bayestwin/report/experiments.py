@@ -8,20 +8,20 @@ from typing import Any
 import xarray as xr
 
 from bayestwin import errors
+from bayestwin._base.progress import Progress
+from bayestwin._base.wording import percent
 from bayestwin.assess import Gate, diagnose, draws
-from bayestwin.assess.engine import record
-from bayestwin.progress import Progress
+from bayestwin.assess.recorded import record
 from bayestwin.report import tables
+from bayestwin.report.calibrate import Among, render_report
 from bayestwin.report.experiment_rows import Held, experiment_rows, experiment_words, own_forest
 from bayestwin.report.facts import flat_rows, result_rows
 from bayestwin.report.held_out import held_out
-from bayestwin.report.notation import percent
 from bayestwin.report.page import fill
-from bayestwin.report.parts import group
 from bayestwin.report.quantities import PROB, read_quantities
-from bayestwin.report.render import Among, render_report
+from bayestwin.report.reading import group
 from bayestwin.report.verdict import interrupted, verdict
-from bayestwin.store import write_text_durably
+from bayestwin.results.store import write_text_durably
 from bayestwin.telemetry import Telemetry
 
 OVERVIEW = "index.html"

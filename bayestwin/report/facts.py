@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayestwin.assess.engine import record
-from bayestwin.report.parts import Part, group
+from bayestwin.assess.recorded import record
+from bayestwin.report.reading import Part, group
 from bayestwin.telemetry import Telemetry, said
 
 

@@ -6,13 +6,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from bayestwin._base.wording import labelled, percent, span_for
 from bayestwin.assess import draws, intervals
-from bayestwin.report import spoken
-from bayestwin.report.bands import dress_time
-from bayestwin.report.notation import labelled, percent, span_for
-from bayestwin.report.parts import as_numbers, time_axis
+from bayestwin.report import words as spoken
+from bayestwin.report.reading import as_numbers, time_axis
+from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, figure, marker, picture
-from bayestwin.report.validation_rows import moment
+from bayestwin.report.validation_tables import moment
 from bayestwin.telemetry import Telemetry
 
 MOST_FANS = 4

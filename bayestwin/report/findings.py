@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bayestwin.readiness.finding import SEVERITIES, Severity, where
+from bayestwin.check.finding import SEVERITIES, Severity, where
 
 MOST_FINDINGS = 100
 

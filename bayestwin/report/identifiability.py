@@ -6,8 +6,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bayestwin.report import spoken
-from bayestwin.report.notation import labelled, percent, scale_for
+from bayestwin._base.wording import labelled, percent, scale_for
+from bayestwin.report import words
 from bayestwin.report.style import LIGHT, Picture, figure, fitting, picture
 
 ACROSS = 3
@@ -47,7 +47,7 @@ def contraction_plot(found: xr.DataTree) -> Picture:
         "Share of the prior's variance that the data take away, in logarithms for positive quantities. Expected: from "
         f"the Fisher information at the modes, before anything is sampled. Dotted red: below {percent(HARDLY)}."
     )
-    told = spoken.listed(f"{n} {percent(float(v))}" for n, v in zip(names[::-1], expected[order][::-1], strict=True))
+    told = words.listed(f"{n} {percent(float(v))}" for n, v in zip(names[::-1], expected[order][::-1], strict=True))
     return picture(drawn, "contraction", f"Expected contraction, the largest first: {told}.", caption)
 
 
@@ -75,8 +75,8 @@ def profile_plot(found: xr.DataTree) -> Picture | None:
         f"Log density (of the {group.attrs['of']}) lost when a quantity is held and all others are optimised again. "
         "Where a profile stays above the dashed line at its end, the quantity has no bound there."
     )
-    told = spoken.listed(
-        f"{name} {spoken.reach(group['value'].sel(profiled=name).values, str(group['unit'].sel(profiled=name).item()))}"
+    told = words.listed(
+        f"{name} {words.reach(group['value'].sel(profiled=name).values, str(group['unit'].sel(profiled=name).item()))}"
         for name in names
     )
     return picture(drawn, "profiles", f"Profiles of the log density, each over the values held: {told}.", caption)

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from bayestwin._base.wording import fixed, percent
 from bayestwin.assess.evidence import Evidence
-from bayestwin.report import spoken
+from bayestwin.assess.places import group_names
+from bayestwin.assess.validated import BACKTEST, HELD_OUT
+from bayestwin.report import words as spoken
 from bayestwin.report.doubts import SIMPLE
-from bayestwin.report.notation import fixed, percent
-from bayestwin.report.places import group_names
 from bayestwin.report.style import LIGHT, WIDTH, Picture, figure, fitting, picture
-from bayestwin.report.validated import BACKTEST, HELD_OUT
 
 COLOURS = {"raw": LIGHT["heldout"], "conformal": LIGHT["calibrated"]}
 PARTS = {HELD_OUT: LIGHT["heldout"], BACKTEST: LIGHT["calibrated"]}

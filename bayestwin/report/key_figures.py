@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from bayestwin._base.wording import count, fixed, percent
 from bayestwin.assess import Gate
-from bayestwin.report.notation import count, fixed, percent
-from bayestwin.report.parts import group
 from bayestwin.report.quantities import PROB, Quantity
+from bayestwin.report.reading import group
 
 
 class Figure(NamedTuple):

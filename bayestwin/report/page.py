@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from bayestwin.report.notation import Written, unit_text
+from bayestwin._base.wording import Written, unit_text
 from bayestwin.report.style import DARK, LIGHT
 
 
@@ -65,7 +65,7 @@ def _value(text: object) -> str | None:
 
 
 def _read(name: str) -> str:
-    return importlib.resources.files("bayestwin.report").joinpath(name).read_text(encoding="utf-8")
+    return importlib.resources.files("bayestwin.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _with_units(text: str) -> str:

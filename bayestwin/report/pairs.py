@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin.report import spoken
-from bayestwin.report.notation import count, fixed, percent
+from bayestwin._base.wording import count, fixed, percent
+from bayestwin.report import words as spoken
 from bayestwin.report.quantities import Quantity
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, picture
 

@@ -7,10 +7,10 @@ import numpy as np
 import xarray as xr
 from arviz_stats.sampling_diagnostics import ess, rhat
 
+from bayestwin._base.wording import Scale, scale_for
 from bayestwin.assess.chains import read_chains
-from bayestwin.assess.engine import record
-from bayestwin.report.notation import Scale, scale_for
-from bayestwin.report.parts import group
+from bayestwin.assess.recorded import record
+from bayestwin.report.reading import group
 
 PROB = 0.9
 """Nominal probability of a quantity's interval; it is equal-tailed."""

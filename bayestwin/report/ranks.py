@@ -9,13 +9,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from bayestwin._base.wording import count, fixed, number, percent
 from bayestwin.assess import Gate, failed
-from bayestwin.report import spoken
-from bayestwin.report.notation import count, fixed, number, percent
+from bayestwin.insight.verdict import judge_sbc
+from bayestwin.report import words
 from bayestwin.report.page import fill
 from bayestwin.report.style import LIGHT, WIDTH, Picture, drawing, figure, fitting, picture
 from bayestwin.report.verdict import interrupted
-from bayestwin.simulation_based import judge_sbc
 
 COLUMNS = 4
 
@@ -50,7 +50,7 @@ def rank_plot(found: xr.Dataset) -> Picture:
         own = found.sel(quantity=name)
         far = float(np.abs(own["ecdf"] - own["z"]).max())
         told.append(f"{name}: {'inside' if bool(own['within_band']) else 'outside'} its band, {fixed(far, 3)}")
-    alt = f"Distributions of the ranks, and how far at most they are from a uniform one. {spoken.listed(told)}."
+    alt = f"Distributions of the ranks, and how far at most they are from a uniform one. {words.listed(told)}."
     return picture(drawn, "ranks", alt, caption)
 
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from bayestwin._base.wording import fixed, scale_for
 from bayestwin.assess.residuals import MAX_CORRELATION, normal_scores, successive, worth
-from bayestwin.report.notation import fixed, scale_for
-from bayestwin.report.parts import Part, as_numbers
+from bayestwin.report.reading import Part, as_numbers
 
 
 class Residuals(NamedTuple):

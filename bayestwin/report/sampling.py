@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin.report import spoken
-from bayestwin.report.notation import count, fixed, number
+from bayestwin._base.wording import count, fixed, number
+from bayestwin.report import words as spoken
 from bayestwin.report.quantities import Quantity, widest_rhat_first
 from bayestwin.report.style import CHAINS, LIGHT, Picture, figure, picture
 

@@ -1,137 +1,153 @@
-"""Pictures over time: observations with their intervals, inputs beneath, states nobody observed, discrepancies."""
+"""What pictures over time are made of: bands, inputs, gaps, the part held out, the axis of time, and the legend."""
 
 import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from bayestwin.report import spoken
-from bayestwin.report.bands import MOST_TIMES, draw_bands, draw_input, dress_time, legend, mark_gaps, shade, stride
-from bayestwin.report.notation import percent
-from bayestwin.report.parts import PROBS, Part, TimeAxis, as_numbers
-from bayestwin.report.style import LIGHT, Picture, dots, figure, marker, picture
+from bayestwin._base.wording import labelled, percent, scale_for
+from bayestwin.report.reading import PROBS, Part, TimeAxis, as_numbers
+from bayestwin.report.style import LIGHT
 
-CLOSE_LOOK = 150
-
-
-def observations(parts: tuple[Part, ...], axis: TimeAxis) -> Picture:
-    """All observations over the whole time, inputs beneath."""
-    names = ", ".join(parts[0].names)
-    labels = " and ".join(part.label for part in parts)
-    told = spoken.over_time(parts[0].names, ((part, part.bands) for part in parts), observed=True)
-    alt = f"{names} over time: observations, median and {promise(parts)}; {labels}. {told}."
-    return picture(_stack(parts, axis, None), "series", alt, _caption(parts))
+MOST_TIMES = 4000
+DATES = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%S.%f"]
+OPACITY = {PROBS[0]: 0.42, PROBS[1]: 0.2}
 
 
-def closer_look(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
-    """The same where calibration ends, if the whole is too long to see a band's edges in; else None."""
-    names, times = parts[0].names, as_numbers(parts[0].observed["time"])
-    later = [as_numbers(part.observed["time"]) for part in parts[1:] if part.observed.sizes.get("time")]
-    if len(times) + sum(map(len, later)) < 3 * CLOSE_LOOK or len(times) < 3:
-        return None
-    reach = CLOSE_LOOK * float(np.median(np.diff(times)))
-    window = (times[-1] - reach, times[-1] + reach) if len(parts) > 1 else (times[-1] - 2 * reach, times[-1])
-    where = "around the end of calibration" if len(parts) > 1 else "at the end of the record"
-    cut = [part.between(window) for part in parts]
-    told = spoken.over_time(names, ((part, part.bands) for part in cut), observed=True)
-    alt = f"The same observations and intervals, {where}. {told}."
-    return picture(_stack(parts, axis, window), "closer", alt, f"A closer look {where}; drawn as above.")
+def draw_bands(axes: Axes, name: str, shown: list[tuple[Part, xr.Dataset]]) -> float:
+    """Draw median and intervals of one observation, and its title; returns the factor of its values."""
+    bands = [(part, found.sel(observation=name)) for part, found in shown if name in found["observation"]]
+    unit = next((str(found["units"].item()) for _, found in bands if "units" in found.coords), "")
+    size = max((float(np.abs(found["median"]).max()) for _, found in bands), default=1.0)
+    scale = scale_for(size, unit)
+    axes.set_title(labelled(name, scale.unit))
+    before: xr.Dataset | None = None
+    for part, found in bands:
+        joined = _joined(before, found)
+        joined = joined.isel(time=slice(None, None, stride(joined.sizes["time"])))
+        x = as_numbers(joined["time"])
+        for prob in PROBS:
+            ends = joined.sel(prob=prob) * scale.factor
+            axes.fill_between(x, ends["lower"], ends["upper"], color=part.colour, alpha=OPACITY[prob], zorder=1)
+        axes.plot(x, joined["median"] * scale.factor, color=part.colour, zorder=2)
+        before = found
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    return scale.factor
 
 
-def hidden_states(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
-    """Trajectories of states that have no observation of their own; None if there are none."""
-    shown = [(part, part.hidden) for part in parts if part.hidden is not None]
-    if not shown:
-        return None
-    names = _named(shown)
-    drawn = _inferred(parts, axis, shown, zero=False)
-    told = spoken.over_time(names, shown, observed=False)
-    alt = f"Inferred trajectories of {', '.join(names)} with {promise(parts)}. {told}."
-    words = "a state that is" if len(names) == 1 else "states that are"
-    caption = f"What the twin infers about {words} not observed: median and {promise(parts)} of the trajectory."
-    return picture(drawn, "hidden", alt, caption)
+def draw_input(axes: Axes, name: str, parts: tuple[Part, ...]) -> None:
+    """Draw an input, as it is held between its samples."""
+    held = [part.inputs[name] for part in parts if name in part.inputs]
+    unit = next((str(values.attrs["units"]) for values in held if values.attrs.get("units")), "")
+    scale = scale_for(max(float(np.abs(values).max()) for values in held), unit)
+    for values in held:
+        steps = "steps-post" if values.attrs.get("hold") == "previous" else "default"
+        x = as_numbers(values["time"])
+        axes.plot(x, values * scale.factor, color=LIGHT["muted"], linewidth=0.7, drawstyle=steps)
+    axes.set_title(labelled(name, scale.unit), fontweight="normal", color=LIGHT["muted"])
+    axes.yaxis.set_major_locator(MaxNLocator(3))
 
 
-def discrepancies(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
-    """What is added to what the twin says, against zero; None if there are no discrepancies."""
-    shown = [(part, part.discrepancy) for part in parts if part.discrepancy is not None]
-    if not shown:
-        return None
-    drawn = _inferred(parts, axis, shown, zero=True)
-    told = spoken.over_time(_named(shown), shown, observed=False)
-    alt = f"{', '.join(_named(shown))} over time with {promise(parts)}, and zero. {told}."
-    caption = (
-        f"What is added to what the twin says: median and {promise(parts)} of the discrepancy. Where a band leaves out "
-        "zero, the equations alone do not say what was observed."
+def mark_gaps(axes: Axes, x: np.ndarray, y: np.ndarray) -> bool:
+    """A bar at the foot of the axes where nothing was observed for long; whether there is one."""
+    seen = x[np.isfinite(y)]
+    if len(seen) < 8:
+        return False
+    steps = np.diff(seen)
+    long = np.flatnonzero(steps > max(3.5 * np.median(steps), 0.004 * (x[-1] - x[0])))
+    for place in long:
+        axes.axvspan(seen[place], seen[place + 1], 0, 0.03, color=LIGHT["muted"], zorder=4)
+    return bool(len(long))
+
+
+def shade(grid: list[Axes], parts: tuple[Part, ...] | list[Part]) -> None:
+    """Shade the part after calibration, and name it."""
+    if len(parts) < 2:
+        return
+    last = as_numbers(parts[0].observed["time"])[-1:]
+    for place, axes in enumerate(grid):
+        left, right = axes.get_xlim()
+        edge = float(last[0]) if len(last) else left
+        axes.axvspan(edge, right, color=LIGHT["shade"], zorder=0)
+        axes.axvline(edge, color=LIGHT["heldout"], linewidth=0.8, dashes=(4, 3), zorder=1)
+        axes.set_xlim(left, right)
+        if place == 0:
+            _name_part(axes, edge, parts[1])
+
+
+def dress_time(axes: Axes, axis: TimeAxis, most: int = 10) -> None:
+    """At most `most` ticks, and the label of the time axis."""
+    if axis.dated:
+        axes.xaxis_date()
+        axes.set_xlabel("time (UTC)")
+        locator = AutoDateLocator(minticks=4, maxticks=most)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(
+            ConciseDateFormatter(
+                locator,
+                formats=DATES,
+                zero_formats=["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M"],
+                offset_formats=["", *["%Y"] * 4, "%d %b %Y"],
+            )
+        )
+        return
+    axes.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+    axes.set_xlabel(labelled("time", axis.unit))
+
+
+def legend(drawn: Figure, shown: list[tuple[Part, xr.Dataset]], *, observed: bool, gaps: bool) -> None:
+    """One legend above all axes: a row for each part, what was observed in front."""
+    front: list[Artist] = []
+    if observed:
+        front.append(Line2D([], [], linestyle="", marker="o", markersize=3.4, color=LIGHT["ink"], label="observed"))
+    if gaps:
+        front.append(Line2D([], [], color=LIGHT["muted"], linewidth=3, label="nothing observed"))
+    # matplotlib fills column by column: one column a kind of mark, one row a part
+    columns = [front] if front else []
+    columns.append([Line2D([], [], color=part.colour, label=f"{part.label}: median") for part, _ in shown])
+    for prob in PROBS:
+        label = f"{percent(prob)} interval"
+        columns.append([Patch(facecolor=part.colour, alpha=OPACITY[prob], label=label) for part, _ in shown])
+    rows = max(map(len, columns))
+    handles = [handle for column in columns for handle in (column + [_nothing()] * rows)[:rows]]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=len(columns), columnspacing=2, handlelength=1.6)
+
+
+def stride(length: int) -> int:
+    """Every how many-th time is drawn when there are so many."""
+    return -(-length // MOST_TIMES)
+
+
+def _joined(before: xr.Dataset | None, found: xr.Dataset) -> xr.Dataset:
+    """`found`, led by the last time `before` it where both lie close: one band that changes its colour."""
+    if before is None or before.sizes["time"] < 2:
+        return found
+    times = as_numbers(before["time"])
+    step = as_numbers(found["time"])[0] - times[-1]
+    if not 0 < step <= 3 * np.median(np.diff(times)):
+        return found
+    return xr.concat([before.isel(time=[-1]), found], dim="time", join="override", coords="minimal", compat="override")
+
+
+def _name_part(axes: Axes, edge: float, part: Part) -> None:
+    axes.annotate(
+        f"{part.label} →",
+        (edge, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        color=part.colour,
+        fontweight="bold",
+        annotation_clip=True,
     )
-    return picture(drawn, "discrepancy", alt, caption)
 
 
-def promise(parts: tuple[Part, ...]) -> str:
-    """What the bands are: `50 % and 90 % equal-tailed intervals`."""
-    kinds = {part.bands.attrs["kind"] for part in parts if part.bands is not None}
-    return f"{percent(PROBS[0])} and {percent(PROBS[1])} {' / '.join(sorted(kinds)) or 'interval'}s"
-
-
-def _caption(parts: tuple[Part, ...]) -> str:
-    lines = ["Dots: what was observed."]
-    if any(part.bands is not None for part in parts):
-        lines.append(f"Bands: {promise(parts)} of a new observation (uncertainty of parameters and noise together).")
-    else:
-        lines.append("There are no predictive draws in this result, and so no bands.")
-    if len(parts) > 1:
-        lines.append(f"Shaded: the {parts[1].label.replace(' ', '-')} part, which calibration has not seen.")
-    if any(part.inputs.data_vars for part in parts):
-        lines.append("Inputs are drawn beneath in grey.")
-    if any(part.bands is not None and bool(part.bands["median"].isnull().any()) for part in parts):
-        lines.append("Bands are missing where a draw could not be solved: an interval without it would be too narrow.")
-    longest = max((part.bands.sizes["time"] for part in parts if part.bands is not None), default=0)
-    if longest > MOST_TIMES:
-        lines.append(f"Bands are drawn at every {stride(longest)}th time.")
-    return " ".join(lines)
-
-
-def _named(shown: list[tuple[Part, xr.Dataset]]) -> list[str]:
-    return [str(name) for name in shown[0][1]["observation"].to_numpy()]
-
-
-def _inferred(parts: tuple[Part, ...], axis: TimeAxis, shown: list[tuple[Part, xr.Dataset]], *, zero: bool) -> Figure:
-    """One row for each thing that is inferred and not observed, against a line at `zero` or without."""
-    names = _named(shown)
-    drawn = figure(0.75 + 1.5 * len(names))
-    grid = list(drawn.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
-    for axes, name in zip(grid, names, strict=True):
-        draw_bands(axes, name, shown)
-        if zero:
-            axes.axhline(0, color=LIGHT["ink"], linewidth=0.7, zorder=3)
-    shade(grid, parts)
-    dress_time(grid[-1], axis)
-    legend(drawn, shown, observed=False, gaps=False)
-    return drawn
-
-
-def _stack(parts: tuple[Part, ...], axis: TimeAxis, window: tuple[float, float] | None) -> Figure:
-    """One row an observation, one lower row an input; `window` cuts the time axis."""
-    names = list(parts[0].names)
-    inputs = list(dict.fromkeys(str(n) for part in parts for n in part.inputs.data_vars)) if window is None else []
-    heights = [2.5 if len(names) == 1 else 2.1] * len(names) + [0.75] * len(inputs)
-    drawn = figure(0.75 + sum(heights) + 0.12 * len(heights))
-    grid = list(drawn.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
-    cut = [part.between(window) for part in parts]
-    shown = [(part, part.bands) for part in cut if part.bands is not None]
-    many = sum(part.observed.sizes.get("time", 0) for part in cut)
-    gaps = False
-    for axes, name in zip(grid, names, strict=False):
-        factor = draw_bands(axes, name, shown)
-        for part in cut:
-            if name in part.observed:
-                x, y = as_numbers(part.observed["time"]), part.observed[name].to_numpy() * factor
-                dots(axes, x, y, *marker(many), LIGHT["ink"])
-                gaps |= mark_gaps(axes, x, y)
-    for axes, name in zip(grid[len(names) :], inputs, strict=True):
-        draw_input(axes, name, parts)
-    shade(grid, cut)
-    if window is not None:
-        grid[0].set_xlim(window)
-    dress_time(grid[-1], axis)
-    legend(drawn, shown, observed=True, gaps=gaps)
-    return drawn
+def _nothing() -> Artist:
+    return Line2D([], [], linestyle="", label=" ")

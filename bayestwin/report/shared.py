@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bayestwin.report import spoken
+from bayestwin._base.wording import decimals_for, fixed, number, percent
+from bayestwin.report import words as spoken
 from bayestwin.report.forest import Line, Panel, draw_forest
-from bayestwin.report.notation import decimals_for, fixed, number, percent
+from bayestwin.report.model_errors import Setting, capital
 from bayestwin.report.quantities import PROB, Quantity
-from bayestwin.report.settings import Setting, capital
 from bayestwin.report.style import Picture, picture
 
 FAR = 1.0

@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin.report import spoken
-from bayestwin.report.bands import dress_time
-from bayestwin.report.notation import NARROW, labelled, percent, scale_for
-from bayestwin.report.parts import TimeAxis, as_numbers
+from bayestwin._base.wording import NARROW, labelled, percent, scale_for
+from bayestwin.report import words as spoken
+from bayestwin.report.reading import TimeAxis, as_numbers
+from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, figure, picture
 
 COLOURS = {

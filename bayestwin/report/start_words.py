@@ -2,8 +2,8 @@
 
 import xarray as xr
 
-from bayestwin.assess.engine import record
-from bayestwin.report.notation import count, percent
+from bayestwin._base.wording import count, percent
+from bayestwin.assess.recorded import record
 
 
 def start_words(posterior: xr.DataTree) -> list[str]:

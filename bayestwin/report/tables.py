@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import xarray as xr
 
+from bayestwin._base.wording import Written, decimals_for, fixed, number, percent, scale_for
 from bayestwin.assess import Gate
-from bayestwin.report.notation import Written, decimals_for, fixed, number, percent, scale_for
 from bayestwin.report.quantities import Quantity
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin.report.notation import number, scale_for
-from bayestwin.report.parts import Part
+from bayestwin._base.wording import number, scale_for
+from bayestwin.report.reading import Part
 
 
 class OriginRow(NamedTuple):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from bayestwin._base.wording import count, percent
 from bayestwin.assess import Gate, failed
-from bayestwin.report.notation import count, percent
 
 PROB = 0.9
 MISSES = 4.0

@@ -3,6 +3,7 @@
 A table has one row a time and one column a signal; NaN is a missing value. Times are dates (kept in UTC) or numbers.
 """
 
+from bayestwin.telemetry import datasets
 from bayestwin.telemetry.aligning import align
 from bayestwin.telemetry.moments import Zone, said, time_in
 from bayestwin.telemetry.reading import read_telemetry, signals_of
@@ -17,6 +18,7 @@ __all__ = [
     "Telemetry",
     "Zone",
     "align",
+    "datasets",
     "read_rows",
     "read_source",
     "read_telemetry",

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayestwin._base.units import check_unit, named_alike
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.units import check_unit, named_alike
 
 
 def of_dataset(dataset: xr.Dataset) -> tuple[xr.Dataset, dict[str, str]]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayestwin._base.units import check_undeclared, convert
 from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.telemetry.moments import Zone, said, time_in
-from bayestwin.units import check_undeclared, convert
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

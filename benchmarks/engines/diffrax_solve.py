@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 import bayestwin as bt
-from bayestwin.bind import Bound, bind
+from bayestwin.density.bind import Bound, bind
 from posteriors import Posterior
 
 SOLVERS = {"auto": diffrax.Tsit5, "tsit5": diffrax.Tsit5, "rodas5p": diffrax.Kvaerno5}

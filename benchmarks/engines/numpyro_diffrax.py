@@ -6,7 +6,7 @@ import diffrax
 import jax.numpy as jnp
 import numpyro
 
-from bayestwin.bind import bind
+from bayestwin.density.bind import bind
 from engines import Run, Settings
 from engines.diffrax_solve import build_solve, observed
 from engines.numpyro_nuts import sample

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import bayestwin as bt
-from bayestwin.progress import Progress
+from bayestwin._base.progress import Progress
 from engines import Run, Settings
 from posteriors import Posterior
 

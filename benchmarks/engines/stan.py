@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import stan
 
-from bayestwin.bind import bind
+from bayestwin.density.bind import bind
 from engines import Run, Settings
 from engines.clock import Clock
 from posteriors import Posterior, stan_program

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import bayestwin as bt
-from bayestwin.describe import prior_text
+from bayestwin.model.describe import prior_text
 
 NAMES = ("lynx_hare", "room", "robertson", "compartments", "pendulum")
 

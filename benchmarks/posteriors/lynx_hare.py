@@ -6,7 +6,7 @@ import pathlib
 import arviz as az
 import numpy as np
 
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 from posteriors import Moment, Posterior
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 from posteriors import Posterior
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import xarray as xr
 from bayestwin.assess import conformalize, coverage, intervals
 from bayestwin.assess.online import conformal_quantile
 from bayestwin.errors import InvalidInput, InvalidSetting
-from bayestwin.store import load, save
+from bayestwin.results.store import load, save
 
 PROB = (0.5, 0.9)
 

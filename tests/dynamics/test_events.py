@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import bayestwin as bt
-from bayestwin.bind import bind
-from bayestwin.density import Density, build_density
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
 from bayestwin.dynamics.solve import Trajectory, solve
 
 DOSES = {0.0: 3.0, 4.0: 1.0, 4.5: 2.0}

@@ -7,7 +7,7 @@ from recovery import check_recovery
 from twins import bound_density, telemetry_of
 
 import bayestwin as bt
-from bayestwin.density import Density
+from bayestwin.density.density import Density
 
 SOLVER = bt.Solver("tsit5", rtol=1e-6, atol=1e-8)
 NOISE = {"level": bt.Observation(bt.Gaussian(0.1))}

@@ -14,9 +14,9 @@ from scipy.stats import multivariate_normal
 from twins import bound_density, decay, telemetry_of
 
 import bayestwin as bt
-from bayestwin.bind import bind
-from bayestwin.density import Density
-from bayestwin.dynamics.filtering import Filter
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density
+from bayestwin.dynamics.filter import Filter
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.kalman import Normals
 

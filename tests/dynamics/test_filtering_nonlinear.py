@@ -8,8 +8,8 @@ from scipy.stats import norm
 from twins import telemetry_of
 
 import bayestwin as bt
-from bayestwin.bind import bind
-from bayestwin.dynamics.filtering import Filter
+from bayestwin.density.bind import bind
+from bayestwin.dynamics.filter import Filter
 from bayestwin.dynamics.grid import build_grid
 
 GROWTH, START, SCALE, DIFFUSION = 1.5, 0.3, 0.05, 0.12

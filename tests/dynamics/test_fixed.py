@@ -10,7 +10,7 @@ import pytest
 from twins import LYNX_HARE_VALUES, bound_density, lynx_hare, pelts, telemetry_of
 
 import bayestwin as bt
-from bayestwin.density import Density
+from bayestwin.density.density import Density
 from bayestwin.dynamics.fixed import LEAST_WORK, MANY, plan_substeps
 from bayestwin.dynamics.solve import count_steps
 

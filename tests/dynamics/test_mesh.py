@@ -12,7 +12,8 @@ import scipy.integrate
 from twins import LYNX_HARE_VALUES, bound_density, decay, driven, known_decay, lynx_hare, telemetry_of
 
 import bayestwin as bt
-from bayestwin.density import Density
+from bayestwin._base.progress import Progress
+from bayestwin.density.density import Density
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.interpolation import interpolate, locate
 from bayestwin.dynamics.mesh import LEAST_SAVING, LEAST_STOPS, most_nodes, plan_mesh
@@ -20,7 +21,6 @@ from bayestwin.dynamics.solve import solve, trace_steps
 from bayestwin.inference.meshes import agree, on_mesh
 from bayestwin.inference.sensitivities import choose_sensitivities
 from bayestwin.inference.starts import find_starts
-from bayestwin.progress import Progress
 
 NUM = 2_000
 TIMES = np.sort(np.random.default_rng(0).uniform(0.0, 20.0, NUM))

@@ -9,8 +9,8 @@ import pytest
 from twins import ROBERTSON_RATES, decay, lynx_hare, robertson, telemetry_of
 
 import bayestwin as bt
+from bayestwin.dynamics.choice import Trial, choose_solver, judge
 from bayestwin.dynamics.grid import Grid, build_grid
-from bayestwin.dynamics.probe import Trial, choose_solver, judge
 
 YEARS = np.arange(21.0)
 REACTION_TIMES = np.concatenate([[0.0], np.geomspace(4e-5, 4e4, 12)])

@@ -9,8 +9,8 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 import bayestwin as bt
-from bayestwin.bind import bind
-from bayestwin.density import build_density
+from bayestwin.density.bind import bind
+from bayestwin.density.density import build_density
 from bayestwin.dynamics.signals import Signal, extended
 from bayestwin.dynamics.solve import solve
 

@@ -9,13 +9,13 @@ import xarray as xr
 from twins import LYNX_HARE_VALUES, bound_density, lynx_hare, pelts, telemetry_of
 
 import bayestwin as bt
-from bayestwin.assess.engine import tolerance_gate
+from bayestwin._base.progress import Progress
 from bayestwin.assess.gates import Gate
-from bayestwin.exactness import MAX_PARETO_K, NEGLIGIBLE
+from bayestwin.assess.recorded import tolerance_gate
 from bayestwin.inference.audit import NUM_AUDITED, TIGHTER, audit_tolerance
+from bayestwin.inference.exactness import MAX_PARETO_K, NEGLIGIBLE
 from bayestwin.inference.method import Draws
 from bayestwin.inference.starts import in_batches
-from bayestwin.progress import Progress
 
 
 def judged(twin: bt.Twin, telemetry: bt.Telemetry, tolerance: float | None) -> tuple[dict, Gate]:

@@ -13,9 +13,9 @@ from test_starts import two_signed
 from twins import decay, decay_telemetry, telemetry_of
 
 import bayestwin as bt
+from bayestwin.density.losses import HUBER
 from bayestwin.errors import InvalidSetting
 from bayestwin.inference import METHODS
-from bayestwin.losses import HUBER
 
 GROUPS = {"posterior", "sample_stats", "prior", "prior_predictive", "posterior_predictive", "log_likelihood"}
 GROUPS |= {"observed_data", "constant_data"}

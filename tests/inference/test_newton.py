@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax import Array
 
-from bayestwin.density import Local
-from bayestwin.inference.newton import CONVERGED, Climb, climb
+from bayestwin.density.density import Local
+from bayestwin.inference.climb import CONVERGED, Climb, climb
 
 
 def climbed(log_density: Callable[[Array], Array], starts: list[list[float]], **settings: int) -> Climb:

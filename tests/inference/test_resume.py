@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from bayestwin._base.progress import Progress
 from bayestwin.inference.method import Draws, Settings
 from bayestwin.inference.modes import Mode
 from bayestwin.inference.nuts import sample_nuts
 from bayestwin.inference.starts import Starts
-from bayestwin.progress import Progress
 
 SETTINGS = Settings(num_warmup=40, num_samples=60, num_chains=2)
 STARTS = Starts(np.array([[0.5, 0.1], [-0.5, 0.2]]), (Mode(np.zeros(2), 0.0, np.eye(2), 1.0),), {})

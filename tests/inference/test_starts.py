@@ -8,12 +8,12 @@ import pytest
 from twins import bound_density, decay, decay_telemetry, telemetry_of
 
 import bayestwin as bt
+from bayestwin._base.progress import Progress
+from bayestwin._base.seeds import key_for
 from bayestwin.assess import diagnose, failed
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.modes import group_modes
 from bayestwin.inference.starts import Starts, find_starts
-from bayestwin.progress import Progress
-from bayestwin.seeds import key_for
 
 
 def starts_of(twin: bt.Twin, telemetry: bt.Telemetry, num_chains: int = 4, seed: int = 0) -> Starts:

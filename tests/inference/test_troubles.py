@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bayestwin._base.progress import Progress
 from bayestwin.inference.method import Draws, Settings
 from bayestwin.inference.modes import Mode
 from bayestwin.inference.nuts import HIGHER_TARGETS, sample_nuts, stuck_chains
 from bayestwin.inference.starts import Starts
-from bayestwin.progress import Progress
 
 
 def drawn(log_density, starts: list[list[float]], mode: Mode) -> Draws:

@@ -8,7 +8,7 @@ from pymc.sampling.parallel import ParallelSamplingError
 from twins import MODELS, lynx_hare, lynx_hare_posterior, pelts
 
 import bayestwin as bt
-from bayestwin.runs.model import load_model, load_telemetry
+from bayestwin.project.model import load_model, load_telemetry
 
 # PyMC's own: energies that overflow in the first steps, and draws that it calls few
 PYMC_SAYS = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")

@@ -10,8 +10,8 @@ from pytensor.compile.mode import Mode
 from scipy.stats import kstest
 
 from bayestwin.errors import InvalidTwin
+from bayestwin.model.twin import Site
 from bayestwin.ppl.families import FAMILIES, Start, prior_variable
-from bayestwin.twin import Site
 
 AFFINE = transforms.AffineTransform(2.0, 0.3)
 TRANSLATED = {

@@ -12,10 +12,10 @@ from tank_model import JOB, run_command, telemetry_text, write_model
 
 import bayestwin as bt
 from bayestwin.assess import Gate
-from bayestwin.batch.attempt import Outcome
-from bayestwin.batch.page import write_page
-from bayestwin.batch.tasks import Refused, Task
 from bayestwin.errors import InvalidTelemetry, InvalidTwin
+from bayestwin.project.batch import Outcome
+from bayestwin.project.page import write_page
+from bayestwin.project.tasks import Refused, Task
 from bayestwin.report.ranks import render_ranks
 
 EVIL = "<script>alert(1)</script>"

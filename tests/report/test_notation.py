@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bayestwin.report.notation import decimals_for, duration, fixed, number, percent, scale_for, unit_text
+from bayestwin._base.wording import decimals_for, duration, fixed, number, percent, scale_for, unit_text
 from bayestwin.report.page import _prose
 
 

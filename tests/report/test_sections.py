@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from bayestwin.insight.ranks import curves
 from bayestwin.report.found import Found
-from bayestwin.report.sections import SECTIONS
-from bayestwin.simulation_based.ranks import curves
+from bayestwin.report.insight import SECTIONS
 
 BUILD = {section.command: section.build for section in SECTIONS}
 

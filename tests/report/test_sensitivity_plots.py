@@ -5,8 +5,8 @@ import re
 import numpy as np
 import xarray as xr
 
-from bayestwin.report.parts import TimeAxis
-from bayestwin.report.sensitivity_plots import influence_plot, local_plot, sobol_plot
+from bayestwin.report.reading import TimeAxis
+from bayestwin.report.sensitivity import influence_plot, local_plot, sobol_plot
 from bayestwin.report.style import LIGHT, Picture, drawing
 
 HOURS = TimeAxis(False, "h")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayestwin.report.parts import TimeAxis
+from bayestwin.report.reading import TimeAxis
 from bayestwin.report.shares import caption, shares_plot
 from bayestwin.report.style import LIGHT, drawing
 

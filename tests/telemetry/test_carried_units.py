@@ -8,9 +8,9 @@ import xarray as xr
 from twins import decay, driven, telemetry_of
 
 import bayestwin as bt
-from bayestwin.bind import bind
+from bayestwin._base.units import registry
+from bayestwin.density.bind import bind
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.units import registry
 
 TIMES = [0.0, 1.0, 2.0]
 QUANTITY = registry().Quantity

@@ -9,8 +9,8 @@ from twins import telemetry_of
 
 import bayestwin as bt
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.features import Standardized
 from bayestwin.telemetry import said
+from bayestwin.telemetry.features_derived import Standardized
 
 BERLIN = "Europe/Berlin"
 NOON = pd.Timestamp("2026-07-01T12:00")

@@ -7,7 +7,7 @@ import xarray as xr
 from twins import decay, decay_telemetry, telemetry_of
 
 import bayestwin as bt
-from bayestwin.bind import bind, elapsed
+from bayestwin.density.bind import bind, elapsed
 from bayestwin.errors import InvalidTelemetry
 
 

@@ -1,0 +1,130 @@
+"""Progress of long work: phases with a bar on a terminal, silence elsewhere, and where the time went."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol, Self
+
+import rich.console
+import rich.progress
+import rich.table
+
+from bayestwin._base.compilation import compile_clock
+
+ORDER = ("import", "compile", "ladder", "warmup", "draws", "predictive", "predict", "save", "report")
+"""The order in which timings are told; others come last."""
+
+
+class Phase(Protocol):
+    """One phase under way."""
+
+    def advance(self, steps: int, note: str = "") -> None:
+        """Say that `steps` more are done, and a word about them."""
+        ...
+
+
+class Progress:
+    """Shows phases one after the other and keeps where the time went.
+
+    Attributes:
+        timings: Seconds by phase, no second in two of them: `compile` has what JAX spent on compiling in all phases,
+            and `import` what went by before the first.
+    """
+
+    def __init__(self, *, show: bool | None = None, began: float | None = None) -> None:
+        """Show bars if `show`; by default only where standard error is a terminal.
+
+        Args:
+            show: Whether to show bars.
+            began: When the command began, by `time.perf_counter`; without it there is no timing `import`.
+        """
+        self.timings: dict[str, float] = {}
+        self._began = began
+        console = rich.console.Console(stderr=True)
+        visible = console.is_terminal if show is None else show
+        note = rich.table.Column(ratio=3, no_wrap=True, overflow="ellipsis")
+        self._bars = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description:<20}", table_column=_fixed(20)),
+            rich.progress.BarColumn(bar_width=None, table_column=rich.table.Column(ratio=1)),
+            rich.progress.MofNCompleteColumn(table_column=_fixed(11)),
+            rich.progress.TimeElapsedColumn(table_column=_fixed(7)),
+            rich.progress.TimeRemainingColumn(table_column=_fixed(7)),
+            rich.progress.TextColumn("{task.fields[note]}", style="dim", table_column=note),
+            console=console,
+            expand=True,
+            disable=not visible,
+        )
+
+    @contextlib.contextmanager
+    def phase(self, name: str, words: str, total: int) -> Iterator[Phase]:
+        """Run one phase.
+
+        Args:
+            name: Key in `timings`.
+            words: What is shown.
+            total: Number of steps expected.
+        """
+        task = self._bars.add_task(words, total=total, note="")
+        bars = self._bars
+
+        class Running:
+            def advance(self, steps: int, note: str = "") -> None:
+                bars.update(task, advance=steps, note=note)
+
+        try:
+            with self.timed(name):
+                yield Running()
+        finally:
+            bars.stop_task(task)
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator["Progress"]:
+        """Do a part of the work that has phases of its own: shown beneath its name, timed as one; not within a phase.
+
+        Args:
+            name: Key in `timings`, and what is shown.
+        """
+        visible = not self._bars.disable
+        if visible:
+            self._bars.console.print(name, markup=False)
+        part = Progress(show=visible)
+        try:
+            yield part
+        finally:
+            self._add(name, sum(part.timings.values()))
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time what is done inside, without showing it; not within a phase.
+
+        Args:
+            name: Key in `timings`.
+        """
+        clock = compile_clock()
+        begun, compiled = time.perf_counter(), clock.seconds
+        if self._began is not None:
+            self._add("import", begun - self._began)
+            self._began = None
+        try:
+            yield
+        finally:
+            passed, compiled = time.perf_counter() - begun, max(0.0, clock.seconds - compiled)
+            self._add("compile", compiled)
+            self._add(name, max(0.0, passed - compiled))
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.timings[name] = self.timings.get(name, 0.0) + seconds
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Stop drawing, and leave the finished bars on the screen."""
+        self._bars.stop()
+
+
+def _fixed(width: int) -> rich.table.Column:
+    """A column that a narrow terminal does not cut; bar and note share what is left."""
+    return rich.table.Column(no_wrap=True, min_width=width)

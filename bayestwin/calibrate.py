@@ -1,0 +1,298 @@
+"""Calibration: a twin and its telemetry in, the posterior out."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from types import EllipsisType
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import enough_memory, on_device, require_float64
+from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.seeds import check_seed, key_for
+from bayestwin.density.density import Density, build_density
+from bayestwin.density.experiments import Experiments, bind_all, times_of
+from bayestwin.density.losses import LOSSES, Loss
+from bayestwin.density.predictor import Predictor
+from bayestwin.dynamics.choice import Choice
+from bayestwin.errors import InvalidSetting, InvalidTwin, explain
+from bayestwin.inference import METHODS
+from bayestwin.inference.audit import audit_tolerance
+from bayestwin.inference.exactness import exact_enough
+from bayestwin.inference.method import Draws, Problem, Settings
+from bayestwin.inference.solver import choose
+from bayestwin.model.describe import describe, fingerprint
+from bayestwin.model.discrepancy import Discrepancy
+from bayestwin.model.error import ModelError
+from bayestwin.model.twin import Twin
+from bayestwin.results.checkpoint import FileCheckpoint
+from bayestwin.results.schema import (
+    SCHEMA_VERSION,
+    Axes,
+    axes_of,
+    likelihood_dataset,
+    series_dataset,
+    signals_dataset,
+    sites_dataset,
+    stats_dataset,
+)
+from bayestwin.telemetry import Telemetry
+
+PRIOR_DRAWS = 200
+LOWER = "Lower `num_chains`, `num_samples` or `predictive_draws`, or calibrate on fewer samples of the telemetry."
+
+
+def calibrate(
+    twin: Twin,
+    telemetry: Telemetry | Experiments,
+    *,
+    seed: int,
+    model_error: ModelError | EllipsisType | None = ...,
+    method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts",
+    loss: Loss = "linear",
+    num_warmup: int = 200,
+    num_samples: int = 1000,
+    num_chains: int = 4,
+    target_acceptance: float = 0.8,
+    predictive_draws: int = 1000,
+    device: str | None = None,
+    progress: Progress | None = None,
+    job: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> xr.DataTree:
+    """Infer a twin's parameters from telemetry.
+
+    By default by NUTS. `method="laplace"` and `"pathfinder"` draw from approximations, in seconds or without Hessians;
+    `"map"` gives the most probable values alone; `"smc"` goes from the prior to the posterior in populations, which
+    finds the weights of modes that lie apart. Each returns the same groups.
+
+    Several experiments of one asset, `{"first": telemetry, "second": …}`, are calibrated together: parameters are
+    shared unless they say `shared=False`, initial states are each experiment's own unless they say `shared=True`, noise
+    parameters are shared. The result has the dimension `experiment`, and counts time from each experiment's own `t0`.
+
+    Ctrl-C while draws are made ends sampling and returns what there is, with the root attribute `interrupted`.
+
+    Args:
+        twin: The twin.
+        telemetry: Its observations and inputs; or those of each experiment, by its name.
+        seed: Determines everything random.
+        model_error: Takes the place of the twin's own, which holds where this is left out; predict with the same.
+        method: How to infer.
+        loss: For `method="map"`: `"linear"` is least squares where the noise is Gaussian; `"huber"`, `"soft_l1"` and
+            `"cauchy"` keep outliers from pulling the values far.
+        num_warmup: Transitions of each chain that adapt and are thrown away.
+        num_samples: Draws kept of each chain.
+        num_chains: Number of chains, or of populations; fewer than two cannot be checked against each other.
+        target_acceptance: Mean acceptance that NUTS aims at first; it is raised by itself while transitions diverge.
+        predictive_draws: About how many draws, over all chains, have their trajectories stored.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown; by default on a terminal only.
+        job: Recorded with the result; by default the settings of this call.
+        checkpoint: File in which NUTS keeps its draws while it makes them. If it is there already, calibration goes on
+            from it: the posterior is, to the bit, that of a calibration that was never interrupted.
+
+    Returns:
+        Groups `posterior`, `sample_stats`, `prior`, `prior_predictive`, `posterior_predictive`, `log_likelihood`,
+        `observed_data` and `constant_data`, in ArviZ's schema.
+
+    Raises:
+        InvalidTelemetry: If the telemetry does not fit the twin.
+        InvalidSetting: If float64 is off, the device is absent, or a setting makes no sense.
+        InvalidArtifact: If the checkpoint belongs to another calibration.
+        NoValidStart: If no prior draw has a finite log density.
+        OutOfMemory: If draws, or their trajectories, do not fit into memory.
+    """
+    require_float64()
+    check_seed(seed)
+    twin = with_model_error(twin, model_error)
+    settings = {
+        "method": method,
+        "loss": loss,
+        "num_warmup": num_warmup,
+        "num_samples": num_samples,
+        "num_chains": num_chains,
+        "target_acceptance": target_acceptance,
+        "predictive_draws": predictive_draws,
+    }
+    check_settings(twin, settings)
+    keep_compiled()
+    with enough_memory(LOWER), on_device(device), progress or Progress() as shown:
+        density = dataclasses.replace(build_density(twin, bind_all(twin, telemetry)), loss=loss)
+        density, choice = choose(density, seed, shown)
+        asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
+        identity = _identity(twin, telemetry, seed, method) | asked._asdict()
+        attributes = root_attributes(twin, telemetry, seed, job if job is not None else settings)
+        axes = axes_of(density.bound, density.experiments, experiment_attributes(attributes))
+        kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
+        drawn, audit = draw(method, Problem(density, asked, seed, shown, kept))
+        tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
+    tree.attrs = attributes | _record(twin, method, drawn, audit, choice)
+    return tree
+
+
+def _record(twin: Twin, method: str, drawn: Draws, audit: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+    """What a method did and found, and how the twin was solved."""
+    return {
+        **dict(drawn.record),
+        **audit,
+        "method": method,
+        "solver": describe(twin)["solver"],
+        "solver_choice": {"method": choice.method, "reason": choice.reason, **choice.evidence},
+        "interrupted": drawn.interrupted,
+    }
+
+
+def with_model_error(twin: Twin, model_error: ModelError | EllipsisType | None) -> Twin:
+    """The twin with this model error; `...` leaves it as it is."""
+    return twin if isinstance(model_error, EllipsisType) else dataclasses.replace(twin, model_error=model_error)
+
+
+def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
+    """Draws, and the record of their tolerance audit; fixed steps that are not exact enough give way."""
+    drawn = METHODS[method](problem)
+    if method == "map" or problem.density.twin.solver.method == "exact":
+        return drawn, {}
+    audit = audit_tolerance(problem.density, drawn, problem.progress)
+    fixed = drawn.record.get("sensitivities", {}).get("mode") == "reverse"
+    if fixed and not exact_enough(audit) and not drawn.interrupted:
+        forward = problem.settings._replace(sensitivities="forward")
+        drawn = METHODS[method](problem._replace(settings=forward))
+        audit = audit_tolerance(problem.density, drawn, problem.progress)
+    return drawn, {"tolerance_audit": audit}
+
+
+def _identity(twin: Twin, telemetry: Telemetry | Experiments, seed: int, method: str) -> dict[str, Any]:
+    """What the bits of draws depend on, besides the settings."""
+    versions = {name: importlib.metadata.version(name) for name in ("bayestwin", "blackjax", "jax", "jaxlib")}
+    hashes = {"twin_sha256": fingerprint(twin), "telemetry_sha256": times_of(twin, telemetry)["telemetry_sha256"]}
+    return {"method": method, "seed": seed} | hashes | versions
+
+
+def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
+    """Refuse words that are unknown, numbers that make no sense, and twins with nothing to infer."""
+    choices = {"method": tuple(METHODS), "loss": ("linear", *LOSSES)}
+    for name, value in settings.items():
+        if name in choices:
+            fine, expected = value in choices[name], ", ".join(f'"{word}"' for word in choices[name])
+        elif name == "target_acceptance":
+            fine, expected = isinstance(value, float) and 0.0 < value < 1.0, "between 0 and 1"
+        else:
+            fine, expected = isinstance(value, int | np.integer) and value >= 1, "an integer, at least 1"
+        if not fine:
+            message = explain(
+                f"`{name}` makes no sense.",
+                expected=expected,
+                received=f"{value!r}",
+                advice="Leave it out for the default.",
+            )
+            raise InvalidSetting(message)
+    if settings.get("loss", "linear") != "linear" and settings.get("method") != "map":
+        message = explain(
+            f'`loss="{settings["loss"]}"` belongs to `method="map"`.',
+            expected='`loss="linear"`: a posterior needs a likelihood',
+            received=f"method {settings.get('method')!r}",
+            advice="For outliers in a posterior use the noise model `bt.StudentT`.",
+        )
+        raise InvalidSetting(message)
+    dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
+    if settings.get("loss", "linear") != "linear" and dependent:
+        message = explain(
+            f'`loss="{settings["loss"]}"` does not fit the noise of observation `{dependent[0]}`.',
+            expected="observations that are independent, each of which can lie far off by itself",
+            received="autocorrelated noise",
+            advice='Use `loss="linear"`, or another noise model.',
+        )
+        raise InvalidSetting(message)
+    if settings.get("loss", "linear") != "linear" and isinstance(twin.model_error, Discrepancy):
+        message = explain(
+            f'`loss="{settings["loss"]}"` does not go with a discrepancy.',
+            expected="observations that are independent, each of which can lie far off by itself",
+            received="a discrepancy, which ties them together",
+            advice='Use `loss="linear"`, or `model_error=None`.',
+        )
+        raise InvalidSetting(message)
+    if not twin.sites():
+        message = explain(
+            f"Twin `{twin.name}` has nothing to infer.",
+            expected="a prior on at least one parameter, initial state or noise parameter",
+            received="known numbers only",
+            advice="Use `simulate` to solve it.",
+        )
+        raise InvalidTwin(message)
+
+
+def root_attributes(
+    twin: Twin, telemetry: Telemetry | Experiments, seed: int, job: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What binds a result to its twin, telemetry, settings and version."""
+    times = times_of(twin, telemetry)
+    return {
+        "bayestwin_version": importlib.metadata.version("bayestwin"),
+        "schema_version": SCHEMA_VERSION,
+        "twin": twin.name,
+        "twin_sha256": fingerprint(twin),
+        "telemetry_sha256": times["telemetry_sha256"],
+        "seed": seed,
+        "job": json.dumps(job, sort_keys=True, default=str),
+        "time_unit": twin.time_unit,
+        **times,
+        "description": describe(twin),
+    }
+
+
+def experiment_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the coordinate `experiment` says: how elapsed times come from those of each experiment's telemetry."""
+    return {"t0": attributes["t0"], "time_unit": attributes["time_unit"]}
+
+
+def _groups(
+    density: Density, axes: Axes, drawn: Draws, seed: int, predictive_draws: int, progress: Progress
+) -> dict[str, xr.Dataset]:
+    twin, bound = density.twin, density.bound
+    chains, num = drawn.z.shape[:2]
+    predictor = Predictor(density)
+    kept = thinned(chains, num, predictive_draws)
+    rows = frozenset((np.arange(chains)[:, None] * num + kept).ravel().tolist())
+    with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
+        values = jax.jit(jax.vmap(density.constrain))(jnp.asarray(drawn.z.reshape(chains * num, -1)))
+        values = {name: np.asarray(v) for name, v in values.items()}
+        found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows)
+        prior, prior_found = _prior(density, predictor, seed, phase)
+    stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
+    everyone = np.arange(PRIOR_DRAWS)
+    return {
+        "posterior": sites_dataset(
+            twin, {name: v.reshape(chains, num, *v.shape[1:]) for name, v in values.items()}, axes.coords
+        ),
+        "sample_stats": stats_dataset(stats),
+        "prior": sites_dataset(twin, {name: v[None] for name, v in prior.items()}, axes.coords),
+        "prior_predictive": series_dataset(twin, prior_found, axes, 1, everyone),
+        "posterior_predictive": series_dataset(twin, found, axes, chains, kept),
+        "log_likelihood": likelihood_dataset(found, bound, chains, density.experiments),
+        "observed_data": signals_dataset(twin.observations, bound.observations, axes),
+        "constant_data": signals_dataset({**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes),
+    }
+
+
+def _prior(
+    density: Density, predictor: Predictor, seed: int, phase: Phase
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    if density.twin.model_error is not None:  # trajectories are drawn given what was observed: here that is nothing
+        predictor = Predictor(dataclasses.replace(density, bound=density.bound._replace(observations={})))
+    keys = jax.random.split(key_for(seed, "prior"), PRIOR_DRAWS)
+    values, _ = density.draw_prior(keys)
+    return values, predictor(values, key_for(seed, "prior_predictive"), phase)
+
+
+def thinned(chains: int, num: int, wanted: int) -> np.ndarray:
+    """Numbers of the draws, the same in each chain and evenly spaced, that make about `wanted` draws in all."""
+    each = min(num, max(1, round(wanted / chains)))
+    return np.unique(np.linspace(0, num - 1, each).round().astype(int))

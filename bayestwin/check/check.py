@@ -1,0 +1,253 @@
+"""All checks of telemetry before anything is sampled, in one call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bayestwin._base.process import require_float64
+from bayestwin._base.progress import Progress
+from bayestwin._base.seeds import check_seed
+from bayestwin.check.across import Part, across, named
+from bayestwin.check.card import Limit, limits_from
+from bayestwin.check.clocks import clocks
+from bayestwin.check.drift import drifts
+from bayestwin.check.finding import Finding, check_kinds, graded
+from bayestwin.check.jumps import jumps
+from bayestwin.check.levels import quantisation, saturation
+from bayestwin.check.overlap import overlap, repeated
+from bayestwin.check.prior import prior_findings
+from bayestwin.check.range import extrapolated, ranges, rates, visited
+from bayestwin.check.sentinels import sentinels
+from bayestwin.check.signals import Record, Signal, record_of
+from bayestwin.check.stuck import constant, stuck
+from bayestwin.check.thresholds import Thresholds, thresholds_from
+from bayestwin.check.times import few, gaps, irregular, notices_of, times_of, unstated
+from bayestwin.check.values import missing, missing_by_regime
+from bayestwin.density.bind import bind, elapsed
+from bayestwin.density.density import build_density
+from bayestwin.density.experiments import Experiments, check_experiments, each
+from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.model.twin import Twin
+from bayestwin.telemetry import Telemetry
+
+SAME = 12
+"""Rows within which a jump and a drift are one event."""
+
+PRIOR_KINDS = {"prior", "unit_scale", "expected"}
+"""Where all of these are ignored, nothing is solved."""
+
+
+class Settings(NamedTuple):
+    """What all experiments are checked by; see `check`."""
+
+    seed: int
+    limits: Mapping[str, Limit]
+    thresholds: Thresholds
+    solved: bool
+    first_row: int
+    progress: Progress
+
+
+def check(
+    twin: Twin,
+    telemetry: Telemetry | Experiments,
+    held_out: Telemetry | Experiments | None = None,
+    *,
+    seed: int,
+    limits: Mapping[str, Mapping[str, Any] | Limit] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    fail_on: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    first_row: int = 1,
+    progress: Progress | None = None,
+) -> tuple[Finding, ...]:
+    """Look at telemetry for what makes a calibration fail or mislead; nothing is sampled from a posterior.
+
+    Looked for is what `bayestwin.check.finding.KINDS` lists: in the times, in each column that the twin uses,
+    between columns, against the operating range, and against the prior predictive. Of several experiments each is
+    looked at by itself, and then what they share, and where columns, units and scales differ between them.
+
+    Args:
+        twin: The twin.
+        telemetry: What is to be calibrated; one record, or that of each experiment by its name.
+        held_out: What is held out. Where it goes on after `telemetry`, its rows are looked at too and count on. Of
+            several experiments that of those which have some, by name.
+        seed: Determines the draws from the prior.
+        limits: The operating range: by observation or input `low`, `high`, `unit`, `max_rate`.
+        thresholds: Limits of the checks that are not the defaults of `bayestwin.check.Thresholds`.
+        fail_on: Kinds that are to fail, whatever they are by themselves.
+        ignore: Kinds to be left out; with `prior`, `unit_scale` and `expected` among them, the twin is not solved.
+        first_row: What the first row is counted as, where `telemetry` is a part of what was read.
+        progress: Where progress is shown; by default on a terminal only.
+
+    Returns:
+        The findings, the worst first: `kind`, `severity`, `column`, `sentence`, `evidence` and `experiment`.
+
+    Raises:
+        InvalidTelemetry: If it lacks a column that the twin needs or has it in a wrong unit, or what is held out is
+            not of these experiments.
+        InvalidSetting: If a kind or a threshold is unknown.
+        InvalidInput: If a limit makes no sense.
+    """
+    require_float64()
+    check_seed(seed)
+    check_kinds((*fail_on, *ignore))
+    stated = {name: one for name, one in (limits or {}).items() if isinstance(one, Limit)}
+    stated |= limits_from({name: one for name, one in (limits or {}).items() if not isinstance(one, Limit)}, twin)
+    solved = not set(ignore) >= PRIOR_KINDS
+    settings = Settings(seed, stated, thresholds_from(thresholds), solved, first_row, progress or Progress())
+    if isinstance(telemetry, Telemetry) and not isinstance(held_out, Mapping):
+        return graded(_alone(twin, telemetry, held_out, settings), fail_on, ignore)
+    if isinstance(telemetry, Telemetry) or isinstance(held_out, Telemetry):
+        message = explain(
+            "What is calibrated and what is held out are not both of experiments.",
+            expected="two records, or two mappings by the names of experiments",
+            received=" and ".join(type(one).__name__ for one in (telemetry, held_out)),
+            advice='Pass both by name: `{"first": telemetry}` and `{"first": held_out}`.',
+        )
+        raise InvalidTelemetry(message)
+    return graded(_each(twin, telemetry, held_out or {}, settings), fail_on, ignore)
+
+
+def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, settings: Settings) -> list[Finding]:
+    """All findings about one record."""
+    numbers, limits, first_row = settings.thresholds, settings.limits, settings.first_row
+    found = notices_of(telemetry.notices, telemetry.source)
+    members = {**twin.observations, **twin.inputs}
+    found += unstated({name: one.unit for name, one in members.items()}, telemetry)
+    wrong = times_of(telemetry.table, first_row, telemetry.timezone)
+    if held_out is not None:
+        wrong += overlap(telemetry, held_out)
+    record = record_for(twin, telemetry, None if wrong else held_out, first_row)
+    with settings.progress.timed("check"):
+        found += wrong + signal_findings(record, numbers)
+    clock = telemetry.units.get("time", twin.time_unit)
+    since = elapsed(record.times, telemetry.t0, clock, twin.time_unit)
+    for signal in record.signals:
+        if signal.name in limits:
+            found += [*ranges(signal, limits[signal.name]), *rates(signal, limits[signal.name], since, twin.time_unit)]
+    found += [*visited(record, limits, numbers), *extrapolated(record, numbers)]
+    if settings.solved and not any(one.kind in ("duplicate", "out_of_order") for one in wrong):
+        rows = np.arange(len(telemetry.table)) + first_row
+        density = build_density(twin, bind(twin, telemetry))
+        found += prior_findings(density, settings.seed, numbers, rows, settings.progress, telemetry)
+    return found
+
+
+def _each(twin: Twin, telemetry: Experiments, held_out: Experiments, settings: Settings) -> list[Finding]:
+    """All findings about experiments: each by itself, and all together."""
+    _check_names(telemetry, held_out)
+    both = {name: (one, held_out.get(name)) for name, one in telemetry.items()}
+
+    def part(own: tuple[Telemetry, Telemetry | None]) -> Part:
+        later = None if own[1] is None else record_for(twin, own[1], None)
+        return Part(record_for(twin, own[0], None, settings.first_row), later, own[0])
+
+    parts = each(part, both)
+    found = across(parts)
+    for name, findings in each(lambda own: _alone(twin, *own, settings), both).items():
+        for one in findings:
+            # another experiment may have been made for this observation
+            elsewhere = any(other.record.has(one.column) for other in parts.values())
+            designed = one.kind == "few" and one.severity == "fail" and elsewhere
+            found.append(named(one._replace(severity="warn") if designed else one, name))
+    return found
+
+
+def _check_names(telemetry: Experiments, held_out: Experiments) -> None:
+    """Refuse what is held out of experiments that are not there."""
+    check_experiments(telemetry)
+    if held_out:
+        check_experiments(held_out)
+    if unknown := [name for name in held_out if name not in telemetry]:
+        message = explain(
+            f"Something is held out of experiment `{unknown[0]}`, which is not calibrated.",
+            expected=", ".join(f"`{name}`" for name in telemetry),
+            received=", ".join(f"`{name}`" for name in held_out),
+            advice="Correct its name, or leave it out.",
+        )
+        raise InvalidTelemetry(message)
+
+
+def signal_findings(record: Record, limits: Thresholds) -> list[Finding]:
+    """All that is said of times and columns without a twin."""
+    found = [*irregular(record), *gaps(record, limits), *repeated(record)]
+    by_column = {signal.name: _own(signal, limits) for signal in record.signals}
+    rest = record._replace(signals=tuple(without(one, by_column[one.name]) for one in record.signals))
+    jumped = jumps(rest, limits)
+    between = [*jumped, *drifts(rest, limits), *clocks(rest, limits), *missing_by_regime(record)]
+    for finding in between:
+        if finding.kind == "drift" and any(_same_event(finding, one) for one in jumped):
+            continue
+        by_column[finding.column].append(finding)
+    return [*found, *(finding for findings in by_column.values() for finding in findings)]
+
+
+def _same_event(drift: Finding, jump: Finding) -> bool:
+    """Whether a residual is another one only since a jump that has been told already."""
+    apart = drift.evidence["rows"][0][0] - jump.evidence["rows"][0][0]
+    return jump.kind == "level_shift" and jump.column == drift.column and abs(apart) <= SAME
+
+
+def without(signal: Signal, findings: Sequence[Finding]) -> Signal:
+    """The signal without values that are known to be none: what follows from these is no finding of its own."""
+    values = signal.values.copy()
+    for finding in findings:
+        if finding.kind in ("sentinel", "stuck", "saturation"):
+            for first, last in finding.evidence["rows"]:
+                values[first - signal.first : last - signal.first + 1] = np.nan
+    return signal._replace(values=values)
+
+
+def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, first_row: int = 1) -> Record:
+    """The signals that a twin uses, in its units; held-out rows follow where they come later.
+
+    Raises:
+        InvalidTelemetry: As of `bind`, but for gaps.
+    """
+    tables = []
+    for part in (telemetry, held_out):
+        if part is None or (tables and not _follows(tables[0], part)):
+            continue
+        columns = {}
+        for name, member in {**twin.observations, **twin.inputs}.items():
+            if name not in part.table.columns:
+                raise InvalidTelemetry(_absent(name, part))
+            columns[name] = part.in_unit(name, member.unit)
+        tables.append(pd.DataFrame(columns, index=part.table.index))
+    units = {name: member.unit for name, member in {**twin.observations, **twin.inputs}.items()}
+    return record_of(
+        pd.concat(tables) if len(tables) > 1 else tables[0],
+        list(twin.observations),
+        list(twin.inputs),
+        units,
+        calibrated=len(tables[0]),
+        first=first_row,
+        time_unit=telemetry.units.get("time", twin.time_unit),
+        zone=telemetry.timezone,
+        labels={name: telemetry.label(name) for name in units},
+    )
+
+
+def _own(signal: Signal, limits: Thresholds) -> list[Finding]:
+    """What is said of one column; what lies at its ends is no sensor that is stuck."""
+    found = [*few(signal, limits), *constant(signal), *missing(signal, limits), *sentinels(signal)]
+    ends = saturation(signal, limits)
+    found += [*ends, *stuck(without(signal, ends), limits)]
+    return [*found, *quantisation(signal, limits)]
+
+
+def _follows(table: pd.DataFrame, part: Telemetry) -> bool:
+    later = part.table.index
+    return isinstance(later, type(table.index)) and bool(np.asarray(later[:1] > table.index.max()).all())
+
+
+def _absent(name: str, telemetry: Telemetry) -> str:
+    return explain(
+        f"The telemetry has no column `{name}`.",
+        expected="a column for every observation and input of the twin",
+        received=", ".join(f"`{column}`" for column in telemetry.table.columns) or "no column",
+        advice=f"Rename the column that holds it: `rename={{'<column>': '{name}'}}`.",
+    )

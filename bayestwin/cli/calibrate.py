@@ -1,0 +1,86 @@
+"""`calibrate` and `resume`: what makes posteriors."""
+
+import pathlib
+import time
+from typing import Annotated, Any
+
+import rich.console
+import typer
+
+from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
+
+
+def calibrate(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    seed: Annotated[int | None, typer.Option(help="Instead of the job's.")] = None,
+    hold_out_from: Annotated[
+        str | None, typer.Option(help="Calibrate on what lies before this time, predict the rest.")
+    ] = None,
+    telemetry: Annotated[
+        pathlib.Path | None, typer.Option(help="Telemetry file instead of the job's, with the same columns.")
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    compare_model_errors: Annotated[
+        bool,
+        typer.Option(
+            "--compare-model-errors",
+            help="Calibrate under each of the `model_errors` of `twin.py` as well, and compare them in the report.",
+        ),
+    ] = False,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Infer the parameters of a twin, predict what was held out, judge, and write the report.
+
+    Example: bayestwin calibrate models/lynx_hare
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.project.calibrate import calibrate_model
+        from bayestwin.project.model import changed, load_model
+
+        settings = {"calibrate": {"seed": seed}, "split": {"hold_out_from": hold_out_from}}
+        chosen = changed(load_model(model, job), telemetry=telemetry, **settings)
+        found = calibrate_model(
+            chosen,
+            results,
+            compare_model_errors=compare_model_errors,
+            device=device,
+            progress=Progress(began=began),
+        )
+        _end(console, found, as_json)
+
+
+def resume(
+    run: Annotated[pathlib.Path, typer.Argument(help="Run folder of a calibration that was killed or interrupted.")],
+    model: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Its model folder, which must not have changed; by default what the run kept."),
+    ] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a calibration that was killed or interrupted; the result is that of an uninterrupted one.
+
+    Example: bayestwin resume results/room/20260401-120000-1a2b
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.project.calibrate import read_resumable, resume_run
+        from bayestwin.project.model import load_model
+
+        job = pathlib.Path(str(read_resumable(run)["job_file"])).name
+        chosen = None if model is None else load_model(model, job)
+        found = resume_run(chosen, run, device=device, progress=Progress(began=began))
+        _end(console, found, as_json)
+
+
+def _end(console: rich.console.Console, found: Any, as_json: bool) -> None:
+    """Print the results of a calibration, and exit as they ask for."""
+    from bayestwin.cli.results import show_results
+
+    show_run(console, found, show_results, as_json)
+    exit_by(found.status)

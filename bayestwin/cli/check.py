@@ -1,0 +1,66 @@
+"""`check` and `models`: what is said of model folders before anything is sampled."""
+
+import pathlib
+import time
+from typing import Annotated
+
+import rich.markup
+import typer
+
+from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, exit_by, explained, print_json
+
+
+def check(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    held_out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--held-out", help="File of telemetry that is held out, instead of what the job's split holds out."
+        ),
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Look at a model's telemetry and priors before anything is sampled.
+
+    Example: bayestwin check models/room
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.readiness import show_checked
+        from bayestwin.project.check import check_model
+        from bayestwin.project.model import load_model
+
+        found = check_model(load_model(model, job), results, held_out, progress=Progress(began=began))
+        if as_json:
+            print_json([finding._asdict() for finding in found.found.findings])
+        else:
+            show_checked(console, found)
+        exit_by(found.status)
+
+
+def models(
+    root: Annotated[pathlib.Path, typer.Argument(help="Folder that holds model folders.")] = pathlib.Path("models"),
+    as_json: AsJson = False,
+) -> None:
+    """List the model folders, with one line about each.
+
+    Example: bayestwin models
+    """
+    with explained() as console:
+        from bayestwin.project.listing import list_models
+
+        found = list_models(root)
+        if as_json:
+            print_json([{"model": folder, "about": words} for folder, words in found])
+            return
+        width = max((len(str(folder)) for folder, _ in found), default=0)
+        for folder, words in found:
+            name = rich.markup.escape(str(folder)) + " " * (width - len(str(folder)))
+            console.print(f"[bold]{name}[/bold]  {rich.markup.escape(words)}", highlight=False, soft_wrap=True)
+        if not found:
+            console.print(
+                f"No model folders in {root}: a model is a folder with a `twin.py`.", markup=False, soft_wrap=True
+            )

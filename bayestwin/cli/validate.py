@@ -1,0 +1,52 @@
+"""`validate`: how far the intervals of a calibrated twin can be trusted."""
+
+import pathlib
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
+
+
+def validate(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    run: Annotated[
+        str | None, typer.Option(help="Name of the calibrated run; by default the newest that held something out.")
+    ] = None,
+    origins: Annotated[
+        int | None, typer.Option(help="Number of origins of the backtest, instead of the job's.")
+    ] = None,
+    horizon: Annotated[
+        float | None, typer.Option(help="How far ahead the backtest looks, in the twin's unit of time.")
+    ] = None,
+    method: Annotated[
+        Literal["nuts", "laplace", "pathfinder", "smc"] | None,
+        typer.Option(help="How the backtest calibrates, instead of the job's."),
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Column that tells regimes apart, instead of the job's; may be repeated.")
+    ] = None,
+    no_backtest: Annotated[
+        bool, typer.Option("--no-backtest", help="Judge what was held out alone, in seconds.")
+    ] = False,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Say how far the intervals of a calibrated twin can be trusted, and write a page about it.
+
+    Example: bayestwin validate models/room
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.validation import show_validation
+        from bayestwin.project.model import changed, load_model
+        from bayestwin.project.validate import validate_model
+
+        settings = {"origins": origins, "horizon": horizon, "method": method, "by": by or None}
+        chosen = changed(load_model(model, job), validation=settings)
+        found = validate_model(chosen, results, run, with_backtest=not no_backtest, progress=Progress(began=began))
+        show_run(console, found, show_validation, as_json)
+        exit_by(found.status)

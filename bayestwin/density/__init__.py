@@ -1,0 +1,1 @@
+"""Twin + telemetry → log density, and predictions for given values of its quantities."""

@@ -1,0 +1,347 @@
+"""Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move.
+
+`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site, and of
+several experiments one for each of them where the site is not shared.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from numpyro.distributions import biject_to
+
+from bayestwin.density.bind import Bound
+from bayestwin.density.discrepancies import Discrepancies, build_discrepancies
+from bayestwin.density.experiments import each, each_experiment, stack_bounds, stack_grids
+from bayestwin.density.losses import LOSSES, Loss
+from bayestwin.density.predicted import Predicted
+from bayestwin.dynamics.filter import Expected, Filter
+from bayestwin.dynamics.grid import Grid, build_grid
+from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.errors import InvalidTwin, explain
+from bayestwin.model.noise.base import Noise
+from bayestwin.model.process_noise import ProcessNoise
+from bayestwin.model.twin import Site, Twin
+
+BATCH = 100
+"""Prior draws made in one call, so that there is one compilation for any number of them."""
+
+
+class Local(NamedTuple):
+    """What a log density looks like around one point.
+
+    Attributes:
+        log_density: The value there.
+        gradient: Shape (d,).
+        hessian: Shape (d, d).
+    """
+
+    log_density: Array
+    gradient: Array
+    hessian: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Density:
+    """The log density of a twin given telemetry; a function of z with shape (d,).
+
+    Attributes:
+        twin: The twin.
+        bound: Its telemetry.
+        grid: Where the solver stops.
+        sites: What is inferred, in the order of z.
+        loss: What is done to observations far from what is predicted: `"linear"` nothing, others pull them in.
+        of_values: Whether this is the density of the values of the sites themselves, whose highest point is their
+            most probable value, and not that of z, whose highest point moves with the choice of coordinates.
+        experiments: Names of the experiments, in the order of the leading axis of `bound` and `grid`; none where
+            there is one telemetry alone.
+    """
+
+    twin: Twin
+    bound: Bound
+    grid: Grid
+    sites: tuple[Site, ...]
+    loss: Loss = "linear"
+    of_values: bool = False
+    experiments: tuple[str, ...] = ()
+
+    def solved_as(self, twin: Twin) -> "Density":
+        """The density of the same twin with another solver; what is compiled for the prior stays."""
+        found = dataclasses.replace(self, twin=twin)
+        vars(found)["_prior_batch"] = self._prior_batch
+        return found
+
+    def __call__(self, z: Array) -> Array:
+        """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
+        return self._log_density(z)
+
+    def local(self, z: Array) -> Local:
+        """Log density, gradient and Gauss–Newton Hessian at z, for the price of the gradient.
+
+        The twin is replaced by its linearisation, everything else stays as it is: value and gradient are exact, the
+        Hessian leaves out the second derivatives of the trajectory (with process noise, of the moments that
+        observations are expected to have), which a good fit multiplies by small residuals.
+        """
+        path = self.path_along(z)
+
+        def linearised(step: Array) -> Array:
+            return self._given(z + step, path(step))
+
+        nowhere = jnp.zeros_like(z)
+        value, gradient = jax.value_and_grad(linearised)(nowhere)
+        return Local(value, gradient, jax.hessian(linearised)(nowhere))
+
+    def path_along(self, z: Array) -> Callable[[Array], Trajectory | Expected]:
+        """What solving gives a step away from z, with the twin replaced by its linearisation at z."""
+
+        def values_and_path(z: Array) -> tuple[Array, Trajectory | Expected]:
+            path = self._solve(self.constrain(z))
+            return path[0], path
+
+        jacobian, path = jax.jacfwd(values_and_path, has_aux=True)(z)
+        return lambda step: type(path)(path[0] + jacobian @ step, path.solved, path.num_steps)
+
+    def constrain(self, z: Array) -> dict[str, Array]:
+        """Values of all sites, by name, for unconstrained z."""
+        return self.constrain_with_log_det(z)[0]
+
+    def constrain_with_log_det(self, z: Array) -> tuple[dict[str, Array], Array]:
+        """Values of all sites, and the log of the determinant of their derivative with respect to z."""
+        values, correction = {}, jnp.zeros(())
+        for site, coordinate in zip(self.sites, self._split(z), strict=True):
+            transform = biject_to(site.prior.support)
+            values[site.name] = transform(coordinate)
+            correction += _total(transform.log_abs_det_jacobian(coordinate, values[site.name]))
+        return values, correction
+
+    def shape_of(self, site: Site) -> tuple[int, ...]:
+        """The shape of a site's values: one number, or one for each experiment."""
+        return () if site.shared or not self.experiments else (len(self.experiments),)
+
+    def _split(self, z: Array) -> Iterable[Array]:
+        """The part of z, shape (d,), of each site."""
+        if not self.experiments:
+            return z
+        shapes = [self.shape_of(site) for site in self.sites]
+        parts = jnp.split(z, np.cumsum([math.prod(shape) for shape in shapes]))
+        assert parts.pop().size == 0, "more coordinates than sites have"
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def unconstrain(self, values: Mapping[str, ArrayLike]) -> Array:
+        """The z of given values, shape (d,)."""
+        parts = [biject_to(s.prior.support).inv(jnp.asarray(values[s.name], float)) for s in self.sites]
+        return jnp.concatenate([jnp.atleast_1d(part) for part in parts]) if self.experiments else jnp.stack(parts)
+
+    def sample_prior(self, key: Array) -> dict[str, Array]:
+        """One draw of all sites from their priors."""
+        keys = jax.random.split(key, len(self.sites))
+        pairs = zip(self.sites, keys, strict=True)
+        return {site.name: jnp.asarray(site.prior.sample(key, self.shape_of(site))) for site, key in pairs}
+
+    def draw_prior(self, keys: Array) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Draws from the priors, one for each of n keys: values by site, n first, and their z, shape (n, d)."""
+        bits = np.asarray(jax.random.key_data(keys))
+        num = len(bits)
+        rows = np.resize(np.arange(num), (-(-num // BATCH), BATCH))
+        drawn = [jax.tree.map(np.asarray, self._prior_batch(bits[some])) for some in rows]
+        values = {site.name: np.concatenate([v[site.name] for v, _ in drawn])[:num] for site in self.sites}
+        return values, np.concatenate([z for _, z in drawn])[:num]
+
+    @functools.cached_property
+    def _prior_batch(self) -> Callable[[np.ndarray], tuple[dict[str, Array], Array]]:
+        def prior_draw(bits: Array) -> tuple[dict[str, Array], Array]:
+            values = self.sample_prior(jax.random.wrap_key_data(bits))
+            return values, self.unconstrain(values)
+
+        return jax.jit(jax.vmap(prior_draw))
+
+    def log_prior(self, values: Mapping[str, Array]) -> Array:
+        """Log prior density of values, in the constrained space."""
+        return jnp.stack([_total(site.prior.log_prob(values[site.name])) for site in self.sites]).sum()
+
+    def predict(self, values: Mapping[str, ArrayLike]) -> Predicted:
+        """Solve the twin for one value of all sites; with process noise, predict each observation from those before."""
+        return self.predicted_along(values, self._solve(values))
+
+    # These are compiled as parts of what calls them. That they are jitted themselves makes JAX trace each once,
+    # and differentiate that, where else it would do so again in every function and every loop that one stands in.
+
+    @functools.cached_property
+    def _log_density(self) -> Callable[[Array], Array]:
+        return jax.jit(lambda z: self._given(z, self._solve(self.constrain(z))))
+
+    @functools.cached_property
+    def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory | Expected]:
+        if self._filter is not None:
+            return jax.jit(self._filter.expect)
+        return jax.jit(lambda values: solve(self.twin, self.grid, values))
+
+    @functools.cached_property
+    def _filter(self) -> Filter | None:
+        noisy = isinstance(self.twin.model_error, ProcessNoise)
+        return Filter(self.twin, self.grid, self.bound.observations) if noisy else None
+
+    def parts(self, z: Array) -> tuple[Array, Array]:
+        """Log prior density and log likelihood at z; their sum is the log density."""
+        return self._parts(z, self._solve(self.constrain(z)))
+
+    def _given(self, z: Array, path: Trajectory | Expected) -> Array:
+        """Log density at z, if that is what solving gives."""
+        prior, likelihood = self._parts(z, path)
+        total = prior + likelihood
+        return jnp.where(jnp.isfinite(total), total, -jnp.inf)
+
+    def _parts(self, z: Array, path: Trajectory | Expected) -> tuple[Array, Array]:
+        values, correction = self.constrain_with_log_det(z)
+        predicted = self.predicted_along(values, path)
+        terms = self.log_likelihood(values, predicted)
+        if self.discrepancies is not None:
+            terms |= self.discrepancies.log_likelihood(values, predicted.noise_free, self._noise_scales(values))
+        if self.loss != "linear":
+            terms = self._softened(values, predicted, terms)
+        likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
+        prior = self.log_prior(values) + (0.0 if self.of_values else correction)
+        solved = predicted.solved.all() if self.experiments else predicted.solved
+        return prior, jnp.where(solved & jnp.isfinite(likelihood), likelihood, -jnp.inf)
+
+    @each_experiment
+    def _softened(
+        self, values: Mapping[str, Array], predicted: Predicted, terms: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Log likelihoods in which the deviance `2 (log p(y | y) − log p(y | v))` is replaced by its loss."""
+        best = {}
+        for name, observed in self.bound.observations.items():
+            noise, given = self.noise(name, values, predicted)
+            best[name] = noise.saturated(observed, self.bound.times, **given)
+        deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
+        return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
+
+    @each_experiment
+    def predicted_along(self, values: Mapping[str, ArrayLike], path: Trajectory | Expected) -> Predicted:
+        """What the twin says for one value of all sites, if `path` is what solving gives."""
+        if not isinstance(path, Expected):
+            return self._along(values, path)
+        means, scales = (dict(zip(self.twin.observations, columns.T, strict=True)) for columns in path.moments)
+        unknown = jnp.full((path.moments.shape[1], len(self.twin.states)), jnp.nan)
+        spread = {name: jnp.exp(scale) for name, scale in scales.items()}
+        return Predicted(means, unknown, path.solved, path.num_steps, spread)
+
+    def _along(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
+        noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
+        return Predicted(noise_free, trajectory.states, trajectory.solved, trajectory.num_steps)
+
+    def noise(
+        self, name: str, values: Mapping[str, ArrayLike], predicted: Predicted | None = None
+    ) -> tuple[Noise, dict[str, Any]]:
+        """The noise model of observation `name`, and its parameters with the values given or known."""
+        noise, given = self.twin.observations[name].noise, {}
+        for key, prior in noise.parameters.items():
+            if isinstance(prior, str):
+                given[key] = values.get(prior, self.twin.parameters[prior].prior)
+            else:
+                given[key] = values.get(f"{name}_{key}", prior)
+        # what process noise adds to Gaussian noise is a wider Gaussian
+        known = predicted is None or predicted.scales is None
+        return noise, given if known else {"scale": predicted.scales[name]}  # type: ignore[union-attr, index]
+
+    @each_experiment
+    def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
+        """Log density of each observation, shape (n,) each; 0 where it is missing.
+
+        With discrepancies it is that given the one drawn, if there is one.
+        """
+        terms = {}
+        for name, observed in self.bound.observations.items():
+            noise, given = self.noise(name, values, predicted)
+            expected = predicted.noise_free[name] + (predicted.discrepancy or {}).get(name, 0.0)
+            terms[name] = noise.log_likelihood(observed, expected, self.bound.times, **given)
+        return terms
+
+    def disturbed(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> Predicted:
+        """What is predicted, with discrepancies drawn given all that was observed, where the twin has some."""
+        if self.discrepancies is None or predicted.discrepancy is not None:
+            return predicted
+        scales = self._noise_scales(values)
+        drawn = self.discrepancies.draw(key, values, predicted.noise_free, scales)
+        return predicted._replace(discrepancy=drawn)
+
+    def _noise_scales(self, values: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+        assert self.discrepancies is not None
+        return {name: self.noise(name, values)[1]["scale"] for name in self.discrepancies.processes}
+
+    @functools.cached_property
+    def discrepancies(self) -> Discrepancies | None:
+        """The processes that observations have beside their noise; None where the twin has no discrepancy."""
+        return build_discrepancies(self.twin, self.bound, self.grid)
+
+    def draw(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
+        """New observations `<observation>`, with `<observation>_noise_free` and `<state>_state`; shape (n,) each.
+
+        With a discrepancy also `<observation>_discrepancy`. With process noise they follow one trajectory drawn given
+        all that was observed; NaN where that fails.
+        """
+        keys = jax.random.split(key, len(self.experiments)) if self.experiments else key
+        return self._drawn(values, predicted, keys)
+
+    @each_experiment
+    def _drawn(self, values: Mapping[str, ArrayLike], predicted: Predicted, key: Array) -> dict[str, Array]:
+        own = jax.random.fold_in(key, len(predicted.noise_free))
+        if self._filter is not None:
+            predicted = self._along(values, self._filter.draw(values, own))
+        predicted = self.disturbed(own, values, predicted)
+        discrepancy = predicted.discrepancy or {}
+        found: dict[str, Array] = {}
+        for number, (name, value) in enumerate(predicted.noise_free.items()):
+            noise, given = self.noise(name, values, predicted)
+            disturbed = value + discrepancy.get(name, 0.0)
+            found[name] = noise.sample(jax.random.fold_in(key, number), disturbed, self.bound.times, **given)
+            found[f"{name}_noise_free"] = value
+        found |= {f"{name}_discrepancy": drawn for name, drawn in discrepancy.items()}
+        found |= {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
+        return {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
+
+    def alone(self, number: int) -> "Density":
+        """The density of one experiment by itself."""
+        bound, grid = jax.tree.map(lambda array: array[number], (self.bound, self.grid))
+        return dataclasses.replace(self, bound=bound, grid=grid, experiments=())
+
+
+def _total(terms: ArrayLike) -> Array:
+    """The sum over experiments, where there are any."""
+    return jnp.sum(terms) if jnp.ndim(terms) else jnp.asarray(terms)
+
+
+def build_density(twin: Twin, bound: Bound | Mapping[str, Bound]) -> Density:
+    """The log density of `twin` given bound telemetry, or that of each experiment, sampled where its inputs are."""
+    if isinstance(bound, Bound):
+        return Density(twin, bound, _grid(twin, bound), twin.sites())
+    return join(twin, bound, each(functools.partial(_grid, twin), bound))
+
+
+def _grid(twin: Twin, bound: Bound) -> Grid:
+    return build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
+
+
+def join(twin: Twin, bounds: Mapping[str, Bound], grids: Mapping[str, Grid]) -> Density:
+    """The log density of several experiments together, by their names.
+
+    Raises:
+        InvalidTwin: If the twin has a model error.
+    """
+    if twin.model_error is not None:
+        message = explain(
+            f"Twin `{twin.name}` has a model error, which several experiments cannot have yet.",
+            expected="one telemetry, or a twin without `model_error=`",
+            received=f"the experiments {', '.join(f'`{name}`' for name in bounds)}",
+            advice="Calibrate each experiment by itself, or pass `model_error=None`.",
+        )
+        raise InvalidTwin(message)
+    stacked = stack_bounds(list(bounds.values())), stack_grids(list(grids.values()))
+    return Density(twin, *stacked, twin.sites(), experiments=tuple(bounds))

@@ -1,0 +1,157 @@
+"""Which solver suits a twin: both are tried on draws of its quantities, and the work that each needed decides.
+
+The explicit one is tried alone first. The stiff one is compiled only where the explicit one fails, or takes so many
+steps that the stiff one could pay off.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from bayestwin.dynamics.filter import steps_exactly
+from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.recurrence import needs_no_solver
+from bayestwin.dynamics.solve import solve
+from bayestwin.model.components import Method
+from bayestwin.model.process_noise import ProcessNoise
+from bayestwin.model.twin import Twin
+
+EXPLICIT, STIFF, EXACT = "tsit5", "rodas5p", "exact"
+NO_SOLVER = "none needed: steps of an affine twin are exact"
+BUDGET = 50_000
+"""About how many steps a trial may take per draw; one that an unsuitable solver spends counts as not solved."""
+FEW_STEPS = 200
+"""With no more steps than these nothing is worth compiling a second solver."""
+RARE = 0.05
+"""A share of draws that only one solver comes through which does not yet decide."""
+ADVANTAGE = 2.0
+"""How many times less the stiff solver's work must be: nearly equal work is for the explicit one."""
+
+
+class Trial(NamedTuple):
+    """What one solver made of n draws.
+
+    Attributes:
+        solved: Whether it came through; shape (n,).
+        num_steps: Steps taken, those before giving up included; shape (n,).
+    """
+
+    solved: np.ndarray
+    num_steps: np.ndarray
+
+
+class Choice(NamedTuple):
+    """A solver's method, and why.
+
+    Attributes:
+        method: For `bt.Solver`.
+        reason: In words, for the report.
+        evidence: The figures behind it, ready for JSON; empty where the twin names its method.
+    """
+
+    method: Method
+    reason: str
+    evidence: Mapping[str, float]
+
+
+def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tuple[Twin, Choice]:
+    """Replace the method `"auto"` by the one that suits.
+
+    Args:
+        twin: The twin.
+        grid: Where the solver will stop.
+        draws: By site, the values at which the solvers are tried; shape (n,) each, or (n, E) for E experiments; a few
+            dozen will do.
+
+    Returns:
+        The twin with its method fixed, and why that one.
+    """
+    if twin.solver.method != "auto":
+        return twin, Choice(twin.solver.method, f"{twin.solver.method}: named by the twin", {})
+    if can_be_exact(twin, grid):
+        return with_method(twin, EXACT), Choice(EXACT, NO_SOLVER, {})
+    if steps_exactly(twin):
+        return with_method(twin, EXPLICIT), Choice(EXPLICIT, NO_SOLVER, {})
+    ratio = cost_ratio(len(twin.states))
+    explicit = attempt(with_method(twin, EXPLICIT), grid, draws)
+    enough = max(FEW_STEPS, ADVANTAGE * ratio * (grid.edges.shape[-1] - 1))  # the stiff one stops at every edge as well
+    fine = explicit.solved.mean() >= 1.0 - RARE and np.median(explicit.num_steps) <= enough
+    choice = judge(explicit, None if fine else attempt(with_method(twin, STIFF), grid, draws), ratio)
+    return with_method(twin, choice.method), choice
+
+
+def can_be_exact(twin: Twin, grid: Grid) -> bool:
+    """Whether the twin needs no solver on this grid: one experiment, without process noise, which a filter follows."""
+    return grid.edges.ndim == 1 and not isinstance(twin.model_error, ProcessNoise) and needs_no_solver(twin)
+
+
+def cost_ratio(num_states: int) -> float:
+    """How many explicit steps one stiff step costs, both with derivatives; fitted to `benchmarks/stiff.py`."""
+    return 4.0 + num_states**2 / 25.0
+
+
+def attempt(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> Trial:
+    """Solve a twin at every draw, in one batch; `draws` as in `choose_solver`."""
+    limit = max(100, BUDGET // max(grid.edges.shape[-1] - 1, 1))
+    solver = dataclasses.replace(twin.solver, max_steps=min(twin.solver.max_steps, limit))
+    tried = dataclasses.replace(twin, solver=solver)
+    batch = {name: jnp.asarray(value, float) for name, value in draws.items()}
+    num = len(next(iter(batch.values()))) if batch else 1
+
+    def one(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        trajectory = solve(tried, grid, {name: value[i] for name, value in batch.items()})
+        # experiments are solved side by side: what takes the longest is what they take
+        return trajectory.solved.all(), trajectory.num_steps.max()
+
+    solved, num_steps = jax.jit(jax.vmap(one))(jnp.arange(num))
+    return Trial(np.asarray(solved), np.asarray(num_steps))
+
+
+def judge(explicit: Trial, stiff: Trial | None, ratio: float) -> Choice:
+    """The choice that follows from both trials, or from the explicit one alone.
+
+    Args:
+        explicit: What the explicit solver made of the draws.
+        stiff: What the stiff one made of them; None if it was not tried.
+        ratio: Work of a stiff step, in explicit steps.
+    """
+    num = len(explicit.solved)
+    evidence = {"draws": num, **_figures("explicit", explicit)}
+    if stiff is None:
+        return Choice(EXPLICIT, f"explicit: {_words(explicit)}", evidence)
+    evidence |= {**_figures("stiff", stiff), "cost_ratio": ratio}
+    both = f"the explicit solver: {_words(explicit)}; the stiff one: {_words(stiff)}"
+    gained = int(stiff.solved.sum()) - int(explicit.solved.sum())
+    if abs(gained) > RARE * num:
+        method, word = (STIFF, "stiff") if gained > 0 else (EXPLICIT, "explicit")
+        return Choice(method, f"{word}: it solves more of the draws ({both})", evidence)
+    compared = explicit.solved & stiff.solved
+    work = [float(t.num_steps[compared].sum()) for t in (explicit, stiff)] if compared.any() else [0.0, 0.0]
+    if work[0] > ADVANTAGE * ratio * work[1] > 0.0:
+        return Choice(STIFF, f"stiff: less work, though each of its steps costs {ratio:.0f} ({both})", evidence)
+    return Choice(EXPLICIT, f"explicit: the stiff solver does no better ({both})", evidence)
+
+
+def with_method(twin: Twin, method: Method) -> Twin:
+    """The twin, solved by this method."""
+    return dataclasses.replace(twin, solver=dataclasses.replace(twin.solver, method=method))
+
+
+def _figures(name: str, trial: Trial) -> dict[str, float]:
+    return {
+        f"{name}_solved": int(trial.solved.sum()),
+        f"{name}_median_steps": float(np.median(trial.num_steps)),
+        f"{name}_most_steps": int(trial.num_steps.max()),
+    }
+
+
+def _words(trial: Trial) -> str:
+    num, solved = len(trial.solved), int(trial.solved.sum())
+    if solved == 0:
+        return f"none of {num} draws solved"
+    return f"{solved} of {num} draws solved in at most {trial.num_steps[trial.solved].max()} steps"

@@ -1,0 +1,290 @@
+"""Leave-future-out: how probable what came next was, for a twin that was calibrated on what was known until then.
+
+P.-C. Bürkner, J. Gabry, A. Vehtari (2020), Approximate leave-future-out cross-validation for Bayesian time series
+models, doi:10.1080/00949655.2020.1783262.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_stats.base.array import array_stats
+from scipy.special import logsumexp
+
+from bayestwin import errors
+from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.seeds import check_seed, seed_for
+from bayestwin.assess import schedule
+from bayestwin.assess.backtest import FAILURES
+from bayestwin.assess.diagnose import diagnose
+from bayestwin.assess.gates import failed
+from bayestwin.assess.schedule import Stage
+from bayestwin.calibrate import calibrate, root_attributes, with_model_error
+from bayestwin.density.bind import Bound, bind
+from bayestwin.density.density import build_density
+from bayestwin.insight.ahead import Ahead
+from bayestwin.model.twin import Twin
+from bayestwin.telemetry import Telemetry
+
+GROUP = "leave_future_out"
+
+STATISTICS: Any = array_stats
+"""ArviZ's functions of plain arrays."""
+
+
+class Weighted(NamedTuple):
+    """Draws of one posterior, weighted as those of a later one.
+
+    Attributes:
+        log_weights: Normalised; shape (draws,).
+        pareto_k: Of the weights; −inf where all are equal.
+    """
+
+    log_weights: np.ndarray
+    pareto_k: float
+
+
+class Reference(NamedTuple):
+    """A calibration at one origin, which later ones may be reached from.
+
+    Attributes:
+        stage: Number of the origin.
+        until: Log density of the record up to each end, by draw; shape (draws, ends).
+        efficiency: Effective draws for each draw, at most 1.
+        gates: Names of failed gates.
+    """
+
+    stage: int
+    until: np.ndarray
+    efficiency: float
+    gates: tuple[str, ...]
+
+
+class Scored(NamedTuple):
+    """What became of one origin; a row of the result, whose variables are described there."""
+
+    elpd: float = np.nan
+    mcse: float = np.nan
+    pareto_k: float = np.nan
+    pareto_k_ahead: float = np.nan
+    recalibrated: bool = False
+    failure: str = ""
+    failed_gates: str = ""
+
+
+def leave_future_out(
+    twin: Twin,
+    telemetry: Telemetry,
+    *,
+    horizon: float,
+    origins: int | Sequence[Any] = 10,
+    seed: int,
+    exact: bool = False,
+    max_k: float = 0.7,
+    gates: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> xr.DataTree:
+    """Expected log predictive density of what comes up to `horizon` after each of several origins.
+
+    `elpd = Σ_i log ∫ p(y between origin i and horizon | θ, y before) p(θ | y before) dθ`, of all observations in that
+    time together. It holds for model errors and autocorrelated noise as well, of which leaving one out says nothing.
+
+    With `exact` the twin is calibrated at each origin. Without it draws of an earlier origin are weighted by the
+    likelihood of what was observed since, and it is calibrated anew only where Pareto k says that weights fail.
+
+    Windows that overlap count observations twice, and their differences scatter more than standard errors say: the
+    attribute `overlapping` tells whether they do.
+
+    Args:
+        twin: The twin.
+        telemetry: All there is.
+        horizon: How far ahead to predict, in the twin's unit of time.
+        origins: The last times that are known, in the telemetry's own terms; or a number of them, evenly spaced from
+            the middle of the telemetry to where `horizon` still fits. Where nothing is observed ahead there is none.
+        seed: Determines everything random; an origin gets the same whatever the others are.
+        exact: Whether to calibrate at each origin.
+        max_k: Largest Pareto k with which draws are weighted.
+        gates: Limits of `diagnose` for each calibration.
+        progress: Where progress is shown; by default on a terminal only.
+        **settings: Those of `calibrate`.
+
+    Returns:
+        Group `leave_future_out` with dimension `origin`: `elpd`, its Monte Carlo standard error `mcse`, `num`
+        (observations predicted together), `until` (the last time predicted), `recalibrated`, `pareto_k` of the weights
+        (NaN where it was calibrated), `pareto_k_ahead` of the mean over draws (above 0.7 few draws make up all of it:
+        take more, or a shorter horizon), `failure` and `failed_gates` in words. `bt.compare` takes several of them.
+
+    Raises:
+        InvalidSetting: Origins or horizon make no sense, or a setting of `calibrate`.
+        InvalidTelemetry: If the telemetry does not fit the twin; likewise other errors of `calibrate`.
+    """
+    check_seed(seed)
+    twin = with_model_error(twin, settings.pop("model_error", ...))
+    bound = bind(twin, telemetry)
+    stages, starts, ends = _windows(twin, telemetry, bound, origins, horizon)
+    settings = {"predictive_draws": 100} | settings
+    ahead = Ahead(build_density(twin, bound), [*starts, *ends])
+    with progress or Progress() as shown, shown.phase("leave future out", "leaving out", len(stages)) as phase:
+        rows, stopped = _score(twin, stages, ahead, seed, -np.inf if exact else max_k, gates or {}, settings, phase)
+    job = {"horizon": horizon, "origins": len(stages), "exact": exact, "max_k": max_k} | settings
+    found = _dataset(twin, stages[: len(rows)], rows, _counts(bound, starts, ends)[: len(rows)])
+    tree = xr.DataTree.from_dict({GROUP: found})
+    overlapping = bool((np.asarray(ends[:-1]) > np.asarray(starts[1:])).any())
+    tree.attrs = root_attributes(twin, telemetry, seed, job) | {"interrupted": stopped, "horizon": horizon}
+    tree.attrs |= {"overlapping": overlapping, "method": settings.get("method", "nuts")}
+    return tree
+
+
+def _windows(
+    twin: Twin, telemetry: Telemetry, bound: Bound, origins: int | Sequence[Any], horizon: float
+) -> tuple[list[Stage], list[int], list[int]]:
+    """Origins with something observed ahead: how many times are known at each, and how many until its horizon."""
+    found = []
+    for stage in schedule.stages(twin, telemetry, origins, horizon, 0.0, "expanding"):
+        start = len(stage.known.table)
+        end = start + len(stage.times)
+        if _counts(bound, [start], [end])[0]:
+            found.append((stage, start, end))
+    if not found:
+        raise errors.InvalidSetting(
+            errors.explain(
+                "Nothing is observed ahead of any origin.",
+                expected="observations within `horizon` after an origin",
+                received=f"a horizon of {horizon:g}",
+                advice="Take a longer horizon, or other origins.",
+            )
+        )
+    stages, starts, ends = zip(*found, strict=True)
+    return list(stages), list(starts), list(ends)
+
+
+def _counts(bound: Bound, starts: Sequence[int], ends: Sequence[int]) -> list[int]:
+    return [
+        sum(int(np.isfinite(values[start:end]).sum()) for values in bound.observations.values())
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _score(
+    twin: Twin,
+    stages: Sequence[Stage],
+    ahead: Ahead,
+    seed: int,
+    max_k: float,
+    gates: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    phase: Phase,
+) -> tuple[list[Scored], bool]:
+    """What becomes of each origin, up to where Ctrl-C ends it, and whether it did."""
+    rows: list[Scored] = []
+    used: Reference | None = None
+    error: BaseException = KeyboardInterrupt()
+    for number, stage in enumerate(stages):
+        weighted = None if used is None else _reach(used, number)
+        if used is None or weighted is None or not weighted.pareto_k <= max_k:
+            try:
+                used = _calibrated(twin, stage, number, ahead, seed, gates, settings)
+            except FAILURES as reason:
+                used, error = None, reason
+                rows.append(Scored(failure=f"{type(reason).__name__}: {reason}"))
+                phase.advance(1, f"origin {stage.origin} failed")
+                continue
+            if used is None:
+                break
+            weighted = _reach(used, number)
+        rows.append(_scored(used, number, len(stages), weighted))
+        phase.advance(1, f"origin {stage.origin}")
+    if not any(row.failure == "" for row in rows):
+        raise error
+    return rows, len(rows) < len(stages)
+
+
+def _calibrated(
+    twin: Twin,
+    stage: Stage,
+    number: int,
+    ahead: Ahead,
+    seed: int,
+    gates: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> Reference | None:
+    """The calibration at one origin; None where it was interrupted."""
+    own = seed_for(seed, f"leave future out {stage.origin}")
+    posterior = calibrate(twin, stage.known, seed=own, progress=Progress(show=False), **settings)
+    if posterior.attrs["interrupted"]:
+        return None
+    bad = tuple(gate.name for gate in failed(diagnose(posterior, **gates)))
+    return Reference(number, ahead(posterior), _efficiency(posterior), bad)
+
+
+def _efficiency(posterior: xr.DataTree) -> float:
+    """Effective draws for each draw, on average over all that is inferred; of one chain, or independent draws, 1."""
+    group = posterior["posterior"].to_dataset()
+    if group.sizes["chain"] == 1 or posterior.attrs["method"] != "nuts":
+        return 1.0
+    values = np.concatenate([v.to_numpy().reshape(*v.shape[:2], -1) for v in group.data_vars.values()], axis=-1)
+    found = STATISTICS.ess(values, chain_axis=0, draw_axis=1, method="mean") / values[..., 0].size
+    return float(np.clip(np.nanmean(found), 1e-3, 1.0))
+
+
+def _reach(used: Reference, number: int) -> Weighted:
+    """The draws of an earlier origin, weighted by the likelihood of what was observed since."""
+    num = len(used.until)
+    if number == used.stage:
+        return Weighted(np.full(num, -np.log(num)), -np.inf)
+    return smoothed(_between(used.until[:, used.stage], used.until[:, number]), used.efficiency)
+
+
+def smoothed(log_ratios: np.ndarray, efficiency: float) -> Weighted:
+    """Pareto smoothed importance weights; k is infinite where there are none."""
+    if np.isnan(log_ratios).any() or not np.isfinite(log_ratios).any() or np.ptp(log_ratios) == 0:
+        return Weighted(np.full(len(log_ratios), -np.log(len(log_ratios))), np.inf)
+    log_weights, k = STATISTICS.psislw(-log_ratios, r_eff=efficiency)
+    fine = not np.isnan(log_weights).any() and not np.isnan(k)
+    return Weighted(np.asarray(log_weights), float(k) if fine else np.inf)
+
+
+def _between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Log density of what lies between; −inf for draws that cannot be."""
+    with np.errstate(invalid="ignore"):
+        found = after - before
+    return np.where(np.isnan(found), -np.inf, found)
+
+
+def _scored(used: Reference, number: int, num: int, weighted: Weighted) -> Scored:
+    terms = _between(used.until[:, number], used.until[:, num + number])
+    elpd = float(np.asarray(logsumexp(weighted.log_weights + terms)))
+    here = number == used.stage
+    share = np.exp(terms - elpd) if np.isfinite(elpd) else np.full(len(terms), np.nan)
+    mcse = float(np.sqrt(np.sum((np.exp(weighted.log_weights) * (share - 1.0)) ** 2) / used.efficiency))
+    return Scored(
+        elpd=elpd,
+        mcse=mcse,
+        pareto_k=np.nan if here else weighted.pareto_k,
+        pareto_k_ahead=smoothed(weighted.log_weights + terms, used.efficiency).pareto_k,
+        recalibrated=here,
+        failed_gates=", ".join(used.gates),
+    )
+
+
+def _dataset(twin: Twin, stages: Sequence[Stage], rows: Sequence[Scored], counts: Sequence[int]) -> xr.Dataset:
+    words = {
+        "elpd": "log predictive density of what is observed up to the horizon",
+        "mcse": "Monte Carlo standard error of elpd",
+        "pareto_k": "Pareto k of the weights; NaN where the twin was calibrated",
+        "pareto_k_ahead": "Pareto k of the mean over draws",
+        "recalibrated": "the twin was calibrated at this origin",
+        "failure": "why there is nothing",
+        "failed_gates": "gates that the calibration did not pass",
+    }
+    found: dict[str, Any] = {
+        name: ("origin", [getattr(row, name) for row in rows], {"long_name": w}) for name, w in words.items()
+    }
+    found["num"] = ("origin", list(counts), {"long_name": "observations predicted"})
+    found["until"] = ("origin", pd.Index([stage.times[-1] for stage in stages]).to_numpy(), {"long_name": "last time"})
+    origins = pd.Index([stage.origin for stage in stages]).to_numpy()
+    coords: dict[str, Any] = {"origin": ("origin", origins, {"long_name": "last time that was known"})}
+    return xr.Dataset(found, coords, {"time_unit": twin.time_unit})

@@ -1,0 +1,181 @@
+"""Profile likelihoods: one quantity is held at value after value, and all others are optimised again at each.
+
+A profile that stays above the threshold on a side leaves the quantity without a bound there. A. Raue et al. (2009),
+doi:10.1093/bioinformatics/btp358.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from scipy.stats import chi2
+
+from bayestwin.density.density import Density, Local
+from bayestwin.inference.climb import climb
+from bayestwin.insight.coordinates import Coordinates
+
+SIDE = 12
+"""Values on each side of the best one."""
+
+REACH = 5.0
+"""How far a profile is followed from the prior's mean at most, in standard deviations of the prior, in z."""
+
+FIRST = 4.0
+"""How far it is followed at first, in standard deviations that the curvature at the best point says."""
+
+ROUNDS = 3
+"""How often it is followed three times as far where it has not yet come down."""
+
+INSIDE = 10.0
+"""How far the other quantities may go, in standard deviations of the prior, in z; they need a bound where they are
+without one."""
+
+
+class Profile(NamedTuple):
+    """The profile of one quantity.
+
+    Attributes:
+        z: Values held, increasing; shape (g,).
+        drop: Best log density anywhere minus the best with the value held; ∞ where there is none. Shape (g,).
+        optimum: Best point with each value held; shape (g, d).
+        lower: In z: where the interval ends below; −∞ where the profile does not come down.
+        upper: Likewise above.
+    """
+
+    z: np.ndarray
+    drop: np.ndarray
+    optimum: np.ndarray
+    lower: float
+    upper: float
+
+
+type Held = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Points (n, d), and 1 where z is held, (d,) → points reached, (n, d), and their log densities, (n,)."""
+
+
+def follow(
+    density: Density,
+    coordinates: Coordinates,
+    numbers: list[int],
+    start: np.ndarray,
+    information: np.ndarray,
+    prob: float,
+    with_prior: bool,
+) -> dict[int, Profile]:
+    """Profiles of some quantities.
+
+    Args:
+        density: The log density.
+        coordinates: Its coordinates.
+        numbers: Which of them.
+        start: A mode; shape (d,).
+        information: Fisher information there; shape (d, d).
+        prob: Of the interval, by the χ² distribution with one degree of freedom.
+        with_prior: Whether the prior counts, as it does in the posterior, or the likelihood alone.
+    """
+    held = _climber(density, coordinates, with_prior)
+    nothing = np.zeros(len(start))
+    points, heights = held(np.tile(start, (2 * SIDE + 1, 1)), nothing)
+    best, height = points[int(np.argmax(heights))], float(heights.max())
+    level = float(chi2.ppf(prob, 1)) / 2
+    added = 1.0 / coordinates.spread**2 if with_prior else 1e-6 / coordinates.spread**2
+    covariance = np.linalg.inv(information + np.diag(added))
+    return {n: _one(held, coordinates, n, best, height, covariance, level) for n in numbers}
+
+
+def _climber(density: Density, coordinates: Coordinates, with_prior: bool) -> Held:
+    centre, width = jnp.asarray(coordinates.centre), jnp.asarray(INSIDE * coordinates.spread)
+
+    def prior(z: Array) -> Array:
+        values, correction = density.constrain_with_log_det(z)
+        return density.log_prior(values) + correction
+
+    def local(z: Array, holds: Array) -> Local:
+        whole = density.local(z)
+        if not with_prior:
+            own = Local(prior(z), jax.grad(prior)(z), jax.hessian(prior)(z))
+            whole = Local(*(a - b for a, b in zip(whole, own, strict=True)))
+        moves = 1.0 - holds
+        hessian = whole.hessian * moves[:, None] * moves[None] - jnp.diag(holds)
+        inside = (jnp.abs(z - centre) < width).all()
+        return Local(jnp.where(inside, whole.log_density, -jnp.inf), whole.gradient * moves, hessian)
+
+    climbed = jax.jit(lambda z, holds: climb(lambda one: local(one, holds), z))
+
+    def held(z: np.ndarray, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = climbed(jnp.asarray(z), jnp.asarray(holds))
+        heights = np.asarray(found.log_density)
+        return np.asarray(found.z), np.where(np.isnan(heights), -np.inf, heights)
+
+    return held
+
+
+def _one(
+    held: Held,
+    coordinates: Coordinates,
+    number: int,
+    best: np.ndarray,
+    height: float,
+    covariance: np.ndarray,
+    level: float,
+) -> Profile:
+    """Follow one quantity until its profile has come down on both sides, or the prior holds nothing more."""
+    holds = np.zeros(len(best))
+    holds[number] = 1.0
+    ends = coordinates.centre[number] + np.array([-REACH, REACH]) * coordinates.spread[number]
+    room = np.maximum(np.abs(ends - best[number]), 1e-9)
+    width = np.minimum(FIRST * np.sqrt(covariance[number, number]), room)
+    slope = covariance[:, number] / covariance[number, number]
+    optimum, heights = best[None], np.array([height])
+    for _ in range(ROUNDS):
+        steps = np.concatenate([-width[0] * np.linspace(1, 0, SIDE, endpoint=False), [0.0]])
+        steps = np.concatenate([steps, width[1] * np.linspace(0, 1, SIDE + 1)[1:]])
+        new, high = _solve(held, best[None] + steps[:, None] * slope, best, number, best[number] + steps, holds)
+        optimum, heights = np.concatenate([optimum, new]), np.concatenate([heights, high])
+        far = heights.max() - high[[0, -1]] < 1.5 * level
+        if not (far & (width < room)).any():
+            break
+        width = np.where(far, np.minimum(3.0 * width, room), width)
+    order = np.argsort(optimum[:, number], kind="stable")
+    z, first = np.unique(optimum[order, number], return_index=True)
+    ranges = np.split(order, first[1:])
+    top = np.array([rows[int(np.argmax(heights[rows]))] for rows in ranges])
+    drop = heights.max() - heights[top]
+    return Profile(z, drop, optimum[top], *_interval(z, drop, level))
+
+
+def _solve(
+    held: Held, guesses: np.ndarray, best: np.ndarray, number: int, values: np.ndarray, holds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Optimise the others at each value: from a straight line, from the best point, then each from its neighbours."""
+    found, heights = held(guesses, holds)
+    plain = np.tile(best, (len(values), 1))
+    plain[:, number] = values
+    trials = [plain, *(np.roll(found, shift, axis=0) for shift in (1, -1))]
+    for trial in trials:
+        start = trial.copy()
+        start[:, number] = values
+        other, high = held(start, holds)
+        better = high > heights
+        found, heights = np.where(better[:, None], other, found), np.where(better, high, heights)
+    return found, heights
+
+
+def _interval(z: np.ndarray, drop: np.ndarray, level: float) -> tuple[float, float]:
+    """Where the profile comes down for the first time on each side of its best point, linear in √drop."""
+    centre = int(np.argmin(drop))
+    root, limit = np.sqrt(np.maximum(drop, 0.0)), np.sqrt(level)
+    ends = []
+    for side in (range(centre, -1, -1), range(centre, len(z))):
+        rows = list(side)
+        after = next((i for i in range(1, len(rows)) if drop[rows[i]] > level), None)
+        if after is None:
+            ends.append(np.inf)
+            continue
+        inner, outer = rows[after - 1], rows[after]
+        share = (limit - root[inner]) / (root[outer] - root[inner]) if np.isfinite(root[outer]) else 0.5
+        ends.append(float(z[inner] + share * (z[outer] - z[inner])))
+    return (-np.inf if np.isinf(ends[0]) else ends[0]), ends[1]

@@ -1,0 +1,1 @@
+"""A twin as data: its states, parameters, inputs, observations, noise, events and model error."""

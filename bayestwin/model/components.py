@@ -1,0 +1,115 @@
+"""What a twin is made of: states, parameters, inputs, observations, and how it is solved."""
+
+import dataclasses
+from typing import Literal
+
+import numpyro.distributions as dist
+
+from bayestwin.model.noise.base import Noise
+from bayestwin.model.types import Initial, Observed, Prior
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """One component of the state.
+
+    Attributes:
+        initial: Its value when the telemetry starts: a scalar prior, a number when known, a function of the parameters
+            `(p)`, or `bt.SteadyState(guess)` for the equilibrium.
+        unit: Unit as text, `""` for none.
+        doc: What it is, in words.
+        positive: Solve for its logarithm, so that it stays above zero whatever the solver does; `rtol` is then the
+            error of that, and `atol` is not used.
+        shared: Of several experiments: whether all of them start alike; by default each starts in its own way, with
+            this prior.
+    """
+
+    initial: Initial
+    unit: str = ""
+    doc: str = ""
+    positive: bool = False
+    shared: bool = False
+
+    @property
+    def derived(self) -> bool:
+        """Whether `initial` is a function of the parameters; NumPyro's distributions can be called too."""
+        return callable(self.initial) and not isinstance(self.initial, dist.Distribution)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One constant of the twin.
+
+    Attributes:
+        prior: A scalar prior, or a number when known.
+        unit: Unit as text, `""` for none.
+        doc: What it is, in words.
+        shared: Of several experiments: whether it is the same in all of them, or another value in each, with this
+            prior.
+    """
+
+    prior: Prior
+    unit: str = ""
+    doc: str = ""
+    shared: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One exogenous signal, read from the telemetry.
+
+    Attributes:
+        unit: Unit as text, `""` for none; telemetry in another unit is converted.
+        hold: Between two samples, `"linear"` interpolates, `"previous"` keeps the earlier one, and `"cubic"` follows a
+            smooth spline, which may overshoot.
+        beyond: Outside the samples, `"error"` refuses, `"hold"` keeps the nearest sample, and `"periodic"` repeats the
+            last `period` after the end.
+        doc: What it is, in words.
+        period: How long it takes to repeat itself, in the twin's `time_unit`.
+    """
+
+    unit: str = ""
+    hold: Literal["linear", "previous", "cubic"] = "linear"
+    beyond: Literal["error", "hold", "periodic"] = "error"
+    doc: str = ""
+    period: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """One signal that the telemetry holds and the twin predicts.
+
+    Attributes:
+        noise: How observations scatter around the predicted value.
+        of: `(t, x, p, u)` → predicted value; by default the state of the same name.
+        unit: Unit as text, `""` for none; telemetry in another unit is converted.
+        doc: What it is, in words.
+    """
+
+    noise: Noise
+    of: Observed | None = None
+    unit: str = ""
+    doc: str = ""
+
+
+type Method = Literal["auto", "exact", "tsit5", "rodas5p"]
+"""How a twin is solved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """How the twin is solved.
+
+    Attributes:
+        method: `"tsit5"` (explicit), `"rodas5p"` (for stiff twins), `"exact"` (no solver but matrix exponentials, for
+            vector fields that are affine in states, inputs and time), or `"auto"`: exact where that can be, else
+            whichever solver needs less work.
+        rtol: Relative tolerance of a step.
+        atol: Absolute tolerance of a step, in the units of the states.
+        max_steps: Most steps between two times at which the solver has to stop (observations, input samples).
+    """
+
+    method: Method = "auto"
+    rtol: float = 1e-6
+    atol: float = 1e-8
+    max_steps: int = 1000

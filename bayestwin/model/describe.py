@@ -1,0 +1,218 @@
+"""A twin in words and as a fingerprint: what reports show, and what tells whether two results come from one twin."""
+
+import dis
+import functools
+import hashlib
+import inspect
+import json
+import sysconfig
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+
+from bayestwin.model.components import State
+from bayestwin.model.events import Event, SteadyState
+from bayestwin.model.noise.base import Noise
+from bayestwin.model.twin import Twin
+from bayestwin.model.types import Prior
+
+
+def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
+    """The twin as plain text, ready for JSON.
+
+    Args:
+        twin: The twin.
+        digits: Significant digits of numbers in priors.
+
+    Returns:
+        Name, words, source of the vector field, and a list each for states, parameters, inputs and observations.
+    """
+    found: dict[str, Any] = {
+        "name": twin.name,
+        "doc": inspect.cleandoc(twin.doc or twin.vector_field.__doc__ or ""),
+        "equations": source(twin.vector_field),
+        "time_unit": twin.time_unit,
+        "solver": f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}",
+        "states": [
+            {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s, digits)}
+            | ({"positive": True} if s.positive else {})
+            | ({"shared": True} if s.shared else {})
+            for n, s in twin.states.items()
+        ],
+        "parameters": [
+            {"name": n, "unit": p.unit, "doc": p.doc, "prior": prior_text(p.prior, digits)}
+            | ({} if p.shared else {"shared": False})
+            for n, p in twin.parameters.items()
+        ],
+        "inputs": [
+            {"name": n, "unit": i.unit, "doc": i.doc, "hold": i.hold, "beyond": i.beyond}
+            | ({} if i.period is None else {"period": i.period})
+            for n, i in twin.inputs.items()
+        ],
+        "observations": [
+            {
+                "name": n,
+                "unit": o.unit,
+                "doc": o.doc,
+                "noise": noise_text(o.noise, digits),
+                "of": f"state `{n}`" if o.of is None else source(o.of),
+            }
+            for n, o in twin.observations.items()
+        ],
+    }
+    if twin.events:
+        found["events"] = [_event(name, event) for name, event in twin.events.items()]
+    if twin.model_error is not None:
+        error = twin.model_error
+        found["model_error"] = {
+            "kind": type(error).__name__,
+            "settings": {name: getattr(error, name) for name in error.settings},
+            "quantities": [
+                {"name": n, "unit": q.unit, "doc": q.doc, "prior": prior_text(q.prior, digits)}
+                for n, q in twin.error_quantities().items()
+            ],
+        }
+    return found
+
+
+def _event(name: str, event: Event) -> dict[str, Any]:
+    happens = {"telemetry": f"where the telemetry has `{name}`", "scheduled": "at given times", "triggered": "by state"}
+    found = {"name": name, "unit": event.unit, "doc": event.doc, "happens": happens[event.kind]}
+    found |= {"effect": source(event.effect)}
+    if event.at is not None:
+        found |= {"at": [float(t) for t in event.at]}
+    return found if event.when is None else found | {"when": source(event.when)}
+
+
+def fingerprint(twin: Twin) -> str:
+    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver, model error."""
+    code = [bytecode(twin.vector_field)]
+    functions: list[Any] = [o.of for o in twin.observations.values()]
+    functions += [s.initial for s in twin.states.values() if s.derived]
+    functions += [f for event in twin.events.values() for f in (event.effect, event.when)]
+    layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
+    functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
+    code += [bytecode(function) for function in functions if function is not None]
+    text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_words(description: Any) -> Any:
+    """A description less its `doc`: a better word for a parameter does not change the posterior."""
+    if isinstance(description, dict):
+        return {key: _without_words(value) for key, value in description.items() if key != "doc"}
+    return [_without_words(one) for one in description] if isinstance(description, list) else description
+
+
+def source(function: Callable) -> str:
+    """Source text of a function, or a note where Python does not have it."""
+    try:
+        return inspect.cleandoc("\n" + inspect.getsource(function))
+    except (OSError, TypeError):
+        return f"(source of {getattr(function, '__name__', 'function')} not available)"
+
+
+def bytecode(function: Callable, seen: frozenset[int] = frozenset()) -> str:
+    """What a function does beyond its source text: constants, and what it takes from outside, the user's own helpers.
+
+    Args:
+        function: The function.
+        seen: Code already described on the way to it.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return _outside(function, seen)
+    inner = list(_nested(code))
+    constants = [c for one in inner for c in one.co_consts if isinstance(c, int | float | str | tuple)]
+    closed = inspect.getclosurevars(function).nonlocals
+    loaded = {i.argval for one in inner for i in dis.get_instructions(one) if i.opname == "LOAD_GLOBAL"}
+    found = dict(closed) | {n: v for n, v in function.__globals__.items() if n in loaded}
+    outside = [(name, _outside(found[name], seen | {id(code)})) for name in sorted(found)]
+    return repr(([(one.co_names, one.co_varnames) for one in inner], constants, outside))
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)
+
+
+def _outside(value: Any, seen: frozenset[int]) -> str:
+    """A value that a function takes from outside; libraries count by name only."""
+    if isinstance(value, int | float | str | tuple | list | dict):
+        return repr(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return repr(np.asarray(value).tolist())
+    if isinstance(value, functools.partial):
+        return repr((_outside(value.func, seen), value.args, value.keywords))
+    value = inspect.unwrap(value) if callable(value) else value
+    if isinstance(value, types.FunctionType):
+        code = value.__code__
+        paths = sysconfig.get_paths()
+        if id(code) in seen or code.co_filename.startswith((paths["purelib"], paths["stdlib"])):
+            return value.__name__
+        return source(value) + bytecode(value, seen)
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def noise_text(noise: Noise, digits: int = 6) -> str:
+    """A noise model in words, e.g. `Censored(Gaussian(scale ~ HalfNormal(0.5)), upper = 10)`."""
+    parts = []
+    own = dict(noise.own_parameters)
+    for name, value in ({n: v for n, v in vars(noise).items() if n not in own and n != "priors"} | own).items():
+        if isinstance(value, Noise):
+            parts.append(noise_text(value, digits))
+        elif isinstance(value, dist.Distribution):
+            parts.append(f"{name} ~ {prior_text(value, digits)}")
+        elif isinstance(value, int | float):
+            parts.append(f"{name} = {value:.{digits}g}")
+        elif isinstance(value, constraints.Constraint):
+            parts.append(f"{name} {value!r}")
+        elif value is not None:
+            parts.append(f"{name} = {value}" if isinstance(value, str) else " ".join(source(value).split()))
+    return f"{type(noise).__name__}({', '.join(parts)})"
+
+
+def initial_text(state: State, digits: int = 6) -> str:
+    """Where a state starts, in words."""
+    initial: Any = state.initial
+    if isinstance(initial, SteadyState):
+        return f"equilibrium, sought from {initial.guess:.{digits}g}"
+    return source(initial) if state.derived else prior_text(initial, digits)
+
+
+def prior_text(prior: Prior, digits: int = 6) -> str:
+    """A prior in words, e.g. `Normal(1, 0.5) truncated to > 0`, or the known number."""
+    if not isinstance(prior, dist.Distribution):
+        return f"{prior:.{digits}g} (known)"
+    base = getattr(prior, "base_dist", None)
+    low, high = (_number(getattr(prior, end, None), digits) for end in ("low", "high"))
+    if isinstance(base, dist.Distribution) and (low or high):
+        bounds = f"({low}, {high})" if low and high else f"> {low}" if low else f"< {high}"
+        return f"{prior_text(base, digits)} truncated to {bounds}"
+    arguments = [_number(getattr(prior, name), digits) for name in prior.arg_constraints]
+    if isinstance(prior, dist.TransformedDistribution) and not arguments:
+        arguments = [prior_text(prior.base_dist, digits)]
+        for transform in prior.transforms:
+            settings = [f"{k}={_number(v, digits)}" for k, v in sorted(vars(transform).items()) if _is_number(v)]
+            arguments.append(f"{type(transform).__name__}({', '.join(settings)})")
+    return f"{type(prior).__name__}({', '.join(arguments)})"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.generic | jax.Array) and np.ndim(value) == 0
+
+
+def _number(value: Any, digits: int) -> str:
+    if value is None:
+        return ""
+    try:
+        return f"{float(value):.{digits}g}"
+    except TypeError:
+        return str(value)

@@ -1,0 +1,321 @@
+"""Prediction: what a calibrated twin says about new times and inputs."""
+
+import dataclasses
+import functools
+from types import EllipsisType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import enough_memory, on_device, require_float64
+from bayestwin._base.progress import Progress
+from bayestwin._base.seeds import check_seed, key_for
+from bayestwin.calibrate import experiment_attributes, root_attributes, thinned, with_model_error
+from bayestwin.density.bind import Bound, bind, elapsed
+from bayestwin.density.density import Density, join
+from bayestwin.density.experiments import Experiments, check_experiments, each
+from bayestwin.density.predictor import Predictor
+from bayestwin.dynamics.choice import with_method
+from bayestwin.dynamics.grid import Grid, build_grid
+from bayestwin.errors import InvalidArtifact, InvalidTelemetry, explain
+from bayestwin.model.describe import fingerprint, prior_text
+from bayestwin.model.error import ModelError
+from bayestwin.model.twin import Twin
+from bayestwin.restart import Start, check_start, restarted, start_values
+from bayestwin.results.schema import axes_of, series_dataset, signals_dataset
+from bayestwin.telemetry import Telemetry, said
+from bayestwin.telemetry.leakage import refuse_ahead
+
+
+def predict(
+    twin: Twin,
+    posterior: xr.DataTree,
+    future: Telemetry | Experiments,
+    *,
+    seed: int,
+    initial: Start | None = None,
+    model_error: ModelError | EllipsisType | None = ...,
+    draws: int = 1000,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """Predict at the times of `future`, driven by its inputs.
+
+    The twin is solved from the start of the calibration: the inputs of the calibration are taken from the posterior
+    and continued by those of `future`, which win where both have the same time. A twin with model error is led by the
+    observations of the calibration as long as they last, and goes on from what is known there.
+
+    Args:
+        twin: The twin that was calibrated.
+        posterior: As `calibrate` returned it.
+        future: Times, inputs, and perhaps observations, which are not looked at; where several experiments were
+            calibrated, those of each one that is wanted, by its name.
+        seed: Determines the noise of new observations.
+        initial: Where the twin starts anew, at the first time of `future`: by state a number or a distribution, in
+            its unit. The calibration then gives the parameters alone, and `future` may be at any time.
+        model_error: As in `calibrate`.
+        draws: About how many posterior draws are used.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown; by default on a terminal only.
+
+    Returns:
+        Groups `predictions` (for each observation a new observation `<name>`, which has all uncertainty, and
+        `<name>_noise_free`, which has that of parameters and initial states alone, with a discrepancy
+            `<name>_discrepancy`, which is added to it; `<state>_state` trajectories),
+        `predictions_constant_data` (inputs), and `observed_data` of the calibration.
+
+    Raises:
+        InvalidArtifact: If the posterior belongs to another twin.
+        InvalidSetting: If `initial` leaves a state out or does not fit the twin.
+        InvalidTelemetry: If `future` does not fit the twin, starts before the calibration does, leaves the inputs
+            unknown for a while after it, or has inputs that are made of observations not known yet.
+        OutOfMemory: If the trajectories do not fit into memory.
+    """
+    require_float64()
+    check_seed(seed)
+    twin = with_model_error(twin, model_error)
+    check_belongs(twin, posterior)
+    group = posterior["posterior"].to_dataset()
+    chains, num = group.sizes["chain"], group.sizes["draw"]
+    kept = thinned(chains, num, draws)
+    begun: dict[str, np.ndarray] = {}
+    if initial is None:
+        future, bound, density = density_ahead(twin, posterior, future)
+    else:
+        check_start(twin, posterior, initial, future)
+        future, bound, density = restarted(twin, posterior, initial, future)  # type: ignore[arg-type]
+        begun = start_values(twin, initial, chains * len(kept), seed)
+    if density.experiments and "experiment" in group.dims:
+        group = group.sel(experiment=list(density.experiments))
+    names = [site.name for site in density.sites if site.name not in begun]
+    drawn = {name: group[name].values[:, kept] for name in names}
+    values = begun | {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
+    keep_compiled()
+    shown = progress or Progress()
+    lower = enough_memory("Lower `draws`, or predict fewer times at once.")
+    with lower, on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
+        found = Predictor(density)(values, key_for(seed, "predictions"), phase)
+    if twin.model_error is not None:
+        rows = np.searchsorted(density.bound.times, bound.times)
+        found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
+    given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
+    attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
+    axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
+    tree = xr.DataTree.from_dict(
+        {
+            "predictions": series_dataset(twin, found, axes, chains, group["draw"].values[kept]),
+            "predictions_constant_data": signals_dataset(
+                {**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes
+            ),
+            "observed_data": posterior["observed_data"].to_dataset(),
+        }
+    )
+    tree.attrs = attributes | {
+        "posterior_telemetry_sha256": posterior.attrs["telemetry_sha256"],
+        "posterior_seed": posterior.attrs["seed"],
+    }
+    return tree
+
+
+def density_ahead(
+    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments
+) -> tuple[Telemetry | Experiments, Bound, Density]:
+    """What a posterior's future is predicted by.
+
+    Returns:
+        The future telemetry, with times counted as the calibration counts them; its times, inputs and events; and the
+        density, which with model error has the times of the calibration as well, led by what was observed then.
+
+    Raises:
+        InvalidTelemetry: As `predict`.
+    """
+    future, density = _ahead(twin, posterior, future)
+    bound = density.bound
+    if twin.model_error is not None and isinstance(future, Telemetry):
+        density = _led(posterior, future, density)
+    # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
+    chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
+    return future, bound, density.solved_as(chosen)
+
+
+def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:
+    """Refuse a posterior of another twin, or of this twin before its equations, priors or units were changed."""
+    ours, theirs = fingerprint(twin), posterior.attrs.get("twin_sha256")
+    if ours == theirs:
+        return
+    message = explain(
+        f"This posterior does not belong to twin `{twin.name}` as it is now.",
+        expected=f"a posterior of a twin with fingerprint {ours[:12]}",
+        received=f"one of twin `{posterior.attrs.get('twin', '?')}` with fingerprint {str(theirs)[:12]}",
+        advice="Calibrate again: equations, priors, units or solver are different.",
+    )
+    raise InvalidArtifact(message)
+
+
+class _Past(NamedTuple):
+    """The calibration, or one experiment of it, as far as its future goes on from there.
+
+    Attributes:
+        signals: Inputs and events; over the user's times, and over elapsed times for an experiment.
+        elapsed: Whether these are elapsed times.
+        dated: Whether the user's times are dates.
+        unit: That of the user's times; empty for dates.
+        t0: The user's time from which on time is counted.
+    """
+
+    signals: xr.Dataset
+    elapsed: bool
+    dated: bool
+    unit: str
+    t0: str
+
+
+def _past_of(posterior: xr.DataTree, name: str | None) -> _Past:
+    attrs, signals = posterior.attrs, posterior["constant_data"].to_dataset()
+    if name is None:
+        dated = np.issubdtype(posterior["observed_data"]["time"].dtype, np.datetime64)
+        return _Past(signals, False, dated, attrs["telemetry_time_unit"], attrs["t0"])
+    own = signals.sel(experiment=name).dropna("time", how="all") if signals.data_vars else signals
+    t0 = attrs["t0"][name]
+    return _Past(own, True, not _is_number(t0), attrs["telemetry_time_unit"][name], t0)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ahead(
+    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments
+) -> tuple[Telemetry | Experiments, Density]:
+    """The future telemetry, with times counted as the calibration counts them, and what it is predicted by."""
+    known = posterior["observed_data"].to_dataset()
+    names = tuple(map(str, known["experiment"].values)) if "experiment" in known.dims else ()
+    if not names and isinstance(future, Telemetry):
+        shifted, bound, grid = _one_ahead(twin, _past_of(posterior, None), future)
+        return shifted, Density(twin, bound, grid, twin.sites())
+    _check_named(names, future)
+    assert not isinstance(future, Telemetry)
+    found = {
+        name: each(functools.partial(_one_ahead, twin, _past_of(posterior, name)), {name: one})[name]
+        for name, one in future.items()
+    }
+    shifted, bounds, grids = ({name: one[part] for name, one in found.items()} for part in range(3))
+    return shifted, join(twin, bounds, grids)  # type: ignore[return-value]
+
+
+def _check_named(names: tuple[str, ...], future: object) -> None:
+    """Refuse a future of which it is not clear which experiment goes on in it."""
+    if names and not isinstance(future, Telemetry):
+        check_experiments(future)
+        unknown = [name for name in future if name not in names]  # type: ignore[union-attr]
+        if not unknown:
+            return
+        received = ", ".join(f"`{name}`" for name in unknown)
+    else:
+        received = "telemetry of no named experiment" if names else "experiments, where one telemetry was calibrated"
+    expected = f"one for any of {', '.join(f'`{name}`' for name in names)}, by name" if names else "a bt.Telemetry"
+    message = explain(
+        "`future` does not go on from what was calibrated.",
+        expected=expected,
+        received=received,
+        advice="Where a forecast starts, and each experiment's own values, come from the calibration.",
+    )
+    raise InvalidTelemetry(message)
+
+
+def _one_ahead(twin: Twin, past: _Past, future: Telemetry) -> tuple[Telemetry, Bound, Grid]:
+    shifted = _from_same_start(twin, past, future)
+    bound = bind(twin, shifted, observed=False)._replace(observations={})
+    knots, signals = _continued(twin, past, shifted, bound)
+    return shifted, bound, build_grid(twin, bound.times, knots, signals, signals)
+
+
+def _from_same_start(twin: Twin, past: _Past, future: Telemetry) -> Telemetry:
+    """The future telemetry, with times counted from where the calibration's were."""
+    dated = past.dated
+    if dated != future.dated:
+        message = explain(
+            "The times of `future` are of another kind than those of the calibration.",
+            expected="dates" if dated else "numbers",
+            received="dates" if future.dated else "numbers",
+            advice="Use the same kind of time in both.",
+        )
+        raise InvalidTelemetry(message)
+    ours = "" if dated else future.units.get("time", twin.time_unit)
+    theirs = past.unit
+    if ours != theirs:
+        message = explain(
+            "The times of `future` are in another unit than those of the calibration.",
+            expected=f"`{theirs}`",
+            received=f"`{ours}`",
+            advice=f"Count them in `{theirs}`, and say so by `units={{'time': '{theirs}'}}`.",
+        )
+        raise InvalidTelemetry(message)
+    return dataclasses.replace(future, t0=pd.Timestamp(past.t0) if dated else float(past.t0))
+
+
+def _led(posterior: xr.DataTree, future: Telemetry, density: Density) -> Density:
+    """The density of the future, led by what was observed in the calibration."""
+    twin, bound = density.twin, density.bound
+    led = _with_past(twin, posterior, future, bound)
+    knots, signals = _continued(twin, _past_of(posterior, None), future, bound)
+    return dataclasses.replace(density, bound=led, grid=build_grid(twin, led.times, knots, signals, signals))
+
+
+def _with_past(twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bound) -> Bound:
+    """The times of calibration and future together, with what was observed in the calibration."""
+    past = posterior["observed_data"].to_dataset()
+    unit = future.units.get("time", twin.time_unit)
+    earlier = elapsed(pd.Index(past["time"].values), future.t0, unit, twin.time_unit)
+    times = np.union1d(earlier, bound.times)
+    observations = {name: np.full(len(times), np.nan) for name in twin.observations}
+    for name, values in observations.items():
+        values[np.searchsorted(times, earlier)] = past[name].values
+    return bound._replace(times=times, observations=observations)
+
+
+def _continued(twin: Twin, past: _Past, future: Telemetry, bound: Bound) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Inputs and events of the calibration, continued by those of the future: elapsed times, and values by name."""
+    ahead = {**bound.inputs, **bound.events}
+    if not ahead:
+        return bound.times, {}
+    labels = past.signals["time"].values
+    unit = future.units.get("time", twin.time_unit)
+    earlier = labels if past.elapsed else elapsed(pd.Index(labels), future.t0, unit, twin.time_unit)
+    if any(spec.beyond == "error" for spec in twin.inputs.values()):
+        _check_no_gap(labels, earlier, bound)
+    refuse_ahead(future, twin.inputs, twin.observations, last=earlier[-1], times=bound.times, time_unit=twin.time_unit)
+    keep = ~np.isin(earlier, bound.times)
+    times = np.concatenate([earlier[keep], bound.times])
+    order = np.argsort(times)
+    return times[order], {
+        n: np.concatenate([past.signals[n].values[keep], values])[order] for n, values in ahead.items()
+    }
+
+
+def _moment(label: Any) -> str:
+    """A time as a person writes it: dates without the digits of their nanoseconds."""
+    return said(label.astype("datetime64[s]")) if isinstance(label, np.datetime64) else f"{label:g}"
+
+
+def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None:
+    """Refuse to interpolate inputs over a gap that is much longer than their samples are ever apart."""
+    gap = bound.times[0] - earlier[-1]
+    longest = max((np.diff(times).max() for times in (earlier, bound.times) if times.size > 1), default=gap)
+    if gap <= 2.0 * longest:
+        return
+    message = explain(
+        f"The inputs are unknown between {_moment(labels[-1])} and {_moment(bound.labels[0])}.",
+        expected=f"samples at most {longest:g} apart, as elsewhere",
+        received=f"a gap of {gap:g}, in the twin's time unit",
+        advice="The twin is solved from the start of the calibration: let `future` begin where that ended, or say by "
+        "`initial=` in which state it starts anew.",
+    )
+    raise InvalidTelemetry(message)

@@ -1,0 +1,129 @@
+"""What can be done with an earlier run of a model: predict with its posterior, judge and report it anew."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import xarray as xr
+
+from bayestwin.assess import diagnose
+from bayestwin.errors import InvalidInput, explain
+from bayestwin.predict import check_belongs, predict
+from bayestwin.project.beside import read_beside
+from bayestwin.project.calibrate import Results, judge, status_of, write_report
+from bayestwin.project.filing import read_calibrated, read_shares
+from bayestwin.project.model import Model, Split, load_telemetry, read_model_telemetry
+from bayestwin.project.record import read_record, renew_outputs
+from bayestwin.project.run import POSTERIOR, PREDICTIONS
+from bayestwin.project.sections import SplitSection
+from bayestwin.results.store import load, save
+
+LATER = "predictions-*.nc"
+"""Names of predictions for files of telemetry that a run had not seen."""
+
+
+class Predicted(NamedTuple):
+    """Predictions with the posterior of an earlier run.
+
+    Attributes:
+        predictions: As of `predict`.
+        path: The file that has them.
+        status: What became of the run, as of `status_of`.
+    """
+
+    predictions: xr.DataTree
+    path: pathlib.Path
+    status: str
+
+
+def predict_again(
+    model: Model,
+    run: pathlib.Path,
+    file: pathlib.Path | None,
+    out: pathlib.Path | None,
+    initial: Mapping[str, float] | None = None,
+) -> Predicted:
+    """Predict with the posterior of an earlier run.
+
+    Args:
+        model: The model that was calibrated.
+        run: The run.
+        file: CSV file with times, inputs, and perhaps observations; by default what the run held out.
+        out: File to write; by default one in the run folder.
+        initial: In which states the twin starts anew, as of `predict`.
+
+    Returns:
+        The predictions, the file that has them, and what became of the run.
+
+    Raises:
+        InvalidInput: If the run belongs to another twin or other telemetry, or there is nothing to predict.
+    """
+    posterior = load(run / POSTERIOR)
+    check_belongs(model.twin, posterior)
+    if file is not None:
+        future = read_model_telemetry(model, file, partly=True, split=_split_made_with(posterior))
+    else:
+        future = _split_of(model, run, posterior).held_out
+    if future is None:
+        message = explain(
+            f"Run `{run.name}` of `{model.folder}` held nothing out, so there is nothing to predict.",
+            expected="`--telemetry FILE`, or a run with `hold_out_from` in the `[split]` of its job",
+            received="neither",
+            advice="Say for which times and inputs you want predictions.",
+        )
+        raise InvalidInput(message)
+    path = out or run / (PREDICTIONS if file is None else LATER.replace("*", file.stem))
+    predictions = predict(model.twin, posterior, future, initial=initial, **model.job.predict.model_dump())
+    save(predictions, path)
+    renew_outputs(run)
+    return Predicted(predictions, path, _status(model, run, posterior))
+
+
+def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
+    """What became of an earlier run, by the gates of the job as it is now."""
+    if model.job.gates.coverage != "report":  # which needs what the run held out
+        return open_results(model, run).status
+    return status_of(posterior, diagnose(posterior, **model.job.gates.model_dump()))
+
+
+def open_results(model: Model, run: pathlib.Path) -> Results:
+    """What is known of an earlier run of a model, from its files.
+
+    Raises:
+        InvalidInput: If the run belongs to another twin or other telemetry.
+    """
+    posterior, predictions = read_calibrated(run)
+    check_belongs(model.twin, posterior)
+    split = _split_of(model, run, posterior)
+    return judge(model, run, posterior, predictions, split, read_record(run))
+
+
+def renew_report(found: Results) -> pathlib.Path:
+    """Write the report of an earlier run again, with all that was calibrated beside it, and record that."""
+    path = write_report(found._replace(beside=read_beside(found.run), shares=read_shares(found.run)))
+    renew_outputs(found.run)
+    return path
+
+
+def _split_made_with(posterior: xr.DataTree) -> SplitSection:
+    return SplitSection.model_validate(json.loads(posterior.attrs["job"]).get("split", {}))
+
+
+def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
+    """The telemetry, split as it was in a run: what a posterior has seen must not pass for held out."""
+    split = load_telemetry(model, _split_made_with(posterior))
+    ours, theirs = split.calibration.sha256, posterior.attrs["telemetry_sha256"]
+    if ours == theirs:
+        return split
+    job = read_record(run).get("job_file", model.job_path.name)
+    other = (
+        f"That run was made with `--job {job}`." if job != model.job_path.name else "Its data or units have changed."
+    )
+    message = explain(
+        f"Run `{run.name}` was not calibrated on the telemetry that `{model.job_path}` names.",
+        expected=f"telemetry with the sha256 {theirs[:12]}",
+        received=f"{ours[:12]}",
+        advice=f"{other} Name another run by `--run`, or calibrate again.",
+    )
+    raise InvalidInput(message)

@@ -1,0 +1,210 @@
+"""The tables of a job file, each a section of settings with defaults, validated by pydantic."""
+
+from typing import Literal
+
+import pydantic
+
+from bayestwin.assess.gates import WARN
+from bayestwin.check import Thresholds, wrong_kinds
+from bayestwin.project.feature_sections import FeatureSection
+from bayestwin.project.section import Moment, Section, Seed
+from bayestwin.project.telemetry_sections import TelemetrySection
+
+
+class SplitSection(Section):
+    """What is held out of the calibration.
+
+    Attributes:
+        start: Rows before it are not used, but by features, which may look back to them.
+        hold_out_from: Rows from here on are predicted, not calibrated; nothing is held out by default.
+        end: Rows from here on are not used at all.
+    """
+
+    start: Moment | None = None
+    hold_out_from: Moment | None = None
+    end: Moment | None = None
+
+
+class CalibrateSection(Section):
+    """Arguments of `bt.calibrate`."""
+
+    seed: Seed = 0
+    method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts"
+    loss: Literal["linear", "huber", "soft_l1", "cauchy"] = "linear"
+    num_warmup: int = pydantic.Field(default=200, ge=1)
+    num_samples: int = pydantic.Field(default=1000, ge=1)
+    num_chains: int = pydantic.Field(default=4, ge=1)
+    target_acceptance: float = pydantic.Field(default=0.8, gt=0, lt=1)
+    predictive_draws: int = pydantic.Field(default=1000, ge=1)
+
+
+class PredictSection(Section):
+    """Arguments of `bt.predict`."""
+
+    seed: Seed = 1
+    draws: int = pydantic.Field(default=1000, ge=1)
+
+
+class ReportSection(Section):
+    """What the report holds that costs solving the twin again.
+
+    Attributes:
+        shares: Whether to split the uncertainty of what was held out by its sources: see `bt.uncertainty_shares`.
+    """
+
+    shares: bool = False
+
+
+class GatesSection(Section):
+    """Arguments of `bt.diagnose`: limits, which warnings fail, and whether coverage is a gate."""
+
+    max_rhat: float = pydantic.Field(default=1.01, gt=1)
+    min_ess_per_chain: float = pydantic.Field(default=100.0, gt=0)
+    min_chains: int = pydantic.Field(default=2, ge=1)
+    min_chain_spread: float = pydantic.Field(default=0.1, gt=0, lt=1)
+    max_divergences: int = pydantic.Field(default=0, ge=0)
+    min_bfmi: float = pydantic.Field(default=0.3, gt=0)
+    max_solver_failures: float = pydantic.Field(default=0.01, ge=0, le=1)
+    max_solver_error: float = pydantic.Field(default=0.1, gt=0)
+    max_pareto_k: float = pydantic.Field(default=0.7, gt=0, le=1)
+    max_modes: int = pydantic.Field(default=1, ge=1)
+    max_at_prior_edge: float = pydantic.Field(default=0.1, gt=0, le=1)
+    max_prior_width: float = pydantic.Field(default=0.8, gt=0)
+    max_residual_correlation: float = pydantic.Field(default=0.38, ge=0, le=1)
+    strict: bool | list[str] = False
+    coverage: Literal["report", "warn", "fail"] = "report"
+    max_coverage_misses: int = pydantic.Field(default=0, ge=0)
+
+    @pydantic.field_validator("strict", mode="before")
+    @classmethod
+    def _names_of_gates(cls, strict: object) -> object:
+        if isinstance(strict, bool) or (isinstance(strict, list) and all(name in WARN for name in strict)):
+            return strict
+        message = f"true, false, or a list of {', '.join(f'`{name}`' for name in WARN)}"
+        raise ValueError(message)
+
+
+USUAL = Thresholds()
+
+
+class CheckSection(Section):
+    """Settings of `bayestwin check`: thresholds as in `bayestwin.check.Thresholds`, and what findings do.
+
+    Attributes:
+        fail_on: Kinds of findings that fail, whatever they are by themselves.
+        ignore: Kinds that are not reported.
+        seed: Determines the draws from the prior.
+    """
+
+    gap: float = pydantic.Field(default=USUAL.gap, gt=1)
+    few: int = pydantic.Field(default=USUAL.few, ge=1)
+    missing: float = pydantic.Field(default=USUAL.missing, gt=0, le=1)
+    stuck: int = pydantic.Field(default=USUAL.stuck, ge=3)
+    spike: float = pydantic.Field(default=USUAL.spike, gt=0)
+    level_shift: float = pydantic.Field(default=USUAL.level_shift, gt=0)
+    drift: float = pydantic.Field(default=USUAL.drift, gt=0)
+    saturation: float = pydantic.Field(default=USUAL.saturation, gt=0, le=1)
+    levels: int = pydantic.Field(default=USUAL.levels, ge=2)
+    lag: float = pydantic.Field(default=USUAL.lag, gt=0)
+    prior: float = pydantic.Field(default=USUAL.prior, gt=0, le=1)
+    coverage: float = pydantic.Field(default=USUAL.coverage, gt=0, le=1)
+    outside: float = pydantic.Field(default=USUAL.outside, gt=0, le=1)
+    fail_on: list[str] = []
+    ignore: list[str] = []
+    seed: Seed = 0
+
+    @pydantic.field_validator("fail_on", "ignore")
+    @classmethod
+    def _kinds(cls, kinds: list[str]) -> list[str]:
+        if expected := wrong_kinds(kinds):
+            message = f"a list of {expected}"
+            raise ValueError(message)
+        return kinds
+
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds alone."""
+        return {name: getattr(self, name) for name in Thresholds._fields}
+
+
+class SbcSection(Section):
+    """Arguments of `bt.sbc`."""
+
+    seed: Seed = 0
+    num_simulations: int = pydantic.Field(default=200, ge=20)
+    num_draws: int = pydantic.Field(default=63, ge=15)
+    level: float = pydantic.Field(default=0.95, gt=0, lt=1)
+
+
+class SensitivitySection(Section):
+    """Arguments of `bt.sensitivity`."""
+
+    seed: Seed = 2
+    distribution: Literal["prior", "posterior"] = "prior"
+    num_samples: int = pydantic.Field(default=1024, ge=2)
+    max_times: int = pydantic.Field(default=200, ge=1)
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+
+
+class CompareSection(Section):
+    """How `bayestwin compare` leaves the future out: arguments of `bt.leave_future_out`.
+
+    Attributes:
+        horizon: How far ahead to predict; without it the future is not left out.
+        origins: How many.
+        exact: Whether to calibrate at each.
+    """
+
+    horizon: float | None = pydantic.Field(default=None, gt=0)
+    origins: int = pydantic.Field(default=10, ge=2)
+    exact: bool = False
+
+
+class ValidateSection(Section):
+    """Settings of `bayestwin validate`.
+
+    Attributes:
+        prob: Nominal probability of the interval that the verdict is about.
+        by: Columns of the telemetry that tell regimes apart.
+        bins: Edges of bins, or how many of them, by column; also for `horizon`.
+        origins: Number of origins of the backtest, or their times.
+        horizon: How far ahead, in the twin's unit of time; by default as far as what is held out, and at most a quarter
+            of what was calibrated.
+        window: As in `bt.backtest`, like those that follow.
+        recalibrate: Whether to calibrate at each origin.
+        gap: Time before each origin that is not calibrated.
+        method: How to calibrate at each origin.
+        conformal: How intervals are corrected, see `bt.conformalize`.
+        period: Time after which observations repeat themselves, for a baseline; by default a day where two were
+            calibrated and observed four times a day; 0 for none.
+        seed: Determines everything random.
+    """
+
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+    by: list[str] = []
+    bins: dict[str, int | list[float]] = {}
+    origins: int | list[Moment] = 8
+    horizon: float | None = pydantic.Field(default=None, gt=0)
+    window: Literal["expanding", "sliding"] = "expanding"
+    recalibrate: bool = True
+    gap: float = pydantic.Field(default=0.0, ge=0)
+    method: Literal["nuts", "laplace", "pathfinder", "smc"] = "laplace"
+    conformal: Literal["split", "adaptive"] = "split"
+    period: float | None = pydantic.Field(default=None, ge=0)
+    seed: Seed = 2
+
+
+class Job(Section):
+    """A job file; a table is named as its attribute, but `[validate]`, which is a name of pydantic's own."""
+
+    telemetry: TelemetrySection
+    features: dict[str, FeatureSection] = {}
+    split: SplitSection = SplitSection()
+    calibrate: CalibrateSection = CalibrateSection()
+    predict: PredictSection = PredictSection()
+    gates: GatesSection = GatesSection()
+    report: ReportSection = ReportSection()
+    check: CheckSection = CheckSection()
+    sbc: SbcSection = SbcSection()
+    sensitivity: SensitivitySection = SensitivitySection()
+    compare: CompareSection = CompareSection()
+    validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")

@@ -1,0 +1,127 @@
+"""The telemetry that a job names: its files, and what they say, several of them as one."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bayestwin.errors import InvalidJob, InvalidTelemetry, explain
+from bayestwin.project.telemetry_sections import ReadingSection, TelemetrySection
+from bayestwin.project.wording import about_job, as_toml
+from bayestwin.telemetry import Telemetry, align, datasets, read_telemetry, signals_of, time_in
+from bayestwin.telemetry.columns import find
+
+DATA = {".csv", ".parquet", ".nc"}
+"""Usual suffixes of files with telemetry."""
+
+ELSEWHERE = {"file", "dataset", "sources", "align"}
+"""Keys of `[telemetry]` that are no arguments of `read_telemetry`."""
+
+
+def files_of(section: TelemetrySection, folder: pathlib.Path, job_path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The file of each source by its name; of the only one, which has none, by an empty name.
+
+    Args:
+        section: The table `[telemetry]`.
+        folder: The model's.
+        job_path: The job file, for messages.
+
+    Raises:
+        InvalidJob: If a file that the job names is not there; for a dataset the errors of `datasets.find`.
+    """
+    return {name: _file(one, name, folder, job_path) for name, one in _sources(section).items()}
+
+
+def read_sources(section: TelemetrySection, folder: pathlib.Path, job_path: pathlib.Path) -> Telemetry:
+    """All telemetry that a job names; arguments and errors as of `files_of`, `read_telemetry` and `align`."""
+    files = files_of(section, folder, job_path)
+    if not section.sources:
+        with about_job(f"`[telemetry]` of `{job_path}`"):
+            return read_file(section, files[""])
+    found = {}
+    for name, one in section.sources.items():
+        with about_job(f"`[telemetry.sources.{name}]` of `{job_path}`"):
+            found[name] = read_file(one, files[name])
+    how = {} if section.align is None else section.align.model_dump()
+    try:
+        with about_job(f"`[telemetry.{'sources' if section.align is None else 'align'}]` of `{job_path}`"):
+            return align(found, t0=section.t0, **how)
+    except InvalidTelemetry as reason:
+        if section.align is None:
+            message = f"{reason} In a job file they stand beneath `[telemetry.align]`."
+            raise InvalidTelemetry(message) from reason
+        raise
+
+
+def read_file(section: ReadingSection, path: pathlib.Path, *, partly: bool = False) -> Telemetry:
+    """Read one file as a table of the job says.
+
+    Args:
+        section: The table.
+        path: The file.
+        partly: Whether columns may be absent.
+    """
+    settings: dict[str, Any] = section.model_dump(exclude=ELSEWHERE)
+    units, rename = settings["units"], settings["rename"]
+    if partly and path.is_file():
+        there = signals_of(path, **settings)
+        rename = {column: name for column, name in rename.items() if find(column, there) in there}
+        there |= set(rename.values())
+        units = {column: unit for column, unit in units.items() if find(column, there) in there}
+        settings["fill"] = {name: how for name, how in settings["fill"].items() if find(name, there) in there}
+        settings["drop"] = [
+            one for one in settings["drop"] if one["column"] is None or find(one["column"], there) in there
+        ]
+    settings |= {"units": units, "rename": rename}
+    found = read_telemetry(path, **settings)
+    return dataclasses.replace(found, notices=tuple(map(as_toml, found.notices)))
+
+
+def in_place(section: TelemetrySection, path: pathlib.Path) -> TelemetrySection:
+    """The table that reads another file in place of the job's own.
+
+    One file in place of several holds what they become when aligned: their columns by their names in the twin, in the
+    units of the sources, and times in UTC, or numbers, in a column `time`.
+    """
+    if not section.sources:
+        return section.model_copy(update={"file": str(path), "dataset": None})
+    units = {one.rename.get(name, name): unit for one in section.sources.values() for name, unit in one.units.items()}
+    times = {one.time: "time" for one in section.sources.values()}
+    units = {times.get(name, name): unit for name, unit in units.items()}
+    t0, zones = section.t0, {one.timezone for one in section.sources.values()}
+    if t0 is not None and not isinstance(t0, int | float) and len(zones) == 1:
+        t0 = f"{time_in(t0, pd.DatetimeIndex([]), zones.pop(), 't0')}Z"  # the file declares no zone
+    return TelemetrySection(file=str(path), units=units, t0=t0)
+
+
+def kept_at(section: TelemetrySection, names: Mapping[str, str]) -> TelemetrySection:
+    """The table that reads files which were copied to a place of their own: paths by source, see `files_of`."""
+    if not section.sources:
+        return section.model_copy(update={"file": names[""], "dataset": None})
+    moved = {
+        name: one.model_copy(update={"file": names[name], "dataset": None}) for name, one in section.sources.items()
+    }
+    return section.model_copy(update={"sources": moved})
+
+
+def _sources(section: TelemetrySection) -> Mapping[str, ReadingSection]:
+    return section.sources or {"": section}
+
+
+def _file(section: ReadingSection, name: str, folder: pathlib.Path, job_path: pathlib.Path) -> pathlib.Path:
+    if section.file is None:
+        return datasets.find(section.dataset or "")
+    path = folder / section.file
+    if not path.is_file():
+        there = sorted(found.relative_to(folder) for found in folder.glob("**/*") if found.suffix in DATA)
+        table = f"telemetry.sources.{name}" if name else "telemetry"
+        message = explain(
+            f"Job file `{job_path}` names the telemetry file `{section.file}`, which is not there.",
+            expected=f"a CSV, Parquet or netCDF file, its path counted from `{folder}`",
+            received="in that folder: " + (", ".join(f"`{found}`" for found in there) or "no such file"),
+            advice=f"Correct `file` in `[{table}]`.",
+        )
+        raise InvalidJob(message)
+    return path

@@ -1,0 +1,57 @@
+"""The process of one task: `python -m bayestwin.project.worker TASK` with the task as JSON; ends with its parent."""
+
+import ctypes
+import json
+import os
+import pathlib
+import signal
+import sys
+
+from bayestwin._base.progress import Progress
+from bayestwin.errors import BayestwinError, InvalidInput
+from bayestwin.project.calibrate import calibrate_model, resume_run
+from bayestwin.project.record import read_record
+from bayestwin.project.run import ENDED
+from bayestwin.project.tasks import Task, model_of, run_of
+
+FAILED_GATES, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def work(task: Task) -> int:
+    """Do a task: go on with its run if there is one that has not ended, else begin one.
+
+    Returns:
+        The exit code: 0 done, 1 failed gates or another failure that may pass, 2 bad input, 130 interrupted.
+    """
+    quiet = Progress(show=False)
+    try:
+        run = run_of(task)
+        record = {} if run is None else read_record(run)
+        if run is not None and record.get("status") in ENDED:
+            status = str(record["status"])
+        elif run is not None and record:
+            status = resume_run(model_of(task), run, progress=quiet).status
+        else:
+            status = calibrate_model(model_of(task), pathlib.Path(task.results), suffix=task.key, progress=quiet).status
+    except InvalidInput as reason:
+        sys.stderr.write(f"{reason}\n")
+        return BAD_INPUT
+    except BayestwinError as reason:
+        sys.stderr.write(f"{reason}\n")
+        return FAILED_GATES
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return {"finished": 0, "interrupted": INTERRUPTED}.get(status, FAILED_GATES)
+
+
+def end_with_parent(parent: int) -> None:
+    """Die when the parent does, even by SIGKILL: else an orphan would hold the run that a second call goes on with."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before that
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    end_with_parent(int(sys.argv[2]))
+    sys.exit(work(Task(**json.loads(sys.argv[1]))))

@@ -1,0 +1,155 @@
+"""Pictures that hold predictions against what was observed: coverage and residuals."""
+
+import numpy as np
+import scipy.special
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from bayestwin._base.wording import labelled, percent, scale_for
+from bayestwin.assess.residuals import autocorrelation
+from bayestwin.report import words
+from bayestwin.report.reading import TimeAxis
+from bayestwin.report.residuals import Residuals, band
+from bayestwin.report.series import dress_time
+from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
+
+ACROSS = 4
+MOST_LAGS = 24
+
+
+def coverage_plot(found: xr.Dataset) -> Picture:
+    """Empirical against nominal coverage, one panel an observation (see `bayestwin.assess.coverage`)."""
+    names = [str(name) for name in found["observation"].to_numpy()]
+    across = min(len(names), ACROSS)
+    rows = -(-len(names) // across)
+    drawn = figure((0.7 if across > 1 else 1.3) + 2.25 * rows, width=max(2.4 * across, 4.0))
+    grid = drawn.subplots(rows, across, squeeze=False).ravel()
+    for axes, name in zip(grid, names, strict=False):
+        _cover(axes, found.sel(observation=name), name)
+    for axes in grid[len(names) :]:
+        axes.set_axis_off()
+    level = percent(float(found.attrs["level"]))
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=5, color=LIGHT["pass"], label="as promised"),
+        Line2D([], [], linestyle="", marker="X", markersize=5.5, color=LIGHT["fail"], label="not as promised"),
+        Patch(facecolor=LIGHT["prior"], alpha=0.45, label=f"{level} binomial band"),
+    ]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=3 if across > 1 else 2, columnspacing=1.2)
+    caption = (
+        f"Share of held-out observations inside their {found.attrs['kind']}s against what was promised. Bars: "
+        f"where that share lies with probability {level} if the promise holds and observations are independent. "
+        "Crosses lie outside the wider bands in which all of them lie together, dependence allowed for."
+    )
+    told = words.listed(f"{name}: {words.covered(found.sel(observation=name))}" for name in names)
+    return picture(drawn, "coverage", f"Nominal against empirical coverage of {found.attrs['kind']}s. {told}.", caption)
+
+
+def residual_plot(residuals: tuple[Residuals, ...], axis: TimeAxis) -> Picture:
+    """Residuals over time, their normal scores against a normal, and the autocorrelation of the scores."""
+    names = list(dict.fromkeys(residual.name for residual in residuals))
+    drawn = figure(0.75 + 1.75 * len(names))
+    grid = drawn.subplots(len(names), 3, squeeze=False, width_ratios=(2.6, 1, 1.15), sharex="col")
+    for (over_time, against, lags), name in zip(grid, names, strict=True):
+        own = [residual for residual in residuals if residual.name == name]
+        _over_time(over_time, own)
+        _against_normal(against, own)
+        _autocorrelation(lags, own)
+    dress_time(grid[-1, 0], axis, most=6)
+    grid[-1, 1].set_xlabel("normal quantile")
+    grid[-1, 2].set_xlabel("lag (samples)")
+    parts = list(dict.fromkeys((residual.part.label, residual.part.colour) for residual in residuals))
+    handles = [
+        Line2D([], [], linestyle="", marker="o" if n == "calibration" else "s", markersize=4, color=c, label=n)
+        for n, c in parts
+    ]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    caption = (
+        "Left: observed − predictive median. Middle: normal scores of the observations within their "
+        "predictive distribution; on the line if the noise model is right. Right: autocorrelation of the "
+        "scores; inside the grey band if what is left is only noise. Calibration has seen its own part, which "
+        "looks slightly better for it."
+    )
+    told = words.listed(f"{r.name}, {r.part.label}: {words.reach(r.raw, r.unit)}" for r in residuals)
+    alt = f"Residuals over time, Q-Q plot of their normal scores, and autocorrelation. {told}."
+    return picture(drawn, "residuals", alt, caption)
+
+
+def _cover(axes: Axes, found: xr.Dataset, name: str) -> None:
+    """One panel: the diagonal, and at each nominal probability a band and the share found."""
+    num = int(found["num"].max())
+    title = f"{name}, n = {num:,}"
+    axes.set_title(title, fontsize=fitting(title, 135, 9))
+    axes.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3), zorder=1)
+    for prob, share, low, high, good in zip(
+        found["prob"].to_numpy(),
+        found["coverage"].to_numpy(),
+        found["band_lower"].to_numpy(),
+        found["band_upper"].to_numpy(),
+        found["within_joint_band"].to_numpy(),
+        strict=True,
+    ):
+        axes.vlines(prob, low, high, color=LIGHT["prior"], alpha=0.45, linewidth=7, zorder=2)
+        marker, colour = ("o", LIGHT["pass"]) if good else ("X", LIGHT["fail"])
+        axes.plot([prob], [share], marker=marker, markersize=5, color=colour, zorder=3, clip_on=False)
+    ticks = [0.0, 0.5, 1.0]
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_aspect("equal")
+    axes.set_xticks(ticks, [percent(tick) for tick in ticks])
+    axes.set_yticks(ticks, [percent(tick) for tick in ticks])
+    axes.grid()
+    subplot = axes.get_subplotspec()
+    if subplot is None or subplot.is_first_col():
+        axes.set_ylabel("observations inside")
+    axes.set_xlabel("promised (prob)")
+
+
+def _over_time(axes: Axes, own: list[Residuals]) -> None:
+    scale = scale_for(max(float(np.nanmax(np.abs(r.raw))) for r in own if np.isfinite(r.raw).any()), own[0].unit)
+    axes.set_title(labelled(own[0].name, scale.unit))
+    many = sum(len(residual.raw) for residual in own)
+    for residual in own:
+        square = residual.part.label != "calibration"
+        size, opacity = marker(many)
+        dots(axes, residual.time, residual.raw * scale.factor, size, opacity, residual.part.colour, square=square)
+    axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y")
+
+
+def _against_normal(axes: Axes, own: list[Residuals]) -> None:
+    """Q-Q plot of the normal scores; long series are thinned to 300 quantiles."""
+    axes.axline((0, 0), slope=1, color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3))
+    for residual in own:
+        scores = np.sort(residual.scores[np.isfinite(residual.scores)])
+        count = min(len(scores), 300)
+        shares = (np.arange(count) + 0.5) / max(count, 1)
+        found = np.quantile(scores, shares) if len(scores) > 300 else scores
+        size = 2.6 if count < 100 else 1.8
+        square = residual.part.label != "calibration"
+        dots(axes, scipy.special.ndtri(shares), found, size, 0.9, residual.part.colour, square=square)
+    axes.set_title("normal scores")
+    axes.set_ylim(-3.6, 3.6)
+    axes.set_xlim(-3.4, 3.4)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid()
+
+
+def _autocorrelation(axes: Axes, own: list[Residuals]) -> None:
+    axes.set_title("autocorrelation")
+    shortest = min(int(np.isfinite(residual.scores).sum()) for residual in own)
+    most = max(1, min(MOST_LAGS, max(int(np.isfinite(r.scores).sum()) for r in own) // 2))
+    wide = max(band(residual.scores) for residual in own)
+    axes.axhspan(-wide, wide, color=LIGHT["rule"], alpha=0.7)
+    axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
+    for place, residual in enumerate(own):
+        found = autocorrelation(residual.scores, most)
+        lags = np.arange(1, most + 1) + 0.25 * place
+        axes.vlines(lags, 0, found, color=residual.part.colour, linewidth=1.4)
+    axes.set_ylim(-1 if shortest < 40 else -0.5, 1)
+    axes.set_xlim(0, most + 1)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

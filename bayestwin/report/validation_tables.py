@@ -1,0 +1,225 @@
+"""Rows of the tables of a validation page, as text ready for it. Nothing is escaped here."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayestwin._base.wording import duration, fixed, number, percent, scale_for
+from bayestwin.assess.evidence import Evidence
+from bayestwin.assess.places import group_names
+from bayestwin.report.doubts import SIMPLE
+from bayestwin.telemetry import said
+
+
+class CoverageRow(NamedTuple):
+    """One line of a table of coverage; `first` is whether observation or kind of forecasts change there."""
+
+    name: str
+    part: str
+    first: bool
+    prob: str
+    group: str
+    kind: str
+    inside: str
+    share: str
+    lower: str
+    upper: str
+    good: bool | None
+    unit: str = ""
+    width: str = ""
+
+
+class ScoreRow(NamedTuple):
+    """One line of the table of scores; `baselines` has the RMSE of simple methods, and whether the twin's is less."""
+
+    name: str
+    part: str
+    unit: str
+    num: str
+    rmse: str
+    mae: str
+    crps: str
+    width: str
+    baselines: tuple[tuple[str, bool], ...]
+
+
+class OriginRow(NamedTuple):
+    """One origin of a backtest; `trouble` is empty where all went well."""
+
+    origin: str
+    start: str
+    end: str
+    num: str
+    trouble: str
+
+
+def coverage_rows(evidence: Mapping[str, Evidence]) -> list[CoverageRow]:
+    """By observation, kind of forecasts and probability."""
+    found = []
+    for name in _names(evidence):
+        for part, one in evidence.items():
+            own = one.whole.sel(observation=name)
+            for place, prob in enumerate(own["prob"].to_numpy()):
+                found.append(_row(own.isel(prob=place), name, part, place == 0, prob=percent(float(prob))))
+    return found
+
+
+def group_rows(evidence: Mapping[str, Evidence], dim: str, prob: float, time_unit: str) -> list[CoverageRow]:
+    """By observation, kind of forecasts and group, at one probability."""
+    found = []
+    for name in _names(evidence):
+        for part, one in evidence.items():
+            if dim not in one.by:
+                continue
+            own = one.by[dim].sel(observation=name).sel(prob=prob, method="nearest")
+            for place, label in enumerate(group_names(one.by[dim], dim, time_unit)):
+                found.append(_row(own.isel({dim: place}), name, part, place == 0, group=label))
+    return found
+
+
+def conformal_rows(whole: xr.Dataset, widths: xr.Dataset) -> list[CoverageRow]:
+    """Raw and conformal intervals of each observation and probability, with mean widths (see `mean_widths`).
+
+    Probabilities for which the backtest has too few errors are left out.
+    """
+    found = []
+    for name in whole["observation"].to_numpy():
+        unit = str(whole["units"].sel(observation=name).item())
+        for at, prob in enumerate(whole["prob"].to_numpy()):
+            for place, kind in enumerate(whole["kind"].to_numpy()):
+                own = whole.sel(observation=name, kind=kind).isel(prob=at)
+                if not int(own["num"]):
+                    continue
+                width = float(widths["width"].sel(observation=name, kind=kind).isel(prob=at))
+                scale = scale_for(width, unit)
+                text = number(width * scale.factor) if math.isfinite(width) else "–"
+                first = at == 0 and place == 0
+                row = _row(own, str(name), "", first, prob=percent(float(prob)), kind=str(kind))
+                found.append(row._replace(unit=scale.unit or "–", width=text))
+    return found
+
+
+def score_rows(scores: Mapping[str, xr.Dataset], prob: float) -> list[ScoreRow]:
+    """By observation and kind of forecasts."""
+    found = []
+    for name in next(iter(scores.values()))["observation"].to_numpy():
+        for part, table in scores.items():
+            own = table.sel(observation=name)
+            rmse = float(own["rmse"])
+            scale = scale_for(rmse, str(own["units"].item()))
+            simple = []
+            for skill in baselines_of(scores):
+                value = float(own[rmse_of(skill)])
+                simple.append((number(value * scale.factor) if math.isfinite(value) else "–", not value <= rmse))
+            found.append(
+                ScoreRow(
+                    str(name),
+                    part,
+                    scale.unit or "–",
+                    fixed(float(own["num"]), 0),
+                    number(rmse * scale.factor),
+                    number(float(own["mae"]) * scale.factor),
+                    number(float(own["crps"]) * scale.factor),
+                    number(float(own["width"].sel(prob=prob, method="nearest")) * scale.factor),
+                    tuple(simple),
+                )
+            )
+    return found
+
+
+def baselines_of(scores: Mapping[str, xr.Dataset]) -> list[str]:
+    """Skills against those simple methods that have something to say."""
+    tables = scores.values()
+    return [s for s in SIMPLE if any(s in t and bool(np.isfinite(t[rmse_of(s)]).any()) for t in tables)]
+
+
+def rmse_of(skill: str) -> str:
+    """The RMSE that a skill is made from."""
+    return "persistence_rmse" if skill == "skill" else skill.replace("_skill", "_rmse")
+
+
+def origin_rows(backtest: xr.DataTree) -> list[OriginRow]:
+    """One line an origin."""
+    table, found = backtest["origins"].to_dataset(), []
+    for place in range(table.sizes["origin"]):
+        own = table.isel(origin=place)
+        failure, gates = str(own["failure"].item()), str(own["failed_gates"].item())
+        trouble = (
+            f"none: {failure.splitlines()[0]}"
+            if failure
+            else f"made, but the posterior failed: {gates}"
+            if gates
+            else ""
+        )
+        start, end = (moment(own[key].to_numpy()[()]) for key in ("calibrated_from", "calibrated_until"))
+        origin, num = moment(own["origin"].to_numpy()[()]), fixed(float(own["num_calibrated"]), 0)
+        found.append(OriginRow(origin, start, end, num, trouble))
+    return found
+
+
+def mean_widths(intervals: xr.Dataset, observed: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Mean width `width` (kind, observation, prob) at the times that were observed and at which there are both.
+
+    Args:
+        intervals: Raw and conformal ones, as of `bt.intervals`.
+        observed: By observation, places on the axis of time.
+    """
+    width = (intervals["upper"] - intervals["lower"]).transpose("kind", "observation", "prob", "time")
+    rows = []
+    for place, name in enumerate(intervals["observation"].to_numpy()):
+        own = width.to_numpy()[:, place][..., observed[str(name)]]
+        own = np.where(np.isfinite(own).all(axis=0), own, np.nan)
+        some = np.isfinite(own).any(axis=-1)
+        rows.append(np.where(some, np.nansum(own, axis=-1) / np.maximum(np.isfinite(own).sum(axis=-1), 1), np.nan))
+    coords = {name: intervals[name] for name in ("kind", "observation", "prob")}
+    return xr.Dataset({"width": (("kind", "observation", "prob"), np.stack(rows, axis=1))}, coords)
+
+
+def setting_rows(settings: Mapping[str, object], time_unit: str) -> list[tuple[str, str]]:
+    """How a backtest was made, in words."""
+    if not settings:
+        return []
+    horizon, gap = (float(str(settings[key])) for key in ("horizon", "gap"))
+    window = {"expanding": "all that was known at the origin", "sliding": "as long a time as the first origin has"}
+    again = "at each origin" if settings["recalibrate"] else "once, at the first origin"
+    return [
+        ("origins", str(settings["origins"])),
+        ("how far ahead", duration(horizon, time_unit)),
+        ("calibrated on", window[str(settings["window"])]),
+        ("calibrated", f"{again}, by {settings['method']}"),
+        ("time left out before each origin", duration(gap, time_unit) if gap else "none"),
+    ]
+
+
+def moment(value: object) -> str:
+    """A time of the user's."""
+    if isinstance(value, np.datetime64):
+        return said(value.astype("datetime64[m]"))
+    return f"{float(str(value)):.12g}"
+
+
+def _row(
+    own: xr.Dataset, name: str, part: str, first: bool, *, prob: str = "", group: str = "", kind: str = ""
+) -> CoverageRow:
+    num = int(own["num"])
+    lower, upper = own["band_lower"], own["band_upper"]
+    return CoverageRow(
+        name,
+        part,
+        first,
+        prob,
+        group,
+        kind,
+        f"{int(own['num_inside']):,} of {num:,}",
+        percent(float(own["coverage"]), 1) if num else "–",
+        percent(float(lower), 1) if num else "–",
+        percent(float(upper), 1) if num else "–",
+        bool(own["within_joint_band"]) if num else None,
+    )
+
+
+def _names(evidence: Mapping[str, Evidence]) -> list[str]:
+    return [str(name) for name in next(iter(evidence.values())).whole["observation"].to_numpy()]

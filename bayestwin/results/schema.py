@@ -1,0 +1,179 @@
+"""The groups of a result: arrays → xarray datasets with named dimensions, the user's times, units and words."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayestwin.density.bind import Bound
+from bayestwin.model.twin import Twin
+
+SCHEMA_VERSION = 1
+
+WORDS = {
+    "diverging": "transition diverged",
+    "lp": "log density in the unconstrained space",
+    "n_steps": "leapfrog steps of the transition",
+    "tree_depth": "doublings of the trajectory",
+    "acceptance_rate": "mean acceptance along the trajectory",
+    "step_size": "leapfrog step size",
+    "energy": "Hamiltonian",
+    "log_ratio": "log density minus that of the approximation it was drawn from",
+    "solver_failed": "a proposed solve failed and was rejected",
+    "solver_steps": "solver steps for the draw kept",
+}
+
+
+class Axes(NamedTuple):
+    """How arrays over time become variables of a result.
+
+    Attributes:
+        dims: `time`, and `experiment` before it where there are several.
+        coords: The user's times; of several experiments the elapsed times that any of them has.
+        places: Of several experiments, for each time of each one: number of the experiment, its place in the arrays,
+            its place among the times of the result; shape (3, total). None where arrays stay as they are.
+    """
+
+    dims: tuple[str, ...]
+    coords: Mapping[str, Any]
+    places: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions."""
+        return tuple(len(self.coords[dim]) for dim in self.dims)
+
+    def spread(self, array: np.ndarray) -> np.ndarray:
+        """Put an array, shape (…, E, n), at the times of the result, NaN where an experiment has none of its own."""
+        if self.places is None:
+            return array
+        experiment, own, place = self.places
+        found = np.full((*array.shape[:-2], *self.shape), np.nan)
+        found[..., experiment, place] = array[..., experiment, own]
+        return found
+
+
+def axes_of(bound: Bound, experiments: tuple[str, ...] = (), attrs: Mapping[str, Any] | None = None) -> Axes:
+    """The axes of a result.
+
+    Args:
+        bound: Telemetry; of several experiments their stacked one.
+        experiments: Their names; none where there is one telemetry alone.
+        attrs: What the coordinate `experiment` is to say.
+    """
+    if not experiments:
+        return Axes(("time",), {"time": bound.labels})
+    experiment, own = np.nonzero(np.isfinite(bound.labels))
+    times, place = np.unique(bound.labels[experiment, own], return_inverse=True)
+    coords = xr.Dataset(
+        coords={"experiment": ("experiment", list(experiments), dict(attrs or {})), "time": times}
+    ).coords
+    return Axes(
+        ("experiment", "time"),
+        {"experiment": coords["experiment"], "time": coords["time"]},
+        np.stack([experiment, own, place]),
+    )
+
+
+def sites_dataset(twin: Twin, values: Mapping[str, np.ndarray], coords: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Parameters, initial states and noise parameters; values have shape (chain, draw), or (chain, draw, experiment).
+
+    Args:
+        twin: Gives units and words.
+        values: By site.
+        coords: Has `experiment`, where there are several.
+    """
+    data = {}
+    for site in twin.sites():
+        attrs = {"units": site.unit, "long_name": site.doc or site.name, "kind": site.kind}
+        dims = ("chain", "draw", "experiment")[: values[site.name].ndim]
+        data[site.name] = (dims, values[site.name], attrs)
+    found = _with_draws(xr.Dataset(data))
+    return found.assign_coords(experiment=(coords or {})["experiment"]) if "experiment" in found.dims else found
+
+
+def stats_dataset(stats: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Sampler statistics; shape (chain, draw)."""
+    return _with_draws(xr.Dataset({n: (("chain", "draw"), v, {"long_name": WORDS[n]}) for n, v in stats.items()}))
+
+
+def series_dataset(
+    twin: Twin, found: Mapping[str, np.ndarray], axes: Axes, chains: int, draws: np.ndarray
+) -> xr.Dataset:
+    """Predicted observations and trajectories.
+
+    Args:
+        twin: Gives units and words.
+        found: As `Predictor` returns it, (chains · draws) rows; only trajectories are taken.
+        axes: Those of the result.
+        chains: Number of chains.
+        draws: Number of each draw kept.
+    """
+    data = {}
+    for name, observation in twin.observations.items():
+        words = observation.doc or name
+        data[name] = (found[name], observation.unit, f"{words}, a new observation")
+        data[f"{name}_noise_free"] = (
+            found[f"{name}_noise_free"],
+            observation.unit,
+            f"{words}, without noise",
+        )
+        if f"{name}_discrepancy" in found:
+            words = f"what is added to {words}: discrepancy"
+            data[f"{name}_discrepancy"] = (found[f"{name}_discrepancy"], observation.unit, words)
+    for name, state in twin.states.items():
+        data[f"{name}_state"] = (found[f"{name}_state"], state.unit, f"state: {state.doc or name}")
+    shaped = {
+        name: (
+            ("chain", "draw", *axes.dims),
+            axes.spread(values).reshape(chains, len(draws), *axes.shape),
+            {"units": unit, "long_name": words},
+        )
+        for name, (values, unit, words) in data.items()
+    }
+    return xr.Dataset(shaped, coords={"chain": np.arange(chains), "draw": draws, **axes.coords})
+
+
+def likelihood_dataset(
+    found: Mapping[str, np.ndarray], bound: Bound, chains: int, experiments: tuple[str, ...] = ()
+) -> xr.Dataset:
+    """Log likelihood of each observation that is not missing.
+
+    The dimension is `time` where all observations are present at the same times, else `time_<observation>`. Those of
+    several experiments stand in one row, `experiment_time`, whose coordinates say which experiment and time each is of.
+
+    Args:
+        found: As `Predictor` returns it.
+        bound: Telemetry; its observations are NaN where they are missing.
+        chains: Number of chains.
+        experiments: Their names, where there are several.
+    """
+    present = {name: np.isfinite(values) for name, values in bound.observations.items()}
+    masks = list(present.values())
+    shared = all((mask == masks[0]).all() for mask in masks)
+    data, coords = {}, {}
+    for name, mask in present.items():
+        suffix = "" if shared else f"_{name}"
+        dim = f"experiment_time{suffix}" if experiments else f"time{suffix}"
+        values = found[f"log_likelihood/{name}"]
+        values = values.reshape(chains, -1, *mask.shape)[..., mask]
+        data[name] = (("chain", "draw", dim), values, {"long_name": f"log likelihood of {name}"})
+        coords[f"time{suffix}"] = (dim, bound.labels[mask])
+        if experiments:
+            coords[f"experiment{suffix}"] = (dim, np.array(experiments)[np.nonzero(mask)[0]])
+    return _with_draws(xr.Dataset(data, coords=coords))
+
+
+def signals_dataset(specs: Mapping[str, Any], values: Mapping[str, np.ndarray], axes: Axes) -> xr.Dataset:
+    """Observed data or inputs, with the units and words of their `Observation` or `Input`."""
+    data = {
+        name: (axes.dims, axes.spread(array), {"units": specs[name].unit, "long_name": specs[name].doc or name})
+        for name, array in values.items()
+    }
+    return xr.Dataset(data, coords=axes.coords)
+
+
+def _with_draws(dataset: xr.Dataset) -> xr.Dataset:
+    sizes = dataset.sizes
+    return dataset.assign_coords(chain=np.arange(sizes["chain"]), draw=np.arange(sizes["draw"]))

@@ -1,0 +1,84 @@
+"""Simulation: a twin at given values, to look at it before calibrating and to make data whose truth is known."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import require_float64
+from bayestwin._base.seeds import check_seed, key_for
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density
+from bayestwin.dynamics.choice import choose_solver
+from bayestwin.dynamics.grid import build_grid
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure, explain
+from bayestwin.inference.failure import blame_state
+from bayestwin.model.twin import Twin
+from bayestwin.telemetry import Telemetry
+
+
+def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, seed: int) -> xr.Dataset:
+    """Solve a twin at given values and add noise.
+
+    Args:
+        twin: The twin.
+        values: Every quantity with a prior, under its name in the posterior (`alpha`, `hare_initial`, `hare_scale`).
+        telemetry: Gives times and inputs; observations in it are not looked at.
+        seed: Determines the noise.
+
+    Returns:
+        For each observation `<name>` (with noise and model error), `<name>_noise_free` and perhaps
+        `<name>_discrepancy`, for each state `<name>_state`, over `time`.
+
+    Raises:
+        InvalidSetting: If a value is missing or unknown.
+        InvalidTelemetry: If it does not fit the twin.
+        SolverFailure: If the twin cannot be solved there.
+    """
+    require_float64()
+    check_seed(seed)
+    if not isinstance(telemetry, Telemetry):
+        message = explain(
+            "A simulation is of one experiment.",
+            expected="a bt.Telemetry",
+            received=type(telemetry).__name__,
+            advice="Call `simulate` for each experiment, with values of its own.",
+        )
+        raise InvalidTelemetry(message)
+    names = {site.name for site in twin.sites()}
+    if set(values) != names:
+        message = explain(
+            f"`values` does not fit twin `{twin.name}`.",
+            expected=", ".join(f"`{n}`" for n in sorted(names)),
+            received=", ".join(f"`{n}`" for n in sorted(values)) or "nothing",
+            advice="Give a number to each quantity that has a prior, and to nothing else.",
+        )
+        raise InvalidSetting(message)
+    bound = bind(twin, telemetry, observed=False)._replace(observations={})
+    grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
+    chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
+    density = Density(chosen, bound, grid, twin.sites())
+    keep_compiled()
+    predicted = jax.jit(lambda v: _drawn(density, v, seed))({n: float(v) for n, v in values.items()})
+    if not bool(predicted.pop("solved")):
+        message = explain(
+            f"Twin `{twin.name}` cannot be solved at these values.",
+            expected="a finite solution at all times",
+            received=blame_state(density, dict(values)),
+            advice=f"Check the values, or choose another solver (this was {choice.reason}).",
+        )
+        raise SolverFailure(message)
+    units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
+    units |= {f"{n}{part}": o.unit for n, o in twin.observations.items() for part in ("_noise_free", "_discrepancy")}
+    data = {name: (("time",), np.asarray(array), {"units": units[name]}) for name, array in predicted.items()}
+    return xr.Dataset(data, coords={"time": bound.labels}, attrs={"twin": twin.name, "seed": seed})
+
+
+def _drawn(density: Density, values: Mapping[str, float], seed: int) -> dict[str, jax.Array]:
+    predicted = density.predict(values)
+    found = density.draw(key_for(seed, "simulate"), values, predicted)
+    paths = jnp.stack([found[f"{name}_state"] for name in density.twin.states])
+    return found | {"solved": predicted.solved & jnp.isfinite(paths).all()}

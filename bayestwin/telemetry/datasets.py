@@ -1,0 +1,210 @@
+"""Public telemetry by name: from a local folder, else the user's cache, else its public source; hash-checked.
+
+Nothing here ships with the package; each entry says where it comes from and under which licence.
+"""
+
+import functools
+import hashlib
+import http.client
+import os
+import pathlib
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from bayestwin._base.cache import cache_folder
+from bayestwin.errors import InvalidTelemetry, StorageFailure, explain
+from bayestwin.telemetry import shapes
+from bayestwin.telemetry.long_table import read_experiments
+from bayestwin.telemetry.reading import read_telemetry
+from bayestwin.telemetry.record import Telemetry
+from bayestwin.telemetry.registry import Dataset, File, Record, read_registry
+
+__all__ = ["REGISTRY", "Dataset", "File", "Record", "describe", "find", "load", "names"]
+
+REGISTRY: Mapping[str, Dataset] = read_registry()
+"""All datasets, by name."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of the datasets."""
+    return tuple(REGISTRY)
+
+
+def describe(name: str) -> str:
+    """What a dataset is, where it comes from, its licence and files, as text of several lines.
+
+    Raises:
+        InvalidTelemetry: If the name is unknown.
+    """
+    found = _entry(name)
+    read = {record.file: "telemetry" for record in found.records}
+    lines = [f"{name}: {found.words}", f"  source: {found.source}", f"  licence: {found.licence}"]
+    for file in found.files:
+        where = "" if file.url else f"; cannot be downloaded ({found.made or 'no public address'})"
+        lines.append(f"  {file.name}: {read.get(file.name, 'to go with it')}{where}")
+    return "\n".join(lines)
+
+
+def load(
+    name: str, file: str | None = None, *, rename: Mapping[str, str] | None = None
+) -> Telemetry | dict[str, Telemetry]:
+    """Load a dataset as telemetry; its source and licence are printed to standard error, once.
+
+    Args:
+        name: One of `datasets.names()`.
+        file: Which of its records, where it has several (`datasets.describe` lists them); by default the first.
+        rename: Columns → names in a twin.
+
+    Returns:
+        The telemetry, or that of each experiment by its name, where the dataset is about several.
+
+    Raises:
+        InvalidTelemetry: If the name is unknown, the file is no record over time, or not the one that was published.
+        StorageFailure: If the file is nowhere and cannot be downloaded.
+    """
+    record = _record(name, file)
+    path = find(name, record.file)
+    _say_source(f"{name}: {REGISTRY[name].source}. Licence: {REGISTRY[name].licence}.")
+    settings = {**record.settings, "rename": rename}
+    if record.shape is not None:
+        data = getattr(shapes, record.shape)(path)
+    elif record.skip or record.by:
+        data = pd.read_csv(path, skiprows=list(record.skip), comment="#", skipinitialspace=True)
+    else:
+        return read_telemetry(path, **settings)
+    if not record.by:
+        return read_telemetry(data, **settings)
+    labels = data[list(record.by)].astype(str).agg(" ".join, axis=1)
+    named = data.drop(columns=list(record.by)).assign(experiment=labels)
+    return read_experiments(named, by="experiment", **settings)
+
+
+def find(name: str, file: str | None = None) -> pathlib.Path:
+    """Path of a dataset's file, downloaded first where it has to be: telemetry or a reference result.
+
+    Looks under `BAYESTWIN_DATA_DIR`, then in the user's cache (`BAYESTWIN_CACHE_DIR`, by default the system's place
+    for caches).
+
+    Args:
+        name: One of `datasets.names()`.
+        file: One of its files; by default the first.
+
+    Raises:
+        InvalidTelemetry: If a name is unknown, or the file is not the one that was published.
+        StorageFailure: If the file is nowhere and cannot be downloaded, or has no public address.
+    """
+    found = _file(name, file)
+    own = os.environ.get("BAYESTWIN_DATA_DIR")
+    folders = [pathlib.Path(own)] if own else []
+    folders.append(cache_folder())
+    for folder in folders:
+        path = folder / name / found.name
+        if path.is_file():
+            _check_hash(path.read_bytes(), found, str(path))
+            return path
+    data = _download(name, found)
+    _check_hash(data, found, str(found.url))
+    path = folders[-1] / name / found.name
+    _keep(data, path)
+    return path
+
+
+def _entry(name: str) -> Dataset:
+    if name not in REGISTRY:
+        advice = "Read your own files with `bt.read_telemetry`."
+        raise InvalidTelemetry(_unknown(f"There is no dataset `{name}`.", REGISTRY, name, advice))
+    return REGISTRY[name]
+
+
+def _file(name: str, file: str | None) -> File:
+    files = {one.name: one for one in _entry(name).files}
+    if file is None:
+        return next(iter(files.values()))
+    if file not in files:
+        advice = "`bt.datasets.describe` says what they are."
+        raise InvalidTelemetry(_unknown(f"Dataset `{name}` has no file `{file}`.", files, file, advice))
+    return files[file]
+
+
+def _record(name: str, file: str | None) -> Record:
+    records = {record.file: record for record in _entry(name).records}
+    if file is None:
+        return next(iter(records.values()))
+    if file not in records:
+        _file(name, file)
+        advice = f"Open it as what it is: `bt.datasets.find({name!r}, {file!r})` gives its path."
+        words = f"`{file}` of dataset `{name}` is no record over time."
+        raise InvalidTelemetry(_unknown(words, records, file, advice))
+    return records[file]
+
+
+def _unknown(words: str, known: Iterable[str], received: str, advice: str) -> str:
+    listed = ", ".join(f"`{name}`" for name in known)
+    return explain(words, expected=listed, received=f"`{received}`", advice=advice)
+
+
+@functools.cache
+def _say_source(words: str) -> None:
+    """Say something on standard error, the first time only."""
+    sys.stderr.write(f"{words}\n")
+
+
+def _check_hash(data: bytes, file: File, where: str) -> None:
+    received = hashlib.sha256(data).hexdigest()
+    if received != file.sha256:
+        message = explain(
+            f"`{where}` is not the file that was published.",
+            expected=f"sha256 {file.sha256}",
+            received=f"sha256 {received}",
+            advice="It was changed or damaged on the way: remove it to have it downloaded again.",
+        )
+        raise InvalidTelemetry(message)
+
+
+def _download(name: str, file: File) -> bytes:
+    if file.url is None:
+        message = explain(
+            f"`{file.name}` of dataset `{name}` is not on this machine.",
+            expected=f"`{name}/{file.name}` under BAYESTWIN_DATA_DIR or in `{cache_folder()}`",
+            received="no such file, and no public address of these very bytes",
+            advice=f"It comes from {REGISTRY[name].source} ({REGISTRY[name].made or 'not published as it is'}).",
+        )
+        raise StorageFailure(message)
+    try:
+        with urllib.request.urlopen(file.url, timeout=30) as response:
+            return response.read()
+    except (OSError, http.client.HTTPException) as reason:
+        if isinstance(reason, urllib.error.HTTPError):
+            reason.close()
+        message = explain(
+            f"Dataset `{name}` is not on this machine and cannot be downloaded.",
+            expected=f"`{name}/{file.name}` under BAYESTWIN_DATA_DIR or in `{cache_folder()}`",
+            received=f"{getattr(reason, 'reason', None) or reason or type(reason).__name__}",
+            advice=f"Download {file.url} yourself and put it there.",
+        )
+        raise StorageFailure(message) from reason
+
+
+def _keep(data: bytes, path: pathlib.Path) -> None:
+    """Put a download into the cache, under its name only once it is whole."""
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as reason:
+        message = explain(
+            f"The download cannot be kept as `{path}`.",
+            expected="a folder that can be written to",
+            received=reason.strerror or str(reason),
+            advice="Name another by BAYESTWIN_CACHE_DIR.",
+        )
+        raise StorageFailure(message) from reason
