@@ -14,24 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.compilation import keep_compiled
-from bayestwin._base.process import enough_memory, on_device, require_float64
+from bayestwin._base.process import check_seed, enough_memory, keep_compiled, key_for, on_device, require_float64
 from bayestwin._base.progress import Phase, Progress
-from bayestwin._base.seeds import check_seed, key_for
-from bayestwin.density.density import Density, build_density
-from bayestwin.density.experiments import Experiments, bind_all, times_of
-from bayestwin.density.losses import LOSSES, Loss
-from bayestwin.density.predictor import Predictor
+from bayestwin.density.bind import Experiments, bind_all, times_of
+from bayestwin.density.density import LOSSES, Density, Loss, Predictor, build_density
 from bayestwin.dynamics.choice import Choice
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.inference import METHODS
-from bayestwin.inference.audit import audit_tolerance
-from bayestwin.inference.exactness import exact_enough
-from bayestwin.inference.method import Draws, Problem, Settings
-from bayestwin.inference.solver import choose
+from bayestwin.inference.method import Draws, Problem, Settings, exact_enough
+from bayestwin.inference.solver import audit_tolerance, choose
 from bayestwin.model.describe import describe, fingerprint
-from bayestwin.model.discrepancy import Discrepancy
-from bayestwin.model.error import ModelError
+from bayestwin.model.error import Discrepancy, ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.results.checkpoint import FileCheckpoint
 from bayestwin.results.schema import (

@@ -7,15 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.compilation import keep_compiled
-from bayestwin._base.process import require_float64
-from bayestwin._base.seeds import check_seed, key_for
+from bayestwin._base.process import check_seed, keep_compiled, key_for, require_float64
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density
 from bayestwin.dynamics.choice import choose_solver
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure, explain
-from bayestwin.inference.failure import blame_state
+from bayestwin.inference.starts import blame_state
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 

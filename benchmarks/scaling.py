@@ -25,7 +25,7 @@ import results_page
 from bayestwin._base.process import on_device
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
-from bayestwin.inference.sensitivities import NUM_TRIED, choose_at
+from bayestwin.inference.solver import NUM_COMPARED, choose_at
 from figures import draw_curves
 
 REPEATS, SEEN = 5, 20
@@ -112,7 +112,7 @@ def gradient(size: Size) -> tuple[Callable[[jax.Array], tuple[jax.Array, jax.Arr
     table = pd.DataFrame({next(iter(twin.observations)): 0.5}, index=pd.Index(times, name="time"))
     density = build_density(twin, bind(twin, bt.read_telemetry(table, t0=0.0)))
     rng = np.random.default_rng(0)
-    density, chosen = choose_at(density, 0.1 * rng.standard_normal((NUM_TRIED, len(density.sites))))
+    density, chosen = choose_at(density, 0.1 * rng.standard_normal((NUM_COMPARED, len(density.sites))))
     words = "on a mesh" if density.grid.between is not None else chosen["mode"]
     z = 0.1 * rng.standard_normal((size.chains, len(density.sites)))
     return jax.vmap(jax.value_and_grad(density)), jnp.asarray(z), words

@@ -28,13 +28,12 @@ import numpy as np
 import bayestwin  # noqa: F401 (switches float64 on)
 import posteriors
 import results_page
-from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.calibrate import draw
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
-from bayestwin.inference.exactness import exact_enough
-from bayestwin.inference.method import Problem, Settings
+from bayestwin.inference.method import Problem, Settings, exact_enough
 from bayestwin.inference.solver import choose
 from posteriors import Moment, Posterior
 from results_page import number

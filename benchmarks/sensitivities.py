@@ -1,7 +1,7 @@
 """Which way to differentiate: forward through the adaptive solver, or in reverse through fixed steps?
 
 A row of tanks with more and more parameters, observed at more and more times; the rule that follows from this table
-is that of `bayestwin/dynamics/fixed.py`: `MANY` derivatives, or `LEAST_WORK` steps times derivatives.
+is that of `bayestwin/dynamics/solve.py`: `MANY` derivatives, or `LEAST_WORK` steps times derivatives.
 """
 
 import argparse
@@ -18,8 +18,7 @@ from rich.table import Table
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
-from bayestwin.dynamics.fixed import plan_substeps
-from bayestwin.dynamics.solve import count_steps
+from bayestwin.dynamics.solve import count_steps, plan_substeps
 from scaling import Size, row_of_tanks
 
 CHAINS, REPEATS = 4, 9

@@ -10,7 +10,7 @@ import xarray as xr
 from twins import decay_telemetry, driven, known_decay, known_decay_posterior, telemetry_of
 
 import bayestwin as bt
-from bayestwin._base.seeds import key_for
+from bayestwin._base.process import key_for
 from bayestwin.errors import InvalidSetting
 
 
@@ -55,7 +55,9 @@ def test_each_use_of_a_seed_has_a_key_of_its_own() -> None:
 
 
 def test_keys_are_the_same_in_another_process() -> None:
-    program = "import jax; from bayestwin._base.seeds import key_for; print(*jax.random.key_data(key_for(7, 'draws')))"
+    program = (
+        "import jax; from bayestwin._base.process import key_for; print(*jax.random.key_data(key_for(7, 'draws')))"
+    )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split() == [str(word) for word in jax.random.key_data(key_for(7, "draws"))]
 

@@ -14,8 +14,8 @@ from twins import decay_telemetry, known_decay
 
 import bayestwin as bt
 from bayestwin._base.progress import Phase, Progress
+from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Settings
-from bayestwin.inference.modes import Mode
 from bayestwin.inference.nuts import sample_nuts
 from bayestwin.inference.starts import Starts
 
@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, "tests")
 import numpy as np
 import bayestwin as bt
-from bayestwin.progress import Progress
+from bayestwin._base.progress import Progress
 from twins import decay_telemetry, known_decay
 
 class Speaking(Progress):

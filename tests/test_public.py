@@ -54,8 +54,8 @@ def test_nothing_heavy_is_loaded_before_it_is_used(program: str) -> None:
 
 
 def test_a_calibration_loads_neither_what_draws_nor_what_solves_stiff_twins_nor_another_sampler() -> None:
-    program = "import bayestwin.cli.results, bayestwin.project.predict, bayestwin.project.calibrate"
-    program += ", bayestwin.project.readiness"
+    program = "import bayestwin.cli.display, bayestwin.project.predict, bayestwin.project.calibrate"
+    program += ", bayestwin.project.model"
     loaded = loaded_by(program)
     assert "blackjax" in loaded
     assert loaded & {"matplotlib", "diffrax", "equinox", "pymc", "pytensor", "netCDF4", "arviz", "arviz_plots"} == set()

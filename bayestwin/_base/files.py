@@ -3,6 +3,8 @@
 HDF5 can link to other files and call plug-ins, which are code; the address of something remote is never opened.
 """
 
+import functools
+import hashlib
 import math
 import os
 import re
@@ -97,3 +99,23 @@ def _refuse_unsafe(path: Path, where: str, what: str) -> NoReturn:
 def _address(item: object) -> int:
     """Give the place of a group or dataset in its file, equal for two names of one item."""
     return h5py.h5o.get_info(item.id).addr  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# The package's own source: its files, and their hash, which is the code version.
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def source_files(package: Path = PACKAGE) -> dict[str, bytes]:
+    """Contents of every file of a package by its path within it, in order; without byte code."""
+    found = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(package).as_posix(): path.read_bytes() for path in sorted(found)}
+
+
+@functools.cache
+def source_sha256(package: Path = PACKAGE) -> str:
+    """SHA-256 of the names and contents of all files of a package: it changes when any line of them does."""
+    digest = hashlib.sha256()
+    for name, content in source_files(package).items():
+        digest.update(f"{name}\0".encode() + hashlib.sha256(content).digest())
+    return digest.hexdigest()

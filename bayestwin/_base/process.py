@@ -1,11 +1,24 @@
 """What must hold of the process while anything is computed: float64, the device asked for, enough memory."""
 
 import contextlib
+import functools
+import os
+import pathlib
+import signal
+import stat
+import sys
+import threading
+import warnings
+import zlib
 from collections.abc import Iterator
+from types import FrameType
 
+import filelock
 import jax
+import numpy as np
+from jax import Array, monitoring
 
-from bayestwin.errors import InvalidSetting, OutOfMemory, explain
+from bayestwin.errors import InvalidSetting, OutOfMemory, StorageFailure, explain
 
 
 def require_float64() -> None:
@@ -71,3 +84,245 @@ def enough_memory(advice: str) -> Iterator[None]:
             advice=advice,
         )
         raise OutOfMemory(message) from reason
+
+
+# Compiled code: kept from one process to the next, and the time that compiling takes.
+#
+# JAX traces, lowers and compiles a function when it is first called, which for a calibration takes longer than the
+# draws do. What is compiled is kept in the user's cache by JAX's own persistent cache, whose keys know the code, JAX's
+# version, the flags and the processor.
+
+SWITCH = "BAYESTWIN_COMPILE_CACHE"
+
+LEAST_SECONDS = 0.05
+"""What compiles faster is not kept: it would hardly be read faster."""
+
+MOST_BYTES = 2**30
+"""Beyond this size, what was used longest ago is removed."""
+
+STAGES = frozenset(
+    {
+        "/jax/core/compile/jaxpr_trace_duration",
+        "/jax/core/compile/jaxpr_to_mlir_module_duration",
+        "/jax/core/compile/backend_compile_duration",
+    }
+)
+"""JAX's events for tracing, lowering, and compiling or reading what was compiled before."""
+
+
+def keep_compiled() -> None:
+    """From now on keep compiled code in the user's cache, for every function of this process.
+
+    Nothing changes where `BAYESTWIN_COMPILE_CACHE` is `off`, or where JAX has been given a cache already. Where the
+    folder is not private there is a warning and no cache: whoever can write it can have code run as the user.
+
+    Raises:
+        InvalidSetting: If `BAYESTWIN_COMPILE_CACHE` is neither `on` nor `off`.
+    """
+    theirs = "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if not _wanted() or theirs:
+        return
+    try:
+        folder = make_private(cache_folder() / "compiled")
+        _drop_unfinished(folder)
+    except (StorageFailure, OSError, NotImplementedError) as reason:  # these two where files cannot be locked
+        words = f"Compiled code is not kept, so each process compiles anew ({SWITCH}=off silences this). {reason}"
+        warnings.warn(words, stacklevel=3)
+        return
+    # A bound also makes JAX lock the folder while it reads or writes, so that processes can share it.
+    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _wanted() -> bool:
+    switch = os.environ.get(SWITCH, "").strip().lower() or "on"
+    if switch in ("on", "off"):
+        return switch == "on"
+    message = explain(
+        f"The environment variable {SWITCH} cannot be used.",
+        expected="`on` or `off`",
+        received=f"`{os.environ[SWITCH]}`",
+        advice="Unset it to keep compiled code in your cache.",
+    )
+    raise InvalidSetting(message)
+
+
+def _drop_unfinished(folder: pathlib.Path) -> None:
+    """Remove entries whose writer died: JAX would stumble over each of them again and again.
+
+    JAX writes an entry, then the time of its last use, both under this lock.
+    """
+    with filelock.FileLock(folder / ".lockfile", timeout=10.0):
+        for entry in folder.glob("*-cache"):
+            if not entry.with_name(entry.name.removesuffix("-cache") + "-atime").exists():
+                entry.unlink()
+
+
+class CompileClock:
+    """Counts the seconds in which JAX was tracing, lowering or compiling, on any thread."""
+
+    def __init__(self) -> None:
+        """Nothing is counted before JAX reports to `add`."""
+        self._spans: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far; a stage counts when it has ended."""
+        return sum(end - begin for begin, end in self._spans)
+
+    def add(self, event: str, start_time: float, end_time: float, **_: object) -> None:
+        """Count one stage, but no second twice: JAX reports a function that is traced within its caller, then that."""
+        if event not in STAGES:
+            return
+        while self._spans and self._spans[-1][0] >= start_time:
+            self._spans.pop()
+        begin = max(start_time, self._spans[-1][1]) if self._spans else start_time
+        self._spans.append((begin, max(begin, end_time)))
+
+
+@functools.cache
+def compile_clock() -> CompileClock:
+    """The one clock of this process, which listens to JAX from the first call on."""
+    clock = CompileClock()
+    monitoring.register_event_time_span_listener(clock.add)
+    return clock
+
+
+# Ctrl-C that is heard between two pieces of work, and not in the middle of one.
+#
+# Python raises `KeyboardInterrupt` wherever it happens to be. Within a finaliser or a callback of the garbage
+# collector it is printed and forgotten, and then work that was to stop goes on.
+
+
+@contextlib.contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Do one piece of work, and hear a first Ctrl-C after it; a second one is raised at once.
+
+    Where Ctrl-C does not raise, or in another thread than the main one, everything stays as it is.
+
+    Raises:
+        KeyboardInterrupt: At the end, if there was a Ctrl-C.
+    """
+    heard = threading.Event()
+
+    def hear(_signal: int, _frame: FrameType | None) -> None:
+        if heard.is_set():
+            raise KeyboardInterrupt
+        heard.set()
+
+    in_main = threading.current_thread() is threading.main_thread()
+    usual = signal.getsignal(signal.SIGINT)
+    if not in_main or usual is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if heard.is_set():
+        raise KeyboardInterrupt
+
+
+# The user's own folder for what can be had again: downloaded data and compiled code.
+
+
+def cache_folder() -> pathlib.Path:
+    """`BAYESTWIN_CACHE_DIR`, by default the system's place for caches.
+
+    Raises:
+        StorageFailure: If neither is known.
+    """
+    if own := os.environ.get("BAYESTWIN_CACHE_DIR"):
+        return pathlib.Path(own)
+    try:
+        home = pathlib.Path.home()
+    except RuntimeError as reason:  # as in containers whose user has no name
+        message = explain(
+            "There is no folder for caches.",
+            expected="a home folder, or BAYESTWIN_CACHE_DIR",
+            received="neither",
+            advice="Name a folder of your own by BAYESTWIN_CACHE_DIR.",
+        )
+        raise StorageFailure(message) from reason
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "bayestwin"
+    if sys.platform == "win32":
+        return pathlib.Path(os.environ.get("LOCALAPPDATA", home)) / "bayestwin" / "Cache"
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "bayestwin"
+
+
+def make_private(folder: pathlib.Path) -> pathlib.Path:
+    """Make a folder that nobody but the user can write, or check that it is one.
+
+    Args:
+        folder: The folder; those above it are made too, and may be links.
+
+    Returns:
+        Its absolute path, without links.
+
+    Raises:
+        StorageFailure: If it cannot be made, is a link, belongs to someone else, or others can write or replace it.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder = folder.parent.resolve() / folder.name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        above = {parent: parent.stat().st_mode for parent in folder.parents}
+    except OSError as reason:
+        raise _refused(folder, reason.strerror or str(reason)) from reason
+    if not stat.S_ISDIR(found.st_mode):
+        raise _refused(folder, "a symbolic link" if stat.S_ISLNK(found.st_mode) else "something that is no folder")
+    if sys.platform == "win32":  # what lies below a user's folder is that user's own there
+        return folder
+    if found.st_uid != os.geteuid():
+        raise _refused(folder, f"a folder of user {found.st_uid}; you are {os.geteuid()}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _refused(folder, f"a folder that others can write (mode {stat.S_IMODE(found.st_mode):o})")
+    for parent, mode in above.items():
+        # with the sticky bit, as on /tmp, others can add to a folder but not rename what is not theirs
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise _refused(folder, f"a folder in `{parent}`, in which anyone can put another in its place")
+    return folder
+
+
+def _refused(folder: pathlib.Path, received: str) -> StorageFailure:
+    message = explain(
+        f"`{folder}` cannot be used.",
+        expected="a folder that only you can write",
+        received=received,
+        advice="Remove it, or name another place by BAYESTWIN_CACHE_DIR.",
+    )
+    return StorageFailure(message)
+
+
+# Randomness: one seed in, one independent key for each named use.
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what is not a seed: `None` or a float would be a different run each time, or an error far from here.
+
+    Raises:
+        InvalidSetting: If it is not an integer from 0 to 2⁶³ − 1.
+    """
+    if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and 0 <= seed < 2**63:
+        return
+    message = explain(
+        "`seed` cannot be used.",
+        expected="an integer from 0 to 2**63 - 1",
+        received=f"{seed!r}",
+        advice="Any will do, e.g. `seed=0`; the same one gives the same result.",
+    )
+    raise InvalidSetting(message)
+
+
+def key_for(seed: int, use: str) -> Array:
+    """The random key of one use, e.g. `key_for(seed, "warmup")`; the same seed and use give the same key."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(use.encode()))
+
+
+def seed_for(seed: int, use: str) -> int:
+    """The seed of one use, for what takes a seed and is done many times over."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(use.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -9,7 +9,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from bayestwin._base.compilation import compile_clock
+from bayestwin._base.process import compile_clock
 
 ORDER = ("import", "compile", "ladder", "warmup", "draws", "predictive", "predict", "save", "report")
 """The order in which timings are told; others come last."""

@@ -7,8 +7,7 @@ from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import Gate, failed
 from bayestwin.assess.intervals import intervals
 from bayestwin.assess.pit import pit
-from bayestwin.assess.rules import crps
-from bayestwin.assess.scores import scores
+from bayestwin.assess.scores import crps, scores
 
 __all__ = [
     "Gate",

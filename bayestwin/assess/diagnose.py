@@ -8,12 +8,12 @@ from typing import Literal
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin.assess import against_prior, agreement, chains, sampler
-from bayestwin.assess import recorded as engine
+from bayestwin.assess import gates as of_chains
+from bayestwin.assess import recorded
 from bayestwin.assess.coverage import coverage_gate
 from bayestwin.assess.gates import WARN, Gate
 from bayestwin.assess.residuals import MAX_CORRELATION, residuals_gate
-from bayestwin.inference.exactness import MAX_PARETO_K, NEGLIGIBLE
+from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE
 
 
 def diagnose(
@@ -75,32 +75,32 @@ def diagnose(
         InvalidSetting: `strict` or `coverage` has no meaning.
     """
     _check(strict, coverage)
-    found, method = chains.read_chains(posterior, "posterior"), engine.method_of(posterior)
-    recorded = [engine.modes_gate(posterior, max_modes)]
-    recorded += [engine.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
-    gates: list[Gate | None] = [agreement.finite_gate(found)]
+    found, method = of_chains.read_chains(posterior, "posterior"), recorded.method_of(posterior)
+    engine = [recorded.modes_gate(posterior, max_modes)]
+    engine += [recorded.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
+    gates: list[Gate | None] = [of_chains.finite_gate(found)]
     if method == "map":
-        gates += [engine.point_gate()]
+        gates += [recorded.point_gate()]
     elif method in ("laplace", "pathfinder"):
-        gates += [engine.approximation_gate(posterior, max_pareto_k)]
+        gates += [recorded.approximation_gate(posterior, max_pareto_k)]
     else:
         gates += [
-            agreement.count_gate(found, min_chains),
-            agreement.copies_gate(found),
-            agreement.stuck_gate(found, min_chain_spread),
-            agreement.rhat_gate(found, max_rhat),
-            agreement.ess_gate(found, "bulk", min_ess_per_chain),
-            agreement.ess_gate(found, "tail", min_ess_per_chain),
+            of_chains.count_gate(found, min_chains),
+            of_chains.copies_gate(found),
+            of_chains.stuck_gate(found, min_chain_spread),
+            of_chains.rhat_gate(found, max_rhat),
+            of_chains.ess_gate(found, "bulk", min_ess_per_chain),
+            of_chains.ess_gate(found, "tail", min_ess_per_chain),
         ]
     if method not in ("map", "laplace", "pathfinder", "smc"):
         gates += [
-            sampler.divergences_gate(posterior, found, max_divergences),
-            sampler.bfmi_gate(posterior, found, min_bfmi),
-            sampler.solver_gate(posterior, found, max_solver_failures),
+            of_chains.divergences_gate(posterior, found, max_divergences),
+            of_chains.bfmi_gate(posterior, found, min_bfmi),
+            of_chains.solver_gate(posterior, found, max_solver_failures),
         ]
-    gates += recorded
+    gates += engine
     if method != "map":
-        gates += against_prior.prior_gates(posterior, found, max_at_prior_edge, max_prior_width)
+        gates += recorded.prior_gates(posterior, found, max_at_prior_edge, max_prior_width)
     gates += [residuals_gate(posterior, max_residual_correlation)]
     if coverage != "report":
         gates += [coverage_gate(covered, max_coverage_misses)._replace(severity=coverage)]

@@ -14,9 +14,8 @@ import pandas as pd
 import scipy.stats
 import xarray as xr
 
-from bayestwin.assess import points
-from bayestwin.assess.bands import band_at, binomial_band, jointly, taken_for
-from bayestwin.assess.coverage import coverage
+from bayestwin.assess import draws
+from bayestwin.assess.coverage import band_at, binomial_band, coverage, jointly, taken_for
 from bayestwin.assess.grouping import Bins, By, grouped, name_of
 from bayestwin.assess.pit import pit, simultaneous_band
 
@@ -127,7 +126,7 @@ def ranks(forecast: xr.DataTree, telemetry: Telemetry | None, seed: int, kinds: 
         seed: Determines ties and the simulation of the bands.
         kinds: How many kinds of forecasts are looked at together.
     """
-    compared = kinds * len(points.pairs(forecast, points.axis(forecast), telemetry))
+    compared = kinds * len(draws.pairs(forecast, draws.axis(forecast), telemetry))
     level = 1 - (1 - LEVEL) / max(compared, 1)
     found = pit(forecast, telemetry, seed=seed, level=level)
     distinct, at = _distinct(forecast, telemetry, None, None), found["z"].to_numpy()
@@ -189,8 +188,8 @@ def _distinct(forecast: xr.DataTree, telemetry: Telemetry | None, by: By, bins: 
     """Number of different times at which each observation was compared (…, observation)."""
 
     def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:
-        row = points.axis(tree)
-        pairs, labels = points.pairs(tree, row, one), points.labels(row)
+        row = draws.axis(tree)
+        pairs, labels = draws.pairs(tree, row, one), draws.labels(row)
 
         def of(keep: np.ndarray) -> xr.Dataset:
             nums = [labels[pair.positions[keep[pair.positions]]].nunique() for pair in pairs.values()]

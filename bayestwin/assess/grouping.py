@@ -11,8 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin.assess import draws, points
-from bayestwin.assess.origins import flat
+from bayestwin.assess import draws
+from bayestwin.assess.draws import flat
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
@@ -86,7 +86,7 @@ def grouped(
     def of_one(part: xr.DataTree, one: Telemetry | None) -> xr.Dataset:
         judged = judge(part, one)
         if groups is None:
-            return judged(np.ones(points.axis(part).sizes["time"], dtype=bool))
+            return judged(np.ones(draws.axis(part).sizes["time"], dtype=bool))
         found = [judged(keep) for keep in groups.members(values_of(by, part, one))]
         along = pd.Index(groups.labels, name=groups.name)
         return xr.concat(found, along, coords="minimal", compat="override").assign_coords(groups.coords)
@@ -130,11 +130,11 @@ def values_of(by: By, tree: xr.DataTree, telemetry: Telemetry | None) -> np.ndar
     Raises:
         InvalidSetting: There is nothing of that name.
     """
-    row = points.axis(tree)
+    row = draws.axis(tree)
     if isinstance(by, pd.Series):
-        return by.reindex(points.labels(row)).to_numpy()
+        return by.reindex(draws.labels(row)).to_numpy()
     if by == "horizon":
-        return points.horizons(tree, row)
+        return draws.horizons(tree, row)
     if by == "origin" and "origin" in row.coords:
         return row["origin"].to_numpy()
     inputs = xr.Dataset()
@@ -145,7 +145,7 @@ def values_of(by: By, tree: xr.DataTree, telemetry: Telemetry | None) -> np.ndar
     columns = {} if telemetry is None else telemetry.table
     if telemetry is not None and by in columns:
         own = draws.counted(telemetry, row["experiment"]) if "experiment" in row.coords else telemetry
-        return own.table[by].reindex(points.labels(row)).to_numpy()
+        return own.table[by].reindex(draws.labels(row)).to_numpy()
     raise errors.InvalidSetting(
         errors.explain(
             f"There is no `{by}` by which points could be grouped.",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy.stats
 import xarray as xr
 from arviz_stats.visualization import hdi
 
 from bayestwin import errors
 from bayestwin.assess import draws
-from bayestwin.assess.correction import corrected
-from bayestwin.assess.origins import by_origin
+from bayestwin.assess.draws import by_origin
+from bayestwin.assess.grouping import Groups, values_of
 
 Kind = Literal["eti", "hdi"]
 
@@ -148,3 +149,125 @@ def _highest_density(table: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray,
         for place, level in enumerate(levels):
             ends[place, whole] = hdi(table[whole], prob=level, dim=-1)
     return np.median(table, axis=-1), ends[..., 0], ends[..., 1]
+
+
+# What a backtest has taught, applied to later forecasts: intervals whose ends are conformal quantiles of scores.
+
+RAW_AND_CONFORMAL = ("raw", "conformal")
+
+
+def corrected(tree: xr.DataTree, raw: xr.Dataset, conformal: xr.DataTree) -> xr.Dataset:
+    """Conformal intervals beside the raw ones.
+
+    Args:
+        tree: A forecast of one experiment.
+        raw: Its equal-tailed intervals (observation, prob, time).
+        conformal: What `conformalize` returned.
+
+    Returns:
+        As `raw`, its ends with `kind` as the first dimension; NaN where a correction is not known, as for a horizon or
+        an input outside of what the backtest saw.
+
+    Raises:
+        InvalidInput: This is no result of `conformalize`, or not for these observations.
+        InvalidSetting: Another `prob` is asked for than was conformalized.
+    """
+    found = _checked(raw, conformal)
+    row = draws.predictive(tree)[1]
+    by = str(found.attrs["by"])
+    masks = [np.ones(row.sizes["time"], dtype=bool)]
+    if by:
+        masks = groups_of(found, by).members(np.asarray(values_of(by, tree, None)))
+        found = found.transpose(by, "observation", "prob")
+    ends = {}
+    for end in ("lower", "upper"):
+        scores = found[end].to_numpy().reshape(len(masks), *raw[end].shape[:2])
+        values = np.full(raw[end].shape, np.nan)
+        for place, name in enumerate(raw["observation"].to_numpy()):
+            spread = np.full(raw[end].shape[1:], np.nan)
+            for number, mask in enumerate(masks):
+                spread[:, mask] = scores[number, place][:, None]
+            values[place] = scale_of(draws.samples(row, str(name))).value(spread)
+        ends[end] = values
+    return side_by_side(raw, ends["lower"], ends["upper"])
+
+
+def side_by_side(raw: xr.Dataset, lower: np.ndarray, upper: np.ndarray) -> xr.Dataset:
+    """Raw intervals, and conformal ones whose ends have shape (observation, prob, time), along `kind`."""
+    found = raw.copy()
+    for end, values in (("lower", lower), ("upper", upper)):
+        both = np.stack([raw[end].to_numpy(), values])
+        found[end] = (("kind", *raw[end].dims), both, raw[end].attrs)
+    return found.assign_coords(kind=list(RAW_AND_CONFORMAL))
+
+
+def groups_of(correction: xr.Dataset, by: str) -> Groups:
+    """The groups that a correction distinguishes."""
+    edges = None
+    if f"{by}_from" in correction.coords:
+        edges = np.append(correction[f"{by}_from"].to_numpy(), correction[f"{by}_to"].to_numpy()[-1])
+    return Groups(by, correction[by].to_numpy(), edges)
+
+
+def _checked(raw: xr.Dataset, conformal: xr.DataTree) -> xr.Dataset:
+    """The correction for these observations and probabilities."""
+    if "correction" not in conformal.children:
+        raise errors.InvalidInput(_explain("a group `correction`", conformal.children))
+    found = conformal["correction"].to_dataset()
+    for dim, error in (("observation", errors.InvalidInput), ("prob", errors.InvalidSetting)):
+        wanted, known = raw[dim].to_numpy(), found[dim].to_numpy()
+        if not np.isin(wanted, known).all():
+            raise error(_explain(f"{dim} {', '.join(map(str, wanted))}", [f"{dim} {one}" for one in known]))
+        found = found.sel({dim: wanted})
+    return found
+
+
+def _explain(expected: str, received: Iterable[str]) -> str:
+    return errors.explain(
+        "`conformal` does not say how to correct these intervals.",
+        expected=expected,
+        received=", ".join(received) or "nothing",
+        advice="Pass what `conformalize` returned for a backtest of this twin, and the `prob` that it was given.",
+    )
+
+
+# How far a value lies from the predictive median, in units of the spread on its side; and values from that.
+
+
+class Scale(NamedTuple):
+    """Centre and spread of predictive draws, each of shape (n,).
+
+    Attributes:
+        centre: Their median.
+        below: From there down to the quantile that lies one standard deviation below in a normal distribution.
+        above: Likewise upwards.
+    """
+
+    centre: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+
+    def at(self, positions: np.ndarray) -> Scale:
+        """That of some of the points."""
+        return Scale(self.centre[positions], self.below[positions], self.above[positions])
+
+    def score(self, values: np.ndarray) -> np.ndarray:
+        """Signed distance of values, shape (n,), from the centre; infinite where draws have no spread."""
+        error = values - self.centre
+        spread = np.where(error < 0, self.below, self.above)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(error == 0, 0.0, error / spread)
+
+    def value(self, scores: np.ndarray) -> np.ndarray:
+        """Values that have these scores, shape (…, n)."""
+        spread = np.where(scores < 0, self.below, self.above)
+        with np.errstate(invalid="ignore"):
+            # an infinite score is an infinite end, also of draws without spread
+            return self.centre + np.where(np.isinf(scores), scores, scores * spread)
+
+
+def scale_of(table: np.ndarray) -> Scale:
+    """The scale of draws (n, samples); NaN where one is not finite."""
+    one = float(scipy.stats.norm.cdf(1.0))
+    low, centre, high = np.quantile(table, [1 - one, 0.5, one], axis=-1)
+    return Scale(centre, centre - low, high - centre)

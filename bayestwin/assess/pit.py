@@ -11,8 +11,8 @@ import scipy.stats
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin._base.seeds import check_seed
-from bayestwin.assess import draws, points
+from bayestwin._base.process import check_seed
+from bayestwin.assess import draws
 from bayestwin.assess.grouping import Bins, By, grouped
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def pit(
 
     def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:
         group, dataset = draws.predictive(tree)
-        pairs = points.pairs(tree, dataset, one)
+        pairs = draws.pairs(tree, dataset, one)
         found = {}
         for name, pair in pairs.items():
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])

@@ -1,24 +1,302 @@
 """How far intervals can be trusted, in plain words: what held, where it did not, and how much data that rests on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bayestwin._base.wording import count, percent
-from bayestwin.assess import places
-from bayestwin.assess.evidence import ENOUGH, Evidence, power
+import numpy as np
+import xarray as xr
+
+from bayestwin._base.wording import count, percent, short, span_for, unit_text
+from bayestwin.assess.evidence import ENOUGH, LEVEL, Evidence, band, possible, power, twice
 from bayestwin.assess.gates import Gate, failed
-from bayestwin.assess.trial import Trial, origin_sentences
-from bayestwin.assess.trust_words import (
-    Share,
-    basis,
-    gate_names,
-    holds,
-    miss,
-    of_which,
-    other_levels,
-    read_shares,
-    too_few,
-)
+from bayestwin.telemetry import Telemetry
+
+# A backtest, and what became of its origins.
+
+
+class Trial(NamedTuple):
+    """A backtest, and what became of its origins.
+
+    Attributes:
+        evidence: Its forecasts held against what came; None where no origin gave any, or none were asked.
+        planned: Number of origins that were asked for.
+        failures: Why origins have no forecast, in words, one for each.
+        doubtful: Number of origins whose posterior failed a gate.
+        unreached: Number of origins that Ctrl-C left out.
+        gates: Names of the gates that any of them failed.
+    """
+
+    evidence: Evidence | None
+    planned: int
+    failures: Sequence[str] = ()
+    doubtful: int = 0
+    unreached: int = 0
+    gates: Sequence[str] = ()
+
+
+def origin_sentences(trial: Trial) -> list[str]:
+    """What speaks against it: origins without a forecast, with a doubtful one, or left out."""
+    sentences = []
+    if trial.failures:
+        first = trial.failures[0].split("\n")[0]
+        sentences.append(
+            f"{len(trial.failures)} of {count(trial.planned, 'origin')} of the backtest gave no forecast: calibrated "
+            f"anew on less data, this twin does not always come out. The first: {first}"
+        )
+    if trial.doubtful:
+        sentences.append(
+            f"At {trial.doubtful} of {count(trial.planned, 'origin')} of the backtest the posterior failed a gate"
+            f"{' (' + ', '.join(trial.gates) + ')' if trial.gates else ''}: forecasts there need not be what a careful "
+            "calibration would say. Its table of origins says where. With few observations before the origin, let the "
+            "first come later (`origins` in `[validate]`); else take `--method nuts`, or more `num_samples`."
+        )
+    if trial.unreached:
+        sentences.append(
+            f"The backtest was interrupted: {trial.unreached} of {count(trial.planned, 'origin')} are missing."
+        )
+    return sentences
+
+
+# Shares of observations inside their interval, and what they say about it, one sentence each.
+
+
+class Share(NamedTuple):
+    """One observation's coverage of the interval that counts.
+
+    Attributes:
+        side: narrow, wide, inside or unseen, by the band of all that the verdict compares.
+        told: How many independent observations they are taken for.
+        twice: Whether they miss at least twice as often as promised, beyond chance.
+        where: Of which forecasts, in words.
+    """
+
+    name: str
+    inside: int
+    num: int
+    distinct: int
+    share: float
+    lower: float
+    upper: float
+    side: str
+    told: float
+    twice: bool
+    where: str
+
+    @property
+    def bad(self) -> bool:
+        """Whether intervals are too narrow by any of both."""
+        return self.twice or self.side == "narrow"
+
+
+def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Mapping[str, Share]:
+    """By observation, its coverage of the interval of probability `prob`, one of so many shares that are `compared`."""
+    own = whole.sel(prob=prob, method="nearest")
+    lower, upper = band(own)
+    missed = twice(own, compared).to_numpy()
+    found = {}
+    for place, name in enumerate(own["observation"].to_numpy()):
+        share, low, high = (float(part[place]) for part in (own["coverage"], lower, upper))
+        num = int(own["num"][place])
+        side = "unseen" if num == 0 else "narrow" if not share >= low else "wide" if not share <= high else "inside"
+        distinct = int(own["num_distinct"][place])
+        inside = int(own["num_inside"][place])
+        told = float(own["told"][place])
+        found[str(name)] = Share(
+            str(name), inside, num, distinct, share, low, high, side, told, bool(missed[place]), where
+        )
+    return found
+
+
+def miss(share: Share, prob: float, what: str) -> str:
+    """A sentence on intervals that are too narrow or too wide."""
+    word = "narrow" if share.bad else "wide"
+    much = ", which miss at least twice as often as promised" if share.twice else ""
+    return (
+        f"Intervals of {share.name} are too {word}: {share.inside:,} of {share.num:,} {what} inside the "
+        f"{percent(prob)} interval ({percent(share.share, 1)}; {_expected(share)} would do){much}."
+    )
+
+
+def holds(shares: Mapping[str, Share], what: str, prob: float) -> list[str]:
+    """Sentences on intervals that keep their promise, as far as there is enough to tell."""
+    return [
+        f"{name}: {share.inside:,} of {share.num:,} {what} inside the {percent(prob)} interval "
+        f"({percent(share.share, 1)}; {_expected(share)} would do)."
+        for name, share in shares.items()
+        if share.side == "inside" and not share.twice and power(share.told, prob) >= ENOUGH
+    ]
+
+
+def too_few(shares: Mapping[str, Share], what: str, prob: float) -> list[str]:
+    """Sentences on counts that neither confirm nor contradict the promise."""
+    return [
+        f"{name}: {share.inside:,} of {share.num:,} {what} inside the {percent(prob)} interval, too few to tell"
+        f"{_worth(share)}."
+        for name, share in shares.items()
+        if share.side == "inside" and not share.twice and power(share.told, prob) < ENOUGH
+    ]
+
+
+def other_levels(whole: xr.Dataset, prob: float) -> list[str]:
+    """Sentences on the intervals of other probabilities, where that of `prob` is not what misses."""
+    sentences = []
+    counted = float(whole["prob"].sel(prob=prob, method="nearest"))
+    for name in whole["observation"].to_numpy():
+        own = whole.sel(observation=name)
+        within = own["within_joint_band"]
+        if not bool(within.sel(prob=counted)):
+            continue
+        off = [float(p) for p in own["prob"].to_numpy() if not bool(within.sel(prob=p))]
+        if off:
+            listed = ", ".join(
+                f"{percent(float(own['coverage'].sel(prob=p)))} inside that of {percent(p)}" for p in off
+            )
+            sentences.append(f"Other intervals of {name} are off, held out: {listed}.")
+    return sentences
+
+
+def basis(trial: Trial, ours: Mapping[str, Share], theirs: Mapping[str, Share], prob: float) -> list[str]:
+    """How much can be told from so many observations."""
+    sentences = []
+    for name, share in ours.items():
+        if not share.num:
+            continue
+        low, high = possible(share.inside, share.num)
+        chance = power(share.told, prob)
+        sentences.append(
+            f"{name}: {count(share.num, 'held-out observation')}{_worth(share)}. So many do not exclude a true "
+            f"coverage from {percent(low)} to {percent(high)}; intervals that miss twice as often as promised would "
+            f"have been noticed with a chance of {percent(chance)}."
+        )
+    if trial.evidence is not None:
+        origins = trial.planned - len(trial.failures) - trial.unreached
+        listed = ", ".join(
+            f"{one.num:,} forecasts of {one.distinct:,} observations of {n}" for n, one in theirs.items()
+        )
+        sentences.append(f"Backtest: {count(origins, 'origin')}, {listed}.")
+    sentences.append(
+        f"If intervals hold, all that is compared here lies inside its band with a probability of {percent(LEVEL)}: "
+        "bands are as wide as it takes for that, and allow for errors that follow each other."
+    )
+    return sentences
+
+
+def of_which(share: Share, shares: Sequence[Share]) -> str:
+    """Of which observation, where there are several."""
+    return f" of {share.name}" if len(shares) > 1 else ""
+
+
+def gate_names(gates: Sequence[Gate]) -> str:
+    """Names of gates, as a list in a sentence."""
+    return ", ".join(gate.name for gate in gates)
+
+
+def _worth(share: Share) -> str:
+    if not share.told < share.distinct:
+        return ""
+    return f", whose errors follow each other and are worth about {count(max(round(share.told), 1), 'independent one')}"
+
+
+def _expected(share: Share) -> str:
+    """The band, with a decimal where the share would else look as if it lay at its end."""
+    ends = (share.lower, share.upper)
+    close = any(round(100 * share.share) == round(100 * end) for end in ends)
+    lower, upper = (percent(end, int(close)) for end in ends)
+    return f"{lower} to {upper}"
+
+
+# Horizons and regimes in words, and those at which intervals are too narrow.
+
+HORIZON = "horizon"
+
+WHERE = ("held out", "in the backtest")
+"""Both kinds of forecasts, as sentences call them."""
+
+
+class Place(NamedTuple):
+    """Groups of one kind in which intervals of one observation are too narrow: a whole sentence, and a short one."""
+
+    sentence: str
+    short: str
+    observation: str
+    share: float
+
+
+def narrow_places(
+    held_out: Evidence, backtest: Evidence | None, prob: float, time_unit: str, known: Collection[tuple[str, str]]
+) -> list[Place]:
+    """Where the interval of probability `prob` covers less than its band, the worst first.
+
+    Args:
+        held_out: What was held out.
+        backtest: The backtest.
+        prob: Nominal probability.
+        time_unit: Unit of the horizons.
+        known: Kinds of forecasts, as in `WHERE`, and observations whose intervals are too narrow on the whole: where
+            they are so most is then told by bands of groups alone.
+    """
+    found = []
+    for evidence, where in zip((held_out, backtest), WHERE, strict=True):
+        if evidence is None:
+            continue
+        for dim, groups in evidence.by.items():
+            own = groups.sel(prob=prob, method="nearest")
+            names = group_names(groups, dim, time_unit)
+            for name in own["observation"].to_numpy():
+                one = own.sel(observation=name)
+                least = one["band_lower"] if (where, str(name)) in known else band(one)[0]
+                found += _place(one, least.to_numpy(), dim, names, str(name), where, time_unit)
+    return sorted(found, key=lambda place: place.share)
+
+
+def group_names(groups: xr.Dataset, dim: str, time_unit: str) -> list[str]:
+    """What each group is called: `30 to 60 h`, `0 to 850 W`, or its label."""
+    if f"{dim}_from" not in groups.coords:
+        return [_label(label, groups[dim].attrs.get("units", "")) for label in groups[dim].to_numpy()]
+    ends = zip(groups[f"{dim}_from"].to_numpy(), groups[f"{dim}_to"].to_numpy(), strict=True)
+    if dim == HORIZON:
+        span = span_for(float(groups[f"{dim}_to"].max()), time_unit)
+        scaled = [(short(float(low) * span.factor), short(float(high) * span.factor)) for low, high in ends]
+        return [f"{low} to {high} {span.unit}" for low, high in scaled]
+    unit = unit_text(groups[dim].attrs.get("units", ""))
+    return [f"{short(float(low))} to {short(float(high))} {unit}".strip() for low, high in ends]
+
+
+def _place(
+    own: xr.Dataset, least: np.ndarray, dim: str, names: list[str], observation: str, where: str, time_unit: str
+) -> list[Place]:
+    """At most one: the groups of one observation that cover less than `least`."""
+    share, seen = own["coverage"].to_numpy(), own["num"].to_numpy() > 0
+    low = seen & ~(share >= least)
+    if not low.any():
+        return []
+    bad = np.flatnonzero(low)
+    words = _span(own, dim, names, bad, seen, time_unit)
+    covered = own["num_inside"].to_numpy()[bad].sum() / own["num"].to_numpy()[bad].sum()
+    prob = percent(float(own["prob"]))
+    sentence = (
+        f"Intervals of {observation} are too narrow {words} ({where}): {percent(covered)} inside the {prob} interval."
+    )
+    short = f"those of {observation} are too narrow {words} ({where}, {percent(covered)} inside)"
+    return [Place(sentence, short, observation, float(covered))]
+
+
+def _span(own: xr.Dataset, dim: str, names: list[str], bad: np.ndarray, seen: np.ndarray, time_unit: str) -> str:
+    if dim == HORIZON and f"{dim}_from" in own.coords:
+        if len(bad) == seen.sum():
+            return "at every horizon"
+        if bad[0] > 0 and set(np.flatnonzero(seen[bad[0] :]) + bad[0]) == set(bad):
+            span = span_for(float(own[f"{dim}_to"].max()), time_unit)
+            return f"beyond {short(float(own[f'{dim}_from'][bad[0]]) * span.factor)} {span.unit} ahead"
+        return "at horizons of " + " and ".join(names[place] for place in bad)
+    if len(bad) == seen.sum() and len(bad) > 1:
+        return f"in every group by {dim}"
+    return f"where {dim} is " + " or ".join(names[place] for place in bad)
+
+
+def _label(label: object, unit: str) -> str:
+    text = short(float(label)) if isinstance(label, float | int | np.floating | np.integer) else str(label)
+    return f"{text} {unit_text(unit)}".strip()
 
 
 class Trust(NamedTuple):
@@ -75,8 +353,8 @@ def trust(
     bad = failed(gates)
     tables = [one.whole for one in (held_out, trial.evidence) if one is not None]
     compared = sum(table.sizes["observation"] for table in tables)
-    ours = read_shares(held_out.whole, prob, places.WHERE[0], compared)
-    theirs = {} if trial.evidence is None else read_shares(trial.evidence.whole, prob, places.WHERE[1], compared)
+    ours = read_shares(held_out.whole, prob, WHERE[0], compared)
+    theirs = {} if trial.evidence is None else read_shares(trial.evidence.whole, prob, WHERE[1], compared)
     few = {name: share for name, share in ours.items() if power(share.told, prob) < ENOUGH}
     narrow = [share for share in ours.values() if share.bad]
     short = [one for one in theirs.values() if one.bad]
@@ -87,7 +365,7 @@ def trust(
         if power(share.told + (theirs[name].told if name in theirs else 0), prob) < ENOUGH
     ]
     known = {(share.where, share.name) for share in (*narrow, *short)}
-    where = places.narrow_places(held_out, trial.evidence, prob, time_unit, known)
+    where = narrow_places(held_out, trial.evidence, prob, time_unit, known)
     wide = [share for share in ours.values() if share.side == "wide"]
     limits = [
         *([f"{count(len(bad), 'gate')} of the posterior failed ({gate_names(bad)}): see Gates."] if bad else []),
@@ -136,7 +414,7 @@ class _Found(NamedTuple):
     damning: Sequence[Share]
     short: Sequence[Share]
     unsure: Sequence[Share]
-    where: Sequence[places.Place]
+    where: Sequence[Place]
     wide: Sequence[Share]
     ours: Sequence[Share]
     limits: bool
@@ -183,7 +461,68 @@ def _held_only(shares: Sequence[Share], promised: str) -> str:
     """The worst first, and all others that it concerns."""
     parts = [
         f"{'the ' + promised if place == 0 else 'that'} of {share.name} held only {percent(share.share, 1)} "
-        f"{'of what was held out' if share.where == places.WHERE[0] else 'in the backtest'}"
+        f"{'of what was held out' if share.where == WHERE[0] else 'in the backtest'}"
         for place, share in enumerate(shares)
     ]
     return ", ".join(parts)
+
+
+# What a validation found, as its page takes it.
+
+HELD_OUT, BACKTEST = "held out", "backtest"
+"""The two kinds of forecasts that are judged, as they are called on the page."""
+
+
+class Validated(NamedTuple):
+    """One calibrated run, and all that was held against it.
+
+    Attributes:
+        posterior: What was calibrated.
+        predictions: Of what was held out.
+        telemetry: What was held out.
+        gates: The verdict on the posterior.
+        prob: Nominal probability of the interval that counts.
+        held_out: What was held out, judged.
+        trial: The backtest, judged.
+        backtest: What `bt.backtest` returned; None where there is none.
+        intervals: Of the held-out times, as `bt.intervals` gives them; with `kind` where there are conformal ones.
+        both: Raw and conformal intervals, judged, by `HELD_OUT` and `BACKTEST`; empty without a backtest.
+        correction: What conformal intervals are made from; None without a backtest.
+        pit: Ranks of the observations, likewise.
+        scores: Errors and skill, likewise.
+        period: After which observations repeat themselves, for a simple method; None for none.
+        settings: How the backtest was made, by name.
+        trust: The verdict.
+        run: Name of the run.
+        job: File of its job, as far as it is known.
+    """
+
+    posterior: xr.DataTree
+    predictions: xr.DataTree
+    telemetry: Telemetry
+    gates: Sequence[Gate]
+    prob: float
+    held_out: Evidence
+    trial: Trial
+    backtest: xr.DataTree | None
+    intervals: xr.Dataset
+    both: Mapping[str, Evidence]
+    correction: xr.Dataset | None
+    pit: Mapping[str, xr.Dataset]
+    scores: Mapping[str, xr.Dataset]
+    period: float | None
+    settings: Mapping[str, Any]
+    trust: Trust
+    run: str = ""
+    job: str = ""
+
+    @property
+    def time_unit(self) -> str:
+        """The twin's unit of time."""
+        return str(self.posterior.attrs.get("time_unit", ""))
+
+    @property
+    def evidence(self) -> Mapping[str, Evidence]:
+        """Raw intervals, judged, by `HELD_OUT` and `BACKTEST`."""
+        trial = self.trial.evidence
+        return {HELD_OUT: self.held_out} | ({} if trial is None else {BACKTEST: trial})

@@ -10,11 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayestwin.check.even import Even, evenly
-from bayestwin.check.finding import Finding
-from bayestwin.check.innovations import ORDER, innovations
-from bayestwin.check.signals import Record, Signal, lasting, percentage, usual_step
-from bayestwin.check.thresholds import Thresholds
+from bayestwin.check.finding import Finding, Thresholds
+from bayestwin.check.signals import ORDER, Even, Record, Signal, evenly, innovations, lasting, percentage, usual_step
 
 MOST_LAG = 60
 """Usual steps that two clocks may be apart."""

@@ -8,19 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import (
-    batch,
-    calibrate,
-    check,
-    compare,
-    identify,
-    predict,
-    runs,
-    sbc,
-    sensitivity,
-    tracking,
-    validate,
-)
+from bayestwin.cli import batch, calibrate, check, compare, identify, predict, runs, sbc, sensitivity, validate
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -50,7 +38,7 @@ COMMANDS = (
     runs.doctor,
     runs.export,
     runs.reproduce,
-    tracking.track,
+    runs.track,
 )
 """In the order in which the help lists them."""
 

@@ -28,11 +28,8 @@ def batch(
     Example: bayestwin batch models/room models/tanks/job.toml
     """
     with explained() as console:
-        from bayestwin.cli.show_batch import live, phrase, show_batch
-        from bayestwin.project.batch import Limits
-        from bayestwin.project.carry import carry_out, summary
-        from bayestwin.project.page import write_page
-        from bayestwin.project.tasks import plan
+        from bayestwin.cli.display_insight import live, phrase, show_batch
+        from bayestwin.project.batch import Limits, carry_out, plan, summary, write_page
 
         files = [pathlib.Path(one) for pattern in telemetry or () for one in sorted(glob.glob(pattern)) or [pattern]]
         tasks, refused = plan(jobs, files, results)

@@ -80,7 +80,7 @@ def resume(
 
 def _end(console: rich.console.Console, found: Any, as_json: bool) -> None:
     """Print the results of a calibration, and exit as they ask for."""
-    from bayestwin.cli.results import show_results
+    from bayestwin.cli.display import show_results
 
     show_run(console, found, show_results, as_json)
     exit_by(found.status)

@@ -29,7 +29,7 @@ def check(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin._base.progress import Progress
-        from bayestwin.cli.readiness import show_checked
+        from bayestwin.cli.display import show_checked
         from bayestwin.project.check import check_model
         from bayestwin.project.model import load_model
 
@@ -50,7 +50,7 @@ def models(
     Example: bayestwin models
     """
     with explained() as console:
-        from bayestwin.project.listing import list_models
+        from bayestwin.project.model import list_models
 
         found = list_models(root)
         if as_json:

@@ -46,7 +46,7 @@ def compare(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin._base.progress import Progress
-        from bayestwin.cli.comparison import show_comparison
+        from bayestwin.cli.display_insight import show_comparison
         from bayestwin.project.compare import compare_model
         from bayestwin.project.model import changed, load_model
 

@@ -57,7 +57,7 @@ def _say_why(mark: str, reason: BaseException, words: str = "") -> None:
 
 def print_json(content: Any) -> None:
     """Write plain JSON to standard output."""
-    from bayestwin.project.plain import to_json
+    from bayestwin.project.record import to_json
 
     sys.stdout.write(to_json(content))
 

@@ -36,7 +36,7 @@ def identify(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin._base.progress import Progress
-        from bayestwin.cli.identifiability import show_identified
+        from bayestwin.cli.display_insight import show_identified
         from bayestwin.project.identify import Asked, identify_model
         from bayestwin.project.model import load_model
 

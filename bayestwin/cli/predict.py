@@ -42,12 +42,11 @@ def predict(
     """
     with explained() as console:
         from bayestwin.assess import intervals
-        from bayestwin.cli.results import show_forecast
-        from bayestwin.project.figures import forecast_figures
-        from bayestwin.project.given import named_value
+        from bayestwin.cli.display import show_forecast
         from bayestwin.project.model import load_model
         from bayestwin.project.predict import predict_again
-        from bayestwin.project.run import find_run
+        from bayestwin.project.record import forecast_figures
+        from bayestwin.project.run import find_run, named_value
 
         chosen = load_model(model, job)
         used = find_run(results, chosen, run)
@@ -73,10 +72,10 @@ def coverage(
     Example: bayestwin coverage models/room
     """
     with explained() as console:
-        from bayestwin.cli.results import show_coverage
-        from bayestwin.project.figures import summary
+        from bayestwin.cli.display import show_coverage
         from bayestwin.project.model import load_model
         from bayestwin.project.predict import open_results
+        from bayestwin.project.record import summary
         from bayestwin.project.run import find_run
 
         chosen = load_model(model, job)
@@ -101,7 +100,7 @@ def report(
     Example: bayestwin report models/lynx_hare
     """
     with explained() as console:
-        from bayestwin.cli.text import show_path
+        from bayestwin.cli.display import show_path
         from bayestwin.project.model import load_model
         from bayestwin.project.predict import open_results, renew_report
         from bayestwin.project.run import find_run

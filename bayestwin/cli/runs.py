@@ -22,7 +22,7 @@ def runs(
     Example: bayestwin runs room
     """
     with explained() as console:
-        from bayestwin.cli.ledger import show_runs
+        from bayestwin.cli.display import show_runs
         from bayestwin.project.index import read_index
 
         name = None if model is None else pathlib.Path(model).absolute().name
@@ -39,7 +39,7 @@ def show(run: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: A
     Example: bayestwin show 20260401-120000
     """
     with explained() as console:
-        from bayestwin.cli.ledger import show_run
+        from bayestwin.cli.display import show_run
         from bayestwin.project.index import find_any_run
         from bayestwin.project.record import read_record
         from bayestwin.project.run import POSTERIOR
@@ -68,8 +68,7 @@ def diff(
     Example: bayestwin diff 20260401-120000 20260402-090000 --html difference.html
     """
     with explained() as console:
-        from bayestwin.cli.ledger import show_difference
-        from bayestwin.cli.text import show_path
+        from bayestwin.cli.display import show_difference, show_path
         from bayestwin.project.diff import difference
         from bayestwin.project.index import find_any_run
 
@@ -77,7 +76,7 @@ def diff(
         found = difference(*folders)
         page = None
         if html is not None:
-            from bayestwin.project.difference_page import write_difference  # half a second, which only a page is worth
+            from bayestwin.project.diff import write_difference  # half a second, which only a page is worth
 
             page = write_difference(html, *folders, found)
         if as_json:
@@ -104,8 +103,8 @@ def doctor(results: ResultsPath = pathlib.Path("results"), as_json: AsJson = Fal
     Example: bayestwin doctor
     """
     with explained() as console:
-        from bayestwin.cli.results import show_findings
-        from bayestwin.project.doctor import examine
+        from bayestwin.cli.display import show_findings
+        from bayestwin.project.index import examine
 
         findings = examine(results)
         if as_json:
@@ -127,7 +126,7 @@ def export(
     Example: bayestwin export 20260401-120000
     """
     with explained() as console:
-        from bayestwin.cli.ledger import show_kit
+        from bayestwin.cli.display import show_kit
         from bayestwin.project.index import find_any_run
         from bayestwin.project.kit import export as export_run
 
@@ -153,8 +152,8 @@ def reproduce(
     Example: bayestwin reproduce 20260401-120000
     """
     with explained() as console:
-        from bayestwin.cli.ledger import show_reproduction
-        from bayestwin.project.elsewhere import opened, rerun
+        from bayestwin.cli.display import show_reproduction
+        from bayestwin.project.kit import opened, rerun
         from bayestwin.project.reproduce import reproduce as reproduce_run
 
         with opened(results, run, kit=not here) as folder:
@@ -167,3 +166,32 @@ def reproduce(
             show_reproduction(console, found)
         if not found.holds:
             raise typer.Exit(1)
+
+
+# `track`: finished runs in an MLflow store.
+
+
+def track(
+    runs: Annotated[list[str], typer.Argument(help="Ids of runs, the beginnings of them, or paths of their folders.")],
+    store: Annotated[
+        str | None, typer.Option(help="Address of a tracking store; by default `mlflow.db` where runs are filed.")
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Log finished runs in an MLflow tracking store (extra `mlflow`); what is there already is left alone.
+
+    Example: bayestwin track 20260401-120000
+    """
+    with explained() as console:
+        from bayestwin.cli.display import show_line
+        from bayestwin.project.index import find_any_run
+        from bayestwin.project.track import track as log
+
+        found = [log(results, find_any_run(results, name), store) for name in runs]
+        if as_json:
+            print_json([one._asdict() for one in found])
+        else:
+            for one in found:
+                mark = "[green]logged[/green]" if one.new else "[dim]there[/dim]"
+                show_line(console, mark, f"{one.run} in {one.store}")

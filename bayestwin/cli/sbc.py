@@ -25,7 +25,7 @@ def sbc(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin._base.progress import Progress
-        from bayestwin.cli.ranks import show_ranks
+        from bayestwin.cli.display_insight import show_ranks
         from bayestwin.project.model import changed, load_model
         from bayestwin.project.sbc import check_calibration
 

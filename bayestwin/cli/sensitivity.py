@@ -40,7 +40,7 @@ def sensitivity(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin._base.progress import Progress
-        from bayestwin.cli.sensitivities import show_sensitivity
+        from bayestwin.cli.display_insight import show_sensitivity
         from bayestwin.project.model import changed, load_model
         from bayestwin.project.sensitivity import run_sensitivity
 

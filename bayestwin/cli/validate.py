@@ -41,7 +41,7 @@ def validate(
     began = time.perf_counter()
     with explained() as console:
         from bayestwin._base.progress import Progress
-        from bayestwin.cli.validation import show_validation
+        from bayestwin.cli.display import show_validation
         from bayestwin.project.model import changed, load_model
         from bayestwin.project.validate import validate_model
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,61 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
 
-from bayestwin.density.bind import Bound
-from bayestwin.density.discrepancies import Discrepancies, build_discrepancies
-from bayestwin.density.experiments import each, each_experiment, stack_bounds, stack_grids
-from bayestwin.density.losses import LOSSES, Loss
-from bayestwin.density.predicted import Predicted
+from bayestwin._base.progress import Phase
+from bayestwin.density.bind import Bound, each, each_experiment, stack_bounds, stack_grids
+from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
 from bayestwin.dynamics.filter import Expected, Filter
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
 from bayestwin.errors import InvalidTwin, explain
+from bayestwin.model.error import ProcessNoise
 from bayestwin.model.noise.base import Noise
-from bayestwin.model.process_noise import ProcessNoise
 from bayestwin.model.twin import Site, Twin
+
+# What a twin says for one value of all its sites.
+
+
+class Predicted(NamedTuple):
+    """What the twin says for one value of all sites, at n times; with a leading axis for several experiments.
+
+    Attributes:
+        noise_free: By observation; shape (n,) each. With process noise what is expected given all observations before.
+        states: Shape (n, s); NaN with process noise, where states are not known from parameters alone.
+        solved: Whether the solve succeeded; where it did not, the rest means nothing.
+        num_steps: Steps of the solver.
+        scales: With process noise, by observation, the standard deviation around what is expected; shape (n,) each.
+        discrepancy: What is added to `noise_free`, by observation, once it is drawn; shape (n,) each.
+    """
+
+    noise_free: Mapping[str, Array]
+    states: Array
+    solved: Array
+    num_steps: Array
+    scales: Mapping[str, Array] | None = None
+    discrepancy: Mapping[str, Array] | None = None
+
+
+# Losses that keep observations far from what is predicted from pulling an estimate with all their weight.
+
+type Loss = Literal["linear", "huber", "soft_l1", "cauchy"]
+
+
+def _huber(deviance: Array) -> Array:
+    far = jnp.maximum(deviance, HUBER**2)  # where it is not far the root is not used, and must have a derivative
+    return jnp.where(deviance <= HUBER**2, deviance, 2.0 * HUBER * jnp.sqrt(far) - HUBER**2)
+
+
+HUBER = 1.345
+"""Standard deviations from which on Huber's loss grows linearly: 95 % efficient where noise is Gaussian."""
+
+LOSSES: Mapping[str, Callable[[Array], Array]] = {
+    "huber": _huber,
+    "soft_l1": lambda deviance: 2.0 * (jnp.sqrt(1.0 + deviance) - 1.0),
+    "cauchy": jnp.log1p,
+}
+"""Losses of a deviance, which for Gaussian noise is the squared residual in standard deviations. P. J. Huber (1964),
+doi:10.1214/aoms/1177703732; the others as in SciPy's `least_squares`."""
+
 
 BATCH = 100
 """Prior draws made in one call, so that there is one compilation for any number of them."""
@@ -345,3 +388,58 @@ def join(twin: Twin, bounds: Mapping[str, Bound], grids: Mapping[str, Grid]) -> 
         raise InvalidTwin(message)
     stacked = stack_bounds(list(bounds.values())), stack_grids(list(grids.values()))
     return Density(twin, *stacked, twin.sites(), experiments=tuple(bounds))
+
+
+# From values of the sites to trajectories, predictions and log likelihoods, many draws at a time.
+
+PREDICTED_AT_ONCE = 100
+"""Draws solved in one call; the last batch is padded, so that there is one compilation."""
+
+
+class Predictor:
+    """Evaluates a density's twin for many draws; compiled once, for any number of draws.
+
+    Results are dicts of arrays with leading axis n, the number of draws: `<observation>`, `<observation>_noise_free`,
+    `<state>_state` with shape (n, times), `log_likelihood/<observation>` likewise, and `solved`, `num_steps` with
+    shape (n,). Several experiments stand before the times. Where a solve failed the rest is NaN.
+    """
+
+    def __init__(self, density: Density) -> None:
+        """Prepare for one density; nothing is compiled before the first call."""
+        self.density = density
+        self._batch = jax.jit(jax.vmap(functools.partial(_one, density)))
+
+    def __call__(
+        self, values: Mapping[str, np.ndarray], key: Array, phase: Phase, keep: frozenset[int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Predict.
+
+        Args:
+            values: By site; shape (n,) each, or (n, E) where each of E experiments has its own.
+            key: Randomness of the noise.
+            phase: Told of each draw.
+            keep: Draws whose trajectories are wanted (all by default); log likelihoods are of all draws.
+        """
+        num = next(iter(values.values())).shape[0] if values else 1
+        parts: dict[str, list[np.ndarray]] = {}
+        for first in range(0, num, PREDICTED_AT_ONCE):
+            rows = np.minimum(np.arange(first, first + PREDICTED_AT_ONCE), num - 1)
+            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(rows))
+            found = self._batch({name: jnp.asarray(v[rows]) for name, v in values.items()}, keys)
+            size = min(PREDICTED_AT_ONCE, num - first)
+            wanted = np.array([keep is None or first + i in keep for i in range(size)])
+            for name, array in found.items():
+                whole = name.startswith("log_likelihood/") or name in ("solved", "num_steps")
+                parts.setdefault(name, []).append(np.asarray(array)[:size][slice(None) if whole else wanted])
+            phase.advance(size)
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
+    predicted = density.disturbed(jax.random.fold_in(key, 1), values, density.predict(values))
+    found = density.draw(key, values, predicted)
+    terms = density.log_likelihood(values, predicted)
+    found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
+    solved = predicted.solved[:, None] if density.experiments else predicted.solved
+    found = {name: jnp.where(solved, array, jnp.nan) for name, array in found.items()}
+    return found | {"solved": predicted.solved.all(), "num_steps": predicted.num_steps.sum()}

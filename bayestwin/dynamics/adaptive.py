@@ -5,9 +5,11 @@ over chains and tangents is where the time goes: see `benchmarks/solve.py`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from bayestwin.model.components import Solver
@@ -160,3 +162,44 @@ def weighted(weights: Sequence[float], vectors: Sequence[Array]) -> Array:
     """The sum of vectors, each times its weight; those of weight 0 are left out."""
     terms = [weight * vector for weight, vector in zip(weights, vectors, strict=True) if weight != 0.0]
     return sum(terms[1:], start=terms[0])
+
+
+# Derivatives of a solve with respect to few quantities: all tangents in one batched forward pass.
+#
+# An adaptive solver is a loop whose length depends on its data, which reverse mode cannot go through. Its Jacobian by
+# forward mode is cheap for few quantities; wrapped here it serves forward and reverse mode alike.
+
+type WithRecord = Callable[..., tuple[Array, Any]]
+"""(k,) → a result to differentiate, and a record of integers and flags that has no derivative; what else it takes has
+none either."""
+
+
+def through_jacobian(function: WithRecord) -> WithRecord:
+    """Make `function` differentiable in both modes, by forming its Jacobian in forward mode.
+
+    Args:
+        function: Differentiable in forward mode.
+
+    Returns:
+        The same function; `jax.grad`, `jax.jvp` and their compositions work on its result.
+    """
+
+    @jax.custom_jvp
+    def wrapped(theta: Array, *given: Any) -> tuple[Array, Any]:
+        return function(theta, *given)
+
+    @wrapped.defjvp
+    def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
+        (theta, *given), (direction, *_) = primals, tangents
+
+        def along(basis: Array) -> tuple[Array, Array, Any]:
+            return jax.jvp(lambda theta: function(theta, *given), (theta,), (basis,), has_aux=True)
+
+        basis = jnp.eye(theta.shape[0], dtype=theta.dtype)
+        value, jacobian, record = jax.vmap(along, out_axes=(None, 0, None))(basis)
+        # a failed solve has no derivative; zero keeps NaN out of everything that is masked out later
+        jacobian = jnp.where(jnp.isfinite(jacobian), jacobian, 0.0)
+        no_tangent = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), record)
+        return (value, record), (jnp.tensordot(direction, jacobian, axes=1), no_tangent)
+
+    return wrapped

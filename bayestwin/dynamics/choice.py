@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from bayestwin.dynamics.affine import needs_no_solver
 from bayestwin.dynamics.filter import steps_exactly
 from bayestwin.dynamics.grid import Grid
-from bayestwin.dynamics.recurrence import needs_no_solver
 from bayestwin.dynamics.solve import solve
 from bayestwin.model.components import Method
-from bayestwin.model.process_noise import ProcessNoise
+from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
 
 EXPLICIT, STIFF, EXACT = "tsit5", "rodas5p", "exact"

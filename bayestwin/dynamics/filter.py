@@ -15,26 +15,366 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics.adaptive import Position
-from bayestwin.dynamics.affine import is_affine
+from bayestwin.dynamics.adaptive import Position, Slope, through_jacobian
+from bayestwin.dynamics.affine import constants, exact_steps, is_affine, kinds_of
+from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
-from bayestwin.dynamics.kalman import Normals, Pass, Seen, draw_states, propagate, root, update
-from bayestwin.dynamics.sensitivity import through_jacobian
-from bayestwin.dynamics.solve import Trajectory, begin, observer
-from bayestwin.dynamics.transition import (
-    Move,
-    Row,
-    affine_rows,
-    after_events,
-    exact,
-    extended,
-    points_around,
-    regress,
-    rows_of,
-)
-from bayestwin.dynamics.transition import unscented as unscented_move
-from bayestwin.model.process_noise import ProcessNoise
-from bayestwin.model.twin import Twin
+from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer
+from bayestwin.model.error import ProcessNoise
+from bayestwin.model.twin import Solver, Twin
+
+# From one stop to the next with process noise: mean and covariance of the states, linearised in one of three ways.
+#
+# A state x near the mean m becomes `mean + Φ (x − m) + N(0, Q)`. Exact: for affine vector fields. Extended: by the
+# twin's solver, `m′ = f(m)`, `Φ′ = J Φ`, `Q′ = J Q + Q Jᵀ + diag(σ²)` with J = ∂f/∂x along m. Unscented: points around
+# m are solved for, and Φ and what is added to Q are those of the regression through them.
+#
+# A. H. Jazwinski (1970), Stochastic Processes and Filtering Theory. S. Särkkä (2007), doi:10.1109/TAC.2007.904453.
+
+LEAST = 1e-6
+"""Distance of the points from a mean of size 1 where the states are known: a numerical derivative."""
+
+
+class Row(NamedTuple):
+    """The interval before a stop; of length zero before the first.
+
+    Attributes:
+        start: Elapsed time.
+        end: Elapsed time.
+        left: Inputs at its start; shape (q,).
+        right: Inputs at its end; shape (q,).
+        amounts: With which value each event of known time happens at its start, NaN where it does not; shape (e,).
+        exact: Of an affine twin: Φ, the mean's constant part, and Q.
+    """
+
+    start: Array
+    end: Array
+    left: Array
+    right: Array
+    amounts: Array
+    exact: tuple[Array, Array, Array] | None = None
+
+
+class Moved(NamedTuple):
+    """Where a step leads.
+
+    Attributes:
+        mean: Shape (s,).
+        transition: Φ, shape (s, s).
+        added: Q, shape (s, s).
+        at: The solver there.
+    """
+
+    mean: Array
+    transition: Array
+    added: Array
+    at: Position
+
+
+type Move = Callable[[Array, Array, Position, Row], Moved]
+"""`(mean, covariance, solver's position, row)` → where the step leads."""
+
+
+def rows_of(grid: Grid) -> Row:
+    """The interval before each of the m + 1 stops of a grid; a leading axis in each field."""
+    start = np.concatenate([grid.edges[:1], grid.edges[:-1]])
+    left, right = (jnp.asarray(_with_first(grid, inputs)) for inputs in (grid.left, grid.right))
+    nothing = np.full((1, grid.amounts.shape[1]), np.nan)
+    amounts = jnp.asarray(np.concatenate([nothing, grid.amounts]))
+    return Row(jnp.asarray(start), jnp.asarray(grid.edges), left, right, amounts)
+
+
+def _with_first(grid: Grid, inputs: np.ndarray) -> np.ndarray:
+    """Inputs of the m intervals, shape (m, q), with those at the first stop before them."""
+    return np.concatenate([grid.left[:1] if len(grid.left) else grid.inputs[:1], inputs])
+
+
+def affine_rows(twin: Twin, p: Any, diffusion: Array, grid: Grid) -> Row:
+    """The rows of an affine twin with their exact steps; intervals that are alike share theirs.
+
+    Args:
+        twin: The twin, affine.
+        p: Its parameters.
+        diffusion: σ², shape (s,).
+        grid: Where to stop.
+    """
+    field, kinds = Field(twin, p), kinds_of(twin, grid)
+    steps = exact_steps(field, diffusion, grid, kinds)
+    gamma, lam = (kinds.each(jnp.moveaxis(leaf, 0, -1)) for leaf in (steps.constant, steps.slope))
+    each = steps.transition[kinds.which], constants(field, gamma, lam, grid).T, steps.covariance[kinds.which]
+    nothing = jnp.zeros(len(twin.states))
+    still = jnp.diag(nothing + 1.0), nothing, jnp.diag(nothing)
+    transition, constant, covariance = (
+        jnp.concatenate([first[None], rest]) for first, rest in zip(still, each, strict=True)
+    )
+    return rows_of(grid)._replace(exact=(transition, constant, covariance))
+
+
+def exact(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+    """The step of an affine twin."""
+    del covariance
+    assert row.exact is not None
+    transition, constant, added = row.exact
+    return Moved(jnp.sum(transition * mean[None, :], axis=1) + constant, transition, added, at)
+
+
+def extended(twin: Twin, p: Any, diffusion: Array) -> Move:
+    """Steps that linearise along the mean; Q is solved for in units of the largest diffusion, as tolerances need."""
+    size = len(twin.states)
+    unit = jnp.max(diffusion)
+    relative = jnp.diag(diffusion / jnp.where(unit > 0, unit, 1.0))
+
+    def move(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+        del covariance
+        slope = _slope_in(twin, p, row)
+
+        def joint(t: Array, both: Array) -> Array:
+            state, phi, q = both[:size], *both[size:].reshape(2, size, size)
+            rates, jacobian = slope(t, state), jax.jacfwd(slope, argnums=1)(t, state)
+            half = jacobian @ q
+            return jnp.concatenate([rates, (jacobian @ phi).ravel(), (half + half.T + relative).ravel()])
+
+        begin = jnp.concatenate([mean, jnp.eye(size).ravel(), jnp.zeros(size * size)])
+        at = _advance(twin.solver, joint, row, at, begin)
+        phi, q = at.state[size:].reshape(2, size, size)
+        return Moved(at.state[:size], phi, unit * (q + q.T) / 2, at)
+
+    return move
+
+
+def unscented(twin: Twin, p: Any, diffusion: Array) -> Move:
+    """Steps that average over points around the mean, which are solved for without noise; Q has what they add to."""
+    size = len(twin.states)
+    linearised = extended(twin, p, diffusion)
+
+    def move(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+        moved = linearised(mean, covariance, at, row)
+        slope = _slope_in(twin, p, row)
+
+        def joint(t: Array, states: Array) -> Array:
+            return jax.vmap(lambda state: slope(t, state))(states.reshape(-1, size)).ravel()
+
+        points, spread = points_around(mean, covariance)
+        at = _advance(twin.solver, joint, row, moved.at, points.ravel())
+        centre, transition, curved = regress(at.state.reshape(points.shape), spread)
+        return Moved(centre, transition, moved.added + curved, at)
+
+    return move
+
+
+def after_events(field: Field, move: Move) -> Move:
+    """Steps at whose start the events of known time happen first; what these do around the mean is linearised."""
+
+    def moved(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+        def happen(state: Array) -> Array:
+            return field.happen(row.start, state, row.left, row.amounts)
+
+        slope = jax.jacfwd(happen)(mean)
+        after = move(happen(mean), slope @ covariance @ slope.T, at, row)
+        return after._replace(transition=after.transition @ slope)
+
+    return moved
+
+
+def points_around(mean: Array, covariance: Array) -> tuple[Array, Array]:
+    """The mean and 2 s points around it, shape (2 s + 1, s), and the matrix that spreads them, shape (s, s)."""
+    size = len(mean)
+    spread = root(covariance)
+    floor = LEAST * (0.01 + jnp.abs(mean))
+    diagonal = jnp.diag(spread)
+    spread = spread + jnp.diag(jnp.where(diagonal < floor, floor - diagonal, 0.0))
+    away = jnp.sqrt(size + _centre(size)) * spread.T
+    return mean[None] + jnp.concatenate([jnp.zeros((1, size)), away, -away]), spread
+
+
+def regress(values: Array, spread: Array) -> tuple[Array, Array, Array]:
+    """The line through values at the points around a mean.
+
+    Args:
+        values: At the points; shape (2 s + 1, k).
+        spread: As `points_around` returned it.
+
+    Returns:
+        Mean, shape (k,), slope, shape (k, s), and covariance of what is left, shape (k, k).
+    """
+    size = len(spread)
+    total = size + _centre(size)
+    weights = jnp.asarray([_centre(size) / total] + [0.5 / total] * (2 * size))
+    mean = weights @ values
+    along = (values[1 : size + 1] - values[size + 1 :]) / (2.0 * jnp.sqrt(total))
+    slope = jax.scipy.linalg.solve_triangular(spread, along, lower=True, trans=1).T
+    away = values - mean[None]
+    # the odd part is what the line has; the even part is left
+    left = (weights[:, None] * away).T @ away - along.T @ along
+    return mean, slope, left
+
+
+def _centre(size: int) -> float:
+    """Weight of the mean among the points, for which fourth moments are those of a normal up to three states."""
+    return max(3.0 - size, 0.0)
+
+
+def _slope_in(twin: Twin, p: Any, row: Row) -> Slope:
+    length = row.end - row.start
+    rate = (row.right - row.left) / jnp.where(length > 0, length, 1.0)
+    return Field(twin, p).slope(lambda t: row.left + rate * (t - row.start))
+
+
+def _advance(solver: Solver, slope: Slope, row: Row, at: Position, begin: Array) -> Position:
+    return STEPPERS[solver.method](slope, row.start, row.end, at._replace(state=begin), solver)
+
+
+# The Kalman filter on plain arrays: updates by one observation at a time, and draws of states given all of them.
+#
+# cuthbert's filters are for discrete time: the steps (see `transition`) would be ours, and its updates factorise a
+# matrix for every observation, chain and tangent. One scalar observation at a time needs no factorisation and no
+# inverse, leaves out exactly what is missing, and in Joseph's form keeps the covariance positive. The draws invert
+# variances of observations alone, so states without noise of their own are no special case.
+#
+# R. E. Kalman (1960), doi:10.1115/1.3662552. J. Durbin & S. J. Koopman (2002), doi:10.1093/biomet/89.3.603 (draws).
+
+
+class Seen(NamedTuple):
+    """One scalar observation, linearised: `y = predicted + slope · (x − mean) + N(0, variance)`.
+
+    Attributes:
+        value: What was observed; anything where nothing was.
+        present: 1.0, or 0.0 where nothing was observed.
+        predicted: Its mean, given all before.
+        slope: Shape (s,).
+        variance: Of what the states do not explain.
+    """
+
+    value: Array
+    present: Array
+    predicted: Array
+    slope: Array
+    variance: Array
+
+
+class Gain(NamedTuple):
+    """What an update did.
+
+    Attributes:
+        gain: Shape (s,); zero where nothing was observed.
+        slope: Shape (s,).
+        innovation: The observation less its mean; zero where nothing was observed.
+        scale: Standard deviation of the observation, given all before.
+        noise: Standard deviation of what the states do not explain.
+        present: 1.0, or 0.0 where nothing was observed.
+    """
+
+    gain: Array
+    slope: Array
+    innovation: Array
+    scale: Array
+    noise: Array
+    present: Array
+
+
+def update(mean: Array, covariance: Array, seen: Seen) -> tuple[Array, Array, Gain]:
+    """Mean, shape (s,), and covariance, shape (s, s), of the states after one observation, and what it did."""
+    shared = _apply(covariance, seen.slope)
+    variance = jnp.sum(seen.slope * shared) + seen.variance
+    gain = shared / variance * seen.present
+    innovation = jnp.where(seen.present > 0, seen.value - seen.predicted, 0.0)
+    half = covariance - gain[:, None] * shared[None, :]
+    noise = seen.variance * gain[:, None] * gain[None, :]
+    covariance = half - _apply(half, seen.slope)[:, None] * gain[None, :] + noise
+    did = Gain(gain, seen.slope, innovation, jnp.sqrt(variance), jnp.sqrt(seen.variance), seen.present)
+    return mean + gain * innovation, covariance, did
+
+
+def propagate(covariance: Array, transition: Array, added: Array) -> Array:
+    """The covariance `Φ P Φᵀ + Q`; shape (s, s) each."""
+    # sums of products fuse with what stands around them, where XLA calls a matrix product for each of many small ones
+    half = jnp.sum(transition[:, :, None] * covariance[None, :, :], axis=1)
+    return jnp.sum(half[:, None, :] * transition[None, :, :], axis=2) + added
+
+
+def _apply(matrix: Array, vector: Array) -> Array:
+    return jnp.sum(matrix * vector[None, :], axis=1)
+
+
+class Pass(NamedTuple):
+    """What a filter found at each of k stops; o observations.
+
+    Attributes:
+        mean: Of the states before the observations of this stop; shape (k, s).
+        covariance: Likewise; shape (k, s, s).
+        transition: From the stop before to this one; shape (k, s, s).
+        added: Covariance that came in between; shape (k, s, s).
+        gains: A leading axis (k, o) in each field.
+    """
+
+    mean: Array
+    covariance: Array
+    transition: Array
+    added: Array
+    gains: Gain
+
+
+class Normals(NamedTuple):
+    """Standard normal numbers that make a draw of the states at k stops; o observations.
+
+    Attributes:
+        begin: Of the states at the beginning; shape (s,).
+        pushes: Of process noise before each stop; shape (k, s).
+        noises: Of observations; shape (k, o).
+    """
+
+    begin: Array
+    pushes: Array
+    noises: Array
+
+
+def draw_states(found: Pass, initial: Array, normals: Normals) -> Array:
+    """Draw the states at all stops, given all that was observed; shape (k, s).
+
+    Errors of the filter are simulated; the smoother adds what the difference between the innovations that were seen
+    and those that were simulated says about the states.
+
+    Args:
+        found: The filter, in which the states are as `found` linearises them.
+        initial: Covariance at the beginning; shape (s, s).
+        normals: The randomness, of which the draw is a linear function.
+    """
+
+    def forward(error: Array, row: tuple[Array, Array, Array, Gain, Array]) -> tuple[Array, tuple[Array, Array]]:
+        transition, added, push, gains, noise = row
+        before = error = transition @ error + root(added) @ push
+        differences = []
+        for number in range(noise.size):
+            gain = jax.tree.map(lambda leaf, n=number: leaf[n], gains)
+            simulated = jnp.sum(gain.slope * error) + gain.noise * noise[number]
+            differences.append(gain.present * (gain.innovation - simulated))
+            error = error - gain.gain * simulated
+        return error, (before, jnp.stack(differences))
+
+    def backward(score: Array, row: tuple[Array, Gain, Array]) -> tuple[Array, Array]:
+        transition, gains, difference = row
+        for number in reversed(range(difference.size)):
+            gain = jax.tree.map(lambda leaf, n=number: leaf[n], gains)
+            score = score + gain.slope * (difference[number] / gain.scale**2 - jnp.sum(gain.gain * score))
+        return transition.T @ score, score
+
+    rows = (found.transition, found.added, normals.pushes, found.gains, normals.noises)
+    errors, differences = lax.scan(forward, root(initial) @ normals.begin, rows)[1]
+    rows = (found.transition, found.gains, differences)
+    scores = lax.scan(backward, jnp.zeros_like(normals.begin), rows, reverse=True)[1]
+    return found.mean + errors + jnp.einsum("kij,kj->ki", found.covariance, scores)
+
+
+def root(covariance: Array) -> Array:
+    """A lower triangular L with `L Lᵀ = covariance`, also where that is singular; shape (s, s)."""
+    left, columns = covariance, []
+    for number in range(len(covariance)):
+        pivot = left[number, number]
+        positive = pivot > 1e-14 * covariance[number, number]
+        column = jnp.where(positive, left[:, number] / jnp.sqrt(jnp.where(positive, pivot, 1.0)), 0.0)
+        columns.append(column)
+        left = left - column[:, None] * column[None, :]
+    return jnp.tril(jnp.stack(columns, axis=1))
 
 
 class Expected(NamedTuple):
@@ -150,7 +490,7 @@ class Filter:
         if steps_exactly(twin):
             move, rows = exact, affine_rows(twin, p, diffusion, self.grid)
         else:
-            move = (unscented_move if error.filter == "unscented" else extended)(twin, p, diffusion)
+            move = (unscented if error.filter == "unscented" else extended)(twin, p, diffusion)
             rows = rows_of(self.grid)
         if twin.timed:
             move = after_events(field, move)

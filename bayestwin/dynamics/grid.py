@@ -6,15 +6,171 @@ and error. Where there are neither inputs nor events nothing kinks between saved
 may stop on a coarser mesh and interpolate.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bayestwin.dynamics.interpolation import Between, locate
-from bayestwin.dynamics.signals import Signal, extended
+from bayestwin.dynamics.adaptive import Slope
+from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.model.components import Input
+from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
+
+# Samples of one signal: what it is between them, and beyond them.
+
+
+class Signal(NamedTuple):
+    """Samples of a signal.
+
+    Attributes:
+        times: Elapsed times, increasing; shape (k,).
+        values: Shape (k,); NaN where it was not sampled.
+    """
+
+    times: np.ndarray
+    values: np.ndarray
+
+    def polynomials(self, hold: Literal["linear", "previous", "cubic"], edges: np.ndarray) -> np.ndarray:
+        """Coefficients of the powers of the time since each edge, up to the next one, from power 0 on; shape (p, m).
+
+        Beyond the samples the nearest is kept.
+        """
+        if hold == "previous":
+            return self.values[np.maximum(np.searchsorted(self.times, edges, side="right") - 1, 0)][None]
+        if hold == "linear" or len(self.times) < 3:
+            values = np.interp(edges, self.times, self.values)
+            with np.errstate(over="ignore"):
+                rate = np.append(np.diff(values) / np.diff(edges), 0.0)
+            return np.stack([values, np.where(np.isfinite(rate), rate, 0.0)])  # between stops next to no time apart
+        from scipy.interpolate import CubicSpline  # takes a while to import
+
+        spline = CubicSpline(self.times, self.values)
+        found = np.stack([spline(edges, power) / math.factorial(power) for power in range(4)])
+        outside = (edges < self.times[0]) | (edges >= self.times[-1])
+        found[0] = np.where(outside, np.interp(edges, self.times, self.values), found[0])
+        found[1:, outside] = 0.0
+        return found
+
+
+def extended(name: str, spec: Input, signal: Signal, end: float) -> Signal:
+    """The samples that there are of an input, repeated as often as it takes to reach `end` if it is periodic.
+
+    Raises:
+        InvalidTelemetry: If it is asked for beyond its samples and `beyond` is `"error"`, or if it has not been seen
+            for a whole period.
+    """
+    present = np.isfinite(signal.values)
+    times, values = signal.times[present], signal.values[present]
+    if len(times) and times[0] <= 0 and times[-1] >= end:
+        return Signal(times, values)
+    seen = f"samples from {times[0]:g} to {times[-1]:g}" if len(times) else "no samples"
+    if spec.beyond == "error" or not len(times):
+        late = (
+            "If the twin starts later, say so by `t0=` of the telemetry; else extend"
+            if len(times) and times[0] > 0
+            else "Extend"
+        )
+        message = explain(
+            f"Input `{name}` is asked for beyond its samples.",
+            expected=f"samples from elapsed time 0 to {end:g}",
+            received=seen,
+            advice=f'{late} its telemetry, or say `bt.Input(..., beyond="hold")` to keep the nearest sample.',
+        )
+        raise InvalidTelemetry(message)
+    if spec.period is None:
+        return Signal(times, values)
+    if times[-1] - times[0] < spec.period * (1.0 - 1e-9):
+        message = explain(
+            f"Input `{name}` cannot repeat what was not seen.",
+            expected=f"samples of at least one period, {spec.period:g}",
+            received=seen,
+            advice="Give it more telemetry, or correct the period.",
+        )
+        raise InvalidTelemetry(message)
+    last = times > times[-1] - spec.period * (1.0 - 1e-9)
+    repeats = np.arange(1, math.ceil(max(end - times[-1], 0.0) / spec.period) + 1)
+    later = (times[last] + spec.period * repeats[:, None]).ravel()
+    return Signal(np.append(times, later), np.append(values, np.tile(values[last], len(repeats))))
+
+
+# States between two stops, from what the right-hand side says at each of them: quintic Hermite interpolation.
+#
+# Value, slope and curvature are matched at both stops, so the error is of order 6 in their distance, one more than
+# that of an explicit step. J. C. Butcher (2016), doi:10.1002/9781119121534.
+
+
+class Between(NamedTuple):
+    """Where n saved times lie between stops: r rows of up to w times from the same interval.
+
+    In rows, a batch of small matrix products gives all states, and few rows are looked up, which in reverse mode means
+    few sums to be scattered.
+
+    Attributes:
+        interval: The interval of each row; shape (r,), not decreasing.
+        within: The part of the interval that has passed, from 0 to 1, 0 beyond the end of a row; shape (r, w).
+        place: Positions of the saved times in the rows, one after the other; shape (n,).
+    """
+
+    interval: np.ndarray
+    within: np.ndarray
+    place: np.ndarray
+
+
+def locate(edges: np.ndarray, times: np.ndarray) -> Between:
+    """Where times, increasing and shape (n,), lie between stops, shape (m + 1,); n and m are at least 1."""
+    interval = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(edges) - 2)
+    width = -(-len(times) // (len(edges) - 1))
+    column = (np.arange(len(times)) - np.searchsorted(interval, interval)) % width
+    begins = column == 0
+    place = (np.cumsum(begins) - 1) * width + column
+    within = np.zeros(begins.sum() * width)
+    within[place] = (times - edges[interval]) / np.diff(edges)[interval]
+    return Between(interval[begins], within.reshape(-1, width), place)
+
+
+def interpolate(slope: Slope, edges: np.ndarray, states: Array, at: Between) -> Array:
+    """States between stops.
+
+    Args:
+        slope: The right-hand side, smooth between stops.
+        edges: Times of the stops; shape (m + 1,).
+        states: States there; shape (m + 1, s).
+        at: Where the n saved times lie.
+
+    Returns:
+        States at the saved times; shape (n, s).
+    """
+
+    def derivatives(t: Array, state: Array) -> tuple[Array, Array]:
+        first = slope(t, state)
+        return first, jax.jvp(slope, (t, state), (jnp.ones_like(t), first))[1]
+
+    first, second = jax.vmap(derivatives)(jnp.asarray(edges), states)
+    length = jnp.asarray(np.diff(edges))[:, None]
+    ends = [(x[:-1] * scale, x[1:] * scale) for x, scale in ((states, 1.0), (first, length), (second, length**2))]
+    known = jnp.stack([side for both in ends for side in both], axis=1)
+    known = known.at[at.interval].get(mode="promise_in_bounds", indices_are_sorted=True)
+    rows = jnp.einsum("rwk,rks->rws", jnp.stack(_basis(jnp.asarray(at.within)), axis=-1), known)
+    rows = rows.reshape(-1, states.shape[1])
+    return rows.at[at.place].get(mode="promise_in_bounds", indices_are_sorted=True, unique_indices=True)
+
+
+def _basis(x: Array) -> list[Array]:
+    """Weights of value, slope and curvature, each at the start and at the end of an interval of length 1."""
+    x3, x4, x5 = x**3, x**4, x**5
+    return [
+        1.0 - 10.0 * x3 + 15.0 * x4 - 6.0 * x5,
+        10.0 * x3 - 15.0 * x4 + 6.0 * x5,
+        x - 6.0 * x3 + 8.0 * x4 - 3.0 * x5,
+        -4.0 * x3 + 7.0 * x4 - 3.0 * x5,
+        0.5 * x**2 - 1.5 * x3 + 1.5 * x4 - 0.5 * x5,
+        0.5 * x3 - x4 + 0.5 * x5,
+    ]
 
 
 class Grid(NamedTuple):
@@ -131,3 +287,44 @@ def _happening(at: tuple[float, ...] | None, knots: np.ndarray, values: np.ndarr
     assert values is not None
     present = np.isfinite(values)
     return Signal(knots[present], values[present])
+
+
+# Stopping less often than at each saved time: a mesh of the steps that solutions take by themselves.
+#
+# With 10,000 observations and no inputs nearly all of the time goes into stopping; between the stops of the mesh the
+# states are interpolated. The mesh is as fine, everywhere, as the finest of the solves that it was learnt from.
+
+LEAST_STOPS, LEAST_SAVING, MOST_NODES = 1_000, 4, 20_000
+"""Fewer stops are not worth the solves that find a mesh, nor is a mesh that saves less than this many times; and a
+limit for memory."""
+
+
+def most_nodes(twin: Twin, grid: Grid) -> int:
+    """The largest mesh that would pay; 0 where none does, or the twin forbids one: by kinks, jumps or stiffness."""
+    stops = len(grid.edges) - 1
+    kinked = twin.inputs or twin.events or isinstance(twin.model_error, ProcessNoise)
+    if kinked or twin.solver.method in ("exact", "rodas5p") or stops < LEAST_STOPS:
+        return 0
+    return min(stops // LEAST_SAVING, MOST_NODES)
+
+
+def plan_mesh(traced: np.ndarray) -> np.ndarray:
+    """A mesh on which no solve would need finer steps.
+
+    Args:
+        traced: Time after each step of n solves, repeating the end where there was none any more; shape (n, k).
+
+    Returns:
+        Increasing times from 0 to the end.
+    """
+    end = traced[0, -1]
+    marks = np.unique(np.append(traced, 0.0))
+    middle = (marks[1:] + marks[:-1]) / 2
+    rate = np.zeros_like(middle)  # of steps, per time
+    for times in traced:
+        edges = np.concatenate([[0.0], times[times < end], [end]])
+        length = np.diff(edges)
+        length[-1] = max(length[-2:])  # the last step was cut short by the end
+        rate = np.maximum(rate, 1.0 / length[np.searchsorted(edges, middle) - 1])
+    passed = np.concatenate([[0.0], np.cumsum(rate * np.diff(marks))])
+    return np.interp(np.linspace(0.0, passed[-1], int(np.ceil(passed[-1])) + 1), passed, marks)

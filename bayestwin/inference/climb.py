@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from blackjax.vi.pathfinder import PathfinderState, approximate, sample
 from jax import Array, lax
 
 from bayestwin.density.density import Local
@@ -91,3 +93,108 @@ def _step(local: Callable[[Array], Local], now: Climb) -> Climb:
     climbed = (there.log_density > now.log_density) & _active(now)
     stayed = now._replace(damping=jnp.where(_active(now), now.damping * 5.0, now.damping))
     return jax.tree.map(lambda new, old: jnp.where(climbed, new, old), trial, stayed)
+
+
+# Quasi-Newton paths and the best normal along each: needs gradients alone.
+#
+# L. Zhang, B. Carpenter, A. Gelman & A. Vehtari (2022), jmlr.org/papers/v23/21-0889.html; the path is blackjax's.
+
+NUM_DRAWN, MOST_STEPS, MOST_TRIALS = 15, 60, 20
+"""Draws that judge each normal along a path, steps of a path, and trials of a step's length."""
+
+
+class PathNormal(NamedTuple):
+    """`N(centre, scale scaleᵀ)`, and the log density at its centre; shapes (d,), (d, d)."""
+
+    centre: np.ndarray
+    scale: np.ndarray
+    log_density: float
+
+
+def approximate_along(key: Array, log_density: Callable[[Array], Array], z: Array) -> PathfinderState:
+    """The normal of the highest evidence lower bound along the path from z, shape (d,)."""
+    with jax.numpy_rank_promotion("allow"):  # blackjax counts on it, whatever the user has set
+        return approximate(key, log_density, z, NUM_DRAWN, maxiter=MOST_STEPS, maxls=MOST_TRIALS)[0]
+
+
+def draw_from(key: Array, normal: PathfinderState, num: int) -> tuple[Array, Array]:
+    """Draws from a normal, shape (n, d), and their log densities under it, shape (n,)."""
+    with jax.numpy_rank_promotion("allow"):
+        draws, log_density = sample(key, normal, num)
+    return jnp.asarray(draws), jnp.asarray(log_density)
+
+
+def follow_path(log_density: Callable[[Array], Array], z: np.ndarray, key: Array) -> PathNormal | None:
+    """Follow the path from z, shape (d,); None where no normal along it covers anything of the posterior."""
+    found = jax.jit(lambda z: approximate_along(key, log_density, z))(jnp.asarray(z))
+    covariance = np.diag(np.asarray(found.alpha)) + np.asarray(found.beta @ found.gamma @ found.beta.T)
+    centre = np.asarray(found.position)
+    value = float(jax.jit(log_density)(jnp.asarray(centre)))
+    eigenvalues, vectors = np.linalg.eigh(np.nan_to_num((covariance + covariance.T) / 2.0))
+    if not (np.isfinite(value) and np.isfinite(float(found.elbo)) and eigenvalues.min() > 0):
+        return None
+    return PathNormal(centre, vectors * np.sqrt(eigenvalues), value)
+
+
+# Modes of a log density: points that have climbed, grouped and weighed by their Laplace approximations.
+
+WIDEST = 5.0
+"""Largest standard deviation of a Laplace approximation along any direction, in units of z: where the data say nothing
+the posterior is the prior, and a unit of z is about a prior standard deviation."""
+
+LIGHTEST = 1e-4
+"""Modes of less weight are dropped."""
+
+
+class Mode(NamedTuple):
+    """One mode and its Laplace approximation `N(z, scale scaleᵀ)`.
+
+    Attributes:
+        z: Shape (d,).
+        log_density: At z.
+        scale: Shape (d, d).
+        weight: Share of the posterior mass that the approximation gives it.
+    """
+
+    z: np.ndarray
+    log_density: float
+    scale: np.ndarray
+    weight: float
+
+
+def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: np.ndarray) -> tuple[Mode, ...]:
+    """Group points that have climbed into distinct modes, and weigh them by their Laplace evidence.
+
+    Two points are one mode when they are nearer than three standard deviations of the higher one's Laplace
+    approximation.
+
+    Args:
+        z: Points; shape (n, d).
+        log_density: Shape (n,).
+        hessian: Shape (n, d, d).
+
+    Returns:
+        Modes, heaviest first.
+    """
+    found: list[tuple[np.ndarray, float, np.ndarray, float]] = []
+    near = 3.0 * np.sqrt(z.shape[1])
+    for i in np.argsort(-log_density):
+        if any(np.linalg.norm(np.linalg.solve(scale, z[i] - at)) < near for at, _, scale, _ in found):
+            continue
+        values, vectors = (np.asarray(a) for a in positive(jnp.asarray(hessian[i]), jnp.zeros(())))
+        values = np.maximum(values, WIDEST**-2)
+        scale = vectors / np.sqrt(values)
+        found.append((z[i], float(log_density[i]), scale, float(log_density[i] - 0.5 * np.log(values).sum())))
+    evidence = np.array([mode[3] for mode in found])
+    weights = np.exp(evidence - evidence.max())
+    weights /= weights.sum()
+    modes = [Mode(at, value, scale, float(w)) for (at, value, scale, _), w in zip(found, weights, strict=True)]
+    return tuple(sorted((mode for mode in modes if mode.weight > LIGHTEST), key=lambda mode: -mode.weight))
+
+
+def draw_around(modes: tuple[Mode, ...], rng: np.random.Generator, num: int) -> np.ndarray:
+    """Draws from the mixture of the modes' Laplace approximations, by their weights; shape (num, d)."""
+    weights = np.array([mode.weight for mode in modes])
+    owners = rng.choice(len(modes), size=num, p=weights / weights.sum())
+    unit = rng.standard_normal((num, modes[0].z.size))
+    return np.stack([modes[m].z + modes[m].scale @ w for m, w in zip(owners, unit, strict=True)])

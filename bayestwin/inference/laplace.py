@@ -4,13 +4,19 @@
 the posterior is normal in the unconstrained space.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+from blackjax.diagnostics import psis_weights
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from bayestwin.inference.approximation import as_draws, draw_solvable
+from bayestwin.errors import NoValidStart, explain
+from bayestwin.inference.climb import Mode, draw_around
 from bayestwin.inference.method import Draws, Problem
-from bayestwin.inference.modes import Mode, draw_around
 from bayestwin.inference.starts import find_starts, in_batches
 
 
@@ -39,3 +45,77 @@ def log_mixture(modes: tuple[Mode, ...], z: np.ndarray) -> np.ndarray:
         w = np.linalg.solve(mode.scale, (z - mode.z).T)
         terms.append(norm.logpdf(w).sum(axis=0) - np.linalg.slogdet(mode.scale)[1] + np.log(weight))
     return np.asarray(logsumexp(np.stack(terms), axis=0))
+
+
+# What approximations of a posterior share: draws that can be solved, and how far they can be trusted.
+#
+# `log_ratio = log p(z) − log q(z)` is kept for each draw. The Pareto shape k of its largest values says whether the
+# approximation q covers the posterior p: below 0.7 it does (Vehtari et al. 2024, arXiv:1507.02646).
+
+MOST_ROUNDS = 50
+
+
+def draw_solvable(
+    draw: Callable[[np.random.Generator, int], np.ndarray],
+    evaluate: Callable[[np.ndarray], np.ndarray],
+    num: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Draw from an approximation until enough of the draws have a finite log density.
+
+    Args:
+        draw: Random numbers and n → draws (n, d).
+        evaluate: Draws (n, d) → log densities (n,).
+        num: Number of draws wanted.
+        rng: Randomness.
+
+    Returns:
+        Draws (num, d), their log densities (num,), and how many draws were thrown away.
+
+    Raises:
+        NoValidStart: If next to no draw can be solved.
+    """
+    kept: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    drawn = enough = 0
+    while enough < num and drawn < MOST_ROUNDS * num:
+        z = draw(rng, num)
+        log_density = evaluate(z)
+        fine = np.isfinite(log_density)
+        kept.append(z[fine])
+        values.append(log_density[fine])
+        drawn, enough = drawn + num, enough + int(fine.sum())
+    if enough < num:
+        message = explain(
+            "The approximation lies where the twin cannot be solved.",
+            expected=f"a finite log density for at least one draw in {MOST_ROUNDS}",
+            received=f"{enough} of {drawn:,} draws",
+            advice='Use `method="nuts"`, or tighten the priors.',
+        )
+        raise NoValidStart(message)
+    return np.concatenate(kept)[:num], np.concatenate(values)[:num], drawn - enough
+
+
+def as_draws(
+    z: np.ndarray,
+    log_density: np.ndarray,
+    log_ratio: np.ndarray,
+    num_chains: int,
+    candidates: np.ndarray,
+    record: dict[str, Any],
+) -> Draws:
+    """Independent draws dealt out to chains, with their statistics.
+
+    Args:
+        z: Draws; shape (n, d).
+        log_density: Shape (n,).
+        log_ratio: Log density minus that of the approximation; shape (n,).
+        num_chains: Divides n.
+        candidates: Log ratios of all draws that were made, of which these may be a selection; shape (m,).
+        record: What is known about the approximation; the Pareto shape of the candidates is added.
+    """
+    stats = {"lp": log_density, "log_ratio": log_ratio}
+    shaped = {name: values.reshape(num_chains, -1) for name, values in stats.items()}
+    pareto_k = float(jax.jit(psis_weights)(jnp.asarray(candidates))[1])
+    record = {"approximation": record | {"pareto_k": pareto_k}}
+    return Draws(z.reshape(num_chains, -1, z.shape[-1]), shaped, record)

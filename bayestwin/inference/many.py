@@ -20,10 +20,8 @@ from jax import Array, lax
 
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
-from bayestwin.inference.climb import climb, positive
-from bayestwin.inference.modes import WIDEST
-from bayestwin.inference.transitions import num_cores
-from bayestwin.inference.whitening import Whitening, rescale
+from bayestwin.inference.climb import WIDEST, climb, positive
+from bayestwin.inference.nuts import Whitening, num_cores, rescale
 
 CLIMBING = 30
 """Most steps from a point of the posterior to its mode."""

@@ -13,12 +13,12 @@ import numpy as np
 from blackjax.diagnostics import psis_weights
 from jax import Array
 
-from bayestwin._base.seeds import key_for
+from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
 from bayestwin.errors import NoValidStart, explain
-from bayestwin.inference.approximation import as_draws
+from bayestwin.inference.climb import approximate_along, draw_from
+from bayestwin.inference.laplace import as_draws
 from bayestwin.inference.method import Draws, Problem
-from bayestwin.inference.paths import approximate_along, draw_from
 from bayestwin.inference.starts import draw_starts
 
 NUM_PATHS = 4

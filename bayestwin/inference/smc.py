@@ -18,8 +18,8 @@ from blackjax.smc.base import extend_params
 from blackjax.smc.tempered import TemperedSMCState
 from jax import Array
 
+from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase
-from bayestwin._base.seeds import key_for
 from bayestwin.density.density import Density
 from bayestwin.inference.method import Draws, Problem
 from bayestwin.inference.starts import draw_starts

@@ -1,11 +1,23 @@
 """Which solver suits a log density: tried on draws from its prior before anything else is done with it."""
 
-import jax
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.diagnostics import psis_weights
+
+from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
-from bayestwin._base.seeds import key_for
 from bayestwin.density.density import Density
 from bayestwin.dynamics.choice import Choice, choose_solver
+from bayestwin.dynamics.solve import count_steps, plan_substeps
+from bayestwin.inference.climb import draw_around
+from bayestwin.inference.method import Draws
+from bayestwin.inference.starts import Starts, agree, in_batches, on_mesh
+from bayestwin.model.error import ProcessNoise
 
 NUM_TRIED = 64
 
@@ -23,3 +35,105 @@ def choose(density: Density, seed: int, progress: Progress) -> tuple[Density, Ch
         chosen, choice = choose_solver(density.twin, density.grid, tried)
         phase.advance(1, choice.method)
     return density.solved_as(chosen), choice
+
+
+# How derivatives are taken while sampling: forward through the adaptive solver, or in reverse through fixed steps.
+#
+# Where observations are denser than steps, these go from stop to stop of a mesh, if log densities there are the exact
+# ones; else they stop at each observation.
+
+NUM_COMPARED = 32
+
+
+def choose_sensitivities(
+    density: Density, starts: Starts, seed: int, progress: Progress
+) -> tuple[Density, Mapping[str, Any]]:
+    """Choose by the steps that adaptive solves take around the modes, and by the number of derivatives.
+
+    Args:
+        density: The log density, solved adaptively.
+        starts: Whose modes say where the sampler will be.
+        seed: Determines the points that are tried.
+        progress: Shows the phase "ladder".
+
+    Returns:
+        The log density as it is to be sampled, and what was chosen and why, as plain values.
+    """
+    z = draw_around(starts.modes, np.random.default_rng([seed, 5]), NUM_COMPARED)
+    with progress.phase("ladder", "choosing how to differentiate", 1) as phase:
+        chosen, record = choose_at(density, z)
+        phase.advance(1, record["mode"])
+    return chosen, record
+
+
+def choose_at(density: Density, z: np.ndarray) -> tuple[Density, Mapping[str, Any]]:
+    """As `choose_sensitivities`, from the points that are tried; shape (n, d)."""
+    if density.experiments:
+        return density, {"mode": "forward", "reason": "several experiments side by side"}
+    if density.twin.solver.method == "exact":
+        return density, {"mode": "exact", "reason": "the twin needs no solver"}
+    if density.twin.solver.method == "rodas5p":
+        return density, {"mode": "forward", "reason": "the twin is stiff"}
+    if density.twin.triggered:
+        return density, {"mode": "forward", "reason": "the state triggers events"}
+    if isinstance(density.twin.model_error, ProcessNoise):
+        return density, {"mode": "forward", "reason": "the twin has process noise"}
+    derivatives = sum(site.kind in ("parameter", "initial") for site in density.sites)
+    meshed = on_mesh(density, z)
+    if meshed is not None and agree(in_batches(meshed)(z), in_batches(density)(z)):
+        evidence = {"steps": len(meshed.grid.edges) - 1, "derivatives": derivatives}
+        return meshed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
+    steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
+    substeps, record = plan_substeps(np.asarray(steps_at(jnp.asarray(z))), derivatives)
+    return dataclasses.replace(density, grid=density.grid._replace(substeps=substeps)), record
+
+
+# The tolerance audit: does the error of the solver shape the posterior?
+#
+# Some draws are solved again more precisely. The changes of their log densities are importance ratios between the
+# posterior as it was computed and the precise one, and the Pareto shape of the largest says whether they matter.
+#
+# J. Timonen et al. (2023), doi:10.1002/sta4.614; A. Vehtari et al. (2024), arXiv:1507.02646.
+
+NUM_AUDITED, TIGHTER = 192, 100.0
+
+PRECISE = 1e-6
+"""Largest relative tolerance of the second solve: where steps from sample to sample pass at tolerance 0.3, they pass at
+0.003 too, and the two solves would be the same."""
+
+
+def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[str, Any]:
+    """Solve some draws again, at tolerances `TIGHTER` times smaller, and not above `PRECISE`.
+
+    Args:
+        density: The density that was drawn from.
+        drawn: Its draws, with their log densities.
+        progress: Shows the phase "predictive".
+
+    Returns:
+        Plain numbers: `draws` audited, times `tighter`, `failed` to be solved, the `largest_difference` of log
+        densities after their mean is taken off, and `pareto_k`.
+    """
+    dim = drawn.z.shape[-1]
+    z, used = drawn.z.reshape(-1, dim), drawn.stats["lp"].reshape(-1)
+    rows = np.unique(np.linspace(0, len(z) - 1, NUM_AUDITED).round().astype(int))
+    solver = density.twin.solver
+    tighter = max(TIGHTER, solver.rtol / PRECISE)
+    precise = dataclasses.replace(
+        solver, rtol=solver.rtol / tighter, atol=solver.atol / tighter, max_steps=10 * solver.max_steps
+    )
+    tight = dataclasses.replace(density, twin=dataclasses.replace(density.twin, solver=precise))
+    with progress.phase("predictive", "auditing the solver", len(rows)) as phase:
+        change = in_batches(tight)(z[rows]) - used[rows]
+        phase.advance(len(rows))
+    solved = np.isfinite(change)
+    change = change[solved]
+    largest = float(np.abs(change - change.mean()).max()) if change.size else float("nan")
+    pareto_k = float(jax.jit(psis_weights)(jnp.asarray(change))[1]) if change.size else float("nan")
+    return {
+        "draws": len(rows),
+        "tighter": tighter,
+        "failed": int((~solved).sum()),
+        "largest_difference": largest,
+        "pareto_k": pareto_k if np.isfinite(pareto_k) else None,  # as it is where nothing changes at all
+    }

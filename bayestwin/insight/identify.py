@@ -1,33 +1,41 @@
 """Identifiability of a twin by telemetry, that there is or that is planned: the public function and its steps."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax import Array
+from jax.typing import ArrayLike
+from numpyro.distributions import LogNormal, Normal
 
-from bayestwin._base.compilation import keep_compiled
-from bayestwin._base.process import enough_memory, on_device, require_float64
+from bayestwin._base.process import (
+    check_seed,
+    enough_memory,
+    keep_compiled,
+    key_for,
+    on_device,
+    require_float64,
+    seed_for,
+)
 from bayestwin._base.progress import Progress
-from bayestwin._base.seeds import check_seed, key_for
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
-from bayestwin.density.density import Density, build_density
-from bayestwin.density.experiments import Experiments, bind_all
-from bayestwin.errors import InvalidSetting, explain
-from bayestwin.inference.modes import Mode
+from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
+from bayestwin.density.density import Density, Predicted, build_density
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.inference.climb import Mode
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
-from bayestwin.insight import identifiability_tables
-from bayestwin.insight.contraction import draws_in_z, expected_covariance, points_of, with_more
-from bayestwin.insight.coordinates import Coordinates, coordinates_of, values_and_slopes
-from bayestwin.insight.information import BATCH, information_of
-from bayestwin.insight.planned import with_planned
-from bayestwin.insight.profile import follow
-from bayestwin.insight.richer import richer
-from bayestwin.insight.ties import Tie, find_ties
-from bayestwin.model.error import ModelError
+from bayestwin.insight import identify_verdict
+from bayestwin.insight.profile import draws_in_z, expected_covariance, follow, points_of, with_more
+from bayestwin.insight.ties import Coordinates, Tie, coordinates_of, find_ties, values_and_slopes
+from bayestwin.model import noise as noises
+from bayestwin.model.error import ModelError, ProcessNoise
+from bayestwin.model.noise import Noise
 from bayestwin.model.twin import Twin
 from bayestwin.predict import check_belongs
 from bayestwin.telemetry import Telemetry
@@ -108,16 +116,16 @@ def identify(
         mean, covariance = expected_covariance(modes, points.information[: len(modes)], coordinates.spread)
         drawn = None if posterior is None else draws_in_z(density, posterior)
         groups = {
-            "quantities": identifiability_tables.quantities(coordinates, points.information[0], covariance, drawn),
-            "points": identifiability_tables.points(coordinates, points.values, points.information, len(modes)),
+            "quantities": identify_verdict.quantities(coordinates, points.information[0], covariance, drawn),
+            "points": identify_verdict.points(coordinates, points.values, points.information, len(modes)),
         }
         if ties:
-            groups["ties"] = identifiability_tables.ties(coordinates, ties)
+            groups["ties"] = identify_verdict.ties(coordinates, ties)
         if numbers:
             with shown.phase("profile", "following profiles", len(numbers)) as phase:
                 followed = follow(density, coordinates, numbers, modes[0].z, points.information[0], prob, profile_prior)
                 phase.advance(len(numbers))
-            groups["profile"] = identifiability_tables.profiles(density, coordinates, followed, prob, profile_prior)
+            groups["profile"] = identify_verdict.profiles(density, coordinates, followed, prob, profile_prior)
         if planned is not None:
             known = covariance if drawn is None else np.atleast_2d(np.cov(drawn, rowvar=False))
             at = points_of(density, mean, covariance, drawn, seed)
@@ -232,4 +240,298 @@ def _planned(
         added = added[np.isfinite(added).all(axis=(1, 2))]
         phase.advance(len(z))
     later = with_more(covariance, added, wider.spread) if len(added) else np.full_like(covariance, np.nan)
-    return identifiability_tables.planned(wider, covariance, later, planned)
+    return identify_verdict.planned(wider, covariance, later, planned)
+
+
+# Fisher information of a twin's likelihood: how much observations at these times say about each direction of z.
+#
+# `I(z) = E[s sᵀ] = E[−∇² log p(y | z)]` over observations y drawn at z, with s = ∇ log p and the twin replaced by its
+# linearisation there. For Gaussian and log-normal noise the expectation is taken exactly, for other noise over
+# imagined records; with a discrepancy that of the equations is exact, that of the discrepancy's own scale and length
+# is not.
+
+PAIRS = 32
+"""Pairs of imagined records over which noise is averaged that is not averaged exactly."""
+
+BATCH = 8
+"""Points at which information is computed in one call, so that there is one compilation for any number of them."""
+
+type Informed = Callable[[np.ndarray], np.ndarray]
+"""(n, d) → Fisher information in z, shape (n, d, d); NaN where the twin cannot be solved."""
+
+
+def information_of(density: Density, seed: int) -> Informed:
+    """The Fisher information of all observations that a density has, at any points.
+
+    With process noise, what each observation is expected to be follows from those before it, which stay as they are:
+    the information is that of each observation given the ones before.
+
+    Args:
+        density: The log density; of its observations only counts which are there, but with process noise.
+        seed: Determines the imagined observations, for noise that is not averaged exactly.
+    """
+    pairs = 1 if all(_exact(density, name) for name in density.twin.observations) else PAIRS
+    keys = jax.random.split(key_for(seed, "identify noise"), pairs)
+
+    def at(z: Array) -> Array:
+        path = density.path_along(z)
+        nowhere = jnp.zeros_like(z)
+
+        def told(step: Array) -> tuple[dict[str, Array], Predicted]:
+            values = density.constrain(z + step)
+            return values, density.predicted_along(values, path(step))
+
+        here = told(nowhere)
+        # Everything that the likelihood is made of is linearised: its own curvature alone is information, where that
+        # of what is predicted is multiplied by residuals, which are zero on average but not in a few records.
+        slopes = jax.jacfwd(lambda step: _moving(told(step)))(nowhere)
+
+        def moved(step: Array) -> tuple[dict[str, Array], Predicted]:
+            values, noise_free, scales = jax.tree.map(lambda x, dx: x + dx @ step, _moving(here), slopes)
+            return values, here[1]._replace(noise_free=noise_free, scales=scales)
+
+        def of_record(key: Array, sign: Array) -> Array:
+            many = len(density.experiments)
+            keys, signs = (jax.random.split(key, many), jnp.full(many, sign)) if many else (key, sign)
+            given = _given(density, _imagined(density, *here, keys, signs))
+            return _told_by(given, moved, nowhere)
+
+        both = jnp.array([1.0, -1.0])
+        found = jax.lax.map(lambda key: jax.vmap(lambda sign: of_record(key, sign))(both).mean(axis=0), keys)
+        found = found.mean(axis=0)
+        return jnp.where(here[1].solved.all(), (found + found.T) / 2, jnp.nan)
+
+    batched = jax.jit(jax.vmap(at))
+
+    def whole(z: np.ndarray) -> np.ndarray:
+        rows = np.resize(np.arange(len(z)), (-(-len(z) // BATCH), BATCH))
+        found = np.concatenate([np.asarray(batched(jnp.asarray(z[some]))) for some in rows])[: len(z)]
+        return np.where(np.isfinite(found).all(axis=(1, 2), keepdims=True), found, np.nan)
+
+    return whole
+
+
+def _exact(density: Density, name: str) -> bool:
+    """Whether the mean over two records of an observation, a standard deviation above and below, is that over all."""
+    if isinstance(density.twin.model_error, ProcessNoise):
+        return True
+    known = (noises.Gaussian, noises.Proportional, noises.LogNormal, noises.Biased)
+    own = density.discrepancies is not None and name in density.discrepancies.processes
+    return not own and all(isinstance(layer, known) for layer in density.twin.observations[name].noise.layers())
+
+
+def _moving(told: tuple[dict[str, Array], Predicted]) -> tuple[Any, Any, Any]:
+    """What depends on z of values and of what is predicted: sites, means, and spreads where these are predicted."""
+    values, predicted = told
+    return values, predicted.noise_free, predicted.scales
+
+
+def _told_by(density: Density, moved: Callable[[Array], tuple[dict[str, Array], Predicted]], nowhere: Array) -> Array:
+    """What one record adds to the information; `moved` says what is predicted a step away."""
+    processes = {} if density.discrepancies is None else density.discrepancies.processes
+    exact = [name for name in density.twin.observations if _exact(density, name)]
+    drawn = [name for name in density.twin.observations if name not in exact and name not in processes]
+    here = moved(nowhere)
+
+    def terms(step: Array, names: Sequence[str]) -> Array:
+        found = density.log_likelihood(*moved(step))
+        return jnp.concatenate([found[name].ravel() for name in names])
+
+    found = jnp.zeros((len(nowhere), len(nowhere)))
+    if exact:
+        found -= jax.hessian(lambda step: terms(step, exact).sum())(nowhere)
+    if drawn:  # each term is that of one observation given those before, so that scores of different ones cancel
+        scores = jax.jacfwd(lambda step: terms(step, drawn))(nowhere)
+        found += scores.T @ scores
+    for name in processes:  # jointly Gaussian: what the mean tells is the same in all records, apart from the rest
+        found -= jax.hessian(lambda step, n=name: _jointly(density, n, here[0], moved(step)[1]))(nowhere)
+        score = jax.grad(lambda step, n=name: _jointly(density, n, moved(step)[0], here[1]))(nowhere)
+        found += jnp.outer(score, score)
+    return found
+
+
+def _jointly(density: Density, name: str, values: Mapping[str, Array], predicted: Predicted) -> Array:
+    """Log likelihood of all observations of one name together, with their discrepancy integrated out."""
+    assert density.discrepancies is not None
+    scales = {one: density.noise(one, values)[1]["scale"] for one in density.discrepancies.processes}
+    return density.discrepancies.log_likelihood(values, predicted.noise_free, scales)[name].sum()
+
+
+def _given(density: Density, observations: Mapping[str, Array]) -> Density:
+    """The density given other observations, at the same times."""
+    found = dataclasses.replace(density, bound=density.bound._replace(observations=observations))
+    if density.discrepancies is not None:
+        # which observations there are stays as it is, and would be asked of values that are not known yet
+        vars(found)["discrepancies"] = dataclasses.replace(density.discrepancies, observations=observations)
+    return found
+
+
+@each_experiment
+def _imagined(
+    density: Density, values: Mapping[str, ArrayLike], predicted: Predicted, key: Array, sign: Array
+) -> dict[str, Array]:
+    """Observations where there are some, NaN elsewhere: `sign` standard deviations off, or drawn with this sign."""
+    found = {}
+    for number, (name, observed) in enumerate(density.bound.observations.items()):
+        own = jax.random.fold_in(key, number)
+        noise, given = density.noise(name, values, predicted)
+        value = predicted.noise_free[name]
+        drawn = _one(noise, own, value, density.bound.times, sign, given)
+        if density.discrepancies is not None and name in density.discrepancies.processes:
+            root = density.discrepancies.factor(name, values)
+            normal = jax.random.normal(jax.random.fold_in(own, 1), root.shape[1:])
+            white = given["scale"] * jax.random.normal(own, value.shape)
+            drawn = value + sign * (root @ normal + white)
+        found[name] = jnp.where(jnp.isfinite(jnp.asarray(observed)), drawn, jnp.nan)
+    return jax.lax.stop_gradient(found)
+
+
+def _one(
+    noise: noises.Noise, key: Array, value: Array, times: ArrayLike, sign: Array, given: Mapping[str, Any]
+) -> Array:
+    """One imagined record of an observation."""
+    if not noise.independent:  # Gaussian throughout, so that what is mirrored is as likely
+        centre = jnp.broadcast_to(jnp.asarray(noise.distribution(value, times, **given).mean), value.shape)  # type: ignore[arg-type]
+        return centre + sign * (noise.sample(key, value, times, **given) - centre)
+    match noise.distribution(value, times, **given):
+        case LogNormal(loc=loc, scale=scale):
+            return jnp.exp(loc + sign * scale)
+        case Normal(loc=loc, scale=scale):
+            return jnp.asarray(loc) + sign * jnp.asarray(scale)
+    return noise.sample(jax.random.fold_in(key, (sign > 0).astype(int)), value, times, **given)
+
+
+# Telemetry that is only planned: its times and inputs after those that there are, and what is to be observed then.
+
+
+def with_planned(
+    twin: Twin, telemetry: Telemetry | Experiments, planned: Telemetry | Experiments
+) -> tuple[Density, Density]:
+    """The densities without and with planned observations; both have all times, so that they have the same z.
+
+    A planned observation needs no value: it counts at each time at which its column has one, and at all times where
+    the column is empty or absent.
+
+    Args:
+        twin: The twin.
+        telemetry: What there is.
+        planned: What is planned: it goes on from there; of experiments by name, which may be new.
+
+    Raises:
+        InvalidSetting: If the twin has process noise.
+        InvalidTelemetry: If what is planned does not go on from what there is.
+    """
+    if isinstance(twin.model_error, ProcessNoise):
+        message = explain(
+            f"What planned telemetry would say of twin `{twin.name}` is not known.",
+            expected="a twin without process noise, whose information does not hang on the values to come",
+            received="`model_error=bt.ProcessNoise(…)`",
+            advice="Pass `model_error=None` for an answer that leaves out disturbances, or leave out `planned`.",
+        )
+        raise InvalidSetting(message)
+    if isinstance(telemetry, Telemetry) and isinstance(planned, Telemetry):
+        bounds = _continued(twin, telemetry, planned)
+        return build_density(twin, bounds[0]), build_density(twin, bounds[1])
+    if isinstance(telemetry, Telemetry) or isinstance(planned, Telemetry):
+        message = explain(
+            "`planned` does not go on from `telemetry`.",
+            expected="telemetry after telemetry, or experiments by name beside experiments",
+            received="one telemetry and several experiments",
+            advice='Name both: `{"first": telemetry}` and `{"second": planned}`.',
+        )
+        raise InvalidTelemetry(message)
+    pairs = {name: _one_planned(twin, telemetry, planned, name) for name in dict.fromkeys([*telemetry, *planned])}
+    before, after = ({name: pair[part] for name, pair in pairs.items()} for part in range(2))
+    return build_density(twin, before), build_density(twin, after)
+
+
+def _one_planned(twin: Twin, telemetry: Experiments, planned: Experiments, name: str) -> tuple[Bound, Bound]:
+    """One experiment, without and with what is planned of it."""
+    if name not in planned:
+        bound = bind(twin, telemetry[name])
+        return bound, bound
+    if name in telemetry:
+        return _continued(twin, telemetry[name], planned[name])
+    bound = bind(twin, planned[name], observed=False)
+    later = _expected(twin, bound)
+    nothing = {key: np.full(len(bound.times), np.nan) for key in twin.observations}
+    return bound._replace(observations=nothing), bound._replace(observations=later)
+
+
+def _continued(twin: Twin, telemetry: Telemetry, planned: Telemetry) -> tuple[Bound, Bound]:
+    past = bind(twin, telemetry)
+    clocks = [(one.dated, one.units.get("time", twin.time_unit)) for one in (telemetry, planned)]
+    last = telemetry.table.index[-1]
+    if clocks[0] != clocks[1] or not planned.table.index[0] > last:
+        message = explain(
+            "`planned` does not go on from `telemetry`.",
+            expected=f"times after {telemetry.shown(last)}, dates or numbers in the same unit as those before",
+            received=f"times from {planned.shown(planned.table.index[0])} on",
+            advice="Shift its times; what begins anew is another experiment: pass both by name.",
+        )
+        raise InvalidTelemetry(message)
+    ahead = bind(twin, dataclasses.replace(planned, t0=telemetry.t0), observed=False)
+
+    def joined(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: np.concatenate([before[name], after[name]]) for name in before}
+
+    nothing = {name: np.full(len(ahead.times), np.nan) for name in twin.observations}
+    whole = Bound(
+        times=np.concatenate([past.times, ahead.times]),
+        labels=np.concatenate([past.labels, ahead.labels]),
+        observations=joined(past.observations, nothing),
+        inputs=joined(past.inputs, ahead.inputs),
+        events=joined(past.events, ahead.events),
+    )
+    return whole, whole._replace(observations=joined(past.observations, _expected(twin, ahead)))
+
+
+def _expected(twin: Twin, bound: Bound) -> dict[str, np.ndarray]:
+    """A value for each planned observation, which only says that there will be one; NaN elsewhere."""
+    found = {}
+    for name, observation in twin.observations.items():
+        values = bound.observations.get(name, np.full(len(bound.times), np.nan))
+        there = np.isfinite(values) if np.isfinite(values).any() else np.ones(len(bound.times), dtype=bool)
+        found[name] = np.where(there, _possible(observation.noise), np.nan)
+    return found
+
+
+def _possible(noise: Noise) -> float:
+    return 1.0 if bool(np.asarray(noise.support(1.0))) else 0.0
+
+
+# Telemetry as rich as it could be: what is unseen even then is so by the equations, not by this telemetry.
+
+
+def richer(density: Density, seed: int) -> Density | None:
+    """The density with every input moving at random and everything observed at all times.
+
+    Args:
+        density: The log density.
+        seed: Determines the inputs.
+
+    Returns:
+        None where nothing could be richer, or, with several experiments or process noise, cannot be told.
+    """
+    twin, bound = density.twin, density.bound
+    if density.experiments or isinstance(twin.model_error, ProcessNoise):
+        return None
+    complete = all(np.isfinite(values).all() for values in bound.observations.values())
+    if not bound.inputs and complete:
+        return None
+    rng = np.random.default_rng(seed_for(seed, "identify inputs"))
+    inputs = {name: _moved(values, rng) for name, values in bound.inputs.items()}
+    observed = {
+        name: np.full(len(bound.times), values[np.isfinite(values)][0] if np.isfinite(values).any() else 1.0)
+        for name, values in bound.observations.items()
+    }
+    found = build_density(twin, bound._replace(inputs=inputs, observations=observed))
+    return dataclasses.replace(found, sites=density.sites)
+
+
+def _moved(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An input with a random part as large as its own range, of one sign where it has one."""
+    known = values[np.isfinite(values)]
+    size = float(np.ptp(known)) or float(np.abs(known).max(initial=0.0)) or 1.0
+    moved = values + size * rng.uniform(-0.5, 0.5, len(values))
+    return np.abs(moved) if known.size and known.min() >= 0 else moved

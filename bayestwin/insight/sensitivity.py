@@ -1,34 +1,258 @@
 """Which quantities predictions hang on: Sobol indices over a whole distribution, derivatives at one point."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import EllipsisType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax import Array
 
-from bayestwin._base.compilation import keep_compiled
-from bayestwin._base.process import enough_memory, on_device, require_float64
-from bayestwin._base.progress import Progress
-from bayestwin._base.seeds import check_seed, seed_for
+from bayestwin._base.process import check_seed, enough_memory, keep_compiled, on_device, require_float64, seed_for
+from bayestwin._base.progress import Phase, Progress
 from bayestwin.assess.intervals import check_choice, checked_prob
 from bayestwin.calibrate import experiment_attributes, root_attributes, with_model_error
-from bayestwin.density.density import Density
-from bayestwin.density.experiments import Experiments, bind_all
+from bayestwin.density.bind import Bound, Experiments, bind_all
+from bayestwin.density.density import Density, join
 from bayestwin.dynamics.choice import with_method
+from bayestwin.dynamics.grid import build_grid
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
 from bayestwin.inference.solver import choose
-from bayestwin.insight.marginals import Marginal, posterior_marginal, prior_marginal, varied
-from bayestwin.insight.power_scaling import MIN_DRAWS
-from bayestwin.insight.sensitivities_tables import Setting, local_dataset, sobol_dataset
-from bayestwin.insight.sobol import saltelli, sobol_indices
-from bayestwin.insight.solving import Solved, derivatives, solve_rows, sparse_density
+from bayestwin.insight.influence import MIN_DRAWS
+from bayestwin.insight.sobol import (
+    Indices,
+    Marginal,
+    posterior_marginal,
+    prior_marginal,
+    saltelli,
+    sobol_indices,
+    varied,
+)
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.predict import check_belongs
-from bayestwin.results.schema import axes_of
+from bayestwin.results.schema import Axes, axes_of
 from bayestwin.telemetry import Telemetry
+
+# Noise-free predictions at many values of the quantities, and their derivatives at one.
+
+BATCH = 128
+"""About so many values are solved in one call."""
+
+
+class Solved(NamedTuple):
+    """Noise-free predictions at n rows of m values.
+
+    Attributes:
+        noise_free: By observation, shape (n, m, T), or (n, m, E, T) for E experiments; NaN where a solve failed.
+        interrupted: Whether Ctrl-C came before all rows were solved; those that were are there.
+    """
+
+    noise_free: Mapping[str, np.ndarray]
+    interrupted: bool
+
+
+def sparse_density(twin: Twin, bound: Bound | Mapping[str, Bound], max_times: int) -> Density:
+    """The density of a twin that predicts at no more than `max_times` of its telemetry's times, evenly picked.
+
+    Inputs and events are those of all of them.
+    """
+    if not isinstance(bound, Bound):
+        parts = {name: sparse_density(twin, one, max_times) for name, one in bound.items()}
+        return join(twin, {name: d.bound for name, d in parts.items()}, {name: d.grid for name, d in parts.items()})
+    num = len(bound.times)
+    rows = np.unique(np.linspace(0, num - 1, min(num, max_times)).round().astype(int))
+    grid = build_grid(twin, bound.times[rows], bound.times, bound.inputs, bound.events)
+    picked = Bound(
+        bound.times[rows],
+        bound.labels[rows],
+        *({name: values[rows] for name, values in part.items()} for part in bound[2:]),
+    )
+    return Density(twin, picked, grid, twin.sites())
+
+
+def solve_rows(density: Density, values: Mapping[str, np.ndarray], phase: Phase) -> Solved:
+    """Solve row after row, some at a time; Ctrl-C ends it after the last that were finished.
+
+    Args:
+        density: Gives the twin and its times.
+        values: By site; shape (n, m) each, or (n, m, E).
+        phase: Told of each solve.
+    """
+    num, width = next(iter(values.values())).shape[:2]
+    rows = min(num, max(1, BATCH // width))
+    batch = jax.jit(jax.vmap(noise_free(density)))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in density.twin.observations}
+    interrupted = False
+    try:
+        for first in range(0, num, rows):
+            some = np.minimum(np.arange(first, first + rows), num - 1)
+            flat = {n: jnp.asarray(v[some].reshape(rows * width, *v.shape[2:])) for n, v in values.items()}
+            predicted = {name: np.asarray(array) for name, array in batch(flat).items()}
+            size = min(rows, num - first)
+            for name, array in predicted.items():
+                found[name].append(array.reshape(rows, width, *array.shape[1:])[:size])
+            phase.advance(size * width)
+    except KeyboardInterrupt:
+        if not all(found.values()):
+            raise
+        interrupted = True
+    least = min(map(len, found.values()))
+    return Solved({name: np.concatenate(parts[:least]) for name, parts in found.items()}, interrupted)
+
+
+def noise_free(density: Density) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """The function from values by site to what each observation would be without noise; NaN where a solve fails."""
+
+    def predict(values: Mapping[str, Array]) -> dict[str, Array]:
+        predicted = density.predict(values)
+        solved = predicted.solved[:, None] if density.experiments else predicted.solved[None]
+        return {name: jnp.where(solved, array, jnp.nan) for name, array in predicted.noise_free.items()}
+
+    return predict
+
+
+def derivatives(density: Density, centre: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Derivatives of each noise-free observation with respect to each quantity, by forward mode.
+
+    A quantity of which each experiment has its own moves in all of them at once: each feels its own alone.
+
+    Args:
+        density: Gives the twin and its times.
+        centre: Where, by site; shape () or (E,) each.
+
+    Returns:
+        By observation, shape (d, T) or (d, E, T); NaN where the solve fails.
+    """
+    predict = noise_free(density)
+
+    def moved(step: Array) -> dict[str, Array]:
+        return predict({name: jnp.asarray(v, float) + step[i] for i, (name, v) in enumerate(centre.items())})
+
+    found = jax.jit(lambda step: (jax.jacfwd(moved)(step), moved(step)))(jnp.zeros(len(centre)))
+    slopes, values = jax.tree.map(np.asarray, found)
+    # what does not depend on the values of a failed solve would have the derivative zero
+    known = {name: np.isfinite(array)[..., None] for name, array in values.items()}
+    return {name: np.moveaxis(np.where(known[name], array, np.nan), -1, 0) for name, array in slopes.items()}
+
+
+# Arrays of sensitivities → xarray datasets with named dimensions, the user's times, units and words.
+
+ORDERS = ("first", "total")
+
+MAX_WIDTH = 0.3
+"""An interval of an index over all times that is wider than this says little: of a prior with long tails, a few points
+make most of the variance, and even the intervals miss it."""
+
+
+class Setting(NamedTuple):
+    """What predictions are of: the twin with its times, and how these become dimensions."""
+
+    density: Density
+    axes: Axes
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which of the times of the density are real; shape (T,), or (E, T), where short experiments are padded."""
+        labels = self.density.bound.labels
+        return np.isfinite(labels) if self.density.experiments else np.ones(len(labels), dtype=bool)
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Values at the times that are present, shape (…, M), as an array whose last axes are those of the result."""
+        whole = np.full((*values.shape[:-1], *self.present.shape), np.nan)
+        whole[..., self.present] = values
+        return self.axes.spread(whole)
+
+
+def sobol_dataset(
+    setting: Setting,
+    quantities: tuple[str, ...],
+    estimates: Mapping[str, tuple[Indices, Indices, Indices]],
+    joint_sd: Mapping[str, np.ndarray],
+) -> xr.Dataset:
+    """The group `sobol`.
+
+    Args:
+        setting: The twin and its times.
+        quantities: Names, in the order of the indices.
+        estimates: By observation: the indices, and the ends of their intervals.
+        joint_sd: By observation, standard deviations in the posterior itself; without any where there is none.
+    """
+    dims = ("order", "observation", "quantity")
+    found: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {}
+    for part, (end, words) in enumerate((("", ""), ("_lower", "lower end of "), ("_upper", "upper end of "))):
+        each = np.stack([setting.spread(estimate[part].each) for estimate in estimates.values()], axis=1)
+        overall = np.stack([estimate[part].overall for estimate in estimates.values()], axis=1)
+        found[f"sobol{end}"] = ((*dims, *setting.axes.dims), each, {"long_name": f"{words}Sobol index"})
+        found[f"overall{end}"] = (dims, overall, {"long_name": f"{words}Sobol index over all times"})
+    wide = (found["overall_upper"][1] - found["overall_lower"][1]).max(axis=(0, 2))
+    words = f"whether no interval over all times is wider than {MAX_WIDTH:g}"
+    found["reliable"] = (("observation",), wide <= MAX_WIDTH, {"long_name": words})
+    varying = ("observation", *setting.axes.dims)
+    sd = np.stack([setting.spread(estimate[0].sd) for estimate in estimates.values()])
+    found["sd"] = (varying, sd, {"long_name": "standard deviation of the prediction, quantities independent"})
+    if joint_sd:
+        whole = np.stack([setting.axes.spread(joint_sd[name]) for name in estimates])
+        found["joint_sd"] = (varying, whole, {"long_name": "standard deviation of the prediction in the posterior"})
+    return xr.Dataset(found, coords={"order": list(ORDERS)} | _coords(setting, quantities, tuple(estimates)))
+
+
+def local_dataset(
+    setting: Setting,
+    slopes: Mapping[str, np.ndarray],
+    centre: Mapping[str, np.ndarray],
+    marginals: Mapping[str, Marginal],
+) -> xr.Dataset:
+    """The group `local`.
+
+    Args:
+        setting: The twin and its times.
+        slopes: By observation, derivatives with respect to the quantities; shape (d, T) or (d, E, T).
+        centre: By quantity, where they were taken.
+        marginals: By quantity, how far it varies.
+    """
+    shape = setting.present.shape[:-1]
+    own = ("quantity", *setting.axes.dims[:-1])
+    at = np.stack([np.broadcast_to(value, shape) for value in centre.values()])
+    scale = np.stack([np.broadcast_to(marginal.spread, shape) for marginal in marginals.values()])
+    dims = ("observation", "quantity", *setting.axes.dims)
+    derivative = np.stack([setting.axes.spread(array) for array in slopes.values()])
+    found = xr.Dataset(
+        {
+            "derivative": (dims, derivative, {"long_name": "derivative of the prediction by the quantity"}),
+            "centre": (own, at, {"long_name": "value at which the derivative is taken"}),
+            "scale": (own, scale, {"long_name": "standard deviation of the quantity"}),
+        },
+        coords=_coords(setting, tuple(centre), tuple(slopes)),
+    )
+    words = "change of the prediction for one standard deviation of the quantity"
+    scaled = (found["derivative"] * found["scale"]).transpose(*dims)
+    found["scaled"] = scaled.assign_attrs(long_name=words)
+    found["scaled_rms"] = _rms(scaled, setting).assign_attrs(long_name=f"{words}, root mean square over time")
+    return found
+
+
+def _rms(scaled: xr.DataArray, setting: Setting) -> xr.DataArray:
+    """Over all times that there are; NaN where one of these is NaN."""
+    there = xr.DataArray(setting.spread(np.ones(int(setting.present.sum()))), dims=setting.axes.dims).notnull()
+    squares = (scaled**2).where(there, 0.0)
+    return (squares.sum(setting.axes.dims, skipna=False) / int(there.sum())) ** 0.5
+
+
+def _coords(setting: Setting, quantities: tuple[str, ...], observations: tuple[str, ...]) -> dict[str, object]:
+    twin = setting.density.twin
+    unit = {site.name: site.unit for site in setting.density.sites}
+    return {
+        "observation": list(observations),
+        "quantity": list(quantities),
+        "units": ("observation", [twin.observations[name].unit for name in observations]),
+        "quantity_units": ("quantity", [unit[name] for name in quantities]),
+        **setting.axes.coords,
+    }
+
 
 DISTRIBUTIONS = {
     "prior": "what was known before the data",

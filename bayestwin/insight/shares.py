@@ -1,28 +1,233 @@
 """`uncertainty_shares`: which part of the predictive variance comes from which source, at each time."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jax import Array
 
-from bayestwin._base.compilation import keep_compiled
-from bayestwin._base.process import enough_memory, on_device, require_float64
-from bayestwin._base.progress import Progress
-from bayestwin._base.seeds import check_seed
+from bayestwin._base.process import (
+    check_seed,
+    enough_memory,
+    keep_compiled,
+    key_for,
+    on_device,
+    require_float64,
+    seed_for,
+)
+from bayestwin._base.progress import Phase, Progress
 from bayestwin.calibrate import root_attributes, thinned, with_model_error
 from bayestwin.density.bind import Bound, elapsed
 from bayestwin.density.density import Density
 from bayestwin.errors import InvalidInput, InvalidSetting, explain
-from bayestwin.insight.effects import evaluate, variances
-from bayestwin.insight.redraw import Redraw
-from bayestwin.model.error import ModelError
+from bayestwin.model.error import ModelError, ProcessNoise
+from bayestwin.model.noise.base import Noise
 from bayestwin.model.twin import Twin
 from bayestwin.predict import check_belongs, density_ahead
 from bayestwin.telemetry import Telemetry
+
+# Mean and variance of new observations for given values of everything else, many draws at a time.
+
+BATCH = 100
+"""Draws solved in one call; the last batch is padded, so that there is one compilation."""
+
+SAMPLES = 64
+"""New observations from which moments are estimated where a noise model has no formula for them."""
+
+type Moments = dict[str, tuple[np.ndarray, np.ndarray]]
+"""By observation: means and variances over the noise; shape (n, times) each."""
+
+
+class Evaluator:
+    """The twin under each of the inputs that it may be driven by; compiled once where that is possible."""
+
+    def __init__(self, densities: Sequence[Density]) -> None:
+        """Prepare for one density for each member of the ensemble of inputs, alike in everything else."""
+        first = densities[0]
+        self.density, self.num_members = first, len(densities)
+        if len(densities) == 1 or isinstance(first.twin.model_error, ProcessNoise) or not _alike(densities):
+            self._members = [jax.jit(jax.vmap(functools.partial(_moments, one))) for one in densities]
+            return
+        grids = [one.grid for one in densities]
+
+        def driven(coefficients: Array, inputs: Array, z: Array, keys: Array) -> dict:
+            grid = first.grid._replace(coefficients=coefficients, inputs=inputs)
+            return jax.vmap(functools.partial(_moments, dataclasses.replace(first, grid=grid)))(z, keys)
+
+        shared = jax.jit(driven)
+        self._members = [functools.partial(shared, g.coefficients, g.inputs) for g in grids]
+
+    def __call__(self, z: np.ndarray, members: np.ndarray, key: Array, phase: Phase) -> Moments:
+        """Evaluate.
+
+        Args:
+            z: Unconstrained coordinates; shape (n, d).
+            members: Which inputs drive each; shape (n,).
+            key: Randomness of the model error.
+            phase: Told of each draw.
+        """
+        keys = np.asarray(jax.random.key_data(jax.random.split(key, len(z))))
+        means: dict[str, np.ndarray] = {}
+        variances: dict[str, np.ndarray] = {}
+        for number, member in enumerate(self._members):
+            own = np.flatnonzero(members == number)
+            for begin in range(0, len(own), BATCH):
+                rows = own[begin : begin + BATCH]
+                padded = np.resize(rows, BATCH)
+                for name, pair in member(z[padded], keys[padded]).items():
+                    for table, values in zip((means, variances), pair, strict=True):
+                        values = np.asarray(values)[: len(rows)]
+                        table.setdefault(name, np.full((len(z), values.shape[1]), np.nan))[rows] = values
+                phase.advance(len(rows))
+        return {name: (means[name], variances[name]) for name in means}
+
+
+def _alike(densities: Sequence[Density]) -> bool:
+    """Whether the solver stops at the same times, so that only what drives the twin differs."""
+    edges = [one.grid.edges for one in densities]
+    return all(np.array_equal(edges[0], one) for one in edges[1:]) and densities[0].discrepancies is None
+
+
+def _moments(density: Density, z: Array, bits: Array) -> dict[str, tuple[Array, Array]]:
+    key = jax.random.wrap_key_data(bits)
+    values = density.constrain(z)
+    found = density.draw(key, values, density.predict(values))
+    moments = {}
+    for number, name in enumerate(density.twin.observations):
+        noise, given = density.noise(name, values)
+        value = found[f"{name}_noise_free"] + found.get(f"{name}_discrepancy", 0.0)
+        moments[name] = moments_of(noise, value, jnp.asarray(density.bound.times), given, number)
+    return moments
+
+
+def moments_of(
+    noise: Noise, value: Array, times: Array, given: Mapping[str, Array], number: int = 0
+) -> tuple[Array, Array]:
+    """Mean and variance of new observations around these values; shape (n,) each.
+
+    Where the noise model has no formula, from samples with the same random numbers for every value.
+    """
+    try:
+        scattered = noise.distribution(value, times, **given)
+        mean, variance = jnp.asarray(scattered.mean, float), jnp.asarray(scattered.variance, float)
+    except NotImplementedError:
+        sample: Callable[[Array], Array] = functools.partial(noise.sample, value=value, times=times, **given)
+        drawn = jax.vmap(lambda key: sample(key))(jax.random.split(jax.random.key(number), SAMPLES))
+        mean, variance = drawn.mean(axis=0), drawn.var(axis=0, ddof=1)
+    known = jnp.isfinite(value)
+    return jnp.where(known, mean, jnp.nan), jnp.where(known, variance, jnp.nan)
+
+
+# Shares of a variance by source, from pairs of evaluations that have some sources in common.
+#
+# Shapley effects are well defined where sources depend on each other, are not negative, and add up to the variance:
+# E. Song, B. L. Nelson, J. Staum (2016), doi:10.1137/15M1048070; A. B. Owen, C. Prieur (2017), doi:10.1137/16M1097717.
+
+type Coalition = frozenset[str]
+
+
+def coalitions(players: Sequence[str]) -> list[Coalition]:
+    """All groups of players but the empty one, the smallest first."""
+    sizes = range(1, len(players) + 1)
+    return [frozenset(group) for size in sizes for group in itertools.combinations(players, size)]
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The share of a variance that two evaluations have in common, shape (times,), within 0 and 1.
+
+    Both have the same distribution, so that both means and variances are pooled, which makes the estimate efficient:
+    A. Janon et al. (2014), doi:10.1051/ps/2013040.
+
+    Args:
+        first: Shape (n, times).
+        second: Likewise, from the same values of what they have in common.
+    """
+    middle = 0.5 * (first.mean(axis=0) + second.mean(axis=0))
+    first, second = first - middle, second - middle
+    variance = 0.5 * ((first**2).mean(axis=0) + (second**2).mean(axis=0))
+    shared = (first * second).mean(axis=0)
+    return np.clip(np.divide(shared, variance, out=np.zeros_like(shared), where=variance > 0), 0.0, 1.0)
+
+
+def shapley(players: Sequence[str], explained: Mapping[Coalition, np.ndarray]) -> dict[str, np.ndarray]:
+    """What each player adds to a group on average over all orders in which they can join.
+
+    Args:
+        players: Names.
+        explained: Variance explained by each group, shape (times,); that of the empty one is 0.
+
+    Returns:
+        By player, shape (times,); not negative, and together the variance that all explain. Where the Monte Carlo
+        error makes one negative it is 0, at the expense of the others.
+    """
+    everyone = explained[frozenset(players)]
+    found = {player: np.zeros_like(everyone) for player in players}
+    for player in players:
+        others = [one for one in players if one != player]
+        for size in range(len(others) + 1):
+            weight = math.factorial(size) * math.factorial(len(others) - size) / math.factorial(len(players))
+            for group in itertools.combinations(others, size):
+                before = explained[frozenset(group)] if group else 0.0
+                found[player] = found[player] + weight * (explained[frozenset((*group, player))] - before)
+    found = {player: np.maximum(value, 0.0) for player, value in found.items()}
+    total = sum(found.values())
+    factor = np.divide(everyone, total, out=np.zeros_like(everyone), where=np.asarray(total) > 0)
+    return {player: value * factor for player, value in found.items()}
+
+
+# Draws of some quantities given others: what a posterior says of initial states if parameters are known, and so on.
+#
+# In unconstrained coordinates each is a linear function of the others, and a residual that is independent of them.
+# That is exact for a normal posterior; residuals are those of the draws, so that these need not be normal.
+
+
+class Redraw(NamedTuple):
+    """Draws of all coordinates, of which some can be drawn anew given the others.
+
+    Attributes:
+        draws: Shape (n, d).
+        groups: Positions of the coordinates of each group, by its name.
+    """
+
+    draws: np.ndarray
+    groups: dict[str, np.ndarray]
+
+    def given(self, kept: frozenset[str], rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draws that agree with those of `rows` in the groups that are kept, and are new in the others.
+
+        Args:
+            kept: Names of groups.
+            rows: Numbers of draws; shape (k,).
+            rng: Randomness.
+
+        Returns:
+            Shape (k, d).
+        """
+        fixed = self._positions(kept)
+        new = np.setdiff1d(np.arange(self.draws.shape[1]), fixed)
+        found = self.draws[rows].copy()
+        others = rng.permutation(len(self.draws))[np.arange(len(rows)) % len(self.draws)]
+        if not fixed.size:
+            return self.draws[others]
+        if new.size:
+            design = np.column_stack([np.ones(len(self.draws)), self.draws[:, fixed]])
+            slopes = np.linalg.lstsq(design, self.draws[:, new], rcond=None)[0]
+            residuals = self.draws[:, new] - design @ slopes
+            found[:, new] = design[rows] @ slopes + residuals[others]
+        return found
+
+    def _positions(self, names: frozenset[str]) -> np.ndarray:
+        parts = [positions for name, positions in self.groups.items() if name in names]
+        return np.sort(np.concatenate(parts)).astype(int) if parts else np.empty(0, int)
 
 
 def uncertainty_shares(
@@ -179,3 +384,116 @@ def _check_ensemble(future: Telemetry, inputs: Sequence[Telemetry] | None) -> li
         advice="Interpolate all members to the same times, or leave `inputs` out where they are known.",
     )
     raise InvalidSetting(message)
+
+
+# Evaluations of a twin with some sources in common, and the shares of the variance that follow from them.
+
+SOURCES = ("parameters", "initial_state", "model_error", "inputs", "noise")
+"""In the order in which they are stacked."""
+
+BLOCKS = 10
+"""Blocks of draws whose scatter says how exact the shares are."""
+
+MAX_FAILED = 0.05
+"""Share of the draws that may fail to be solved; what the others say would else be about another posterior."""
+
+
+class Evaluations(NamedTuple):
+    """What the twin says of new observations.
+
+    Attributes:
+        players: The sources that Shapley effects are of: those that can be known beforehand, alone or together.
+        disturbed: Whether there is a model error.
+        base: For each posterior draw.
+        pairs: The same with only a group of players kept, and everything else, the model error included, drawn anew.
+    """
+
+    players: tuple[str, ...]
+    disturbed: bool
+    base: Moments
+    pairs: Mapping[Coalition, Moments]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Those that there are."""
+        there = {*self.players, "noise"} | ({"model_error"} if self.disturbed else set())
+        return tuple(source for source in SOURCES if source in there)
+
+
+def evaluate(
+    densities: Sequence[Density], known: Redraw, rows: np.ndarray, seed: int, progress: Progress
+) -> Evaluations:
+    """Solve the twin as often as the shares need it.
+
+    Args:
+        densities: Of the future, one for each member of the ensemble of inputs.
+        known: The posterior draws, and which coordinates belong to which source.
+        rows: Which of them to use; shape (n,).
+        seed: Determines everything random.
+        progress: Shows the phase "shares".
+    """
+    evaluator, num = Evaluator(densities), len(densities)
+    players = tuple(name for name, positions in known.groups.items() if positions.size)
+    players += ("inputs",) if num > 1 else ()
+    disturbed = densities[0].twin.model_error is not None
+    groups = [group for group in coalitions(players) if disturbed or len(group) < len(players)]
+    rng = np.random.default_rng(seed_for(seed, "shares"))
+    members = rng.permutation(len(rows)) % num
+    with progress.phase("shares", "attributing uncertainty", (1 + len(groups)) * len(rows)) as phase:
+        base = evaluator(known.draws[rows], members, key_for(seed, "shares"), phase)
+        pairs = {}
+        for group in groups:
+            z = known.given(group, rows, rng)
+            driven = members if "inputs" in group else rng.permutation(len(rows)) % num
+            pairs[group] = evaluator(z, driven, key_for(seed, f"shares {'+'.join(sorted(group))}"), phase)
+    return Evaluations(players, disturbed, base, pairs)
+
+
+def variances(found: Evaluations, name: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of one observation by source, and the standard errors of the shares; shape (source, times) each.
+
+    Args:
+        found: The evaluations.
+        name: The observation.
+        places: Which of their times are asked for.
+    """
+    tables = [found.base[name], *(pair[name] for pair in found.pairs.values())]
+    means, spreads = (np.stack([table[part][:, places] for table in tables]) for part in (0, 1))
+    solved = np.isfinite(means).all(axis=(0, 2)) & np.isfinite(spreads).all(axis=(0, 2))
+    if solved.mean() < 1 - MAX_FAILED:
+        nothing = np.full((len(found.sources), len(places)), np.nan)
+        return nothing, nothing
+    means, spreads = means[:, solved], spreads[:, solved]
+    blocks = np.array_split(np.arange(means.shape[1]), BLOCKS)
+    shares = np.stack([_shares(_by_source(found, means[:, rows], spreads[:, rows])) for rows in blocks])
+    return _by_source(found, means, spreads), shares.std(axis=0, ddof=1) / np.sqrt(BLOCKS)
+
+
+def _shares(by_source: np.ndarray) -> np.ndarray:
+    total = by_source.sum(axis=0)
+    return np.divide(by_source, total, out=np.full_like(by_source, np.nan), where=total > 0)
+
+
+def _by_source(found: Evaluations, means: np.ndarray, spreads: np.ndarray) -> np.ndarray:
+    """Variance by source, shape (source, times).
+
+    Args:
+        found: The evaluations.
+        means: Over the noise, of the base and all pairs, shape (1 + pairs, n, times).
+        spreads: Variances over the noise, likewise.
+    """
+    # all evaluations have the same distribution: together they tell its variance better than one
+    variance = means.var(axis=1, ddof=1).mean(axis=0)
+    explained = {
+        group: variance * correlation(means[0], pair) for group, pair in zip(found.pairs, means[1:], strict=True)
+    }
+    everyone = frozenset(found.players)
+    explained.setdefault(everyone, variance)
+    for group in coalitions(found.players):  # knowing more explains no less
+        for less in coalitions(found.players):
+            if less < group:
+                explained[group] = np.maximum(explained[group], explained[less])
+    parts = shapley(found.players, explained)
+    parts["model_error"] = np.maximum(variance - explained[everyone], 0.0)
+    parts["noise"] = spreads.mean(axis=(0, 1))
+    return np.stack([parts[source] for source in found.sources])

@@ -10,12 +10,10 @@ import numpyro.distributions as dist
 from bayestwin._base.units import check_unit
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
-from bayestwin.model.error import ModelError
-from bayestwin.model.events import Event, SteadyState
-from bayestwin.model.noise.base import Noise
-from bayestwin.model.noise.check import check_shared, trace_noise
-from bayestwin.model.process_noise import ProcessNoise
+from bayestwin.model.error import ModelError, ProcessNoise
+from bayestwin.model.noise.base import Noise, check_shared, trace_noise
 from bayestwin.model.tracing import trace_effect, trace_initial, trace_scalar, trace_vector_field
+from bayestwin.model.types import Event, SteadyState
 
 type Checked = Any
 """A `Twin`, whose module imports this one."""

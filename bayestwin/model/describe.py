@@ -16,10 +16,9 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from bayestwin.model.components import State
-from bayestwin.model.events import Event, SteadyState
 from bayestwin.model.noise.base import Noise
 from bayestwin.model.twin import Twin
-from bayestwin.model.types import Prior
+from bayestwin.model.types import Event, Prior, SteadyState
 
 
 def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:

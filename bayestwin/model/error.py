@@ -1,9 +1,10 @@
 """What every model error is: data that says what there is to infer for it; its likelihood is computed elsewhere."""
 
 import abc
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpyro.distributions as dist
 
@@ -108,3 +109,136 @@ def check_positive(prior: Prior, owner: str, *, zero: bool = False) -> None:
 def listed(names: Iterable[str]) -> str:
     """Names, as errors show them."""
     return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+# A smooth difference between what the twin says and what is there to be observed.
+
+KERNELS = ("squared_exponential", "matern52", "matern32")
+
+FEWEST_BASIS, MOST_BASIS = 3, 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrepancy(ModelError):
+    """A Gaussian process between twin and asset: an observation is what the twin says, plus discrepancy, plus noise.
+
+    The twin's equations stay as they are, and what they cannot follow is told apart from noise (Kennedy and O'Hagan,
+    doi:10.1111/1467-9868.00294). Nothing but the two priors keeps a flexible discrepancy from doing the work of the
+    physics: `scale` says how far the twin may be off, and has most of its mass near zero; `length` says over which
+    stretch its error keeps its sign, and keeps away from the time between samples, at which it could be taken for
+    noise, and from lengths over which parameters act.
+
+    The process is a sum of few smooth functions (a Hilbert-space approximation, doi:10.1007/s11222-022-10167-2) and is
+    integrated out of the likelihood exactly, so there is nothing to sample but its scale and length, and 10⁴
+    observations are no burden.
+
+    Attributes:
+        scale: By observation: standard deviation of the discrepancy, in the observation's unit; an observation that is
+            not named has none.
+        length: By observation, the same ones: its length scale, in the unit of what it runs over. The prior must keep
+            away from zero, as `dist.LogNormal` and `dist.InverseGamma` do.
+        over: What the discrepancy depends on: `"time"`, or the name of an input, whose range then matters; what was
+            learned over an input is also true in the future, over time it is forgotten within a few lengths.
+        kernel: How smooth it is; `"squared_exponential"` is the smoothest.
+        num_basis: How many functions make up the sum; by default as many as the shortest plausible length asks for.
+    """
+
+    scale: Mapping[str, Prior]
+    length: Mapping[str, Prior]
+    over: str = "time"
+    kernel: Literal["squared_exponential", "matern52", "matern32"] = "matern52"
+    num_basis: int | None = None
+    settings: ClassVar[tuple[str, ...]] = ("over", "kernel", "num_basis")
+
+    def quantities(self, units: Units) -> Mapping[str, Quantity]:
+        """`<observation>_discrepancy_scale` and `<observation>_discrepancy_length`."""
+        along = units.time if self.over == "time" else units.inputs[self.over]
+        found = {}
+        for name, prior in self.scale.items():
+            words = f"scale of the discrepancy of {name}"
+            found[f"{name}_discrepancy_scale"] = Quantity(prior, name, units.observations[name], words)
+            words = f"length of the discrepancy of {name} over {self.over}"
+            found[f"{name}_discrepancy_length"] = Quantity(self.length[name], name, along, words)
+        return found
+
+    def check(self, units: Units, noise: Mapping[str, Noise]) -> None:
+        """Names of observations, positive scales and lengths, and Gaussian noise."""
+        fine = self.scale and set(self.scale) == set(self.length) and set(self.scale) <= set(units.observations)
+        if not fine:
+            message = explain(
+                "The discrepancy does not fit the observations of the twin.",
+                expected=f"a scale and a length for at least one of {listed(units.observations)}, and for nothing else",
+                received=f"scales for {listed(self.scale)}, lengths for {listed(self.length)}",
+                advice="For example `bt.Discrepancy(scale={'<observation>': dist.HalfNormal(1.0)}, "
+                "length={'<observation>': dist.LogNormal(1.0, 0.5)})`.",
+            )
+            raise InvalidTwin(message)
+        for name in self.scale:
+            check_positive(self.scale[name], f"`scale` of the discrepancy of observation `{name}`", zero=True)
+            check_positive(self.length[name], f"`length` of the discrepancy of observation `{name}`")
+        check_word(self.over, "dimension that the discrepancy runs over", ("time", *units.inputs))
+        check_word(self.kernel, "kernel of the discrepancy", KERNELS)
+        number = self.num_basis
+        if number is not None and not (type(number) is int and FEWEST_BASIS <= number <= MOST_BASIS):
+            message = explain(
+                "`num_basis` of the discrepancy makes no sense.",
+                expected=f"an integer from {FEWEST_BASIS} to {MOST_BASIS}, or None",
+                received=f"{number!r}",
+                advice="Leave it out: it then follows from the prior of the length.",
+            )
+            raise InvalidTwin(message)
+        check_gaussian({name: noise[name] for name in self.scale}, "A discrepancy")
+
+
+# Disturbances of the states: a twin as a stochastic differential equation.
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessNoise(ModelError):
+    """Disturbances of the states: `dx = f(t, x, p, u) dt + diag(scale) dW`, with independent Wiener processes W.
+
+    The states are then not known from parameters alone: they are estimated along the telemetry by a Kalman filter, and
+    all results have their smoothed trajectories.
+
+    Attributes:
+        scale: By state: standard deviation of what is added in one unit of time, in the state's unit per square root
+            of the time unit; a state that is not named is not disturbed.
+        initial_scale: By state: standard deviation of the state at `t0` around its `initial`; without it the state
+            begins exactly there. A state with a known `initial` and an `initial_scale` has a normal prior that the
+            filter integrates out: that is easier to draw from than a prior on `initial`, which is a site of its own.
+        filter: `"auto"` is exact for a twin that is affine in states, time and those inputs that are not held, and else
+            `"extended"`, which linearises along the predicted states; `"unscented"` averages over points around them.
+    """
+
+    scale: Mapping[str, Prior]
+    initial_scale: Mapping[str, Prior] = dataclasses.field(default_factory=dict)
+    filter: Literal["auto", "extended", "unscented"] = "auto"
+    settings: ClassVar[tuple[str, ...]] = ("filter",)
+
+    def quantities(self, units: Units) -> Mapping[str, Quantity]:
+        """`<state>_diffusion` and `<state>_initial_scale`."""
+        found = {}
+        for name, prior in self.scale.items():
+            unit = f"{units.states[name] or '1'}/{units.time}**0.5"
+            found[f"{name}_diffusion"] = Quantity(prior, name, unit, f"process noise of {name}")
+        for name, prior in self.initial_scale.items():
+            words = f"spread of {name} at the start"
+            found[f"{name}_initial_scale"] = Quantity(prior, name, units.states[name], words)
+        return found
+
+    def check(self, units: Units, noise: Mapping[str, Noise]) -> None:
+        """Names of states, scales that are not negative, and Gaussian noise, for which the filter is right."""
+        named = [*self.scale, *self.initial_scale]
+        if not self.scale or any(name not in units.states for name in named):
+            message = explain(
+                "Process noise does not fit the states of the twin.",
+                expected=f"a scale for at least one of {listed(units.states)}, and for nothing else",
+                received=listed(named),
+                advice="For example `bt.ProcessNoise(scale={'<state>': dist.HalfNormal(1.0)})`.",
+            )
+            raise InvalidTwin(message)
+        for group in ("scale", "initial_scale"):
+            for name, prior in getattr(self, group).items():
+                check_positive(prior, f"`{group}` of the process noise of state `{name}`", zero=True)
+        check_word(self.filter, "filter of the process noise", ("auto", "extended", "unscented"))
+        check_gaussian(noise, "Process noise")

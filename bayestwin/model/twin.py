@@ -13,10 +13,8 @@ import numpyro.distributions as dist
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
-from bayestwin.model.discrepancy import Discrepancy
-from bayestwin.model.error import ModelError, Quantity, Units
-from bayestwin.model.events import Event
-from bayestwin.model.types import VectorField
+from bayestwin.model.error import Discrepancy, ModelError, Quantity, Units
+from bayestwin.model.types import Event, VectorField
 
 
 class Site(NamedTuple):

@@ -1,11 +1,10 @@
 """Names for types that several modules share."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpyro.distributions as dist
-
-from bayestwin.model.events import SteadyState
 
 type Prior = dist.Distribution | float
 """A scalar NumPyro distribution, or a number when the value is known."""
@@ -21,3 +20,54 @@ type Observed = Callable[[Any, Any, Any, Any], Any]
 
 type Initial = Prior | SteadyState | Callable[[Any], Any]
 """Where a state starts: a prior, a number, the equilibrium, or a function of the parameters `(p)`."""
+
+
+# What happens to an asset at a moment: doses, resets, services, switches; and a start in equilibrium.
+
+type Effect = Callable[[Any, Any, Any, Any], dict[str, Any]]
+"""`(t, x, p, u)` → new values of some states and parameters, by name."""
+
+type Trigger = Callable[[Any, Any, Any, Any], Any]
+"""`(t, x, p, u)` → a number that crosses zero from below when the event happens."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A moment at which states jump or parameters change; the solver stops there exactly.
+
+    Without `at` and `when` it happens wherever the telemetry's column of the same name has a value; the effect finds
+    that value in `u`, under the event's name. What is observed at the time of an event is the asset just before it.
+
+    Attributes:
+        effect: `(t, x, p, u)` → the new values, by name, of the states and parameters that change. A parameter stays
+            changed until the next event that changes it.
+        at: Times since `t0` at which it happens, in the twin's `time_unit`, increasing.
+        when: `(t, x, p, u)` → a number; the event happens whenever it crosses zero from below. The time of the
+            crossing is found to the precision of the solver, and is differentiated with everything else.
+        unit: Unit of the telemetry's column, `""` for none.
+        doc: What happens, in words.
+    """
+
+    effect: Effect
+    at: tuple[float, ...] | None = None
+    when: Trigger | None = None
+    unit: str = ""
+    doc: str = ""
+
+    @property
+    def kind(self) -> Literal["telemetry", "scheduled", "triggered"]:
+        """Who says when it happens: a column of the telemetry, the twin, or the state."""
+        return "triggered" if self.when is not None else "scheduled" if self.at is not None else "telemetry"
+
+
+@dataclasses.dataclass(frozen=True)
+class SteadyState:
+    """An initial state that is the twin's own equilibrium at the first parameters and inputs.
+
+    All states that start so are solved for together, the others held at their initial values.
+
+    Attributes:
+        guess: Where the search begins, in the unit of the state.
+    """
+
+    guess: float = 0.0

@@ -10,8 +10,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bayestwin._base.process import require_float64
+from bayestwin.density.bind import Experiments, bind_all
 from bayestwin.density.density import Density, build_density
-from bayestwin.density.experiments import Experiments, bind_all
 from bayestwin.model.twin import Site, Twin
 from bayestwin.telemetry import Telemetry
 

@@ -1,31 +1,166 @@
 """A twin and its telemetry as a PyMC model: the priors as PyMC's own variables, the density as one operator."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numba
 import numpy as np
+import numpyro.distributions as dist
 import pymc as pm
 import pytensor.tensor as pt
 from jax import Array
 from jax.typing import ArrayLike
+from numpyro.distributions import biject_to, constraints
+from pymc.logprob.transforms import ScaleTransform
+from pytensor.gradient import DisconnectedType
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.op import Op
+from pytensor.link.jax.dispatch.basic import jax_funcify
+from pytensor.link.numba.dispatch.basic import numba_funcify, numba_njit
 from pytensor.tensor.variable import TensorVariable
 
-from bayestwin._base.compilation import keep_compiled
-from bayestwin._base.process import require_float64
+from bayestwin._base.process import keep_compiled, require_float64
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, InvalidTwin, explain
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
-from bayestwin.model.discrepancy import Discrepancy
-from bayestwin.model.twin import Twin
-from bayestwin.ppl.families import Start, prior_variable
-from bayestwin.ppl.operator import JaxTerms
+from bayestwin.model.error import Discrepancy
+from bayestwin.model.twin import Site, Twin
 from bayestwin.telemetry import Telemetry
+
+# NumPyro's priors as PyMC's: by name where both have the family, else by the log density that NumPyro gives.
+
+type Family = tuple[Callable[..., Any], Mapping[str, Any]]
+"""A distribution of PyMC's, and its parameters by PyMC's names."""
+
+FAMILIES: Mapping[type, Callable[[Any], Family]] = {
+    dist.Beta: lambda d: (pm.Beta, {"alpha": d.concentration1, "beta": d.concentration0}),
+    dist.Cauchy: lambda d: (pm.Cauchy, {"alpha": d.loc, "beta": d.scale}),
+    dist.Exponential: lambda d: (pm.Exponential, {"lam": d.rate}),
+    dist.Gamma: lambda d: (pm.Gamma, {"alpha": d.concentration, "beta": d.rate}),
+    dist.Gumbel: lambda d: (pm.Gumbel, {"mu": d.loc, "beta": d.scale}),
+    dist.HalfCauchy: lambda d: (pm.HalfCauchy, {"beta": d.scale}),
+    dist.HalfNormal: lambda d: (pm.HalfNormal, {"sigma": d.scale}),
+    dist.InverseGamma: lambda d: (pm.InverseGamma, {"alpha": d.concentration, "beta": d.rate}),
+    dist.Laplace: lambda d: (pm.Laplace, {"mu": d.loc, "b": d.scale}),
+    dist.Logistic: lambda d: (pm.Logistic, {"mu": d.loc, "s": d.scale}),
+    dist.LogNormal: lambda d: (pm.LogNormal, {"mu": d.loc, "sigma": d.scale}),
+    dist.Normal: lambda d: (pm.Normal, {"mu": d.loc, "sigma": d.scale}),
+    dist.StudentT: lambda d: (pm.StudentT, {"nu": d.df, "mu": d.loc, "sigma": d.scale}),
+    dist.Uniform: lambda d: (pm.Uniform, {"lower": d.low, "upper": d.high}),
+    dist.Weibull: lambda d: (pm.Weibull, {"alpha": d.concentration, "beta": d.scale}),
+}
+
+# What NumPyro makes of `TruncatedNormal(low=…)`, `(high=…)` and both.
+TRUNCATED = {
+    dist.LeftTruncatedDistribution: {"lower": "low"},
+    dist.RightTruncatedDistribution: {"upper": "high"},
+    dist.TwoSidedTruncatedDistribution: {"lower": "low", "upper": "high"},
+}
+
+
+class Start(NamedTuple):
+    """Where chains start in one variable.
+
+    Attributes:
+        value: Its value there.
+        unit: How far around it, in the unconstrained coordinate.
+    """
+
+    value: float
+    unit: float
+
+
+def prior_variable(site: Site, start: Start | None) -> TensorVariable:
+    """The prior of a site as a free variable of the PyMC model around, under the site's name.
+
+    PyMC starts at a variable's support point, which is set here: a model with `initval` is one that `pm.do` and
+    `pm.compute_log_likelihood` refuse. From there PyMC and nutpie move each chain by up to 1 in each unconstrained
+    coordinate. So that this is no farther than it should be, the coordinate is divided by the unit of the start.
+
+    Args:
+        site: The site.
+        start: Where chains start; None leaves it to where the unconstrained coordinate is zero.
+
+    Raises:
+        InvalidTwin: If PyMC has no transform to where the prior lives.
+    """
+    settings: dict[str, Any] = {"default_transform": _transform(site)}
+    at = float(biject_to(site.prior.support)(jnp.zeros(()))) if start is None else start.value
+    if start is not None:
+        settings["transform"] = ScaleTransform(lambda *_: np.float64(1.0 / start.unit))
+    family = _family(site.prior)
+    if family is None:
+        return _by_log_density(site, at, settings)
+    make, parameters = family
+
+    def dist_of(*values: Any) -> Any:
+        return make.dist(**dict(zip(parameters, values[:-1], strict=True)), size=values[-1])  # type: ignore[attr-defined]
+
+    # arrays: PyTensor takes a Python float in single precision wherever that can hold it, and computes on in it
+    return pm.CustomDist(
+        site.name,
+        *(np.asarray(value, float) for value in parameters.values()),
+        dist=dist_of,
+        support_point=lambda rv, *_: pt.full_like(rv, at),
+        class_name=make.__name__,
+        **settings,
+    )
+
+
+def _family(prior: Any) -> Family | None:
+    """What PyMC calls a prior; None where it has no word for it."""
+    if type(prior) in FAMILIES:
+        return FAMILIES[type(prior)](prior)
+    if type(prior) in TRUNCATED and type(prior.base_dist) is dist.Normal:
+        bounds = {theirs: getattr(prior, ours) for theirs, ours in TRUNCATED[type(prior)].items()}
+        return pm.TruncatedNormal, {"mu": prior.base_dist.loc, "sigma": prior.base_dist.scale} | bounds
+    return None
+
+
+def _by_log_density(site: Site, at: float, settings: Mapping[str, Any]) -> TensorVariable:
+    prior = site.prior
+    operator: Any = JaxTerms(lambda values: jnp.reshape(prior.log_prob(values[0]), (1,)))
+
+    def draw(rng: np.random.Generator, size: tuple[int, ...] | None) -> np.ndarray:
+        key = jax.random.key(int(rng.integers(2**63)))
+        return np.asarray(prior.sample(key, size or ()), float)
+
+    return pm.CustomDist(
+        site.name,
+        logp=lambda value: operator(pt.atleast_1d(value))[0][0],
+        random=draw,
+        support_point=lambda rv, *_: pt.full_like(rv, at),
+        class_name=type(prior).__name__,
+        **settings,
+    )
+
+
+def _transform(site: Site) -> Any:
+    """The transform of PyMC's that maps all real numbers to where a prior lives; None for the whole line."""
+    support: Any = site.prior.support
+    if support is constraints.real:
+        return None
+    lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if lower is None and upper is None:
+        known = ", ".join(sorted(family.__name__ for family in FAMILIES))
+        message = explain(
+            f"The prior of `{site.name}` cannot be given to PyMC.",
+            expected=f"{known}, TruncatedNormal, or any other on the real line or an interval",
+            received=f"{type(site.prior).__name__}, which lives on {support}",
+            advice=f"Give this one as a variable of PyMC's: `pymc_model(..., priors={{'{site.name}': …}})`.",
+        )
+        raise InvalidTwin(message)
+    return pm.distributions.transforms.Interval(
+        *(None if bound is None else np.float64(bound) for bound in (lower, upper))
+    )
+
 
 SEED = 0
 """Of the search for a start, which is not part of any result."""
@@ -238,3 +373,116 @@ def _check_names(twin: Twin, names: list[str], around: pm.Model) -> None:
         f'own name: `with pm.Model(name="asset2"):`.',
     )
     raise InvalidSetting(message)
+
+
+# A JAX function as one operator of PyTensor's: its values and its Jacobian come out of a single call.
+#
+# PyTensor's own `wrap_jax` calls JAX twice for a value and its gradient, in reverse mode: for a solve that is most of
+# the time. This one runs in each of PyTensor's backends, and in the processes in which PyMC samples.
+
+
+class JaxTerms(Op):
+    """Log densities of m terms, and their derivatives with respect to k values.
+
+    Attributes:
+        function: From the values, shape (k,), to the terms, shape (m,); differentiable in forward mode.
+    """
+
+    itypes = (pt.dvector,)
+    otypes = (pt.dvector, pt.dmatrix)
+
+    def __init__(self, function: Callable[[Array], Array]) -> None:
+        """Wrap a function; two operators are the same only if they are one object."""
+        self.function = function
+        self._take_up()
+
+    def _take_up(self) -> None:
+        self._compiled = jax.jit(self.with_jacobian)
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it compiles for itself."""
+        return {"function": self.function}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Compile in this process."""
+        self.__init__(state["function"])
+
+    def with_jacobian(self, values: Array) -> tuple[Array, Array]:
+        """The terms, shape (m,), and their Jacobian, shape (m, k)."""
+
+        def twice(values: Array) -> tuple[Array, Array]:
+            terms = self.function(values)
+            return terms, terms
+
+        jacobian, terms = jax.jacfwd(twice, has_aux=True)(values)
+        # what is impossible has no derivative; zero keeps NaN out of the gradient of everything else
+        return terms, jnp.where(jnp.isfinite(jacobian) & jnp.isfinite(terms)[:, None], jacobian, 0.0)
+
+    def call(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same from arrays to arrays.
+
+        Raises:
+            InvalidSetting: In a process forked from the one that made the operator, where JAX would hang.
+        """
+        if os.getpid() != self._process:
+            message = explain(
+                "PyMC samples in processes forked from one in which JAX has started: there JAX hangs.",
+                expected='`pm.sample(..., mp_ctx="forkserver")`, `cores=1`, or `nuts_sampler="nutpie"` or `"numpyro"`',
+                received="chains in forked processes, which is PyMC's default on Linux",
+                advice='Pass `mp_ctx="forkserver"`, from a script whose main part stands under `if __name__ == '
+                '"__main__":`.',
+            )
+            raise InvalidSetting(message)
+        terms, jacobian = self._compiled(values)
+        return np.array(terms), np.array(jacobian)  # copies: PyTensor may write into what it gets
+
+    def perform(self, node: Apply, inputs: Sequence[Any], output_storage: list[list[Any]]) -> None:  # noqa: ARG002
+        """What PyTensor calls where nothing else is compiled."""
+        output_storage[0][0], output_storage[1][0] = self.call(inputs[0])
+
+    def pullback(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], output_gradients: Sequence[Variable]
+    ) -> list[Variable]:
+        """The gradient from the Jacobian that is there already.
+
+        Raises:
+            NotImplementedError: For second derivatives.
+        """
+        if not isinstance(output_gradients[1].type, DisconnectedType):
+            message = "The density of a twin has first derivatives in PyTensor, and no second."
+            raise NotImplementedError(message)
+        if isinstance(output_gradients[0].type, DisconnectedType):
+            return [inputs[0].zeros_like()]  # type: ignore[attr-defined]
+        return [pt.dot(output_gradients[0], outputs[1])]
+
+
+@jax_funcify.register(JaxTerms)  # type: ignore[arg-type]
+def _in_jax(op: JaxTerms, **_: Any) -> Callable[[Array], tuple[Array, Array]]:
+    """Under JAX the terms are differentiated by JAX itself; the Jacobian is there for PyTensor's gradient."""
+
+    @jax.custom_jvp
+    def terms_and_jacobian(values: Array) -> tuple[Array, Array]:
+        return op.with_jacobian(values)
+
+    @terms_and_jacobian.defjvp
+    def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        terms, jacobian = terms_and_jacobian(*primals)
+        # of the Jacobian nobody asks the derivative: should someone, NaN says that there is none
+        return (terms, jacobian), (jacobian @ tangents[0], jnp.full_like(jacobian, jnp.nan))
+
+    return terms_and_jacobian
+
+
+@numba_funcify.register(JaxTerms)
+def _in_numba(op: JaxTerms, **_: Any) -> Callable[..., Any]:
+    """Numba leaves its compiled code for this call, as it would by itself, but without a warning."""
+    call = op.call
+
+    @numba_njit
+    def terms_and_jacobian(values: Any) -> Any:
+        with numba.objmode(terms="float64[::1]", jacobian="float64[:, ::1]"):
+            terms, jacobian = call(values)
+        return terms, jacobian
+
+    return terms_and_jacobian

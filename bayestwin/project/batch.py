@@ -1,6 +1,7 @@
 """One task in a process of its own, watched: a function of plain values, which any executor can run anywhere."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -9,12 +10,120 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import Any, Literal, NamedTuple
 
-from bayestwin.errors import CorruptArtifact
-from bayestwin.project.record import read_record
-from bayestwin.project.run import ENDED
-from bayestwin.project.tasks import Task, run_of
+from bayestwin._base.wording import fixed, percent
+from bayestwin.errors import CorruptArtifact, InvalidInput, explain
+from bayestwin.project.model import Model, changed, check_ready, load_model, load_telemetry
+from bayestwin.project.record import coverage_words, read_record
+from bayestwin.project.run import ENDED, REPORT
+from bayestwin.project.telemetry import files_of
+from bayestwin.report.page import fill
+from bayestwin.results.store import write_text_durably
+
+# What a batch consists of: one task for each job, or for each telemetry file of a job, known by what goes into it.
+
+
+class Task(NamedTuple):
+    """One calibration of a batch; plain values, so that it can be sent elsewhere.
+
+    Attributes:
+        name: What people call it: the model, and the job and telemetry file where these tell it apart.
+        model: Folder of the model.
+        job: Name of the job file in it.
+        telemetry: Telemetry file instead of the job's; empty for the job's own.
+        results: Where runs are filed.
+        key: Hash of twin, job and telemetry: the name of its run ends with it. The same inputs are the same task.
+    """
+
+    name: str
+    model: str
+    job: str
+    telemetry: str
+    results: str
+    key: str
+
+
+class Refused(NamedTuple):
+    """What cannot be a task: its name, and why."""
+
+    name: str
+    words: str
+
+
+def plan(
+    jobs: Sequence[pathlib.Path], telemetry: Sequence[pathlib.Path], results: pathlib.Path
+) -> tuple[tuple[Task, ...], tuple[Refused, ...]]:
+    """The tasks of a batch, each looked at before any is begun.
+
+    Args:
+        jobs: Job files in model folders, or model folders, whose job is then `job.toml`.
+        telemetry: Telemetry files, each of which every job is done with instead of its own; none for their own.
+        results: Where runs are filed.
+
+    Returns:
+        What can be done, and what cannot.
+
+    Raises:
+        InvalidInput: If nothing can be done, or the same is to be done twice.
+    """
+    found: list[Task] = []
+    refused: list[Refused] = []
+    for path in jobs:
+        folder, job = (path.parent, path.name) if path.suffix == ".toml" else (path, "job.toml")
+        for file in telemetry or [None]:
+            try:
+                found.append(_task(folder, job, file, results))
+            except InvalidInput as reason:
+                refused.append(Refused(f"{path} with {file}" if file else str(path), str(reason)))
+    keys = [task.key for task in found]
+    twice = [task.name for task in found if keys.count(task.key) > 1]
+    if twice or not (found or refused):
+        message = explain(
+            "The batch has the same task twice." if twice else "The batch has no tasks.",
+            expected="job files such as `models/room/job.toml`, each pair of job and telemetry once",
+            received=", ".join(f"`{name}`" for name in twice) or "none",
+            advice="Name each once.",
+        )
+        raise InvalidInput(message)
+    if not found:
+        raise InvalidInput("\n".join(one.words for one in refused))
+    return tuple(found), tuple(refused)
+
+
+def model_of(task: Task) -> Model:
+    """The model of a task, with its telemetry."""
+    model = load_model(pathlib.Path(task.model), task.job)
+    return changed(model, telemetry=pathlib.Path(task.telemetry)) if task.telemetry else model
+
+
+def run_of(task: Task) -> pathlib.Path | None:
+    """The run folder of a task, from this call or an earlier one; None where it was never begun."""
+    folder = pathlib.Path(task.results) / pathlib.Path(task.model).absolute().name
+    return max(folder.glob(f"*-{task.key}"), default=None)
+
+
+def _task(folder: pathlib.Path, job: str, file: pathlib.Path | None, results: pathlib.Path) -> Task:
+    model = load_model(folder, job)
+    if file is not None:
+        model = changed(model, telemetry=file)
+    check_ready(model, load_telemetry(model))
+    sources = files_of(model.job.telemetry, model.folder, model.job_path).values()
+    digest = hashlib.sha256()
+    for path in (folder / "twin.py", folder / job, *sources):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    parts = [model.name, *([pathlib.Path(job).stem] if job != "job.toml" else []), *([file.stem] if file else [])]
+    return Task(
+        name="/".join(parts),
+        model=str(folder.absolute()),
+        job=job,
+        telemetry=str(file.absolute()) if file else "",
+        results=str(results.absolute()),
+        key=digest.hexdigest()[:8],
+    )
+
 
 PAUSE = 0.2
 """Seconds between two looks at a process."""
@@ -154,3 +263,125 @@ def _end(process: subprocess.Popen[bytes], *, gently: bool) -> None:
                 process.wait(20.0)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+# A batch from its first task to its page: as many at once as asked for, whatever becomes of any of them.
+
+
+def carry_out(
+    tasks: Sequence[Task],
+    limits: Limits,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    told: Callable[[Outcome], None] | None = None,
+) -> tuple[Outcome, ...]:
+    """Do all tasks.
+
+    What has finished stays finished: a second call with the same tasks does the rest. Ctrl-C ends the running ones,
+    which keep what they have drawn, and returns what there is.
+
+    Args:
+        tasks: What to do.
+        limits: What each may take.
+        workers: How many at once; by default half the cores, since a calibration uses more than one.
+        executor: Runs `attempt(task, limits)`; by default threads of this process, each of which waits for a process.
+            Anything with the interface of `concurrent.futures`, such as Dask's, can take its place.
+        told: Called with each outcome as it comes in; None for nobody.
+
+    Returns:
+        An outcome for each task, in their order.
+    """
+    stop = threading.Event()
+    if executor is not None:
+        return _gathered(tasks, lambda task: executor.submit(attempt, task, limits), told, stop)
+    with ThreadPoolExecutor(workers or max(1, (os.cpu_count() or 2) // 2)) as pool:
+        return _gathered(tasks, lambda task: pool.submit(attempt, task, limits, stop), told, stop)
+
+
+def summary(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many tasks ended in which way."""
+    found: dict[str, int] = {}
+    for outcome in outcomes:
+        found[outcome.status] = found.get(outcome.status, 0) + 1
+    return found
+
+
+def _gathered(
+    tasks: Sequence[Task],
+    submit: Callable[[Task], Future[Outcome]],
+    told: Callable[[Outcome], None] | None,
+    stop: threading.Event,
+) -> tuple[Outcome, ...]:
+    futures = {submit(task): task for task in tasks}
+    outcomes: dict[str, Outcome] = {}
+    pending = set(futures)
+    while pending:
+        try:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        except KeyboardInterrupt:
+            stop.set()
+            pending = {future for future in pending if not future.cancel()}
+            continue
+        for future in done:
+            outcome = _outcome(futures[future], future)
+            outcomes[outcome.task.key] = outcome
+            if told is not None:
+                told(outcome)
+    never = "interrupted before it was begun"
+    return tuple(outcomes.get(t.key, Outcome(t, "interrupted", "", 0, 0.0, never)) for t in tasks)
+
+
+def _outcome(task: Task, future: Future[Outcome]) -> Outcome:
+    """What became of a task, also where the executor itself lost it."""
+    reason = future.exception()
+    if reason is None:
+        return future.result()
+    return Outcome(task, "crashed", "", 1, 0.0, f"{type(reason).__name__}: {reason}")
+
+
+# One page about a batch: what became of each task, with links to the reports of the runs.
+
+
+def write_page(path: pathlib.Path, outcomes: Sequence[Outcome], refused: Sequence[Refused], words: str) -> pathlib.Path:
+    """Write the page.
+
+    Args:
+        path: The file; links are counted from its folder.
+        outcomes: What became of the tasks.
+        refused: What could not be one.
+        words: What became of all, in one phrase.
+    """
+    rows = [_row(outcome, path.parent) for outcome in outcomes]
+    rows += [
+        {"name": one.name, "status": "bad input", "why": one.words, "attempts": fixed(0, 0), "seconds": "–"}
+        | dict.fromkeys(("coverage", "gates", "run", "link"), "")
+        for one in refused
+    ]
+    page = fill("batch.html", {"tasks": rows, "words": words, "prob": percent(0.9)})
+    return write_text_durably(path, page)
+
+
+def _row(outcome: Outcome, folder: pathlib.Path) -> dict[str, Any]:
+    run = pathlib.Path(outcome.run) if outcome.run else None
+    record = _record(run)
+    gates = record.get("gates") or ()
+    report = run / REPORT if run is not None else None
+    return {
+        "name": outcome.task.name,
+        "status": outcome.status,
+        "why": outcome.words,
+        "attempts": fixed(outcome.attempts, 0),
+        "seconds": fixed(outcome.seconds, 0) if outcome.attempts else "–",
+        "coverage": coverage_words((record.get("summary") or {}).get("coverage") or {}),
+        "gates": ", ".join(gate["name"] for gate in gates if not gate["passed"] and gate["severity"] == "fail"),
+        "run": "" if run is None else run.name,
+        "link": os.path.relpath(report, folder) if report is not None and report.is_file() else "",
+    }
+
+
+def _record(run: pathlib.Path | None) -> dict[str, Any]:
+    try:
+        return {} if run is None else read_record(run)
+    except (CorruptArtifact, json.JSONDecodeError):
+        return {}

@@ -1,30 +1,132 @@
 """What the verbs do with a model folder: calibrate it, predict what was held out, judge, report, and record it all."""
 
 import hashlib
+import json
 import pathlib
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
-from bayestwin.errors import InvalidInput, explain
+from bayestwin.calibrate import calibrate, with_model_error
+from bayestwin.density.bind import bind
+from bayestwin.density.density import build_density
+from bayestwin.density.discrepancy import build_discrepancies
+from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidTwin, explain
+from bayestwin.insight.shares import uncertainty_shares
 from bayestwin.model.describe import fingerprint
-from bayestwin.project.beside import BESIDE, calibrate_beside, models_beside
-from bayestwin.project.carrying import recorded
-from bayestwin.project.checked import checked_telemetry
-from bayestwin.project.figures import summary
-from bayestwin.project.filing import Calibrated, calibrate_into, share_into
-from bayestwin.project.inputs import keep_inputs, recorded_model
-from bayestwin.project.lock import locked
-from bayestwin.project.model import Model, Split, load_telemetry
-from bayestwin.project.readiness import check_ready
-from bayestwin.project.record import begin_record, end_record, read_record, timings_of, write_record
-from bayestwin.project.run import CHECKPOINT, ENDED, REPORT, new_run
+from bayestwin.predict import predict
+from bayestwin.project.model import Model, Split, check_ready, load_telemetry
+from bayestwin.project.record import (
+    RECORD,
+    begin_record,
+    end_record,
+    locked,
+    read_record,
+    summary,
+    timings_of,
+    write_record,
+)
+from bayestwin.project.run import (
+    CHECKPOINT,
+    ENDED,
+    POSTERIOR,
+    PREDICTIONS,
+    REPORT,
+    SHARES,
+    keep_inputs,
+    new_run,
+    recorded,
+    recorded_model,
+)
 from bayestwin.project.sections import Job
-from bayestwin.results.store import write_text_durably
+from bayestwin.report.tables import Checked
+from bayestwin.results.store import load, save, write_text_durably
+
+# One calibration as files in a folder: the posterior, and predictions of what was held out.
+
+type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
+"""A posterior, and predictions with it; None where nothing is held out."""
+
+
+def calibrate_into(
+    folder: pathlib.Path, model: Model, split: Split, job: dict[str, Any], *, device: str | None, progress: Progress
+) -> Calibrated:
+    """Calibrate a model, predict what was held out, and save both.
+
+    Args:
+        folder: Where the files go, and the checkpoint meanwhile.
+        model: Gives the twin and the settings.
+        split: The telemetry.
+        job: Recorded with the posterior.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown.
+    """
+    posterior = calibrate(
+        model.twin,
+        split.calibration,
+        device=device,
+        progress=progress,
+        job=job,
+        checkpoint=folder / CHECKPOINT,
+        **model.job.calibrate.model_dump(),
+    )
+    with progress.timed("save"):
+        save(posterior, folder / POSTERIOR)
+    if split.held_out is None:
+        return posterior, None
+    settings = model.job.predict.model_dump()
+    predictions = predict(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
+    with progress.timed("save"):
+        save(predictions, folder / PREDICTIONS)
+    return posterior, predictions
+
+
+def read_calibrated(folder: pathlib.Path) -> Calibrated:
+    """What `calibrate_into` left in a folder."""
+    path = folder / PREDICTIONS
+    return load(folder / POSTERIOR), load(path) if path.is_file() else None
+
+
+def share_into(
+    folder: pathlib.Path,
+    model: Model,
+    split: Split,
+    posterior: xr.DataTree,
+    *,
+    device: str | None,
+    progress: Progress,
+) -> xr.Dataset | None:
+    """Say where the uncertainty of what was held out comes from, and save that, if the job asks for it.
+
+    Args:
+        folder: Where the file goes.
+        model: Gives the twin and the settings.
+        split: The telemetry.
+        posterior: What was calibrated.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown.
+    """
+    if split.held_out is None or not model.job.report.shares:
+        return None
+    settings = model.job.predict.model_dump()
+    found = uncertainty_shares(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
+    if np.isfinite(found["share"]).any():  # a file with nothing in it could not be told from a damaged one
+        tree = xr.DataTree.from_dict({"uncertainty_shares": found})
+        tree.attrs = found.attrs
+        with progress.timed("save"):
+            save(tree, folder / SHARES)
+    return found
+
+
+def read_shares(folder: pathlib.Path) -> xr.Dataset | None:
+    """What `share_into` left in a folder; None where it left nothing."""
+    path = folder / SHARES
+    return load(path)["uncertainty_shares"].to_dataset() if path.is_file() else None
 
 
 class Results(NamedTuple):
@@ -249,3 +351,109 @@ def inputs_of(model: Model, split: Split, others: Mapping[str, Model] = types.Ma
         "telemetry_notices": list(split.calibration.notices),
     }
     return found | ({BESIDE: {name: fingerprint(other.twin) for name, other in others.items()}} if others else {})
+
+
+# Calibrations beside the one of a run: the same telemetry under other model errors, each in a folder of its own.
+
+BESIDE = "beside"
+"""Folder within that of the run, and what its record calls them."""
+
+
+def models_beside(model: Model, split: Split, device: str | None = None) -> dict[str, Model]:
+    """The model under each of its `model_errors`, by name; the one that its twin has already is left out.
+
+    Raises:
+        InvalidInput: If there is none, or one does not fit the twin.
+    """
+    found = {}
+    for name, error in model.model_errors.items():
+        try:
+            other = model._replace(twin=with_model_error(model.twin, error))
+            check_ready(other, split, device)
+            density = build_density(other.twin, bind(other.twin, split.calibration))
+            build_discrepancies(density.twin, density.bound, density.grid)
+        except InvalidTwin as reason:
+            message = f"Model error `{name}` of `{model.folder / 'twin.py'}`: {reason}"
+            raise InvalidTwin(message) from reason
+        if fingerprint(other.twin) != fingerprint(model.twin):
+            found[name] = other
+    if found:
+        return found
+    message = explain(
+        f"`{model.folder / 'twin.py'}` names no model errors to compare.",
+        expected="a mapping of names to model errors that the twin does not have already",
+        received="only the twin's own" if model.model_errors else "no variable `model_errors`, or an empty one",
+        advice='Write beneath the twin, say, `model_errors = {"none": None, "discrepancy": bt.Discrepancy(…)}`.',
+    )
+    raise InvalidInput(message)
+
+
+def calibrate_beside(
+    models: Mapping[str, Model],
+    split: Split,
+    run: pathlib.Path,
+    job: dict[str, Any],
+    *,
+    device: str | None,
+    progress: Progress,
+) -> dict[str, Calibrated]:
+    """Calibrate each model into a folder of its own, one after the other.
+
+    Raises:
+        KeyboardInterrupt: If one was interrupted; what it left can be gone on with.
+    """
+    found = {}
+    for name, model in models.items():
+        with progress.part(f"{BESIDE}/{name}") as shown:
+            made = calibrate_into(run / BESIDE / name, model, split, job, device=device, progress=shown)
+        if made[0].attrs["interrupted"]:
+            raise KeyboardInterrupt
+        found[name] = made
+    return found
+
+
+def read_beside(run: pathlib.Path) -> dict[str, Calibrated]:
+    """What an earlier run calibrated beside its own, in the order of its record."""
+    there = {path.parent.name: path.parent for path in sorted((run / BESIDE).glob(f"*/{POSTERIOR}"))}
+    order = [name for name in read_record(run).get(BESIDE, {}) if name in there]
+    return {name: read_calibrated(there[name]) for name in dict.fromkeys([*order, *there])}
+
+
+# What `bayestwin check` has left about telemetry: its newest run on the same data, and the findings in it.
+
+FINDINGS = "findings.json"
+LARGEST = 20_000_000
+"""Bytes of a file of findings that are read at most."""
+
+
+def checked_telemetry(folder: pathlib.Path, telemetry_sha256: str) -> Checked | None:
+    """The findings of the newest run of `check` on some telemetry; None where there is none.
+
+    Args:
+        folder: Where the runs of the model lie, `results/<model>`.
+        telemetry_sha256: Of the telemetry that was calibrated.
+    """
+    for path in sorted(folder.glob(f"*/{RECORD}"), reverse=True):
+        try:
+            record = read_record(path.parent)
+        except InvalidArtifact:
+            continue
+        told = record.get("telemetry_sha256")
+        same = isinstance(told, Mapping) and told.get("calibration") == telemetry_sha256
+        if record.get("command") == "check" and record.get("status") in ENDED and same:
+            return _read(path.parent)
+    return None
+
+
+def _read(run: pathlib.Path) -> Checked:
+    path = run / FINDINGS
+    try:
+        if path.stat().st_size > LARGEST:
+            return Checked(run.name, trouble=f"`{FINDINGS}` is larger than any that `check` writes.")
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as reason:
+        return Checked(run.name, trouble=f"`{FINDINGS}`: {reason}")
+    items = told.get("findings") if isinstance(told, Mapping) else told
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        return Checked(run.name, trouble=f"`{FINDINGS}` does not hold a list of findings.")
+    return Checked(run.name, items)

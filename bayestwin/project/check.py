@@ -4,21 +4,17 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.check import Finding, Limit, check, read_limits
 from bayestwin.check.check import record_for
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
-from bayestwin.project.calibrate import inputs_of
-from bayestwin.project.carrying import Carried, Outcome, carry_out
-from bayestwin.project.checked import FINDINGS
-from bayestwin.project.given import Given
-from bayestwin.project.model import Model, load_telemetry, read_model_telemetry
-from bayestwin.project.plain import to_json
-from bayestwin.project.readiness import check_ready
-from bayestwin.project.record import read_record
-from bayestwin.project.wording import as_toml
+from bayestwin.project.calibrate import FINDINGS, inputs_of
+from bayestwin.project.job import as_toml
+from bayestwin.project.model import Model, check_ready, load_telemetry, read_model_telemetry
+from bayestwin.project.record import read_record, to_json
+from bayestwin.project.run import Carried, Given, Outcome, carry_out
 from bayestwin.report.check import render_readiness
 from bayestwin.results.store import write_text_durably
 

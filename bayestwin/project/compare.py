@@ -12,17 +12,12 @@ from bayestwin._base.progress import Progress
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.calibrate import with_model_error
 from bayestwin.errors import InvalidInput, InvalidTwin, explain
-from bayestwin.insight.ablation import ablate
-from bayestwin.insight.compare import compare
+from bayestwin.insight.compare import ablate, compare
 from bayestwin.insight.future import leave_future_out
 from bayestwin.model.describe import fingerprint
-from bayestwin.project.calibrate import inputs_of
-from bayestwin.project.carrying import Carried, Outcome, carry_out
-from bayestwin.project.filing import Calibrated, calibrate_into
-from bayestwin.project.given import Given, named_value
-from bayestwin.project.model import Model, Split, load_telemetry
-from bayestwin.project.readiness import check_ready
-from bayestwin.project.run import CHECKPOINT
+from bayestwin.project.calibrate import Calibrated, calibrate_into, inputs_of
+from bayestwin.project.model import Model, Split, check_ready, load_telemetry
+from bayestwin.project.run import CHECKPOINT, Carried, Given, Outcome, carry_out, named_value
 from bayestwin.results.store import save
 
 WHOLE = "all terms"

@@ -11,11 +11,8 @@ from bayestwin.assess import Gate, failed
 from bayestwin.insight.identify import check_names, identify
 from bayestwin.insight.identify_verdict import verdict
 from bayestwin.project.calibrate import inputs_of
-from bayestwin.project.carrying import Carried, Outcome, carry_out
-from bayestwin.project.given import Given
-from bayestwin.project.model import Model, load_telemetry, read_model_telemetry
-from bayestwin.project.readiness import check_ready
-from bayestwin.project.run import POSTERIOR, find_run
+from bayestwin.project.model import Model, check_ready, load_telemetry, read_model_telemetry
+from bayestwin.project.run import POSTERIOR, Carried, Given, Outcome, carry_out, find_run
 from bayestwin.results.store import load, save
 
 IDENTIFIED = "identify.nc"

@@ -1,16 +1,21 @@
 """Reading the job file of a model, and saying what is wrong in it: TOML whose tables are those of `runs.sections`."""
 
+import ast
+import contextlib
 import difflib
+import json
 import pathlib
 import re
 import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pydantic
 
-from bayestwin.errors import InvalidJob, explain
-from bayestwin.project.keys import fields, known, within
-from bayestwin.project.sections import Job
+from bayestwin.errors import InvalidInput, InvalidJob, explain
+from bayestwin.project.sections import Job, Moment, Section
 
 WORDS = {
     "model_type": "a table with keys of its own",
@@ -138,3 +143,127 @@ def _received(value: Any) -> str:
         return str(value).lower()
     kinds = {str: "text", int: "whole number", float: "number", list: "list"}
     return f"the {kinds.get(type(value), type(value).__name__)} {value!r}"
+
+
+# The keys that a job file may have, read off its sections: where an error lies, and what could have stood there.
+
+
+def within(job: type[Section], location: tuple[Any, ...]) -> tuple[tuple[str, ...], bool]:
+    """The keys that an error is about, without pydantic's own additions to its location; whether a time belongs there.
+
+    Args:
+        job: The outermost section.
+        location: As pydantic tells it.
+    """
+    table: Any = job
+    keys: list[str] = []
+    for part in location:
+        if not _choices(table):  # of these pydantic names the one that was chosen, which is no key
+            if not fields(table) and typing.get_origin(table) is not dict and not _of_sections(table):
+                break
+            keys.append(str(part))
+        table = _beneath(table, part)
+        if Moment in typing.get_args(table):
+            return tuple(keys), True
+    return tuple(keys), False
+
+
+def known(job: type[Section], location: tuple[str, ...], kind: str | None = None) -> list[str]:
+    """The keys that a table may have.
+
+    Args:
+        job: The outermost section.
+        location: The keys that lead to the table.
+        kind: What the table says of its `kind`, where its other keys depend on that.
+    """
+    table: Any = job
+    for part in location:
+        table = _beneath(table, part)
+    return list(fields(_beneath(table, kind) if _choices(table) else table))
+
+
+def fields(table: Any) -> dict[str, Any]:
+    """What a section may hold, by key; nothing for what is no section."""
+    return {field.alias or name: field for name, field in getattr(table, "model_fields", {}).items()}
+
+
+def _beneath(table: Any, part: Any) -> Any:
+    """What belongs beneath a key of a table; None where that cannot be said."""
+    if choices := _choices(table):
+        return next((one for one in choices if part in typing.get_args(fields(one)["kind"].annotation)), None)
+    if typing.get_origin(table) is dict:
+        return typing.get_args(table)[1]
+    if _of_sections(table):
+        return typing.get_args(table)[0]
+    annotation = fields(table)[part].annotation if part in fields(table) else None
+    if _of_sections(annotation):
+        return annotation
+    inner = [one for one in typing.get_args(annotation) if one is not types.NoneType]
+    return inner[0] if len(inner) == 1 and fields(inner[0]) else annotation
+
+
+def _of_sections(table: Any) -> bool:
+    """Whether a list holds tables."""
+    return typing.get_origin(table) is list and bool(fields(typing.get_args(table)[0]))
+
+
+def _choices(table: Any) -> tuple[Any, ...]:
+    """The sections that one table may be, by its `kind`; none where there is no choice."""
+    union = typing.get_args(getattr(table, "__value__", None))[:1]
+    return tuple(one for one in typing.get_args(union[0]) if fields(one)) if union else ()
+
+
+# Messages about arguments of Python in the words of a job file, which says the same in TOML.
+
+_CODE = re.compile(r"`([^`\n]+)`")
+_ARGUMENT = re.compile(r"([A-Za-z_]\w*)=(?!=)(.*)", re.DOTALL)
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def as_toml(text: str) -> str:
+    """A message whose code in backticks stands as a job file has it: `sentinels=(-999,)` as `sentinels = [-999]`.
+
+    What is no argument and no value of Python stays as it is.
+    """
+    return _CODE.sub(lambda code: f"`{_translated(code[1])}`", text)
+
+
+def toml(value: Any) -> str:
+    """A plain value of Python as TOML writes it."""
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(str(name))} = {toml(one)}" for name, one in value.items())
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@contextlib.contextmanager
+def about_job(where: str = "") -> Iterator[None]:
+    """Errors about the input in the words of a job file, with the table that they are about in front."""
+    try:
+        yield
+    except InvalidInput as reason:
+        message = as_toml(str(reason))
+        raise type(reason)(f"In {where}: {message}" if where else message) from reason
+
+
+def _translated(code: str) -> str:
+    argument = _ARGUMENT.fullmatch(code)
+    if argument is None:
+        try:
+            value = ast.literal_eval(code) if code[0] in "'{" else None
+        except (ValueError, SyntaxError):
+            return code
+        return code if value is None else toml(value)
+    name, told = argument.groups()
+    if told.strip("{}()…") == "":
+        return f"{name} = {'{ … }' if told == '{…}' else '[]' if told == '()' else '…'}"
+    try:
+        return f"{name} = {toml(ast.literal_eval(told))}"
+    except (ValueError, SyntaxError, TypeError):
+        return code
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)

@@ -10,9 +10,15 @@ import xarray as xr
 from bayestwin.assess import diagnose
 from bayestwin.errors import InvalidInput, explain
 from bayestwin.predict import check_belongs, predict
-from bayestwin.project.beside import read_beside
-from bayestwin.project.calibrate import Results, judge, status_of, write_report
-from bayestwin.project.filing import read_calibrated, read_shares
+from bayestwin.project.calibrate import (
+    Results,
+    judge,
+    read_beside,
+    read_calibrated,
+    read_shares,
+    status_of,
+    write_report,
+)
 from bayestwin.project.model import Model, Split, load_telemetry, read_model_telemetry
 from bayestwin.project.record import read_record, renew_outputs
 from bayestwin.project.run import POSTERIOR, PREDICTIONS

@@ -4,19 +4,27 @@ import contextlib
 import datetime
 import hashlib
 import importlib.metadata
+import io
 import json
+import math
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import filelock
 import jax
+import numpy as np
+import pandas as pd
+import xarray as xr
 
+from bayestwin._base.files import PACKAGE, source_files, source_sha256
 from bayestwin._base.progress import ORDER, Progress
-from bayestwin.errors import CorruptArtifact, explain
-from bayestwin.project.plain import to_json
-from bayestwin.results.store import write_text_durably
+from bayestwin.errors import CorruptArtifact, RunLocked, StorageFailure, explain
+from bayestwin.results.durable import without_locks
+from bayestwin.results.store import check_writable, write_bytes_durably, write_text_durably
 
 RECORD = "run.json"
 
@@ -160,3 +168,186 @@ def _hashes(run: pathlib.Path) -> dict[str, str]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+# Results as JSON that every reader takes: plain values, and null where a number is not finite.
+
+
+def to_json(content: Any) -> str:
+    """Content as JSON text.
+
+    Args:
+        content: Mappings, sequences, arrays, numbers, text, times and paths, nested in each other.
+
+    Returns:
+        The text, with a line end. JSON knows no NaN and no infinity: they become null.
+    """
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind == "M":
+            return [pd.Timestamp(one).isoformat() for one in np.atleast_1d(value)]
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+# The code that a run was made with: its hash, and a copy of it beside the runs, one for each version of the code.
+
+CODE = ".code"
+"""Folder beneath that of all results."""
+
+REQUIREMENTS = "requirements.lock"
+
+MADE = (1980, 1, 1, 0, 0, 0)
+"""The time that archives say: the same files give the same bytes."""
+
+
+def keep_code(results: pathlib.Path) -> str:
+    """Make sure that a copy of the code lies beside the runs.
+
+    Args:
+        results: Where runs are filed.
+
+    Returns:
+        The hash of the code.
+    """
+    sha256 = source_sha256()
+    path = code_path(results, sha256)
+    if not path.is_file():
+        check_writable(path.parent)
+        write_bytes_durably(path, _archive())
+    return sha256
+
+
+def code_path(results: pathlib.Path, sha256: str) -> pathlib.Path:
+    """Where the copy of a version of the code lies."""
+    return results / CODE / f"{sha256}.zip"
+
+
+def _archive() -> bytes:
+    """The package, what makes its version known without installing it, and the versions of all that it needs."""
+    version = importlib.metadata.version("bayestwin")
+    metadata = f"Metadata-Version: 2.1\nName: bayestwin\nVersion: {version}\n"
+    files = {f"code/bayestwin/{name}": content for name, content in source_files().items()}
+    files[f"code/bayestwin-{version}.dist-info/METADATA"] = metadata.encode()
+    files[REQUIREMENTS] = _lock()
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, MADE), content, zipfile.ZIP_DEFLATED)
+    return body.getvalue()
+
+
+def _lock() -> bytes:
+    """The lock that the clone has, with hashes; else the versions that are installed, without."""
+    own = PACKAGE.parent / REQUIREMENTS
+    if own.is_file():
+        return own.read_bytes()
+    found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    lines = [f"{name}=={version}\n" for name, version in sorted(found.items()) if name and name != "bayestwin"]
+    return "".join(lines).encode()
+
+
+# One writer a run: a lock that the system drops when its holder dies, so that none is ever stale.
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(run: pathlib.Path) -> Iterator[None]:
+    """Hold the lock of a run.
+
+    Args:
+        run: Its folder.
+
+    Raises:
+        RunLocked: If another process holds it.
+        StorageFailure: If the file system does not lock files.
+    """
+    path = run / LOCK
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as reason:
+        message = explain(
+            f"Run `{run.name}` is being written by another process.",
+            expected="one writer at a time",
+            received=_holder(path),
+            advice="Wait until it has ended, or begin a run of your own.",
+        )
+        raise RunLocked(message) from reason
+    except OSError as reason:
+        raise StorageFailure(without_locks(run, reason)) from reason
+    try:
+        path.write_text(f"{os.getpid()}\n", encoding="utf-8")  # for people: what counts is the system's lock
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_locked(run: pathlib.Path) -> bool:
+    """Whether a living process is writing a run; where files cannot be locked none has begun to."""
+    if not (run / LOCK).is_file():
+        return False
+    lock = filelock.FileLock(run / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
+def _holder(path: pathlib.Path) -> str:
+    with contextlib.suppress(OSError):
+        if text := path.read_text(encoding="utf-8").strip():
+            return f"the lock of process {text}"
+    return "the lock of another process"
+
+
+# Key figures of a run and of a forecast, as plain values for JSON.
+
+
+def summary(covered: xr.Dataset, scored: xr.Dataset | None) -> dict[str, Any]:
+    """Coverage and scores by observation; `held_out` says whether they are of data that calibration has not seen."""
+    frame = covered["coverage"].to_pandas()
+    figures: dict[str, Any] = {
+        "held_out": scored is not None,
+        "coverage": {str(name): {f"{p:g}": float(v) for p, v in row.items()} for name, row in frame.iterrows()},
+    }
+    if scored is not None:
+        numbers = scored.drop_vars("units", errors="ignore").to_dataframe()
+        figures["scores"] = {str(name): {k: float(v) for k, v in row.items()} for name, row in numbers.iterrows()}
+    return figures
+
+
+def coverage_words(covered: Mapping[str, Mapping[str, float | None]], prob: str = "0.9") -> str:
+    """The coverage of one interval by observation, from the `coverage` of a summary, as a phrase; may be empty."""
+    known = {name: own[prob] for name, own in covered.items() if own.get(prob) is not None}
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in known.items() if share is not None)
+
+
+def forecast_figures(found: xr.Dataset) -> dict[str, Any]:
+    """Medians and intervals as `bayestwin.intervals` gives them: times once, then lists as long by observation."""
+    observations = {}
+    for name in found["observation"].values:
+        own = found.sel(observation=name)
+        ends = {
+            f"{prob:g}": {end: own[end].sel(prob=prob).values for end in ("lower", "upper")}
+            for prob in own["prob"].values
+        }
+        observations[str(name)] = {"unit": own["units"].item(), "median": own["median"].values, "intervals": ends}
+    return {"kind": found.attrs["kind"], "time": found["time"].values, "observations": observations}

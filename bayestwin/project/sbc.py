@@ -7,11 +7,10 @@ import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin.assess import Gate, failed
-from bayestwin.insight.sbc import sbc
-from bayestwin.insight.verdict import judge_sbc
+from bayestwin.insight.sbc import judge_sbc, sbc
 from bayestwin.project.calibrate import inputs_of
-from bayestwin.project.carrying import Carried, Outcome, carry_out
 from bayestwin.project.model import Model, load_telemetry
+from bayestwin.project.run import Carried, Outcome, carry_out
 from bayestwin.results.store import save, write_text_durably
 
 RANKS, PAGE = "sbc.nc", "sbc.html"
@@ -44,7 +43,7 @@ def check_calibration(
     def work(run: pathlib.Path, shown: Progress) -> Outcome[Ranked]:
         found = sbc(model.twin, split.calibration, **asked.model_dump(), device=device, progress=shown)
         with shown.timed("report"):
-            from bayestwin.report.ranks import render_ranks  # half a second, which only a page is worth
+            from bayestwin.report.insight import render_ranks  # half a second, which only a page is worth
 
             gates = judge_sbc(found)
             save(xr.DataTree(found), run / RANKS)

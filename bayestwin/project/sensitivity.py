@@ -7,15 +7,12 @@ import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin.errors import InvalidInput
-from bayestwin.insight.influence import influence
-from bayestwin.insight.power_scaling import MIN_DRAWS, power_scaling
+from bayestwin.insight.influence import MIN_DRAWS, influence, power_scaling
 from bayestwin.insight.sensitivity import sensitivity
 from bayestwin.project.calibrate import inputs_of
-from bayestwin.project.carrying import Carried, Outcome, carry_out
-from bayestwin.project.given import Given
 from bayestwin.project.model import Model, Split, load_telemetry
 from bayestwin.project.predict import open_results
-from bayestwin.project.run import POSTERIOR, find_run
+from bayestwin.project.run import POSTERIOR, Carried, Given, Outcome, carry_out, find_run
 from bayestwin.results.store import save
 
 SENSITIVITY = "sensitivity.nc"

@@ -1,30 +1,285 @@
 """`validate`: hold a calibrated run against what it held out and against a backtest, and say how far to trust it."""
 
 import pathlib
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
 
 from bayestwin._base.progress import Progress
-from bayestwin.assess import backtest, conformalize
-from bayestwin.assess.trust import as_plain
-from bayestwin.assess.validated import Validated
-from bayestwin.errors import BayestwinError, InvalidInput, InvalidSetting, explain
+from bayestwin._base.units import convert
+from bayestwin.assess import backtest, conformalize, draws, intervals, scores
+from bayestwin.assess.backtest import cut_stages
+from bayestwin.assess.evidence import Evidence, Regime, gather, ranks, together
+from bayestwin.assess.grouping import Bins, find_groups, name_of
+from bayestwin.assess.trust import BACKTEST, HELD_OUT, Trial, Validated, as_plain, trust
+from bayestwin.density.bind import elapsed
+from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting, explain
 from bayestwin.project.calibrate import Results, inputs_of
-from bayestwin.project.carrying import Carried, Outcome, carry_out
-from bayestwin.project.figures import summary
-from bayestwin.project.given import Given
-from bayestwin.project.judging import Trialled, judge_all
-from bayestwin.project.model import Model
-from bayestwin.project.others import others_of
-from bayestwin.project.plan import Plan, make_plan
+from bayestwin.project.model import Model, Split
 from bayestwin.project.predict import open_results
-from bayestwin.project.record import RECORD, read_record
-from bayestwin.project.run import ENDED, POSTERIOR, PREDICTIONS, find_run
-from bayestwin.project.validation_tree import validation_tree
+from bayestwin.project.record import RECORD, read_record, summary
+from bayestwin.project.run import ENDED, POSTERIOR, PREDICTIONS, Carried, Given, Outcome, carry_out, find_run, newest
+from bayestwin.project.sections import ValidateSection
+from bayestwin.report.insight import SECTIONS, Found
+from bayestwin.report.prose import interrupted
 from bayestwin.report.validate import render_validation
-from bayestwin.results.store import save, write_text_durably
+from bayestwin.report.validation_tables import doubts, reach_words, unchecked
+from bayestwin.results.store import load, save, write_text_durably
 from bayestwin.telemetry import Telemetry
 
-BACKTEST, VALIDATION, PAGE = "backtest.nc", "validation.nc", "validation.html"
+# What a validation is going to do: settings of the job file, and what follows from the telemetry where it has none.
+#
+# Whatever makes no sense in them is an error here, before anything is computed.
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+
+MOST_GROUPS, LEAST_IN_GROUP = 4, 10
+"""Horizons are told apart in up to so many groups, of about so many observations at least."""
+
+
+class Plan(NamedTuple):
+    """What is going to be done.
+
+    Attributes:
+        prob: Nominal probability of the interval that counts.
+        levels: All that are looked at, increasing.
+        regimes: What tells groups of points apart but their horizon.
+        horizon_bins: Bins of horizons that the job names; None where it names none.
+        period: After which observations repeat themselves; None where nothing is known of one.
+        origins: How many, or which; 0 for no backtest.
+        num_origins: How many there will be.
+        backtest: Other arguments of `bt.backtest`.
+        conformal: How intervals are corrected.
+        seed: Determines everything random.
+    """
+
+    prob: float
+    levels: tuple[float, ...]
+    regimes: Mapping[str, Regime]
+    horizon_bins: Bins
+    period: float | None
+    origins: Any
+    num_origins: int
+    backtest: Mapping[str, Any]
+    conformal: Any
+    seed: int
+
+
+def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSection, *, with_backtest: bool) -> Plan:
+    """What is going to be done.
+
+    Args:
+        model: The model.
+        split: Its telemetry.
+        held_out: What was held out.
+        asked: The settings.
+        with_backtest: Whether there is to be one.
+
+    Raises:
+        InvalidSetting: A setting makes no sense for this telemetry.
+        InvalidJob: `by` or `bins` names a column that is not there.
+    """
+    twin, calibrated = model.twin, split.calibration
+    span = _reach(calibrated, twin.time_unit, calibrated.table.index[0])
+    settings: dict[str, Any] = {}
+    number = 0
+    if with_backtest:
+        ahead = _reach(held_out, twin.time_unit, calibrated.table.index[-1])
+        horizon = asked.horizon or min(ahead, span / 4)
+        stages = cut_stages(twin, calibrated, asked.origins, horizon, asked.gap, asked.window)
+        number = len(stages)
+        own = {name: getattr(asked, name) for name in ("window", "recalibrate", "gap", "method")}
+        job = model.job.calibrate.model_dump(exclude={"seed", "method", "loss"})
+        settings = {"horizon": horizon} | own | job
+    return Plan(
+        asked.prob,
+        tuple(sorted({*LEVELS, asked.prob})),
+        _regimes(model, calibrated, held_out, asked),
+        asked.bins.get("horizon"),
+        _period(asked.period, calibrated, twin.time_unit, span),
+        asked.origins if with_backtest else 0,
+        number,
+        settings,
+        asked.conformal,
+        asked.seed,
+    )
+
+
+def horizon_regime(tree: xr.DataTree, telemetry: Telemetry | None, asked: Bins) -> Mapping[str, Regime]:
+    """Groups of horizons, equally wide, so few that each has enough observations; none where one would be all.
+
+    Args:
+        tree: A forecast or a backtest.
+        telemetry: What was held out; a backtest has its own.
+        asked: Bins of the job: their number or edges; None for as many as the observations allow.
+    """
+    row = draws.axis(tree)
+    ahead = draws.horizons(tree, row)
+    if asked is not None and not isinstance(asked, int):
+        return {"horizon": Regime("horizon", asked)}
+    pairs, labels = draws.pairs(tree, row, telemetry), draws.labels(row)
+    different = [labels[pair.positions].nunique() for pair in pairs.values()]
+    fewest = min((n for n in different if n), default=0)
+    groups = asked or min(MOST_GROUPS, fewest // LEAST_IN_GROUP)
+    if groups < 2 or not ahead.max() > 0:
+        return {}
+    return {"horizon": Regime("horizon", tuple(np.linspace(0.0, ahead.max(), groups + 1)))}
+
+
+def _reach(telemetry: Telemetry, unit: str, start: Any) -> float:
+    """How long after `start` the telemetry ends, in the twin's unit of time."""
+    own = telemetry.units.get("time", unit)
+    return float(elapsed(telemetry.table.index[-1:], start, own, unit)[0])
+
+
+def _regimes(model: Model, calibrated: Telemetry, held_out: Telemetry, asked: ValidateSection) -> dict[str, Regime]:
+    """By column, its values over all times and bins that are the same for what was held out and for the backtest."""
+    table = pd.concat([calibrated.table, held_out.table])
+    for key, names in (("by", asked.by), ("bins", [name for name in asked.bins if name != "horizon"])):
+        for name in names:
+            if name not in table.columns or (key == "bins" and name not in asked.by):
+                expected = ", ".join(f"`{column}`" for column in (table.columns if key == "by" else asked.by))
+                message = explain(
+                    f"Job file `{model.job_path}` names `{name}` in `{key}` of `[validate]`, which is no column.",
+                    expected=(expected or "a column that `by` names") + (", or `horizon`" if key == "bins" else ""),
+                    received=f"`{name}`",
+                    advice="Name columns of the telemetry, as they are called in the twin.",
+                )
+                raise InvalidJob(message)
+    found = {}
+    for name in asked.by:
+        values = pd.Series(table[name], name=name)
+        groups = find_groups(name_of(values), values.to_numpy(), asked.bins.get(name))
+        edges = None if groups.edges is None else tuple(groups.edges)
+        found[name] = Regime(values, edges, str(calibrated.units.get(name, "")))
+    return found
+
+
+def _period(asked: float | None, calibrated: Telemetry, unit: str, span: float) -> float | None:
+    """The period that the job names, else a day where that can be one."""
+    if asked is not None:
+        return asked or None
+    day = float(convert(np.array(1.0), "day", unit, "the twin's time", InvalidSetting))
+    often = np.median(np.diff(elapsed(calibrated.table.index, calibrated.t0, calibrated.units.get("time", unit), unit)))
+    return day if span >= 2 * day and often <= day / 4 else None
+
+
+# All that a validation says of a calibrated run and of its backtest, from their forecasts.
+
+
+class Trialled(NamedTuple):
+    """A backtest that was carried out.
+
+    Attributes:
+        tree: What `bt.backtest` returned; None where there is none.
+        conformal: What `bt.conformalize` made of it.
+        failure: Why there is none although one was asked for, in words.
+    """
+
+    tree: xr.DataTree | None = None
+    conformal: xr.DataTree | None = None
+    failure: str = ""
+
+
+def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: tuple[str, ...]) -> Validated:
+    """Hold the forecasts of a run and of its backtest against what came.
+
+    Args:
+        model: The model.
+        run: The run, with predictions of what it held out.
+        plan: What is to be looked at.
+        trialled: The backtest.
+        ran: Other verbs that there is a finished run of.
+    """
+    forecast, telemetry = run.predictions, run.split.held_out
+    if forecast is None or telemetry is None:
+        message = "only a run that held something out is judged"
+        raise ValueError(message)
+    made = intervals(forecast, plan.levels, conformal=trialled.conformal)
+    parts: dict[str, tuple[xr.DataTree, Telemetry | None]] = {HELD_OUT: (forecast, telemetry)}
+    both, correction = {}, None
+    if trialled.tree is not None and trialled.conformal is not None:
+        parts[BACKTEST] = (trialled.tree, None)
+        tree = xr.DataTree.from_dict({**_groups(forecast), draws.INTERVALS: made})
+        tree.attrs = forecast.attrs
+        both = {HELD_OUT: _evidence(tree, telemetry, plan), BACKTEST: _evidence(trialled.conformal, None, plan)}
+        correction = trialled.conformal["correction"].to_dataset()
+    evidence = {part: _evidence(*pair, plan) for part, pair in parts.items()}
+    evidence = together(evidence, plan.prob)
+    both = {part: together({part: one}, plan.prob)[part] for part, one in both.items()}
+    pits = {part: ranks(*pair, plan.seed, len(parts)) for part, pair in parts.items()}
+    past, period = run.split.calibration, plan.period
+    scored = {part: scores(*pair, prob=plan.levels, past=past, period=period) for part, pair in parts.items()}
+    trial = _trial(plan, trialled, evidence.get(BACKTEST))
+    ahead = draws.horizons(forecast, draws.axis(forecast))
+    verdict = trust(
+        run.gates,
+        evidence[HELD_OUT],
+        trial,
+        prob=plan.prob,
+        interrupted=interrupted(run.posterior),
+        doubts=doubts(pits, scored),
+        unchecked=unchecked(
+            trial=trial,
+            regimes=tuple(plan.regimes),
+            inputs=tuple(model.twin.inputs),
+            ran=ran,
+            folder=str(model.folder),
+            reach=reach_words(forecast, ahead),
+        ),
+        time_unit=model.twin.time_unit,
+    )
+    return Validated(
+        posterior=run.posterior,
+        predictions=forecast,
+        telemetry=telemetry,
+        gates=run.gates,
+        prob=plan.prob,
+        held_out=evidence[HELD_OUT],
+        trial=trial,
+        backtest=trialled.tree,
+        intervals=made,
+        both=both,
+        correction=correction,
+        pit=pits,
+        scores=scored,
+        period=period,
+        settings={"origins": plan.num_origins, **plan.backtest} if plan.num_origins else {},
+        trust=verdict,
+        run=run.run.name,
+        job=str(run.record.get("job_file", "")),
+    )
+
+
+def _evidence(tree: xr.DataTree, telemetry: Telemetry | None, plan: Plan) -> Evidence:
+    regimes = {**horizon_regime(tree, telemetry, plan.horizon_bins), **plan.regimes}
+    return gather(tree, telemetry, plan.levels, regimes)
+
+
+def _groups(forecast: xr.DataTree) -> dict[str, xr.Dataset]:
+    """What says how far ahead a forecast looks, and by which inputs."""
+    names = ("observed_data", "predictions_constant_data")
+    return {name: forecast[name].to_dataset() for name in names if name in forecast.children}
+
+
+def _trial(plan: Plan, trialled: Trialled, evidence: Evidence | None) -> Trial:
+    if trialled.failure:
+        return Trial(None, plan.num_origins, (trialled.failure,) * plan.num_origins)
+    if trialled.tree is None:
+        return Trial(None, 0)
+    origins = trialled.tree["origins"].to_dataset()
+    failures = tuple(str(words) for words in origins["failure"].to_numpy() if str(words))
+    failed = [str(words).split(", ") for words in origins["failed_gates"].to_numpy() if str(words)]
+    gates = tuple(dict.fromkeys(name for names in failed for name in names))
+    unreached = plan.num_origins - origins.sizes["origin"]
+    return Trial(evidence, plan.num_origins, failures, len(failed), unreached, gates)
+
+
+BACKTEST_FILE, VALIDATION, PAGE = "backtest.nc", "validation.nc", "validation.html"
 
 
 def validate_model(
@@ -121,7 +376,7 @@ def _backtest(model: Model, run: Results, plan: Plan, folder: pathlib.Path, show
     except BayestwinError as reason:
         return Trialled(failure=f"{type(reason).__name__}: {reason}")
     with shown.timed("save"):
-        save(tree, folder / BACKTEST)
+        save(tree, folder / BACKTEST_FILE)
     return Trialled(tree, conformalize(tree, plan.levels, method=plan.conformal))
 
 
@@ -135,3 +390,81 @@ def _figures(found: Validated) -> dict[str, Any]:
         "gates": [gate._asdict() for gate in found.gates],
         "summary": figures,
     }
+
+
+# `validation.nc`: all that a validation found, as groups of one tree.
+
+FRONT = {HELD_OUT: "", BACKTEST: "backtest_"}
+
+
+def validation_tree(found: Validated, settings: dict[str, Any]) -> xr.DataTree:
+    """One tree, bound to twin and telemetry by its attributes.
+
+    Groups are `coverage`, `coverage_by_<name>`, `conformal` and `conformal_by_<name>` (raw and conformal intervals at
+    the times at which there are both), `pit`, `scores`, each also of the backtest with `backtest_` before it;
+    `intervals`, and the `correction` that conformal ones are made from. In names of columns `_` stands for all but
+    letters and digits.
+    """
+    groups: dict[str, xr.Dataset] = {}
+    for word, evidences in (("coverage", found.evidence), ("conformal", found.both)):
+        for part, evidence in evidences.items():
+            groups[f"{FRONT[part]}{word}"] = evidence.whole
+            groups |= {
+                f"{FRONT[part]}{word}_by_{_storable(name)}": _renamed(table) for name, table in evidence.by.items()
+            }
+    for word, tables in (("pit", found.pit), ("scores", found.scores)):
+        groups |= {f"{FRONT[part]}{word}": table for part, table in tables.items()}
+    groups["intervals"] = found.intervals
+    if found.correction is not None:
+        groups["correction"] = found.correction
+    tree = xr.DataTree.from_dict(groups)
+    kept = ("twin", "twin_sha256", "telemetry_sha256", "bayestwin_version", "time_unit")
+    tree.attrs = {name: found.posterior.attrs[name] for name in kept if name in found.posterior.attrs}
+    tree.attrs |= {
+        "held_out_sha256": found.telemetry.sha256,
+        "seed": settings["seed"],
+        "prob": found.prob,
+        "settings": settings,
+        "verdict": as_plain(found.trust),
+    }
+    return tree
+
+
+def _renamed(table: xr.Dataset) -> xr.Dataset:
+    """A table whose names can be stored: columns may be called `W/m2` or `pump speed`."""
+    names = {str(name) for name in (*table.variables, *table.dims) if _storable(str(name)) != name}
+    return table.rename({name: _storable(name) for name in names})
+
+
+def _storable(name: str) -> str:
+    plain = re.sub(r"\W", "_", name)
+    return plain if plain.isidentifier() else f"_{plain}"
+
+
+# What other verbs have left about a model's twin: the newest run of each that is finished.
+
+
+def others_of(results: pathlib.Path, model: Model, posterior: xr.DataTree) -> dict[str, Found]:
+    """By verb, its newest finished run of the twin that was calibrated; none where it has not been run."""
+    found = {}
+    for section in SECTIONS:
+        run = newest(results, model, section.command, str(posterior.attrs["twin_sha256"]))
+        if run is not None:
+            found[section.command] = _read(run, section.command, str(posterior.attrs["telemetry_sha256"]))
+    return found
+
+
+def _read(run: pathlib.Path, command: str, telemetry: str) -> Found:
+    record = read_record(run)
+    same = _same_data(record, telemetry)
+    try:
+        return Found(run.name, record, load(run / f"{command}.nc"), same_data=same)
+    except BayestwinError as reason:
+        return Found(run.name, record, None, str(reason), same)
+
+
+def _same_data(record: Mapping[str, Any], telemetry: str) -> bool | None:
+    told = record.get("telemetry_sha256")
+    if not isinstance(told, Mapping) or "calibration" not in told:
+        return None
+    return told["calibration"] == telemetry

@@ -9,10 +9,10 @@ import sys
 
 from bayestwin._base.progress import Progress
 from bayestwin.errors import BayestwinError, InvalidInput
+from bayestwin.project.batch import Task, model_of, run_of
 from bayestwin.project.calibrate import calibrate_model, resume_run
 from bayestwin.project.record import read_record
 from bayestwin.project.run import ENDED
-from bayestwin.project.tasks import Task, model_of, run_of
 
 FAILED_GATES, BAD_INPUT, INTERRUPTED = 1, 2, 130
 

@@ -10,31 +10,25 @@ from bayestwin._base.wording import percent
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.recorded import record
 from bayestwin.assess.residuals import dependent
-from bayestwin.report import (
-    coverage,
-    model_errors,
-    pairs,
-    report_series,
-    sampling,
-    shared,
-    tables,
-)
-from bayestwin.report import (
-    posterior as posteriors,
-)
-from bayestwin.report.facts import flat_rows, result_rows
-from bayestwin.report.findings import Checked, finding_rows, finding_words
-from bayestwin.report.held_out import held_out
-from bayestwin.report.key_figures import key_figures
+from bayestwin.report import coverage, model_errors, posteriors, series, tables
+from bayestwin.report.coverage import Residuals, residual_words, residuals_of
 from bayestwin.report.page import fill
-from bayestwin.report.quantities import PROB, Quantity, read_quantities
-from bayestwin.report.reading import Part, group, split, time_axis
-from bayestwin.report.residuals import Residuals, residual_words, residuals_of
-from bayestwin.report.shares import shares_plot
-from bayestwin.report.start_words import start_words
+from bayestwin.report.prose import interrupted, key_figures, origin_rows, origin_words, start_words, verdict
+from bayestwin.report.reading import (
+    PROB,
+    Part,
+    Quantity,
+    flat_rows,
+    group,
+    held_out,
+    read_quantities,
+    result_rows,
+    split,
+    time_axis,
+)
+from bayestwin.report.series import shares_plot
 from bayestwin.report.style import Picture, drawing
-from bayestwin.report.uncertainty import origin_rows, origin_words
-from bayestwin.report.verdict import interrupted, verdict
+from bayestwin.report.tables import Checked, finding_rows, finding_words
 from bayestwin.telemetry import Telemetry
 
 SHOWN = ("job", "telemetry_notices")
@@ -169,15 +163,15 @@ def _pictures(
     axis = time_axis(posterior)
     with drawing():
         return {
-            "series": report_series.observations(parts, axis),
-            "closer": report_series.closer_look(parts, axis),
-            "hidden": report_series.hidden_states(parts, axis),
+            "series": series.observations(parts, axis),
+            "closer": series.closer_look(parts, axis),
+            "hidden": series.hidden_states(parts, axis),
             "shares": None if shares is None else shares_plot(shares, axis),
-            "discrepancy": report_series.discrepancies(parts, axis),
+            "discrepancy": series.discrepancies(parts, axis),
             "prior": posteriors.against_prior(quantities),
-            "pairs": pairs.pairs(quantities, group(posterior, "sample_stats")),
-            "traces": sampling.traces(quantities),
-            "starts": sampling.starts(record(posterior, "starts").get("log_density", ())),
+            "pairs": posteriors.pairs(quantities, group(posterior, "sample_stats")),
+            "traces": posteriors.traces(quantities),
+            "starts": posteriors.starts(record(posterior, "starts").get("log_density", ())),
             "coverage": None if covered is None else coverage.coverage_plot(covered),
             "residuals": coverage.residual_plot(residuals, axis) if residuals else None,
         }
@@ -185,13 +179,13 @@ def _pictures(
 
 def _compared(compared: tuple[model_errors.Setting, ...]) -> dict[str, Any]:
     """What the section on several model errors holds."""
-    both = shared.shared_quantities(compared)
+    both = model_errors.shared_quantities(compared)
     with drawing():
-        forest = shared.forest(both)
+        forest = model_errors.forest(both)
     return {
-        "words": model_errors.held_out_words(compared) + shared.shared_words(both),
+        "words": model_errors.held_out_words(compared) + model_errors.shared_words(both),
         "facts": model_errors.setting_facts(compared),
         "held_out": model_errors.held_out_rows(compared),
-        "quantities": shared.shared_rows(both),
+        "quantities": model_errors.shared_rows(both),
         "forest": forest,
     }

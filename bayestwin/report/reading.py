@@ -1,15 +1,19 @@
 """A result cut into stretches of time: what was calibrated on, and what was forecast or held out after it."""
 
-from typing import NamedTuple
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from matplotlib.dates import date2num
+from arviz_stats.sampling_diagnostics import ess, rhat
 
-from bayestwin.assess import intervals
+from bayestwin import errors
+from bayestwin._base.wording import Scale, scale_for
+from bayestwin.assess import coverage, intervals, scores
+from bayestwin.assess.gates import read_chains
 from bayestwin.assess.recorded import record
-from bayestwin.report.style import LIGHT
-from bayestwin.telemetry import Telemetry
+from bayestwin.telemetry import Telemetry, said
 
 PROBS = (0.5, 0.9)
 """Nominal probabilities of the bands in pictures over time, the narrow one first."""
@@ -63,6 +67,8 @@ def split(posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Tele
         forecast: Result of `predict`, or None.
         validation: Telemetry that was held out, or None.
     """
+    from bayestwin.report.style import LIGHT  # with matplotlib, which only a picture is worth
+
     observed = group(posterior, "observed_data")
     names = tuple(str(name) for name in observed.data_vars)
     holds = {entry["name"]: entry.get("hold", "") for entry in record(posterior, "description").get("inputs", ())}
@@ -97,6 +103,8 @@ def time_axis(posterior: xr.DataTree) -> TimeAxis:
 
 def as_numbers(time: xr.DataArray) -> np.ndarray:
     """Times as matplotlib counts them, shape (time,)."""
+    from matplotlib.dates import date2num
+
     values = time.to_numpy()
     return date2num(values) if np.issubdtype(values.dtype, np.datetime64) else values.astype(float)
 
@@ -136,3 +144,206 @@ def _cut(dataset: xr.Dataset, window: tuple[float, float]) -> xr.Dataset:
         return dataset
     time = as_numbers(dataset["time"])
     return dataset.isel(time=np.flatnonzero((time >= window[0]) & (time <= window[1])))
+
+
+# The free quantities of a posterior, one by one: draws, unit, words, and numbers of the parameter table.
+
+PROB = 0.9
+"""Nominal probability of a quantity's interval; it is equal-tailed."""
+
+
+class Quantity(NamedTuple):
+    """One scalar that was calibrated.
+
+    Attributes:
+        name: As in the posterior; element `i` of an array `theta` is `theta[i]`.
+        doc: What it is, in words; may be empty.
+        scale: Factor and unit in which it is written.
+        draws: (chain, draw), times the scale's factor.
+        prior: Draws of the prior, shape (n,), times the same factor; empty where there are none.
+        mean: Of the draws.
+        sd: Of the draws.
+        lower: Lower end of the equal-tailed interval of probability `PROB`.
+        upper: Its upper end.
+        rhat: Rank-normalised split R̂; NaN for a single chain.
+        ess_bulk: Effective sample size in the middle.
+        ess_tail: Effective sample size of the 5 % and 95 % quantiles.
+        contraction: 1 − width of the interval / width of the prior's; NaN without prior draws.
+    """
+
+    name: str
+    doc: str
+    scale: Scale
+    draws: np.ndarray
+    prior: np.ndarray
+    mean: float
+    sd: float
+    lower: float
+    upper: float
+    rhat: float
+    ess_bulk: float
+    ess_tail: float
+    contraction: float
+
+    @property
+    def label(self) -> str:
+        """Name with unit, for an axis."""
+        return f"{self.name} ({self.scale.unit})" if self.scale.unit else self.name
+
+    @property
+    def stacked(self) -> str:
+        """Name over unit, for a narrow axis."""
+        return f"{self.name}\n({self.scale.unit})" if self.scale.unit else self.name
+
+    @property
+    def drawable(self) -> bool:
+        """Whether a density of it can be drawn: all draws finite, and not all the same."""
+        return bool(np.isfinite(self.draws).all() and np.ptp(self.draws) > 0)
+
+
+def read_quantities(posterior: xr.DataTree) -> tuple[Quantity, ...]:
+    """All quantities of a posterior, in its order."""
+    variables = group(posterior, "posterior").data_vars
+    priors = read_chains(posterior, "prior").draws if group(posterior, "prior").data_vars else {}
+    docs = {entry["name"]: entry.get("doc", "") for entry in record(posterior, "description").get("parameters", ())}
+    found = []
+    for name, draws in read_chains(posterior, "posterior").draws.items():
+        attrs = variables[name.split("[")[0]].attrs
+        prior = priors[name].ravel() if name in priors else np.empty(0)
+        doc = docs.get(name) or str(attrs.get("long_name", ""))
+        found.append(_quantity(name, "" if doc == name else doc, str(attrs.get("units", "")), draws, prior))
+    return tuple(found)
+
+
+def widest_rhat_first(quantities: tuple[Quantity, ...], most: int) -> tuple[Quantity, ...]:
+    """Those `most` quantities whose chains agree least, in their own order."""
+    worst = sorted(quantities, key=lambda quantity: -np.nan_to_num(quantity.rhat, nan=np.inf))[:most]
+    return tuple(quantity for quantity in quantities if quantity in worst)
+
+
+def _quantity(name: str, doc: str, unit: str, draws: np.ndarray, prior: np.ndarray) -> Quantity:
+    finite = draws[np.isfinite(draws)]
+    scale = scale_for(float(np.median(np.abs(finite))) if finite.size else 0.0, unit)
+    draws = draws * scale.factor
+    prior = prior[np.isfinite(prior)] * scale.factor
+    lower, upper = _ends(draws)
+    narrow = np.diff(_ends(prior))[0] if prior.size else np.nan
+    with np.errstate(all="ignore"):
+        return Quantity(
+            name=name,
+            doc=doc,
+            scale=scale,
+            draws=draws,
+            prior=prior,
+            mean=float(draws.mean()),
+            sd=float(draws.std(ddof=1)) if draws.size > 1 else float("nan"),
+            lower=lower,
+            upper=upper,
+            rhat=_statistic(draws, rhat),
+            ess_bulk=_statistic(draws, ess),
+            ess_tail=_statistic(draws, lambda values: ess(values, method="tail", prob=(0.05, 0.95))),
+            contraction=float(1 - (upper - lower) / narrow) if narrow > 0 else float("nan"),
+        )
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    lower, upper = np.quantile(values, ((1 - PROB) / 2, (1 + PROB) / 2))
+    return float(lower), float(upper)
+
+
+def _statistic(draws: np.ndarray, statistic: Callable[[np.ndarray], float]) -> float:
+    """A statistic of draws (chain, draw); NaN where draws are not finite, too few or all the same."""
+    usable = np.isfinite(draws).all() and draws.shape[1] >= 4 and np.ptp(draws) > 0
+    return float(statistic(draws)) if usable else float("nan")
+
+
+# Facts by name: what a result and the record of a run say about where they come from.
+
+
+def result_rows(
+    posterior: xr.DataTree, parts: Sequence[Part], forecast: xr.DataTree | None, validation: Telemetry | None
+) -> list[tuple[str, str]]:
+    """What the result's own attributes say about where it comes from."""
+    attrs = posterior.attrs
+    rows = [
+        ("bayestwin", str(attrs.get("bayestwin_version", "not recorded"))),
+        ("schema version", str(attrs.get("schema_version", "not recorded"))),
+        ("seed", str(attrs.get("seed", "not recorded"))),
+        (
+            "solver",
+            str(attrs.get("solver") or record(posterior, "description").get("solver", "not recorded")),
+        ),
+        ("warm-up draws a chain", str(attrs.get("num_warmup", "not recorded"))),
+        ("start of the twin (t0)", _named(attrs.get("t0", "not recorded"))),
+    ]
+    for part in parts:
+        time = part.bands["time"] if part.bands is not None else part.observed.get("time")
+        if time is not None and time.size:
+            rows.append((f"times, {part.label}", f"{time.size:,}, from {_moment(time[0])} to {_moment(time[-1])}"))
+    stats = group(posterior, "sample_stats")
+    if "solver_failed" in stats:
+        failures = (stats["solver_failed"] != 0).sum("draw").to_numpy()
+        chains = ", ".join(f"chain {chain}: {int(number):,}" for chain, number in enumerate(failures) if number)
+        total = f"{int(failures.sum()):,} of {stats['solver_failed'].size:,}"
+        rows.append(("failed solves", f"{total} ({chains})" if chains else total))
+    rows.append(("SHA-256 of the twin", str(attrs.get("twin_sha256", "not recorded"))))
+    rows.append(("SHA-256 of the telemetry", str(attrs.get("telemetry_sha256", "not recorded"))))
+    if forecast is not None:
+        rows.append(("seed of the forecast", str(forecast.attrs.get("seed", "not recorded"))))
+    if validation is not None:
+        rows.append(("source of the held-out telemetry", str(validation.source)))
+        rows.append(("SHA-256 of the held-out telemetry", str(validation.sha256)))
+    return rows
+
+
+def flat_rows(nested: Mapping[str, Any] | str, front: str = "") -> list[tuple[str, str]]:
+    """A nested mapping, or its JSON text, as rows `outer · inner` → value."""
+    held = json.loads(nested) if isinstance(nested, str) else nested
+    rows: list[tuple[str, str]] = []
+    for key, value in held.items():
+        name = f"{front} · {key}" if front else str(key)
+        if isinstance(value, Mapping):
+            rows += flat_rows(value, name)
+        elif isinstance(value, list | tuple):
+            rows.append((name, ", ".join(map(str, value)) or "none"))
+        else:
+            rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
+    return rows
+
+
+def _named(value: Any) -> str:
+    """A value, or that of each experiment."""
+    return ", ".join(f"{name}: {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
+
+
+def _moment(time: xr.DataArray) -> str:
+    value = time.to_numpy()
+    if np.issubdtype(value.dtype, np.datetime64):
+        return said(value.astype("datetime64[m]")[()])
+    return f"{value.item():g}"
+
+
+# A forecast held against what was held out: coverage and scores, or why there are none.
+
+
+def held_out(
+    forecast: xr.DataTree | None, validation: Telemetry | None
+) -> tuple[xr.Dataset | None, xr.Dataset | None, str]:
+    """Coverage and scores, or why there are none."""
+    if validation is None:
+        start = "There is a forecast, but no" if forecast is not None else "No"
+        reason = (
+            f"{start} telemetry was held out: whether the intervals keep their promise is not known. Leave the "
+            "last part of the record out of the calibration, predict it, and hold the forecast against it."
+        )
+        return None, None, reason
+    if forecast is None:
+        reason = (
+            "Telemetry was held out, but nothing was predicted for it: whether the intervals keep their promise "
+            "is not known. Predict at the held-out times, and make this report again with that forecast."
+        )
+        return None, None, reason
+    try:
+        return coverage(forecast, validation), scores(forecast, validation), ""
+    except errors.InvalidInput as reason:
+        return None, None, f"The forecast cannot be held against the held-out telemetry. {reason}"

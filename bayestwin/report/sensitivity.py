@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bayestwin._base.wording import fixed, labelled, percent, scale_for
-from bayestwin.report import words as spoken
+from bayestwin.report import prose
 from bayestwin.report.reading import TimeAxis, as_numbers
 from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
@@ -45,7 +45,7 @@ def sobol_plot(found: xr.Dataset) -> Picture:
         f"{_warned(found, names)}"
     )
     total = found["overall"].sel(order="total")
-    told = spoken.listed(
+    told = prose.listed(
         f"{name}, {q} {percent(float(total.sel(observation=name, quantity=q)))}" for name in names for q in quantities
     )
     return picture(drawn, "sobol", f"Sobol indices of {', '.join(quantities)}; total: {told}.", caption)
@@ -78,9 +78,9 @@ def local_plot(found: xr.Dataset, axis: TimeAxis) -> Picture:
     for name in names:
         own = found.sel(observation=name)
         most = int(np.argmax(np.nan_to_num(own["scaled_rms"].to_numpy(), nan=-1.0)))
-        effect = spoken.size(float(own["scaled_rms"][most]), str(own["units"].item()))
+        effect = prose.size(float(own["scaled_rms"][most]), str(own["units"].item()))
         told.append(f"{name}: most by {own['quantity'].to_numpy()[most]}, {effect}")
-    alt = f"Local sensitivities over time, root mean square: {spoken.listed(told)}."
+    alt = f"Local sensitivities over time, root mean square: {prose.listed(told)}."
     return picture(drawn, "local", alt, caption)
 
 

@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from bayestwin._base.wording import labelled, percent, scale_for
+from bayestwin._base.wording import NARROW, labelled, percent, scale_for
+from bayestwin.report import prose
 from bayestwin.report.reading import PROBS, Part, TimeAxis, as_numbers
-from bayestwin.report.style import LIGHT
+from bayestwin.report.style import LIGHT, Picture, dots, figure, marker, picture
 
 MOST_TIMES = 4000
 DATES = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%S.%f"]
@@ -151,3 +152,219 @@ def _name_part(axes: Axes, edge: float, part: Part) -> None:
 
 def _nothing() -> Artist:
     return Line2D([], [], linestyle="", label=" ")
+
+
+# Pictures over time: observations with their intervals, inputs beneath, states nobody observed, discrepancies.
+
+CLOSE_LOOK = 150
+
+
+def observations(parts: tuple[Part, ...], axis: TimeAxis) -> Picture:
+    """All observations over the whole time, inputs beneath."""
+    names = ", ".join(parts[0].names)
+    labels = " and ".join(part.label for part in parts)
+    told = prose.over_time(parts[0].names, ((part, part.bands) for part in parts), observed=True)
+    alt = f"{names} over time: observations, median and {promise(parts)}; {labels}. {told}."
+    return picture(_stack(parts, axis, None), "series", alt, _caption(parts))
+
+
+def closer_look(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
+    """The same where calibration ends, if the whole is too long to see a band's edges in; else None."""
+    names, times = parts[0].names, as_numbers(parts[0].observed["time"])
+    later = [as_numbers(part.observed["time"]) for part in parts[1:] if part.observed.sizes.get("time")]
+    if len(times) + sum(map(len, later)) < 3 * CLOSE_LOOK or len(times) < 3:
+        return None
+    reach = CLOSE_LOOK * float(np.median(np.diff(times)))
+    window = (times[-1] - reach, times[-1] + reach) if len(parts) > 1 else (times[-1] - 2 * reach, times[-1])
+    where = "around the end of calibration" if len(parts) > 1 else "at the end of the record"
+    cut = [part.between(window) for part in parts]
+    told = prose.over_time(names, ((part, part.bands) for part in cut), observed=True)
+    alt = f"The same observations and intervals, {where}. {told}."
+    return picture(_stack(parts, axis, window), "closer", alt, f"A closer look {where}; drawn as above.")
+
+
+def hidden_states(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
+    """Trajectories of states that have no observation of their own; None if there are none."""
+    shown = [(part, part.hidden) for part in parts if part.hidden is not None]
+    if not shown:
+        return None
+    names = _named(shown)
+    drawn = _inferred(parts, axis, shown, zero=False)
+    told = prose.over_time(names, shown, observed=False)
+    alt = f"Inferred trajectories of {', '.join(names)} with {promise(parts)}. {told}."
+    words = "a state that is" if len(names) == 1 else "states that are"
+    caption = f"What the twin infers about {words} not observed: median and {promise(parts)} of the trajectory."
+    return picture(drawn, "hidden", alt, caption)
+
+
+def discrepancies(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
+    """What is added to what the twin says, against zero; None if there are no discrepancies."""
+    shown = [(part, part.discrepancy) for part in parts if part.discrepancy is not None]
+    if not shown:
+        return None
+    drawn = _inferred(parts, axis, shown, zero=True)
+    told = prose.over_time(_named(shown), shown, observed=False)
+    alt = f"{', '.join(_named(shown))} over time with {promise(parts)}, and zero. {told}."
+    caption = (
+        f"What is added to what the twin says: median and {promise(parts)} of the discrepancy. Where a band leaves out "
+        "zero, the equations alone do not say what was observed."
+    )
+    return picture(drawn, "discrepancy", alt, caption)
+
+
+def promise(parts: tuple[Part, ...]) -> str:
+    """What the bands are: `50 % and 90 % equal-tailed intervals`."""
+    kinds = {part.bands.attrs["kind"] for part in parts if part.bands is not None}
+    return f"{percent(PROBS[0])} and {percent(PROBS[1])} {' / '.join(sorted(kinds)) or 'interval'}s"
+
+
+def _caption(parts: tuple[Part, ...]) -> str:
+    lines = ["Dots: what was observed."]
+    if any(part.bands is not None for part in parts):
+        lines.append(f"Bands: {promise(parts)} of a new observation (uncertainty of parameters and noise together).")
+    else:
+        lines.append("There are no predictive draws in this result, and so no bands.")
+    if len(parts) > 1:
+        lines.append(f"Shaded: the {parts[1].label.replace(' ', '-')} part, which calibration has not seen.")
+    if any(part.inputs.data_vars for part in parts):
+        lines.append("Inputs are drawn beneath in grey.")
+    if any(part.bands is not None and bool(part.bands["median"].isnull().any()) for part in parts):
+        lines.append("Bands are missing where a draw could not be solved: an interval without it would be too narrow.")
+    longest = max((part.bands.sizes["time"] for part in parts if part.bands is not None), default=0)
+    if longest > MOST_TIMES:
+        lines.append(f"Bands are drawn at every {stride(longest)}th time.")
+    return " ".join(lines)
+
+
+def _named(shown: list[tuple[Part, xr.Dataset]]) -> list[str]:
+    return [str(name) for name in shown[0][1]["observation"].to_numpy()]
+
+
+def _inferred(parts: tuple[Part, ...], axis: TimeAxis, shown: list[tuple[Part, xr.Dataset]], *, zero: bool) -> Figure:
+    """One row for each thing that is inferred and not observed, against a line at `zero` or without."""
+    names = _named(shown)
+    drawn = figure(0.75 + 1.5 * len(names))
+    grid = list(drawn.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
+    for axes, name in zip(grid, names, strict=True):
+        draw_bands(axes, name, shown)
+        if zero:
+            axes.axhline(0, color=LIGHT["ink"], linewidth=0.7, zorder=3)
+    shade(grid, parts)
+    dress_time(grid[-1], axis)
+    legend(drawn, shown, observed=False, gaps=False)
+    return drawn
+
+
+def _stack(parts: tuple[Part, ...], axis: TimeAxis, window: tuple[float, float] | None) -> Figure:
+    """One row an observation, one lower row an input; `window` cuts the time axis."""
+    names = list(parts[0].names)
+    inputs = list(dict.fromkeys(str(n) for part in parts for n in part.inputs.data_vars)) if window is None else []
+    heights = [2.5 if len(names) == 1 else 2.1] * len(names) + [0.75] * len(inputs)
+    drawn = figure(0.75 + sum(heights) + 0.12 * len(heights))
+    grid = list(drawn.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    cut = [part.between(window) for part in parts]
+    shown = [(part, part.bands) for part in cut if part.bands is not None]
+    many = sum(part.observed.sizes.get("time", 0) for part in cut)
+    gaps = False
+    for axes, name in zip(grid, names, strict=False):
+        factor = draw_bands(axes, name, shown)
+        for part in cut:
+            if name in part.observed:
+                x, y = as_numbers(part.observed["time"]), part.observed[name].to_numpy() * factor
+                dots(axes, x, y, *marker(many), LIGHT["ink"])
+                gaps |= mark_gaps(axes, x, y)
+    for axes, name in zip(grid[len(names) :], inputs, strict=True):
+        draw_input(axes, name, parts)
+    shade(grid, cut)
+    if window is not None:
+        grid[0].set_xlim(window)
+    dress_time(grid[-1], axis)
+    legend(drawn, shown, observed=True, gaps=gaps)
+    return drawn
+
+
+# Pictures of where the uncertainty of predictions comes from: shares of the variance over time, stacked.
+
+COLOURS = {
+    "parameters": LIGHT["chain1"],
+    "initial_state": LIGHT["chain3"],
+    "model_error": LIGHT["chain2"],
+    "inputs": LIGHT["chain4"],
+    "noise": LIGHT["prior"],
+}
+WORDS = {"initial_state": "initial state", "model_error": "model error"}
+
+
+def shares_plot(shares: xr.Dataset, axis: TimeAxis) -> Picture:
+    """Shares of the variance of each observation over time, and the standard deviation beneath them.
+
+    Args:
+        shares: What `uncertainty_shares` returned.
+        axis: How times are written.
+    """
+    names = [str(name) for name in shares["observation"].values]
+    sources = [str(source) for source in shares["source"].values]
+    drawn = figure(0.75 + 2.5 * len(names))
+    grid = drawn.subplots(2 * len(names), 1, sharex=True, squeeze=False, height_ratios=[1.6, 0.9] * len(names))[:, 0]
+    x = as_numbers(shares["time"])
+    for place, name in enumerate(names):
+        own = shares.sel(observation=name)
+        _stack_shares(grid[2 * place], x, own, name)
+        _spread(grid[2 * place + 1], x, own, name)
+    grid[0].set_xlim(*((x[0], x[-1]) if len(x) > 1 else (x[0] - 0.5, x[0] + 0.5)))
+    dress_time(grid[-1], axis)
+    handles = [Patch(facecolor=COLOURS[source], alpha=0.75, label=WORDS.get(source, source)) for source in sources]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles), columnspacing=2, handlelength=1.6)
+    listed = ", ".join(WORDS.get(source, source) for source in sources)
+    mean = shares["share"].mean("time")
+    told = prose.listed(
+        f"{name}, {WORDS.get(source, source)}: {percent(float(mean.sel(observation=name, source=source)))}"
+        for name in names
+        for source in sources
+    )
+    alt = f"Shares of the variance of {', '.join(names)} over time by source: {listed}. On average {told}."
+    return picture(drawn, "shares", alt, caption(shares))
+
+
+def caption(shares: xr.Dataset) -> str:
+    """How the picture is read, in sentences."""
+    sources = [str(source) for source in shares["source"].values]
+    words = [
+        "Above: shares of the variance of a new observation. Below: its standard deviation, which they are shares of. "
+        "Sources are stacked from the bottom up, in the order of the legend."
+    ]
+    if {"parameters", "initial_state"} <= set(sources):
+        words.append(
+            "What parameters and initial state explain together is divided by their Shapley effects, since the "
+            "posterior ties one to the other."
+        )
+    if "inputs" not in sources:
+        words.append("Inputs are taken to be known.")
+    error = float(shares["share_error"].max())
+    if np.isfinite(error):
+        words.append(f"Shares are exact to about {percent(error)} (Monte Carlo standard error).")
+    else:
+        words.append("Nothing is drawn where too many draws could not be solved.")
+    return " ".join(words)
+
+
+def _stack_shares(axes: Axes, x: np.ndarray, own: xr.Dataset, name: str) -> None:
+    table = own["share"].transpose("source", "time").values
+    colours = [COLOURS[str(source)] for source in own["source"].values]
+    if len(x) == 1:  # an area needs two ends
+        x, table = np.array([x[0] - 0.4, x[0] + 0.4]), np.repeat(table, 2, axis=1)
+    axes.stackplot(x, table, colors=colours, alpha=0.75, linewidth=0)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1], [f"{tick}{NARROW}%" for tick in (0, 50, 100)])
+    axes.set_title(f"{name}: share of the variance")
+
+
+def _spread(axes: Axes, x: np.ndarray, own: xr.Dataset, name: str) -> None:
+    spread = np.sqrt(own["variance"].sum("source", skipna=False).values)
+    size = float(np.nanmax(spread)) if np.isfinite(spread).any() else 1.0
+    scale = scale_for(size, str(own["units"].item()))
+    axes.plot(x, scale.factor * spread, color=LIGHT["ink"], marker="o" if len(x) == 1 else "", markersize=3)
+    axes.set_ylim(0, 1.15 * scale.factor * size)
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.grid(axis="y")
+    axes.set_title(labelled(f"{name}: standard deviation", scale.unit), fontweight="normal", color=LIGHT["muted"])

@@ -4,16 +4,24 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from bayestwin._base.wording import duration, percent
-from bayestwin.assess import points
-from bayestwin.assess.validated import HELD_OUT, Validated
-from bayestwin.report import coverage, fans, judgements, validation_tables
-from bayestwin.report.doubts import SHORT, conformal_words
-from bayestwin.report.found import Content, Found, Section
-from bayestwin.report.insight import SECTIONS
+from bayestwin._base.wording import duration, fixed, labelled, percent, span_for
+from bayestwin.assess import draws, intervals
+from bayestwin.assess.evidence import Evidence
+from bayestwin.assess.trust import BACKTEST, HELD_OUT, Validated, group_names
+from bayestwin.report import coverage, prose, validation_tables
+from bayestwin.report.insight import SECTIONS, Content, Found, Section
 from bayestwin.report.page import fill
-from bayestwin.report.style import Picture, drawing
+from bayestwin.report.reading import as_numbers, time_axis
+from bayestwin.report.series import dress_time
+from bayestwin.report.style import LIGHT, WIDTH, Picture, dots, drawing, figure, fitting, marker, picture
+from bayestwin.report.validation_tables import SHORT, SIMPLE, conformal_words, moment
+from bayestwin.telemetry import Telemetry
 
 
 def render_validation(
@@ -40,7 +48,7 @@ def render_validation(
         groups = [
             (
                 "how far ahead" if dim == "horizon" else dim,
-                judgements.coverage_by(judgements.by_tables(found.both, found.evidence, dim, prob), dim, prob, unit),
+                coverage_by(by_tables(found.both, found.evidence, dim, prob), dim, prob, unit),
                 validation_tables.group_rows(found.evidence, dim, prob, unit),
             )
             for dim in names
@@ -79,10 +87,10 @@ def render_validation(
 def _pictures(found: Validated) -> dict[str, Picture | None]:
     return {
         "coverage": coverage.coverage_plot(found.held_out.whole),
-        "conformal": fans.side_by_side(found.posterior, found.intervals, found.telemetry, found.prob),
-        "pit": judgements.pit_plot(found.pit),
-        "skill": judgements.skill_plot(found.scores),
-        "fans": None if found.backtest is None else fans.fans(found.backtest, found.prob),
+        "conformal": side_by_side(found.posterior, found.intervals, found.telemetry, found.prob),
+        "pit": pit_plot(found.pit),
+        "skill": skill_plot(found.scores),
+        "fans": None if found.backtest is None else fans(found.backtest, found.prob),
     }
 
 
@@ -104,8 +112,8 @@ def _section(section: Section, others: Mapping[str, Found]) -> Content | None:
 def _widths(found: Validated) -> xr.Dataset | None:
     if HELD_OUT not in found.both:
         return None
-    row = points.axis(found.predictions)
-    places = {name: pair.positions for name, pair in points.pairs(found.predictions, row, found.telemetry).items()}
+    row = draws.axis(found.predictions)
+    places = {name: pair.positions for name, pair in draws.pairs(found.predictions, row, found.telemetry).items()}
     return validation_tables.mean_widths(found.intervals, places)
 
 
@@ -121,8 +129,8 @@ def _conformal_reach(found: Validated) -> str:
     """A warning where what was held out lies further ahead than the backtest looked."""
     if found.backtest is None:
         return ""
-    ahead = float(np.max(points.horizons(found.predictions, points.axis(found.predictions))))
-    seen = float(np.max(points.horizons(found.backtest, points.axis(found.backtest))))
+    ahead = float(np.max(draws.horizons(found.predictions, draws.axis(found.predictions))))
+    seen = float(np.max(draws.horizons(found.backtest, draws.axis(found.backtest))))
     if ahead <= 1.01 * seen:
         return ""
     return f", nor is it known further ahead than the backtest looked ({duration(seen, found.time_unit)})"
@@ -174,3 +182,319 @@ def _provenance(found: Validated, told: Mapping[str, str]) -> list[tuple[str, st
         ("source of what was held out", str(found.telemetry.source)),
         ("SHA-256 of what was held out", str(found.telemetry.sha256)),
     ]
+
+
+# Pictures of a validation: coverage by horizon and regime, ranks of the observations, skill against simple methods.
+
+COLOURS = {"raw": LIGHT["heldout"], "conformal": LIGHT["calibrated"]}
+PARTS = {HELD_OUT: LIGHT["heldout"], BACKTEST: LIGHT["calibrated"]}
+MARKERS = {HELD_OUT: "o", BACKTEST: "s"}
+LOWEST_SKILL = -1.0
+
+
+def coverage_by(tables: Mapping[str, xr.Dataset], dim: str, prob: float, time_unit: str) -> Picture | None:
+    """Coverage of the interval of probability `prob` in groups: a row an observation, a column a kind of forecasts.
+
+    Args:
+        tables: Coverage (dim, observation, prob), perhaps with `kind`, by kind of forecasts.
+        dim: What is told apart.
+        prob: As above.
+        time_unit: Unit of horizons.
+    """
+    if not tables:
+        return None
+    names = [str(name) for name in next(iter(tables.values()))["observation"].to_numpy()]
+    drawn = figure(0.9 + 2.0 * len(names))
+    grid = drawn.subplots(len(names), len(tables), squeeze=False)
+    kinds = ["raw"]
+    for column, (part, table) in enumerate(tables.items()):
+        own = table.sel(prob=prob, method="nearest")
+        kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else kinds
+        labels = group_names(table, dim, time_unit)
+        for axes, name in zip(grid[:, column], names, strict=True):
+            _groups(axes, own.sel(observation=name), labels, prob, 0.85 * 72 * WIDTH / len(tables))
+            title = f"{name}, {part}"
+            axes.set_title(title, fontsize=fitting(title, 300 / len(tables) * 2, 9))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("observations inside")
+    for axes in grid[-1]:
+        axes.set_xlabel("how far ahead" if dim == "horizon" else dim)
+    handles: list[Artist] = [
+        Line2D([], [], linestyle="", marker="o", color=COLOURS[k], label=f"{k} interval{side}")
+        for k, side in zip(kinds, (" (left)", " (right)") if len(kinds) > 1 else ("",), strict=True)
+    ]
+    handles.append(Patch(facecolor=LIGHT["prior"], alpha=0.45, label="where chance lets it lie"))
+    drawn.legend(handles=handles, loc="outside upper left", ncols=3)
+    caption = (
+        f"Share of observations inside their {percent(prob)} interval; the dashed line is what was promised. Grey bars "
+        "are bands in which all groups of a panel lie with 95 % probability if intervals hold and errors are "
+        "independent. Crosses lie outside the wider bands of all that the verdict compares, dependence allowed for."
+    )
+    told = _grouped(tables, names, dim, prob, time_unit)
+    alt = f"Coverage of the raw {percent(prob)} equal-tailed interval by {dim}. {told}."
+    return picture(drawn, f"by-{names_safe(dim)}", alt, caption)
+
+
+def _grouped(tables: Mapping[str, xr.Dataset], names: list[str], dim: str, prob: float, time_unit: str) -> str:
+    """Coverage of each group in words, of raw intervals."""
+    told = []
+    for part, table in tables.items():
+        own = table.sel(prob=prob, method="nearest")
+        own = own.sel(kind="raw") if "kind" in own.dims else own
+        for name in names:
+            pairs = zip(group_names(table, dim, time_unit), own["coverage"].sel(observation=name).values, strict=True)
+            known = [f"{label} {percent(float(share))}" for label, share in pairs if np.isfinite(share)]
+            told.append(f"{name}, {part}: " + (", ".join(known) or "nothing observed"))
+    return prose.listed(told)
+
+
+def names_safe(text: str) -> str:
+    """Text as part of an id."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else f"-{ord(letter)}-" for letter in text)
+
+
+def pit_plot(tables: Mapping[str, xr.Dataset]) -> Picture:
+    """How far the distribution of PITs lies from a uniform one: a panel for each observation and kind of forecasts."""
+    names = [str(name) for name in next(iter(tables.values()))["observation"].to_numpy()]
+    drawn = figure(0.75 + 1.7 * len(names))
+    grid = drawn.subplots(len(names), len(tables), squeeze=False, sharex=True)
+    for column, (part, table) in enumerate(tables.items()):
+        at = table["z"].to_numpy()
+        for axes, name in zip(grid[:, column], names, strict=True):
+            own = table.sel(observation=name)
+            axes.fill_between(at, own["band_lower"] - at, own["band_upper"] - at, color=LIGHT["prior"], alpha=0.35)
+            colour, dash = (LIGHT["pass"], "-") if bool(own["within_band"]) else (LIGHT["fail"], "--")
+            axes.plot(at, own["ecdf"] - at, color=colour, linestyle=dash, linewidth=1.4)
+            axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
+            axes.set_title(f"{name}, {part} (n = {int(own['num']):,})")
+            axes.grid(axis="y")
+    for axes in grid[-1]:
+        axes.set_xlabel("PIT")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share below − PIT")
+    handles = [
+        Line2D([], [], color=LIGHT["pass"], label="inside its band"),
+        Line2D([], [], color=LIGHT["fail"], linestyle="--", label="outside"),
+        Patch(facecolor=LIGHT["prior"], alpha=0.35, label="95 % simultaneous band"),
+    ]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=3)
+    caption = (
+        "The PIT of an observation is the share of the predictive draws below it. If the forecast is right, all values "
+        "are equally likely and the curve stays in the band. Above the line throughout: forecasts are too high; below: "
+        "too low. Above at the left and below at the right: intervals are too narrow; the reverse: too wide."
+    )
+    told = []
+    for part, table in tables.items():
+        for name in names:
+            own = table.sel(observation=name)
+            far = float(np.abs(own["ecdf"] - own["z"]).max())
+            where = "inside" if bool(own["within_band"]) else "outside"
+            told.append(f"{name}, {part}: {where} its band, at most {fixed(far, 3)} away, n = {int(own['num']):,}")
+    alt = f"PIT against a uniform distribution, with bands. {prose.listed(told)}."
+    return picture(drawn, "pit", alt, caption)
+
+
+def skill_plot(tables: Mapping[str, xr.Dataset]) -> Picture | None:
+    """Skill of each observation against each simple method; None where there is none to compare with."""
+    rows = [
+        (str(name), words, {part: float(table[skill].sel(observation=name)) for part, table in tables.items()})
+        for name in next(iter(tables.values()))["observation"].to_numpy()
+        for skill, words in SIMPLE.items()
+        if all(skill in table for table in tables.values())
+    ]
+    rows = [row for row in rows if np.isfinite(list(row[2].values())).any()]
+    if not rows:
+        return None
+    drawn = figure(0.85 + 0.3 * len(rows))
+    axes = drawn.subplots()
+    for place, (_, _, skills) in enumerate(rows):
+        for part, skill in skills.items():
+            if np.isfinite(skill):
+                marker = "<" if skill < LOWEST_SKILL else MARKERS[part]
+                axes.plot([max(skill, LOWEST_SKILL)], [place], marker=marker, color=PARTS[part], clip_on=False)
+    axes.axvline(0, color=LIGHT["ink"], linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [f"{name}, against {words}" for name, words, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(LOWEST_SKILL, 1.0)
+    axes.set_xlabel("skill (1 − RMSE / RMSE of the simple method)")
+    axes.grid()
+    handles = [Line2D([], [], linestyle="", marker=MARKERS[part], color=PARTS[part], label=part) for part in tables]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=2)
+    caption = (
+        "Right of the line the twin comes closer than the simple method: 1 is perfect, 0 no better. Arrows at the left "
+        "edge are worse than −1."
+    )
+    told = prose.listed(
+        f"{name}, {part}, against {words}: {fixed(skill, 2)}"
+        for name, words, skills in rows
+        for part, skill in skills.items()
+    )
+    return picture(drawn, "skill", f"Skill of the twin against simple methods. {told}.", caption)
+
+
+def by_tables(
+    evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], dim: str, prob: float
+) -> dict[str, xr.Dataset]:
+    """Coverage in groups by kind of forecasts, of raw and conformal intervals where there are both at `prob`."""
+    found = {}
+    for part, evidence in raw.items():
+        if dim not in evidence.by:
+            continue
+        both = evidences.get(part)
+        compared = both is not None and dim in both.by and _seen(both.by[dim], prob)
+        found[part] = both.by[dim] if both is not None and compared else evidence.by[dim]
+    return found
+
+
+def _seen(table: xr.Dataset, prob: float) -> bool:
+    """Whether anything was observed that has an interval of probability `prob`."""
+    return bool((table["num"].sel(prob=prob, method="nearest") > 0).any())
+
+
+def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float, room: float) -> None:
+    """One panel, `room` points wide: a band, and the shares of each kind, for each group."""
+    kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else [""]
+    for shift, kind in zip(np.linspace(-0.15, 0.15, len(kinds)) if len(kinds) > 1 else [0.0], kinds, strict=True):
+        one = own.sel(kind=kind) if kind else own
+        lower, upper, inside = (one[name].to_numpy() for name in ("band_lower", "band_upper", "within_joint_band"))
+        for place, share in enumerate(one["coverage"].to_numpy()):
+            if not np.isfinite(share):
+                continue
+            at = place + shift
+            axes.vlines(at, lower[place], upper[place], color=LIGHT["prior"], alpha=0.45, linewidth=7)
+            good = bool(inside[place])
+            colour = COLOURS[kind or "raw"]
+            axes.plot([at], [share], marker="o" if good else "X", markersize=5.5, color=colour, clip_on=False, zorder=3)
+    axes.axhline(prob, color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3))
+    texts = [label.replace(" to ", " to\n") for label in labels]
+    longest = max((line for text in texts for line in text.split("\n")), key=len)
+    axes.set_xticks(range(len(labels)), texts, fontsize=fitting(longest, 0.9 * room / len(labels), 8))
+    axes.set_xlim(-0.6, len(labels) - 0.4)
+    axes.set_ylim(min(0.5, axes.get_ylim()[0]), 1.02)
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    shown = [tick for tick in ticks if tick >= axes.get_ylim()[0]]
+    axes.set_yticks(shown, [percent(tick) for tick in shown])
+    axes.grid(axis="y")
+
+
+# Pictures of forecasts over time: raw and conformal intervals of what was held out, and fans of a backtest.
+
+MOST_FANS = 4
+MOST_TIMES = 2000
+
+
+def side_by_side(posterior: xr.DataTree, found: xr.Dataset, telemetry: Telemetry, prob: float) -> Picture:
+    """Raw intervals as a band and conformal ones as lines, over what was held out, and some time before."""
+    names = [str(name) for name in found["observation"].to_numpy()]
+    drawn = figure(0.9 + 2.3 * len(names))
+    grid = drawn.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
+    own = found.sel(prob=prob, method="nearest")
+    stride = -(-own.sizes["time"] // MOST_TIMES)
+    kinds = "kind" in own.dims and bool(np.isfinite(own["lower"].sel(kind="conformal")).any())
+    past = posterior["observed_data"].to_dataset()
+    x = as_numbers(own["time"])
+    start = x[0] - 0.3 * (x[-1] - x[0])
+    for axes, name in zip(grid, names, strict=True):
+        one = own.sel(observation=name).isel(time=slice(None, None, stride))
+        at, raw = as_numbers(one["time"]), one.sel(kind="raw") if "kind" in one.dims else one
+        axes.fill_between(at, raw["lower"], raw["upper"], color=LIGHT["heldout"], alpha=0.25)
+        axes.plot(at, one["median"], color=LIGHT["heldout"])
+        if kinds:
+            for end in ("lower", "upper"):
+                axes.plot(at, one[end].sel(kind="conformal"), color=LIGHT["calibrated"], linewidth=0.9)
+        unit = str(own["units"].sel(observation=name).item())
+        values = draws.observed(own.drop_vars("kind", errors="ignore"), telemetry, name, unit)
+        dots(axes, x[values.positions], values.values, *marker(len(values.values)), LIGHT["ink"])
+        before, known = as_numbers(past["time"]), past[name].to_numpy()
+        late = before >= start
+        dots(axes, before[late], known[late], *marker(len(values.values)), LIGHT["muted"])
+        axes.axvline((before[-1] + x[0]) / 2, color=LIGHT["muted"], linewidth=0.8, dashes=(4, 3))
+        axes.set_title(labelled(name, unit))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y")
+    dress_time(grid[-1], time_axis(posterior))
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=3.4, color=LIGHT["muted"], label="calibrated"),
+        Line2D([], [], linestyle="", marker="o", markersize=3.4, color=LIGHT["ink"], label="held out"),
+        Line2D([], [], color=LIGHT["heldout"], label="median"),
+        Patch(facecolor=LIGHT["heldout"], alpha=0.25, label=f"raw {percent(prob)} interval"),
+    ]
+    if kinds:
+        handles.append(
+            Line2D([], [], color=LIGHT["calibrated"], label=f"ends of the conformal {percent(prob)} interval")
+        )
+    drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    conformal = " Lines: the same, corrected by the errors of the backtest." if kinds else ""
+    caption = f"Band: the {percent(prob)} interval of a new observation as the posterior says it.{conformal}"
+    alt = f"{percent(prob)} equal-tailed intervals over what was held out. {_in_words(own, names, kinds=kinds)}."
+    return picture(drawn, "conformal", alt, caption)
+
+
+def fans(backtest: xr.DataTree, prob: float) -> Picture | None:
+    """Forecasts from some of the origins of a backtest, and what came; None where no origin gave any."""
+    origins = backtest["origins"].to_dataset()
+    good = [place for place, words in enumerate(origins["failure"].to_numpy()) if not str(words)]
+    if not good:
+        return None
+    chosen = [good[place] for place in np.unique(np.linspace(0, len(good) - 1, MOST_FANS).round().astype(int))]
+    bands = intervals(backtest, (0.5, prob) if prob != 0.5 else (0.5,))
+    observed = backtest["observed_data"].to_dataset()
+    span = span_for(float(bands["horizon"].max()), str(backtest.attrs.get("time_unit", "")))
+    names = [str(name) for name in bands["observation"].to_numpy()]
+    drawn = figure(0.9 + 1.9 * len(names))
+    grid = drawn.subplots(len(names), len(chosen), squeeze=False, sharey="row")
+    for row, name in zip(grid, names, strict=True):
+        for axes, place in zip(row, chosen, strict=True):
+            own = bands.sel(observation=name).isel(origin=place)
+            seen = ~own["time"].isnull().to_numpy()
+            own = own.isel(horizon=np.flatnonzero(seen))
+            x = span.factor * own["horizon"].to_numpy()
+            for level, opacity in zip(own["prob"].to_numpy(), (0.42, 0.2), strict=False):
+                ends = own.sel(prob=level)
+                axes.fill_between(x, ends["lower"], ends["upper"], color=LIGHT["calibrated"], alpha=opacity)
+            axes.plot(x, own["median"], color=LIGHT["calibrated"])
+            values = observed[name].isel(origin=place, horizon=np.flatnonzero(seen)).to_numpy()
+            dots(axes, x, values, *marker(len(values)), LIGHT["ink"])
+            axes.set_title(f"from {moment(origins['origin'].to_numpy()[place])}", fontweight="normal")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.grid(axis="y")
+        row[0].set_ylabel(labelled(name, str(bands["units"].sel(observation=name).item())))
+    for axes in grid[-1]:
+        axes.set_xlabel(f"{span.unit} ahead")
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=3.4, color=LIGHT["ink"], label="what came"),
+        Line2D([], [], color=LIGHT["calibrated"], label="median"),
+        *(
+            Patch(facecolor=LIGHT["calibrated"], alpha=opacity, label=f"{percent(float(level))} interval")
+            for level, opacity in zip(bands["prob"].to_numpy(), (0.42, 0.2), strict=False)
+        ),
+    ]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    more = (
+        f"{len(chosen)} of {len(origins['origin'])} origins are shown. " if len(chosen) < len(origins["origin"]) else ""
+    )
+    caption = f"{more}Each forecast knows only what was observed until its origin, and the inputs of the time ahead."
+    told = prose.listed(_fan(bands.sel(observation=name).isel(origin=chosen), name) for name in names)
+    return picture(drawn, "fans", f"Backtest forecasts from {len(chosen)} origins. {told}.", caption)
+
+
+def _in_words(own: xr.Dataset, names: list[str], *, kinds: bool) -> str:
+    """Mean widths of intervals in words, by observation and kind."""
+    told = []
+    for name in names:
+        for kind in ("raw", "conformal") if kinds else ("raw",):
+            one = own.sel(observation=name)
+            one = one.sel(kind=kind) if "kind" in one.dims else one
+            unit = str(one["units"].item())
+            told.append(f"{name}, {kind}: {prose.size(float((one['upper'] - one['lower']).mean()), unit)} wide")
+    return "On average, " + prose.listed(told)
+
+
+def _fan(own: xr.Dataset, name: str) -> str:
+    """Width of the widest interval at the first and the last horizon, in words."""
+    wide = (own["upper"] - own["lower"]).isel(prob=-1).mean("origin").to_numpy()
+    wide = wide[np.isfinite(wide)]
+    unit = str(own["units"].item())
+    ends = (f"{prose.size(float(wide[place]), unit)} wide" for place in (0, -1)) if wide.size else ("not known",)
+    return f"{name}: the {percent(float(own['prob'][-1]))} interval is " + " at first and ".join(ends) + " at last"

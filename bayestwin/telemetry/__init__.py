@@ -5,11 +5,8 @@ A table has one row a time and one column a signal; NaN is a missing value. Time
 
 from bayestwin.telemetry import datasets
 from bayestwin.telemetry.aligning import align
-from bayestwin.telemetry.moments import Zone, said, time_in
-from bayestwin.telemetry.reading import read_telemetry, signals_of
-from bayestwin.telemetry.record import Telemetry
-from bayestwin.telemetry.rows import read_rows
-from bayestwin.telemetry.settings import Settings
+from bayestwin.telemetry.reading import Settings, read_rows, read_telemetry, signals_of
+from bayestwin.telemetry.record import Telemetry, Zone, said, time_in
 from bayestwin.telemetry.sources import Rows, read_source
 
 __all__ = [

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry, explain
-from bayestwin.telemetry.moments import Zone, time_in
-from bayestwin.telemetry.record import Telemetry, sealed
+from bayestwin.telemetry.record import Telemetry, Zone, sealed, time_in
 from bayestwin.telemetry.times import counted, length_of
 
 type How = Literal["mean", "last", "interpolate"]

@@ -6,23 +6,98 @@ Nothing here ships with the package; each entry says where it comes from and und
 import functools
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import secrets
 import sys
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from bayestwin._base.cache import cache_folder
+from bayestwin._base.process import cache_folder
 from bayestwin.errors import InvalidTelemetry, StorageFailure, explain
-from bayestwin.telemetry import shapes
-from bayestwin.telemetry.long_table import read_experiments
-from bayestwin.telemetry.reading import read_telemetry
+from bayestwin.telemetry.reading import read_experiments, read_telemetry
 from bayestwin.telemetry.record import Telemetry
-from bayestwin.telemetry.registry import Dataset, File, Record, read_registry
+
+# What is known of each dataset: where it comes from, its files with their hashes, how they read as telemetry.
+
+
+class File(NamedTuple):
+    """One file of a dataset.
+
+    Attributes:
+        name: Path under `<folder>/<dataset>/`.
+        sha256: Its hash.
+        url: Public address of the very same bytes, at one commit; None where there is none.
+    """
+
+    name: str
+    sha256: str
+    url: str | None = None
+
+
+class Record(NamedTuple):
+    """How a file reads as telemetry.
+
+    Attributes:
+        file: Its name.
+        settings: Arguments of `read_telemetry`.
+        by: Columns that together name the experiment of each row; none where it is one record.
+        skip: Lines of the file that hold neither names nor values, counted from 0.
+        shape: Name of a function in `shapes`, for what is no table of rows by time.
+    """
+
+    file: str
+    settings: Mapping[str, Any] = {}
+    by: tuple[str, ...] = ()
+    skip: tuple[int, ...] = ()
+    shape: str | None = None
+
+
+class Dataset(NamedTuple):
+    """A dataset.
+
+    Attributes:
+        words: What it is.
+        source: Public repository, commit and path.
+        licence: Licence of the data.
+        files: All files, what is read by default first, then reference results.
+        records: How they read as telemetry; the first is the default.
+        made: What stands between the public files and those without an address.
+    """
+
+    words: str
+    source: str
+    licence: str
+    files: tuple[File, ...]
+    records: tuple[Record, ...]
+    made: str = ""
+
+
+def read_registry() -> dict[str, Dataset]:
+    """All datasets by name, from the table beside this module."""
+    found = tomllib.loads(pathlib.Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
+    return {name: _dataset(entry) for name, entry in found.items()}
+
+
+def _dataset(entry: dict[str, Any]) -> Dataset:
+    files = tuple(File(**file) for file in entry["files"])
+    made = entry.get("made", "")
+    records = tuple(_read_entry(dict(record)) for record in entry["records"])
+    return Dataset(entry["words"], entry["source"], entry["licence"], files, records, made)
+
+
+def _read_entry(entry: dict[str, Any]) -> Record:
+    file, by, skip = entry.pop("file"), tuple(entry.pop("by", ())), tuple(entry.pop("skip", ()))
+    shape = entry.pop("shape", None)
+    return Record(file, entry, by, skip, shape)
+
 
 __all__ = ["REGISTRY", "Dataset", "File", "Record", "describe", "find", "load", "names"]
 
@@ -72,7 +147,7 @@ def load(
     _say_source(f"{name}: {REGISTRY[name].source}. Licence: {REGISTRY[name].licence}.")
     settings = {**record.settings, "rename": rename}
     if record.shape is not None:
-        data = getattr(shapes, record.shape)(path)
+        data = SHAPES[record.shape](path)
     elif record.skip or record.by:
         data = pd.read_csv(path, skiprows=list(record.skip), comment="#", skipinitialspace=True)
     else:
@@ -208,3 +283,55 @@ def _keep(data: bytes, path: pathlib.Path) -> None:
             advice="Name another by BAYESTWIN_CACHE_DIR.",
         )
         raise StorageFailure(message) from reason
+
+
+# Public files that are no tables of rows by time, laid out as such.
+
+
+def sbibm_lotka_volterra(path: pathlib.Path) -> pd.DataFrame:
+    """Ten values of prey, then ten of predators, from 0 to 18.9; one experiment an observation."""
+    return _sbibm(path, np.arange(10) * 2.1, ("prey", "predators"))
+
+
+def sbibm_sir(path: pathlib.Path) -> pd.DataFrame:
+    """Ten counts of infected people out of 1,000, from 0 to 153; one experiment an observation."""
+    return _sbibm(path, np.arange(10) * 17.0, ("infected",))
+
+
+def sir(path: pathlib.Path) -> pd.DataFrame:
+    """New infections since the time before, and bacteria, over time."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return pd.DataFrame({name: found[name] for name in ("t", "stoi_hat", "B_hat")})
+
+
+def soil_carbon(path: pathlib.Path) -> pd.DataFrame:
+    """Mean of the evolved CO2 and its standard deviation, over time."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return pd.DataFrame({name: found[name] for name in ("ts", "eCO2mean", "eCO2sd")})
+
+
+def petab_measurements(path: pathlib.Path) -> pd.DataFrame:
+    """The columns of a PEtab table of measurements that say what was observed when."""
+    columns = ["observableId", "simulationConditionId", "measurement", "time"]
+    return pd.read_csv(path, sep="\t", usecols=columns).loc[:, columns]
+
+
+def _sbibm(path: pathlib.Path, times: np.ndarray, signals: tuple[str, ...]) -> pd.DataFrame:
+    rows = pd.read_csv(path).set_index("num_observation").filter(like="data_")
+    blocks = []
+    for number, row in rows.iterrows():
+        values = row.to_numpy(np.float64).reshape(len(signals), times.size)
+        blocks.append(
+            pd.DataFrame({"experiment": f"obs{number}", "time": times} | dict(zip(signals, values, strict=True)))
+        )
+    return pd.concat(blocks, ignore_index=True)
+
+
+SHAPES = {
+    "sbibm_lotka_volterra": sbibm_lotka_volterra,
+    "sbibm_sir": sbibm_sir,
+    "sir": sir,
+    "soil_carbon": soil_carbon,
+    "petab_measurements": petab_measurements,
+}
+"""How files that are no plain tables are read, by the name that the registry gives."""

@@ -1,20 +1,92 @@
 """Reading telemetry: the one function for files, tables and datasets, and which signals a file holds."""
 
+import contextlib
+import datetime as dt
+import difflib
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypedDict, Unpack
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayestwin.errors import InvalidSetting, InvalidTelemetry
-from bayestwin.telemetry.mending import Drop, Fill, How
-from bayestwin.telemetry.ordering import Duplicates, Order
-from bayestwin.telemetry.record import Telemetry
-from bayestwin.telemetry.rows import read_rows, signals, time_apart
-from bayestwin.telemetry.settings import Layout, Settings
-from bayestwin.telemetry.sources import read_source
-from bayestwin.telemetry.times import Ambiguous
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.telemetry.columns import check_unique, find, found_names, joined, labelled, numbers, tidy, together
+from bayestwin.telemetry.mending import Drop, Fill, How, dropped, filled
+from bayestwin.telemetry.record import Telemetry, sealed
+from bayestwin.telemetry.sources import Rows, read_source
+from bayestwin.telemetry.times import Ambiguous, Clock, Duplicates, Order, given_time, in_order, parse_times, revisions
+
+# The settings of reading, by name: what there is to choose, and which of them shape values.
+
+type Layout = Literal["wide", "long"]
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "ambiguous": (None, "earlier", "later", "infer"),
+    "duplicates": ("error", "first", "last", "mean"),
+    "order": ("sort", "error"),
+    "layout": ("wide", "long"),
+    "decimal": (".", ","),
+}
+
+SHAPING = {
+    "timezone": None,
+    "ambiguous": None,
+    "duplicates": "error",
+    "sentinels": None,
+    "time_format": None,
+    "known_at": None,
+}
+"""Settings that change values or choose among them, with their defaults."""
+
+
+class Settings(TypedDict, total=False):
+    """Arguments of `read_telemetry` by name, for what hands them on."""
+
+    time: str
+    units: Mapping[str, str] | None
+    rename: Mapping[str, str] | None
+    t0: Any
+    timezone: str | None
+    ambiguous: Ambiguous | None
+    duplicates: Duplicates
+    order: Order
+    sentinels: Sequence[float | str] | None
+    separator: str
+    decimal: str
+    known_at: str | None
+    as_of: Any
+    layout: Layout
+    variable: str
+    value: str
+    time_format: str | None
+    drop: Sequence[Drop] | None
+    fill: Mapping[str, How | Fill] | None
+
+
+def check_choices(settings: Settings) -> None:
+    """Refuse a choice that there is none of.
+
+    Raises:
+        InvalidTelemetry: Naming those that there are.
+    """
+    for argument, choices in CHOICES.items():
+        received = settings.get(argument, choices[0])
+        if received not in choices:
+            close = difflib.get_close_matches(str(received), [str(choice) for choice in choices], n=1)
+            message = explain(
+                f"`{argument}` has no such choice.",
+                expected=", ".join(repr(choice) for choice in choices),
+                received=repr(received),
+                advice=f"Did you mean `{close[0]}`?" if close else "Choose one of them.",
+            )
+            raise InvalidTelemetry(message)
+
+
+def plain(value: Any) -> Any:
+    """A setting as text and numbers, the same for the same meaning."""
+    return [*map(plain, value)] if isinstance(value, list | tuple) else value if value is None else str(value)
 
 
 def read_telemetry(
@@ -119,3 +191,255 @@ def signals_of(path: pathlib.Path, **settings: Unpack[Settings]) -> set[str]:
     except (InvalidTelemetry, InvalidSetting):
         return set()
     return {time, *map(str, table.columns)}
+
+
+# From rows as they stand to one row a time and one column a signal, each step said and what is wrong said at once.
+
+
+def read_rows(rows: Rows, **settings: Unpack[Settings]) -> Telemetry:
+    """Telemetry from rows that have been read; settings and errors are those of `read_telemetry`."""
+    check_choices(settings)
+    clock = Clock(settings.get("timezone"), settings.get("ambiguous"), settings.get("time_format"))
+    table, raw_times, time = time_apart(rows.table, settings.get("time", "time"))
+    if len(table) == 0:
+        message = explain(
+            "Telemetry has no rows.",
+            expected="at least one time",
+            received="an empty table",
+            advice="Check the file, and any filter in front of it.",
+        )
+        raise InvalidTelemetry(message)
+    wrong: list[str] = []
+    times, notices = pd.Index(np.arange(len(table), dtype=np.float64)), ()
+    with _noted(wrong):
+        times, notices = parse_times(raw_times, time, clock)
+    table, names, said = signals(table, settings)
+    known_at = find(settings.get("known_at") or "", table.columns)
+    long = settings.get("layout", "wide") == "long"
+    columns = [str(name) for name in (pd.unique(names) if long else table.columns.drop(known_at, errors="ignore"))]
+    renamed, units = {}, {}
+    with _noted(wrong):
+        renamed = found_names(settings.get("rename") or {}, columns, "rename")
+        check_unique(pd.Index([renamed.get(column, column) for column in columns]))
+        units = joined(*_units(rows.units, settings.get("units") or {}, renamed, columns, time))
+    labels = labelled(columns, renamed)
+    kept, more = np.ones(len(times), dtype=bool), ()
+    if not wrong:
+        kept, more = _in_force(table, times, names, settings, clock)
+    table = table.drop(columns=known_at, errors="ignore")
+    blocks, told = [], ()
+    with _noted(wrong):
+        blocks, told = _blocks(table, times, names, kept, settings, time, labels)
+    if wrong:
+        raise InvalidTelemetry(together(wrong))
+    wide = pd.concat(blocks, axis="columns", join="outer").sort_index() if len(blocks) > 1 else blocks[0]
+    wide.index.name = "time"
+    wide, mended, shaped = _mended(wide, settings, clock, renamed)
+    wide = wide.rename(columns=renamed)
+    if isinstance(wide.index, pd.DatetimeIndex):
+        units.pop("time", None)
+    t0 = settings.get("t0")
+    t0 = wide.index[0] if t0 is None else given_time(t0, wide.index, clock, "t0")
+    shaping = {name: plain(settings.get(name)) for name, usual in SHAPING.items() if settings.get(name, usual) != usual}
+    if (as_of := settings.get("as_of")) is not None:
+        # a job that was recorded has dates as text
+        shaping["as_of"] = pd.Timestamp(as_of).isoformat() if isinstance(as_of, str | dt.date) else str(as_of)
+    notices = (*rows.notices, *notices, *said, *more, *told, *mended)
+    new = {name: column for column, name in renamed.items() if name != column}
+    return sealed(wide, units, t0, rows.source, notices, shaping | shaped, new)
+
+
+def time_apart(table: pd.DataFrame, time: str) -> tuple[pd.DataFrame, pd.Index, str]:
+    """Columns, the times as they stand, and the name that their column really has."""
+    table = tidy(table)
+    time = find(time, table.columns)
+    if time in table.columns:
+        return table.drop(columns=time).reset_index(drop=True), pd.Index(table[time]), time
+    if table.index.name == time or not isinstance(table.index, pd.RangeIndex):
+        return table.reset_index(drop=True), table.index, time
+    message = explain(
+        f"Telemetry has no time column `{time}`.",
+        expected=f"one of {', '.join(f'`{c}`' for c in table.columns)} named as the time",
+        received=f"`time='{time}'`",
+        advice="Pass `time='<the column with the times>'`.",
+    )
+    raise InvalidTelemetry(message)
+
+
+def signals(table: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
+    """The columns that matter, the signal of each row where the layout is long, and notices."""
+    if settings.get("layout", "wide") == "wide":
+        return table, np.zeros(len(table), dtype=np.int64), ()
+    wanted = [settings.get("variable", "variable"), settings.get("value", "value")]
+    wanted = list(found_names(dict.fromkeys(wanted), table.columns, "layout='long'"))
+    variable = wanted[0]
+    wanted += [find(known, table.columns)] if (known := settings.get("known_at")) else []
+    others = [column for column in table.columns if column not in wanted]
+    said = (f"Columns that the long layout does not use were left out: {', '.join(others)}.",) if others else ()
+    nameless = np.flatnonzero(table[variable].isna())
+    if nameless.size:
+        message = explain(
+            f"Rows of the long table have no name in `{variable}`.",
+            expected="the name of a signal in each row",
+            received=f"{nameless.size} rows without one, the first is row {nameless[0] + 1}",
+            advice="Drop these rows, or name them.",
+        )
+        raise InvalidTelemetry(message)
+    names = table[variable].astype(str).str.strip().to_numpy(dtype=object)
+    return table.loc[:, [name for name in wanted if name in table.columns and name != variable]], names, said
+
+
+@contextlib.contextmanager
+def _noted(wrong: list[str]) -> Iterator[None]:
+    """Keep what is wrong for one message about all of it."""
+    try:
+        yield
+    except InvalidTelemetry as reason:
+        wrong.append(str(reason))
+
+
+def _mended(
+    wide: pd.DataFrame, settings: Settings, clock: Clock, rename: Mapping[str, str]
+) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, Any]]:
+    """The table with values dropped and then cells filled as declared, notices, and what shaped it so."""
+    labels = labelled(wide.columns, rename)
+    new = {name: column for column, name in rename.items()}
+
+    def own(name: str) -> str:
+        """The name in the data of a column that is named as in the twin."""
+        return name if find(name, wide.columns) in wide.columns else new.get(name, name)
+
+    notices: tuple[str, ...] = ()
+    shaped: dict[str, Any] = {}
+    if drop := settings.get("drop"):
+        wide, notices, shaped["drop"] = dropped(wide, drop, clock, labels, own)
+    if fill := settings.get("fill"):
+        wide, told, shaped["fill"] = filled(wide, {own(name): how for name, how in fill.items()}, clock, labels)
+        notices += told
+    return wide, notices, shaped
+
+
+def _in_force(
+    table: pd.DataFrame, times: pd.Index, names: np.ndarray, settings: Settings, clock: Clock
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Which rows count: all, or those in force at a moment."""
+    known_at, as_of = settings.get("known_at"), settings.get("as_of")
+    if known_at is None and as_of is None:
+        return np.ones(len(times), dtype=bool), ()
+    if known_at is None:
+        message = explain(
+            "`as_of` is given, but not when each row became known.",
+            expected="`known_at='<the column that says when>'` with it",
+            received=f"`as_of={as_of!r}` alone",
+            advice="To cut the record itself, use `telemetry.between(end=…)`.",
+        )
+        raise InvalidTelemetry(message)
+    (column,) = found_names({known_at: None}, table.columns, "known_at")
+    known, notices = parse_times(pd.Index(table[column]), column, clock)
+    moment = None if as_of is None else given_time(as_of, known, clock, "as_of")
+    kept, more = revisions(times, names, known, moment, column, clock.timezone)
+    return kept, (*notices, *more)
+
+
+def _blocks(
+    table: pd.DataFrame,
+    times: pd.Index,
+    names: np.ndarray,
+    kept: np.ndarray,
+    settings: Settings,
+    time: str,
+    labels: Mapping[str, str],
+) -> tuple[list[pd.DataFrame], tuple[str, ...]]:
+    """Numbers in order of time: all columns at once, or signal by signal of a long table; and notices."""
+    long = settings.get("layout", "wide") == "long"
+    blocks, notices = [], []
+    wrong: list[str] = []
+    for name in pd.unique(names[kept]):
+        rows = np.flatnonzero(kept & (names == name))
+        block = table.iloc[rows]
+        block = (block.set_axis([name], axis="columns") if long else block).set_axis(times[rows])
+        found = block.iloc[:, :0]  # of values that are wrong nothing is kept, but their times may be wrong as well
+        with _noted(wrong):
+            found, said = numbers(block, rows, settings.get("sentinels"), settings.get("decimal", "."), labels)
+            notices += said
+        with _noted(wrong):
+            order, duplicates = settings.get("order", "sort"), settings.get("duplicates", "error")
+            found, told = in_order(found, rows, time, order, duplicates)
+            notices += [f"{labels[name]}: {one}" for one in told] if long else told
+        blocks.append(found)
+    if wrong:
+        raise InvalidTelemetry(together(wrong))
+    return blocks, tuple(notices)
+
+
+def _units(
+    carried: Mapping[str, str], given: Mapping[str, str], rename: Mapping[str, str], columns: Sequence[str], time: str
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Units that the data carry, those that are given, and what messages call columns, all by final names."""
+    final = dict(rename) | {time: "time"}
+    renamed = [rename.get(column, column) for column in columns]
+    known = {final.get(name.strip(), name.strip()): unit for name, unit in carried.items()}
+    labels = labelled([*columns, time], rename)
+    named = {find(name, [*columns, *renamed, time, "time"]): unit for name, unit in given.items()}
+    strange = {name: unit for name, unit in named.items() if name not in (*renamed, "time")}
+    found_names(strange, [*columns, time], "units", labels)
+    named = {final.get(name, name): unit for name, unit in named.items()}
+    called = {final.get(column, column): label for column, label in labels.items()}
+    return {name: unit for name, unit in known.items() if name in (*renamed, "time")}, named, called
+
+
+# Telemetry of several experiments from one long table, in which a column says to which each row belongs.
+
+
+def read_experiments(
+    data: str | pathlib.Path | pd.DataFrame | xr.Dataset,
+    *,
+    by: str,
+    **settings: Unpack[Settings],
+) -> dict[str, Telemetry]:
+    """Read telemetry of several experiments, for `calibrate`.
+
+    Args:
+        data: Path of a file, or the table itself, as in `read_telemetry`.
+        by: Column that names the experiment of each row.
+        **settings: As of `read_telemetry`: `time`, `units`, `rename` and all others; `t0` says when the initial states
+            of every experiment hold, by default at the first time of each.
+
+    Returns:
+        Telemetry by experiment, in the order in which they first appear.
+
+    Raises:
+        InvalidTelemetry: If there is no such column, a row belongs to no experiment, or `read_telemetry` refuses what
+            belongs to one of them, whose name is then said.
+    """
+    source = read_source(data, settings.get("separator", ","), settings.get("decimal", "."))
+    table = source.table
+    if by not in table.columns and by in table.index.names:
+        table = table.reset_index()
+    by = find(by, map(str, table.columns))
+    if by not in table.columns:
+        received = ", ".join(f"`{column}`" for column in table.columns)
+    elif table.empty:
+        received = "no rows"
+    else:
+        nameless = int(np.count_nonzero(table[by].isna()))
+        received = f"{nameless} rows without one" if nameless else ""
+    if received:
+        message = explain(
+            f"Telemetry has no experiments in `{by}`.",
+            expected="a column with the name of an experiment in each row",
+            received=received,
+            advice="Pass `by='<the column with the experiments>'`, and drop rows that belong to none.",
+        )
+        raise InvalidTelemetry(message)
+    found = {}
+    for name, rows in table.groupby(by, sort=False):
+        own = rows.drop(columns=by)
+        if not isinstance(own.index, pd.MultiIndex) and own.index.name is None:
+            own = own.reset_index(drop=True)
+        try:
+            found[str(name)] = read_rows(source._replace(table=own), **settings)
+        except InvalidTelemetry as reason:
+            message = f"In experiment `{name}`: {reason}"
+            raise InvalidTelemetry(message) from reason
+    return found

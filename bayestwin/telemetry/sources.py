@@ -15,7 +15,7 @@ import xarray as xr
 
 from bayestwin._base.files import local_path, refuse_reaching_out
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
-from bayestwin.telemetry.carried_units import of_dataset, of_table
+from bayestwin.telemetry.columns import of_dataset, of_table
 
 _HDF5, _NETCDF3, _PARQUET = b"\x89HDF\r\n\x1a\n", b"CDF", b"PAR1"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from bayestwin._base.cache import cache_folder, make_private
+from bayestwin._base.process import cache_folder, make_private
 from bayestwin.errors import StorageFailure
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bayestwin._base.interruption import deferred_interrupts
+from bayestwin._base.process import deferred_interrupts
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from bayestwin._base.source import PACKAGE, source_sha256
+from bayestwin._base.files import PACKAGE, source_sha256
 
 
 def hash_now(package: Path) -> str:

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from bayestwin.assess import conformalize, coverage, intervals
-from bayestwin.assess.online import conformal_quantile
+from bayestwin.assess.conformal import conformal_quantile
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.results.store import load, save
 

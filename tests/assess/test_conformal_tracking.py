@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayestwin.assess import conformalize, coverage
-from bayestwin.assess.online import adaptive, make_ends, split, step_sizes
+from bayestwin.assess.conformal import adaptive, make_ends, split, step_sizes
 
 BOUND = 5.0
 RATE = 0.2

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from bayestwin.assess import coverage
-from bayestwin.assess.dependence import LEAST, dependent_band, num_effective
+from bayestwin.assess.coverage import LEAST_FREQUENCIES, dependent_band, num_effective
 
 PROB = np.array([0.5, 0.8, 0.9, 0.95])
 LEVEL = 0.95
@@ -100,7 +100,7 @@ def test_the_number_is_what_a_plain_sum_gives():
     rng = np.random.default_rng(1)
     block, stretch = np.repeat([3, 5, 6, 9], [2, 5, 1, 4]), rng.exponential(1.0, 12)
     inside = stretch <= np.sort(stretch)[8]  # 0.75 of 12
-    blocks, freedom = 4, LEAST
+    blocks, freedom = 4, LEAST_FREQUENCIES
     sums = [np.sum(inside[block == one] - inside.mean()) for one in (3, 5, 6, 9)]
     waves = [
         sum(s * math.cos(math.pi * k * (b + 0.5) / blocks) for b, s in enumerate(sums)) for k in range(1, freedom + 1)

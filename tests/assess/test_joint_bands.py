@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from bayestwin.assess import coverage
-from bayestwin.report.verdict import verdict
+from bayestwin.report.prose import verdict
 from bayestwin.telemetry import Telemetry
 
 PROB = (0.5, 0.8, 0.9, 0.95)

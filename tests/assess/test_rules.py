@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayestwin.assess import crps
-from bayestwin.assess.rules import energy, interval_score
+from bayestwin.assess.scores import energy, interval_score
 
 RNG = np.random.default_rng(31)
 

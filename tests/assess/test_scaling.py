@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bayestwin.assess.scaling import scale_of
+from bayestwin.assess.intervals import scale_of
 
 RNG = np.random.default_rng(71)
 

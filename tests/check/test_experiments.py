@@ -10,9 +10,9 @@ import rich.console
 
 import bayestwin as bt
 from bayestwin.check import Finding
-from bayestwin.check.across import scales
+from bayestwin.check.check import scales
 from bayestwin.check.signals import Record, record_of
-from bayestwin.cli.readiness import finding_table
+from bayestwin.cli.display import finding_table
 from bayestwin.errors import InvalidTelemetry
 
 type Weather = Callable[..., pd.DataFrame]

@@ -9,8 +9,17 @@ import xarray as xr
 
 from bayestwin.assess import Gate
 from bayestwin.check import Finding
-from bayestwin.cli.results import coverage_table, forecast_tables, parameter_table, score_table, show_findings
-from bayestwin.cli.text import moment, number, show_gates, show_path
+from bayestwin.cli.display import (
+    coverage_table,
+    forecast_tables,
+    moment,
+    number,
+    parameter_table,
+    score_table,
+    show_findings,
+    show_gates,
+    show_path,
+)
 
 LONG = "temperature_of_the_upper_bearing_of_the_main_gearbox"
 PROBS = [0.5, 0.8, 0.9, 0.95]

@@ -11,8 +11,8 @@ import pytest
 from twins import bound_density, driven, telemetry_of
 
 import bayestwin as bt
+from bayestwin.density.bind import bind_all
 from bayestwin.density.density import Density, build_density
-from bayestwin.density.experiments import bind_all
 
 
 def dosed(**changes: object) -> bt.Twin:

@@ -15,7 +15,7 @@ from numpyro.infer.util import log_density
 from twins import NOISES, bound_density, decay, telemetry_of
 
 import bayestwin as bt
-from bayestwin.density.losses import HUBER
+from bayestwin.density.density import HUBER
 from bayestwin.model.describe import describe, fingerprint
 
 NOISE = bt.ProcessNoise({"level": dist.HalfNormal(1.0)}, initial_scale={"level": 1.0})

@@ -8,7 +8,7 @@ from scipy import stats
 from twins import decay, telemetry_of
 
 import bayestwin as bt
-from bayestwin._base.seeds import key_for
+from bayestwin._base.process import key_for
 
 SETS, PROB = 50, 0.9
 

@@ -11,8 +11,7 @@ from twins import LYNX_HARE_VALUES, bound_density, lynx_hare, pelts, telemetry_o
 
 import bayestwin as bt
 from bayestwin.density.density import Density
-from bayestwin.dynamics.fixed import LEAST_WORK, MANY, plan_substeps
-from bayestwin.dynamics.solve import count_steps
+from bayestwin.dynamics.solve import LEAST_WORK, MANY, count_steps, plan_substeps
 
 
 def with_substeps(density: Density, substeps: np.ndarray) -> Density:
@@ -96,7 +95,7 @@ def test_fixed_steps_that_are_not_exact_enough_give_way(monkeypatch: pytest.Monk
     def too_coarse(num_steps: np.ndarray, num_derivatives: int) -> tuple:
         return np.ones(num_steps.shape[1], dtype=int), {"mode": "reverse", "reason": "planted"}
 
-    monkeypatch.setattr("bayestwin.inference.sensitivities.plan_substeps", too_coarse)
+    monkeypatch.setattr("bayestwin.inference.solver.plan_substeps", too_coarse)
     mended = bt.calibrate(twin, telemetry, **settings)
     assert mended.attrs["sensitivities"]["mode"] == "forward"
     assert mended.attrs["tolerance_audit"]["largest_difference"] < 0.1

@@ -14,13 +14,19 @@ from twins import LYNX_HARE_VALUES, bound_density, decay, driven, known_decay, l
 import bayestwin as bt
 from bayestwin._base.progress import Progress
 from bayestwin.density.density import Density
-from bayestwin.dynamics.grid import Grid, build_grid
-from bayestwin.dynamics.interpolation import interpolate, locate
-from bayestwin.dynamics.mesh import LEAST_SAVING, LEAST_STOPS, most_nodes, plan_mesh
+from bayestwin.dynamics.grid import (
+    LEAST_SAVING,
+    LEAST_STOPS,
+    Grid,
+    build_grid,
+    interpolate,
+    locate,
+    most_nodes,
+    plan_mesh,
+)
 from bayestwin.dynamics.solve import solve, trace_steps
-from bayestwin.inference.meshes import agree, on_mesh
-from bayestwin.inference.sensitivities import choose_sensitivities
-from bayestwin.inference.starts import find_starts
+from bayestwin.inference.solver import choose_sensitivities
+from bayestwin.inference.starts import agree, find_starts, on_mesh
 
 NUM = 2_000
 TIMES = np.sort(np.random.default_rng(0).uniform(0.0, 20.0, NUM))
@@ -172,7 +178,7 @@ def test_a_mesh_that_is_too_coarse_gives_way(monkeypatch: pytest.MonkeyPatch) ->
     fine = find_starts(density, 2, 0, show)
     assert fine.record["stops"] < LEAST_STOPS / LEAST_SAVING
     assert choose_sensitivities(density, fine, 0, show)[1]["steps"] < LEAST_STOPS / LEAST_SAVING
-    monkeypatch.setattr("bayestwin.inference.meshes.plan_mesh", lambda traced: np.array([0.0, traced[0, -1]]))
+    monkeypatch.setattr("bayestwin.inference.starts.plan_mesh", lambda traced: np.array([0.0, traced[0, -1]]))
     starts = find_starts(density, 2, 0, show)
     assert starts.record["stops"] == LEAST_STOPS
     np.testing.assert_allclose(starts.modes[0].z, fine.modes[0].z, atol=1e-4)

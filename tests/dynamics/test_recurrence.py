@@ -11,9 +11,9 @@ from twins import decay, driven, lag, lynx_hare, telemetry_of
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
+from bayestwin.dynamics.affine import needs_no_solver, recur
 from bayestwin.dynamics.choice import choose_solver
 from bayestwin.dynamics.grid import Grid, build_grid
-from bayestwin.dynamics.recurrence import needs_no_solver, recur
 from bayestwin.dynamics.solve import Trajectory, solve
 from bayestwin.errors import InvalidTwin
 

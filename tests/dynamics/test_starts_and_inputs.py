@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
-from bayestwin.dynamics.signals import Signal, extended
+from bayestwin.dynamics.grid import Signal, extended
 from bayestwin.dynamics.solve import solve
 
 TIMES = np.linspace(0.0, 6.0, 13)

@@ -12,9 +12,8 @@ import bayestwin as bt
 from bayestwin._base.progress import Progress
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.recorded import tolerance_gate
-from bayestwin.inference.audit import NUM_AUDITED, TIGHTER, audit_tolerance
-from bayestwin.inference.exactness import MAX_PARETO_K, NEGLIGIBLE
-from bayestwin.inference.method import Draws
+from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, Draws
+from bayestwin.inference.solver import NUM_AUDITED, TIGHTER, audit_tolerance
 from bayestwin.inference.starts import in_batches
 
 

@@ -13,8 +13,8 @@ from numpyro.infer.util import log_density
 from twins import decay, telemetry_of
 
 import bayestwin as bt
+from bayestwin.density.bind import bind_all, times_of
 from bayestwin.density.density import build_density
-from bayestwin.density.experiments import bind_all, times_of
 from bayestwin.errors import InvalidTelemetry, InvalidTwin, NoValidStart
 from bayestwin.inference.method import Draws
 from bayestwin.model.describe import fingerprint

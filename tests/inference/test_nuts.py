@@ -16,11 +16,10 @@ from twins import telemetry_of
 import bayestwin as bt
 from bayestwin._base.progress import Progress
 from bayestwin.assess import diagnose, failed
+from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Draws, Settings
-from bayestwin.inference.modes import Mode
-from bayestwin.inference.nuts import sample_nuts
+from bayestwin.inference.nuts import Whitening, rescale, sample_nuts, whitening_of
 from bayestwin.inference.starts import Starts
-from bayestwin.inference.whitening import Whitening, rescale, whitening_of
 
 
 def drawn(log_density: Callable[[Array], Array], starts: list[list[float]], scale: np.ndarray, **settings) -> Draws:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bayestwin._base.progress import Progress
+from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Draws, Settings
-from bayestwin.inference.modes import Mode
 from bayestwin.inference.nuts import sample_nuts
 from bayestwin.inference.starts import Starts
 

@@ -8,11 +8,11 @@ import pytest
 from twins import bound_density, decay, decay_telemetry, telemetry_of
 
 import bayestwin as bt
+from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
-from bayestwin._base.seeds import key_for
 from bayestwin.assess import diagnose, failed
 from bayestwin.errors import NoValidStart
-from bayestwin.inference.modes import group_modes
+from bayestwin.inference.climb import group_modes
 from bayestwin.inference.starts import Starts, find_starts
 
 

@@ -5,8 +5,8 @@ import numpy as np
 from jax import Array
 
 from bayestwin._base.progress import Progress
+from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Draws, Settings
-from bayestwin.inference.modes import Mode
 from bayestwin.inference.nuts import HIGHER_TARGETS, sample_nuts, stuck_chains
 from bayestwin.inference.starts import Starts
 

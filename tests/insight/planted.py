@@ -9,12 +9,11 @@ import xarray as xr
 from twins import bound_density, telemetry_of
 
 import bayestwin as bt
-from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.density.density import Density
 from bayestwin.inference.many import Lengths
-from bayestwin.insight.ranks import rank
-from bayestwin.insight.simulated import simulate_many
+from bayestwin.insight.sbc import rank, simulate_many
 
 NOISE = 0.6
 

@@ -12,7 +12,7 @@ from twins import decay, decay_telemetry, known_decay, known_decay_posterior, ta
 
 import bayestwin as bt
 from bayestwin.errors import InvalidInput, InvalidTwin
-from bayestwin.insight.pointwise import log_likelihood
+from bayestwin.insight.compare import log_likelihood
 
 DESCRIBED = {"observations": [{"name": "a", "unit": "m", "noise": "Gaussian(scale = 1)"}]}
 NUM = 60

@@ -6,7 +6,7 @@ from twins import LYNX_HARE_VALUES, decay, decay_telemetry, lynx_hare, pelts
 
 import bayestwin as bt
 from bayestwin.density.bind import bind
-from bayestwin.insight.solving import derivatives, noise_free, sparse_density
+from bayestwin.insight.sensitivity import derivatives, noise_free, sparse_density
 
 PRECISE = bt.Solver("tsit5", rtol=1e-10, atol=1e-12)
 

@@ -10,7 +10,7 @@ from twins import decay, known_decay
 
 import bayestwin as bt
 from bayestwin.errors import InvalidArtifact
-from bayestwin.insight.power_scaling import CONFLICT, FINE, STRONG_PRIOR, UNKNOWN, diagnosis, log_prior
+from bayestwin.insight.influence import CONFLICT, FINE, STRONG_PRIOR, UNKNOWN, diagnosis, log_prior
 from bayestwin.model.describe import fingerprint
 
 SEEDS = range(12)

@@ -9,10 +9,10 @@ from planted import filling, gauge
 from readable import faults
 
 import bayestwin as bt
-from bayestwin._base.source import source_sha256
+from bayestwin._base.files import source_sha256
 from bayestwin.assess import failed
 from bayestwin.model.describe import fingerprint
-from bayestwin.report.ranks import render_ranks
+from bayestwin.report.insight import render_ranks
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from planted import right
 
 from bayestwin._base.progress import Progress
 from bayestwin.inference.many import Lengths, draw_many
-from bayestwin.insight.simulated import simulate_many
+from bayestwin.insight.sbc import simulate_many
 
 LENGTHS = Lengths(num_warmup=20, num_draws=15, thin=1)
 

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bayestwin.insight.redraw import Redraw
-from bayestwin.insight.shapley import coalitions, correlation, shapley
+from bayestwin.insight.shares import Redraw, coalitions, correlation, shapley
 
 
 @pytest.mark.parametrize("players", [("a",), ("a", "b"), ("a", "b", "c")])

@@ -10,7 +10,7 @@ from test_shares_closed_form import AHEAD, LEVELS, PAST, drifting, shares_of, te
 
 import bayestwin as bt
 from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidSetting
-from bayestwin.insight.evaluate import moments_of
+from bayestwin.insight.shares import moments_of
 from bayestwin.model.describe import fingerprint
 
 

@@ -14,9 +14,8 @@ from twins import bound_density, decay, decay_telemetry, driven, lag, telemetry_
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTwin
-from bayestwin.insight.marginals import ONE_SD, prior_marginal
-from bayestwin.insight.sobol import saltelli, sobol_indices
-from bayestwin.insight.solving import BATCH, noise_free, solve_rows, sparse_density
+from bayestwin.insight.sensitivity import BATCH, noise_free, solve_rows, sparse_density
+from bayestwin.insight.sobol import ONE_SD, prior_marginal, saltelli, sobol_indices
 from bayestwin.model.describe import fingerprint
 
 A, B = 7.0, 0.1

@@ -6,12 +6,10 @@ import numpyro.distributions as dist
 from twins import bound_density, telemetry_of
 
 import bayestwin as bt
-from bayestwin._base.seeds import key_for
+from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
-from bayestwin.insight.coordinates import coordinates_of, values_and_slopes
-from bayestwin.insight.forms import written
-from bayestwin.insight.information import information_of
-from bayestwin.insight.ties import find_ties
+from bayestwin.insight.identify import information_of
+from bayestwin.insight.ties import coordinates_of, find_ties, values_and_slopes, written
 
 TIMES = np.linspace(0.0, 2.0, 12)
 

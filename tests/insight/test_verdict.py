@@ -7,8 +7,7 @@ import xarray as xr
 
 import bayestwin as bt
 from bayestwin.assess import Gate, failed
-from bayestwin.insight.ranks import curves
-from bayestwin.insight.verdict import shape_of
+from bayestwin.insight.sbc import curves, shape_of
 
 NUM = 200
 

@@ -12,7 +12,7 @@ from noise_models import CASES, STEP, TIMES, Case, limits_of
 from scipy import integrate, stats
 
 import bayestwin as bt
-from bayestwin.model.noise.tails import log_above, log_below, log_between
+from bayestwin.model.noise.wrapped import log_above, log_below, log_between
 
 
 def digits(name: str) -> float:

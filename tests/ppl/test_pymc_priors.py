@@ -11,7 +11,7 @@ from scipy.stats import kstest
 
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.twin import Site
-from bayestwin.ppl.families import FAMILIES, Start, prior_variable
+from bayestwin.ppl.pymc import FAMILIES, Start, prior_variable
 
 AFFINE = transforms.AffineTransform(2.0, 0.3)
 TRANSLATED = {

@@ -12,9 +12,7 @@ import pytest
 from readable import faults
 from tank_model import TWIN, parse_strictly, run_command, telemetry_text, write_model
 
-from bayestwin.project.batch import Limits, attempt
-from bayestwin.project.carry import carry_out, summary
-from bayestwin.project.tasks import Task, plan, run_of
+from bayestwin.project.batch import Limits, Task, attempt, carry_out, plan, run_of, summary
 
 # in the process of a task alone: here the twin must be readable
 DEATHS = {

@@ -9,9 +9,9 @@ from tank_model import JOB, TWIN, MakeModel, Ran, parse_strictly, run_command, w
 import bayestwin as bt
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTwin
 from bayestwin.project.compare import WHOLE, variants
-from bayestwin.project.given import named_value
 from bayestwin.project.model import changed, load_model
-from bayestwin.report.comparison_plot import comparison_plot
+from bayestwin.project.run import named_value
+from bayestwin.report.insight import comparison_plot
 from bayestwin.report.style import drawing
 
 QUICK = JOB.replace("[calibrate]", '[calibrate]\nmethod = "laplace"').replace("num_samples = 75", "num_samples = 400")

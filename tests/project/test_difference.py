@@ -9,9 +9,7 @@ import scipy.stats
 from readable import faults, read
 from tank_model import JOB, TWIN, Runs, parse_strictly, run_command, write_model
 
-from bayestwin.project.diff import difference
-from bayestwin.project.difference_page import write_difference
-from bayestwin.project.overlap import overlap
+from bayestwin.project.diff import difference, overlap, write_difference
 from bayestwin.results.store import load
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from tank_model import Runs, parse_strictly, run_command
 
-from bayestwin.project.doctor import examine, examine_run
+from bayestwin.project.index import examine, examine_run
 
 
 def lose_a_result(run: pathlib.Path) -> None:

@@ -8,8 +8,8 @@ from tank_model import JOB, TWIN, MakeModel, parse_strictly, run_command
 import bayestwin as bt
 from bayestwin.errors import InvalidJob, InvalidTelemetry
 from bayestwin.project.model import load_model, load_telemetry, read_model_telemetry
-from bayestwin.project.plan import make_plan
 from bayestwin.project.sections import ValidateSection
+from bayestwin.project.validate import make_plan
 from bayestwin.telemetry.features import Rolling
 from bayestwin.telemetry.leakage import made_of
 

@@ -7,7 +7,7 @@ import pytest
 from tank_model import MakeModel, run_command
 
 from bayestwin.errors import InvalidInput
-from bayestwin.project.listing import list_models
+from bayestwin.project.model import list_models
 
 ROOT = pathlib.Path(__file__).parents[2]
 

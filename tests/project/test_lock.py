@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from bayestwin.errors import RunLocked
-from bayestwin.project.lock import is_locked, locked
+from bayestwin.project.record import is_locked, locked
 
 HOLD = """
 import pathlib, sys, time
-from bayestwin.runs.lock import locked
+from bayestwin.project.record import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -49,8 +49,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: pathlib.Path) -> N
 
 def is_locked_elsewhere(run: pathlib.Path) -> bool:
     """As another process sees it."""
-    ask = (
-        "import pathlib, sys; from bayestwin.project.lock import is_locked; print(is_locked(pathlib.Path(sys.argv[1])))"
-    )
+    ask = "import pathlib, sys\n"
+    ask += "from bayestwin.project.record import is_locked; print(is_locked(pathlib.Path(sys.argv[1])))"
     done = subprocess.run([sys.executable, "-c", ask, str(run)], capture_output=True, text=True, check=True)
     return done.stdout == "True\n"

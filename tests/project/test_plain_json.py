@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tank_model import parse_strictly
 
 from bayestwin.assess import Gate
-from bayestwin.project.plain import to_json
+from bayestwin.project.record import to_json
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 NESTED = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)

@@ -9,7 +9,7 @@ from tank_model import JOB, MakeModel
 
 import bayestwin as bt
 from bayestwin.project.model import load_model, load_telemetry
-from bayestwin.project.plan import Plan, make_plan
+from bayestwin.project.validate import Plan, make_plan
 
 
 def planned(folder: pathlib.Path) -> Plan:

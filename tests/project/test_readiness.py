@@ -9,10 +9,10 @@ from tank_model import JOB, TWIN, MakeModel, parse_strictly, run_command, teleme
 
 from bayestwin.check import Finding
 from bayestwin.errors import InvalidTelemetry
+from bayestwin.project.calibrate import checked_telemetry
 from bayestwin.project.check import check_model
-from bayestwin.project.checked import checked_telemetry
 from bayestwin.project.model import load_model
-from bayestwin.report.findings import finding_rows
+from bayestwin.report.tables import finding_rows
 
 
 def check(model: pathlib.Path, *options: object) -> tuple[int, str, str]:

@@ -11,8 +11,7 @@ from tank_model import Runs, parse_strictly, run_command
 
 import bayestwin as bt
 from bayestwin.errors import InvalidInput
-from bayestwin.project.reproduce import reproduce
-from bayestwin.project.sameness import compare_files, compare_trees
+from bayestwin.project.reproduce import compare_files, compare_trees, reproduce
 
 
 def edit(run: pathlib.Path, **changes: object) -> None:

@@ -11,8 +11,7 @@ from tank_model import JOB, TWIN, run_command, write_model
 
 from bayestwin.project.kit import export, unpack
 from bayestwin.project.record import read_record
-from bayestwin.project.remaking import REMAKE
-from bayestwin.project.reproduce import reproduce
+from bayestwin.project.reproduce import REMAKE, reproduce
 
 QUICK = """
 [validate]

@@ -18,7 +18,7 @@ LONG = JOB.replace("num_samples = 75", "num_samples = 300")  # in calls of at mo
 # The command line, with a checkpoint after each call of the sampler; it waits once it has left one in a given phase.
 WAITING = """
 import sys, time
-from bayestwin.checkpoint import FileCheckpoint
+from bayestwin.results.checkpoint import FileCheckpoint
 from bayestwin.cli import app
 
 leave, wanted, waited = FileCheckpoint.leave, sys.argv.pop(1), []

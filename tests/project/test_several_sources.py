@@ -12,14 +12,14 @@ from tank_model import JOB, MakeModel, run_command, telemetry_text, write_model
 
 import bayestwin as bt
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry
+from bayestwin.project.batch import plan
 from bayestwin.project.diff import difference
-from bayestwin.project.inputs import keep_inputs, recorded_model
 from bayestwin.project.job import read_job
 from bayestwin.project.kit import export, unpack
 from bayestwin.project.model import changed, load_model, load_telemetry, read_model_telemetry
 from bayestwin.project.record import read_record
 from bayestwin.project.reproduce import reproduce
-from bayestwin.project.tasks import plan
+from bayestwin.project.run import keep_inputs, recorded_model
 
 SOURCES = """
 [telemetry.sources.gauge]

@@ -13,10 +13,8 @@ from tank_model import JOB, run_command, telemetry_text, write_model
 import bayestwin as bt
 from bayestwin.assess import Gate
 from bayestwin.errors import InvalidTelemetry, InvalidTwin
-from bayestwin.project.batch import Outcome
-from bayestwin.project.page import write_page
-from bayestwin.project.tasks import Refused, Task
-from bayestwin.report.ranks import render_ranks
+from bayestwin.project.batch import Outcome, Refused, Task, write_page
+from bayestwin.report.insight import render_ranks
 
 EVIL = "<script>alert(1)</script>"
 FOLDER = "<script>alert(1)"  # a name of a folder holds no slash

@@ -6,9 +6,9 @@ import pathlib
 import pytest
 from readable import faults
 
-from bayestwin.project.checked import FINDINGS, checked_telemetry
+from bayestwin.project.calibrate import FINDINGS, checked_telemetry
 from bayestwin.report import render_report
-from bayestwin.report.findings import MOST_FINDINGS, Checked, finding_rows, finding_words
+from bayestwin.report.tables import MOST_FINDINGS, Checked, finding_rows, finding_words
 
 EVIL = "<script>alert(1)</script>"
 STUCK = {

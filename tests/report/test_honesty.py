@@ -8,7 +8,7 @@ import xarray as xr
 
 from bayestwin.assess import Gate
 from bayestwin.report import render_report
-from bayestwin.report.verdict import interrupted, verdict
+from bayestwin.report.prose import interrupted, verdict
 
 
 def altered(tree: xr.DataTree) -> dict[str, xr.Dataset]:

@@ -8,9 +8,8 @@ import scipy.stats
 import xarray as xr
 
 from bayestwin.assess.residuals import autocorrelation
-from bayestwin.report.quantities import read_quantities
-from bayestwin.report.reading import split
-from bayestwin.report.residuals import residuals_of
+from bayestwin.report.coverage import residuals_of
+from bayestwin.report.reading import read_quantities, split
 from bayestwin.report.tables import parameter_rows
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayestwin.report import pairs, render_report, sampling
-from bayestwin.report.quantities import read_quantities
+from bayestwin.report import posteriors, render_report
+from bayestwin.report.reading import read_quantities
 from bayestwin.report.style import drawing
 
 PROVENANCE = {"seconds": {"calibrate": 14.218}, "versions": {"jax": "0.12.0"}, "packages": ["a", "b"]}
@@ -164,5 +164,5 @@ def test_quantities_that_find_no_room_are_counted():
         )
     )
     with drawing():
-        assert "6 quantities are left out" in pairs.pairs(quantities, xr.Dataset()).caption
-        assert "2 quantities with smaller R̂ left out" in sampling.traces(quantities).caption
+        assert "6 quantities are left out" in posteriors.pairs(quantities, xr.Dataset()).caption
+        assert "2 quantities with smaller R̂ left out" in posteriors.traces(quantities).caption

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayestwin.insight.ranks import curves
-from bayestwin.report.found import Found
-from bayestwin.report.insight import SECTIONS
+from bayestwin.insight.sbc import curves
+from bayestwin.report.insight import SECTIONS, Found
 
 BUILD = {section.command: section.build for section in SECTIONS}
 

@@ -6,8 +6,14 @@ import xarray as xr
 from bayestwin.assess import coverage, intervals, scores
 from bayestwin.errors import InvalidInput
 from bayestwin.report import render_report
-from bayestwin.report.model_errors import held_out_rows, held_out_words, read_settings
-from bayestwin.report.shared import shared_quantities, shared_rows, shared_words
+from bayestwin.report.model_errors import (
+    held_out_rows,
+    held_out_words,
+    read_settings,
+    shared_quantities,
+    shared_rows,
+    shared_words,
+)
 
 PROCESS = {
     "kind": "ProcessNoise",

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from bayestwin.report.reading import TimeAxis
-from bayestwin.report.shares import caption, shares_plot
+from bayestwin.report.series import caption, shares_plot
 from bayestwin.report.style import LIGHT, drawing
 
 

@@ -8,10 +8,9 @@ import pytest
 import xarray as xr
 
 from bayestwin.assess import Gate
-from bayestwin.assess.bands import binomial_band
+from bayestwin.assess.coverage import binomial_band
 from bayestwin.assess.evidence import Evidence, together
-from bayestwin.assess.trial import Trial
-from bayestwin.assess.trust import Trust, trust
+from bayestwin.assess.trust import Trial, Trust, trust
 
 PROBS = (0.5, 0.9)
 PASSED = (Gate("rhat", True, 1.0, 1.01, "4 of 4 chains agree."),)

@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 from bayestwin.report import render_report
+from bayestwin.report.prose import origin_rows, origin_words
 from bayestwin.report.reading import split, time_axis
-from bayestwin.report.uncertainty import origin_rows, origin_words
 
 ERROR = {"kind": "Discrepancy", "settings": {"over": "time", "kernel": "matern52", "num_basis": None}, "quantities": []}
 

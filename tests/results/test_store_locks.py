@@ -15,7 +15,7 @@ from tank_model import run_command, write_model
 
 import bayestwin as bt
 from bayestwin.errors import StorageFailure
-from bayestwin.project.lock import is_locked, locked
+from bayestwin.project.record import is_locked, locked
 
 CODES = [524, errno.ENOLCK, errno.EOPNOTSUPP]  # 524 is Linux's own ENOTSUPP
 

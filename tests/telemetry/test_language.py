@@ -5,8 +5,8 @@ import pytest
 
 import bayestwin as bt
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.telemetry.features_derived import Expression
-from bayestwin.telemetry.language import parse
+from bayestwin.telemetry.derived import parse
+from bayestwin.telemetry.features import Expression
 
 TABLE = pd.DataFrame({"a": [1.0, 4.0], "b": [2.0, -3.0]}, index=pd.Index([0.0, 1.0], name="time"))
 

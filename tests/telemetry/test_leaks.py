@@ -8,15 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayestwin as bt
-from bayestwin.assess.schedule import stages
+from bayestwin.assess.backtest import cut_stages
 from bayestwin.density.bind import bind
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.telemetry.adding import check_causal
 from bayestwin.telemetry.derived import Column, Feature
-from bayestwin.telemetry.features import Difference, Lag, Rolling
-from bayestwin.telemetry.features_derived import Expression, Function, Standardized
-from bayestwin.telemetry.leakage import made_of
-from bayestwin.telemetry.regimes import Bins, Calendar, Switch
+from bayestwin.telemetry.features import (
+    Bins,
+    Calendar,
+    Difference,
+    Expression,
+    Function,
+    Lag,
+    Rolling,
+    Standardized,
+    Switch,
+)
+from bayestwin.telemetry.leakage import check_causal, made_of
 
 ALL = {
     "lag": Lag("x", 2.0),
@@ -186,20 +193,20 @@ def test_an_input_made_of_an_observation_at_the_same_time_is_refused() -> None:
 
 def test_an_input_made_of_observations_reaches_as_far_ahead_as_its_lag() -> None:
     made = bt.add_features(heated(), {"load": Lag("level", 2.0, max_age=0.0)}).between(start=2.0)
-    cut = stages(heater(), made, [20.0], 2.0, 0.0, "expanding")
+    cut = cut_stages(heater(), made, [20.0], 2.0, 0.0, "expanding")
     assert cut[0].ahead.table["load"].notna().all()
     with pytest.raises(InvalidTelemetry, match=r"`load` is made of the observation `level`(?s:.*)at 22\.5 it needs"):
-        stages(heater(), made, [20.0], 2.5, 0.0, "expanding")
+        cut_stages(heater(), made, [20.0], 2.5, 0.0, "expanding")
 
 
 def test_statistics_that_know_the_future_of_an_origin_are_refused() -> None:
     made = bt.add_features(heated(), {"load": Standardized("u", until=15.0)})
-    assert len(stages(heater(), made, [15.0, 20.0], 3.0, 0.0, "expanding")) == 2
+    assert len(cut_stages(heater(), made, [15.0, 20.0], 3.0, 0.0, "expanding")) == 2
     with pytest.raises(InvalidTelemetry, match=r"Statistics in the input `load`(?s:.*)not after its first origin"):
-        stages(heater(), made, [10.0, 20.0], 3.0, 0.0, "expanding")
+        cut_stages(heater(), made, [10.0, 20.0], 3.0, 0.0, "expanding")
     chained = bt.add_features(made, {"drive": Rolling("load", 1.0)}).between(start=2.0)
     with pytest.raises(InvalidTelemetry, match="Statistics in the input `drive`"):
-        stages(heater("drive"), chained, [10.0], 3.0, 0.0, "expanding")
+        cut_stages(heater("drive"), chained, [10.0], 3.0, 0.0, "expanding")
 
 
 def test_a_forecast_refuses_what_is_not_known_where_the_calibration_ends() -> None:
@@ -229,7 +236,7 @@ FED_BACK = {"smooth": Rolling("u", 2.0), "before": Lag("level", 2.0), "load": Ex
 def test_what_an_origin_sees_is_what_was_known_there() -> None:
     def seen(telemetry: bt.Telemetry) -> list[pd.DataFrame]:
         made = bt.add_features(telemetry, FED_BACK).between(start=2.0)
-        (one,) = stages(heater(), made, [20.0], 2.0, 0.0, "expanding")
+        (one,) = cut_stages(heater(), made, [20.0], 2.0, 0.0, "expanding")
         return [one.known.table, one.ahead.table]
 
     for ours, theirs in zip(seen(heated()), seen(altered_after(22.0)), strict=True):

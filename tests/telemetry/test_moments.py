@@ -10,7 +10,7 @@ from twins import telemetry_of
 import bayestwin as bt
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.telemetry import said
-from bayestwin.telemetry.features_derived import Standardized
+from bayestwin.telemetry.features import Standardized
 
 BERLIN = "Europe/Berlin"
 NOON = pd.Timestamp("2026-07-01T12:00")

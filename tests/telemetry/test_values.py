@@ -6,9 +6,17 @@ import pytest
 
 import bayestwin as bt
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.telemetry.features import Difference, Lag, Rolling
-from bayestwin.telemetry.features_derived import Expression, Function, Standardized
-from bayestwin.telemetry.regimes import Bins, Calendar, Switch
+from bayestwin.telemetry.features import (
+    Bins,
+    Calendar,
+    Difference,
+    Expression,
+    Function,
+    Lag,
+    Rolling,
+    Standardized,
+    Switch,
+)
 
 HOUR = 3600.0
 

@@ -4,12 +4,18 @@ A new one is a subclass of `base.Noise` in a file of this folder, and a line her
 """
 
 from bayestwin.model.noise.base import Noise
-from bayestwin.model.noise.biased import Biased
 from bayestwin.model.noise.correlated import Autocorrelated
-from bayestwin.model.noise.counts import Binomial, NegativeBinomial, Poisson
-from bayestwin.model.noise.custom import NoiseFrom
-from bayestwin.model.noise.plain import Gaussian, LogNormal, Proportional, StudentT
-from bayestwin.model.noise.wrapped import Censored, Rounded
+from bayestwin.model.noise.plain import (
+    Binomial,
+    Gaussian,
+    LogNormal,
+    NegativeBinomial,
+    NoiseFrom,
+    Poisson,
+    Proportional,
+    StudentT,
+)
+from bayestwin.model.noise.wrapped import Biased, Censored, Rounded
 
 __all__ = [
     "Autocorrelated",

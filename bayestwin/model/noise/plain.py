@@ -1,15 +1,18 @@
 """Noise of readings on a continuous scale: additive, proportional, multiplicative, heavy-tailed."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, override
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
+from bayestwin.errors import InvalidTwin, explain
 from bayestwin.model.noise.base import Noise, NoiseUnit, known
+from bayestwin.model.tracing import namespace
 from bayestwin.model.types import NoiseParameter
 
 
@@ -84,3 +87,120 @@ class StudentT(Noise):
     def distribution(self, value: ArrayLike, times: ArrayLike, *, scale: ArrayLike, df: ArrayLike) -> dist.Distribution:
         """Student-t with location `value`."""
         return dist.StudentT(df, value, scale)
+
+
+# Noise of counts: events at a rate, events that cluster, successes out of a number of trials.
+
+LEAST = 1e-100
+"""An expected count that is as good as 0 and has, unlike it, a logarithm."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisson(Noise):
+    """Counts: `p(y | v) = Poisson(v)`; the predicted value is the expected count."""
+
+    support: ClassVar[Any] = constraints.nonnegative_integer
+
+    @override
+    def distribution(self, value: ArrayLike, times: ArrayLike) -> dist.Distribution:
+        """Poisson with rate `value`; NaN where that is negative."""
+        return dist.Poisson(_expected(value), validate_args=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class NegativeBinomial(Noise):
+    """Counts that scatter more than Poisson's: mean v, variance `v + v² / concentration`.
+
+    Attributes:
+        concentration: No unit; the smaller, the more they scatter, and from about 10 v on they are nearly Poisson.
+    """
+
+    concentration: NoiseParameter
+    support: ClassVar[Any] = constraints.nonnegative_integer
+
+    @override
+    def distribution(self, value: ArrayLike, times: ArrayLike, *, concentration: ArrayLike) -> dist.Distribution:
+        """Negative binomial with mean `value`; NaN where that is negative."""
+        return dist.NegativeBinomial2(_expected(value), concentration, validate_args=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Binomial(Noise):
+    """Successes out of `trials`: `p(y | v) = Binomial(trials, v)`; the predicted value is their probability.
+
+    Attributes:
+        trials: How many there are for each observation.
+
+    Raises:
+        InvalidTwin: If `trials` is not a positive integer.
+    """
+
+    trials: int
+    units: ClassVar[Mapping[str, NoiseUnit]] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse a number of trials that cannot be."""
+        if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
+            message = explain(
+                "`trials` of bt.Binomial makes no sense.",
+                expected="an integer, at least 1",
+                received=f"{self.trials!r}",
+                advice="It is a known number, the same for all observations.",
+            )
+            raise InvalidTwin(message)
+
+    @property
+    def support(self) -> Any:
+        """From 0 to `trials`."""
+        return constraints.integer_interval(0, self.trials)
+
+    @override
+    def distribution(self, value: ArrayLike, times: ArrayLike) -> dist.Distribution:
+        """Binomial with probability `value`; NaN where that is none."""
+        value = jnp.asarray(value)
+        return dist.BinomialProbs(known(value, (value >= 0.0) & (value <= 1.0)), self.trials, validate_args=False)
+
+    @override
+    def saturated(self, observed: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> Array:
+        """A count is predicted exactly by its share of the trials."""
+        return self.log_likelihood(observed, jnp.asarray(observed) / self.trials, times, **parameters)
+
+
+def _expected(value: ArrayLike) -> Array:
+    value = jnp.asarray(value)
+    return known(jnp.maximum(value, LEAST), value >= 0.0)
+
+
+# Any NumPyro distribution as noise, by a function of the predicted value.
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseFrom(Noise):
+    """Noise from a function: `NoiseFrom(lambda v, p: dist.Gamma(p.shape, p.shape / v), {"shape": prior}, positive)`.
+
+    Attributes:
+        function: `(value, p)` → the distribution of one observation, written with `jax.numpy`; `p` gives the parameters
+            as attributes. Where a value is impossible the density is NaN or −∞.
+        priors: The noise parameters by name: each a prior, a known number, or the name of a parameter of the twin.
+        support: Where an observation can lie, a constraint of NumPyro.
+    """
+
+    function: Callable[[Any, Any], dist.Distribution]
+    priors: Mapping[str, NoiseParameter] = dataclasses.field(default_factory=dict)
+    support: Any = dataclasses.field(default_factory=lambda: constraints.real)
+
+    @property
+    def own_parameters(self) -> Mapping[str, NoiseParameter]:
+        """Those in `priors`."""
+        return self.priors
+
+    @override
+    def distribution(self, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> dist.Distribution:
+        """What the function returns."""
+        given = namespace("parameters", tuple(self.priors))(*[parameters[name] for name in self.priors])
+        return self.function(value, given)
+
+    @override
+    def unit_of(self, parameter: str, observation_unit: str, time_unit: str) -> str | None:
+        """Unknown: only the function knows what it does with a parameter."""
+        return None

@@ -1,0 +1,385 @@
+"""What pictures show, in words with their numbers, for readers who cannot see them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayestwin._base.wording import count, fixed, number, percent, scale_for
+from bayestwin.assess import Gate, failed
+from bayestwin.assess.recorded import record
+from bayestwin.report.reading import PROB, PROBS, Part, Quantity, group
+
+MOST = 12
+"""Things that one sentence tells of; the others are counted."""
+
+
+def listed(texts: Iterable[str], most: int = MOST) -> str:
+    """Texts one after the other, those beyond `most` only counted."""
+    held = list(texts)
+    more = len(held) - most
+    return "; ".join(held[:most]) + (f"; and {more} more" if more > 0 else "")
+
+
+def reach(values: np.ndarray, unit: str) -> str:
+    """Smallest and largest of values in `unit`: `from 16.2 to 29.3 °C`."""
+    seen = np.asarray(values, dtype=float)
+    seen = seen[np.isfinite(seen)]
+    if not seen.size:
+        return "never known"
+    scale = scale_for(float(np.abs(seen).max()), unit)
+    low, high = (number(scale.factor * float(end)) for end in (seen.min(), seen.max()))
+    return f"from {low} to {high} {scale.unit}".rstrip()
+
+
+def size(value: float, unit: str) -> str:
+    """A value with its unit."""
+    scale = scale_for(value, unit)
+    return f"{number(scale.factor * value)} {scale.unit}".rstrip()
+
+
+def over_time(names: Sequence[str], shown: Iterable[tuple[Part, xr.Dataset | None]], *, observed: bool) -> str:
+    """Observations, medians and mean widths of intervals, by name and stretch of time."""
+    held = list(shown)
+    return listed(_stretch(name, part, bands, observed=observed) for name in names for part, bands in held)
+
+
+def intervals_of(quantities: Sequence[Quantity]) -> str:
+    """Posterior interval of each quantity."""
+    prob = percent(PROB)
+    return f"{prob} equal-tailed intervals: " + listed(
+        f"{q.name} {_between(q.lower, q.upper)} {q.scale.unit}".rstrip() for q in quantities
+    )
+
+
+def correlations(quantities: Sequence[Quantity]) -> str:
+    """The strongest correlations between quantities."""
+    between = np.atleast_2d(np.corrcoef([quantity.draws.ravel() for quantity in quantities]))
+    rows, columns = np.triu_indices(len(quantities), 1)
+    order = np.argsort(-np.abs(between[rows, columns]), kind="stable")[:6]
+    pairs = [(int(rows[place]), int(columns[place])) for place in order]
+    told = (f"{quantities[i].name} and {quantities[j].name} {fixed(float(between[i, j]), 2)}" for i, j in pairs)
+    return "correlations: " + listed(told)
+
+
+def covered(found: xr.Dataset) -> str:
+    """Coverage by nominal probability of one observation's intervals, `found` being (prob)."""
+    names = ("prob", "coverage", "within_joint_band")
+    rows = zip(*(found[name].to_numpy() for name in names), strict=True)
+    told = [f"{percent(float(s), 1)} inside that of {percent(float(p))}{'' if good else ' (✗)'}" for p, s, good in rows]
+    return f"{', '.join(told)}, of {count(int(found['num'].max()), 'observation')}"
+
+
+def _stretch(name: str, part: Part, bands: xr.Dataset | None, *, observed: bool) -> str:
+    told = []
+    unit = ""
+    if bands is not None and name in bands["observation"]:
+        own = bands.sel(observation=name)
+        unit = str(own["units"].item()) if "units" in own.coords else ""
+        told.append(f"median {reach(own['median'].to_numpy(), unit)}")
+        ends = own.sel(prob=PROBS[1])
+        wide = (ends["upper"] - ends["lower"]).to_numpy()
+        wide = wide[np.isfinite(wide)]
+        if wide.size:
+            told.append(f"{percent(PROBS[1])} interval {size(float(wide.mean()), unit)} wide on average")
+    if observed and name in part.observed:
+        values = part.observed[name].to_numpy().astype(float)
+        unit = unit or str(part.observed[name].attrs.get("units", ""))
+        told.insert(0, f"{count(int(np.isfinite(values).sum()), 'observation')} {reach(values, unit)}")
+    return f"{name}, {part.label}: {', '.join(told) or 'nothing'}"
+
+
+def _between(low: float, high: float) -> str:
+    return f"{number(low, 4)} to {number(high, 4)}"
+
+
+# The verdict in plain words: what stands first in the report.
+
+JUDGED_PROB = 0.9
+MISSES = 4.0
+"""How many times as often as promised intervals of probability `PROB` must miss to be sure to be noticed."""
+
+
+class Verdict(NamedTuple):
+    """What a reader must know first.
+
+    Attributes:
+        status: `pass`, `warn` or `fail`.
+        headline: One sentence.
+        lines: What else matters, one sentence each.
+        gates: Those that failed, then those that warn.
+    """
+
+    status: str
+    headline: str
+    lines: tuple[str, ...]
+    gates: tuple[Gate, ...]
+
+
+def verdict(gates: Sequence[Gate], covered: xr.Dataset | None, *, interrupted: bool) -> Verdict:
+    """Judge a result from its gates, and from the coverage on held-out telemetry where there is one."""
+    bad = failed(gates)
+    warned = tuple(gate for gate in gates if gate.severity == "warn" and not gate.passed)
+    misses = [] if covered is None else _misses(covered)
+    lines = ["Sampling was interrupted: the result holds only the draws taken until then."] if interrupted else []
+    if covered is None:
+        lines.append("Whether intervals cover as promised is not known: no held-out telemetry was predicted.")
+    elif misses:
+        lines.append(f"On held-out telemetry, {'; '.join(misses)}.")
+    else:
+        lines.append(f"On held-out telemetry, all intervals cover as promised ({_observed(covered)}).{_few(covered)}")
+    status = "fail" if bad else "warn" if warned or misses or interrupted or not gates else "pass"
+    return Verdict(status, _headline(gates, bad, warned, bool(misses)), tuple(lines), bad + warned)
+
+
+def interrupted(found: xr.DataTree | xr.Dataset) -> bool:
+    """Whether a result was cut short: a truth value in memory, text in a file that was opened without `load`."""
+    return str(found.attrs.get("interrupted", False)).lower() in ("true", "1")
+
+
+def _headline(gates: Sequence[Gate], bad: Sequence[Gate], warned: Sequence[Gate], misses: bool) -> str:
+    names = ", ".join(gate.name for gate in [*bad, *warned])
+    if bad:
+        others = f", {len(warned)} warned" if warned else ""
+        return f"Do not rely on this result: {len(bad)} of {count(len(gates), 'gate')} failed{others} ({names})."
+    if not gates:
+        return "Nothing was judged: there are no gates."
+    if warned:
+        return f"No gate failed, but {len(warned)} of {len(gates)} warned ({names})."
+    if misses:
+        return f"All {len(gates)} gates passed, but not all intervals cover as promised."
+    return f"All {len(gates)} gates passed."
+
+
+def _misses(covered: xr.Dataset) -> list[str]:
+    """Which intervals do not keep their promise, one text for each observation that has some."""
+    texts = []
+    for name in covered["observation"].to_numpy():
+        own = covered.sel(observation=name)
+        probs = own["prob"].to_numpy()[~own["within_joint_band"].to_numpy()]
+        shares = [float(own["coverage"].sel(prob=prob)) for prob in probs]
+        if not shares:
+            continue
+        if not np.isfinite(shares).all():
+            texts.append(f"{name} was never observed, and its intervals cannot be judged")
+            continue
+        above = [share > prob for share, prob in zip(shares, probs, strict=True)]
+        word = "too wide" if all(above) else "off" if any(above) else "too narrow"
+        pairs = zip(probs, shares, strict=True)
+        found = ", ".join(f"{percent(share)} inside the {percent(float(prob))} interval" for prob, share in pairs)
+        texts.append(f"intervals of {name} are {word}: {found}")
+    return texts
+
+
+def _observed(covered: xr.Dataset) -> str:
+    return ", ".join(
+        f"{name}: {count(int(num), 'observation')}"
+        for name, num in zip(covered["observation"].to_numpy(), covered["num"].isel(prob=0).to_numpy(), strict=True)
+    )
+
+
+def _few(covered: xr.Dataset) -> str:
+    """Which observations are too few, or follow each other too closely, for that to mean much."""
+    own = covered.sel(prob=JUDGED_PROB, method="nearest")
+    names = [
+        str(name)
+        for name, lower in zip(own["observation"].to_numpy(), own["joint_lower"].to_numpy(), strict=True)
+        if not lower >= 1 - MISSES * (1 - float(own["prob"]))
+    ]
+    if not names:
+        return ""
+    return (
+        f" Of {', '.join(names)} that says little: so few, or errors that follow each other so closely, would look the "
+        "same if intervals missed much more often."
+    )
+
+
+# The numbers that a reader of a report looks for first.
+
+
+class Figure(NamedTuple):
+    """One key figure: what it is, its value, and `pass`, `warn`, `fail` or nothing."""
+
+    name: str
+    value: str
+    note: str = ""
+    status: str = ""
+
+
+def key_figures(
+    posterior: xr.DataTree,
+    quantities: Sequence[Quantity],
+    gates: Sequence[Gate],
+    covered: xr.Dataset | None,
+    scored: xr.Dataset | None,
+) -> list[Figure]:
+    """The numbers that a reader looks for first."""
+    bad = {gate.name: gate.severity for gate in gates if not gate.passed}
+    chains, draws = quantities[0].draws.shape
+    note = f"{count(chains, 'chain')} × {draws:,}"
+    figures = [Figure("draws", f"{chains * draws:,}", note, bad.get("chains", ""))]
+    # NaN wins on purpose: a number that cannot be computed must not hide behind the others.
+    rhat = float(np.max([quantity.rhat for quantity in quantities]))
+    ess = float(np.min([(quantity.ess_bulk, quantity.ess_tail) for quantity in quantities]))
+    poor = bad.get("ess_bulk", "") or bad.get("ess_tail", "")
+    figures.append(Figure("largest R̂", fixed(rhat, 3), "", bad.get("rhat", "")))
+    figures.append(Figure("smallest ESS", fixed(ess, 0), "bulk and tail", poor))
+    stats = group(posterior, "sample_stats")
+    for name, words, gate in (
+        ("diverging", "divergences", "divergences"),
+        ("solver_failed", "failed solves", "solver_failures"),
+    ):
+        if name in stats:
+            values = stats[name].to_numpy()
+            figures.append(Figure(words, f"{int((values != 0).sum()):,}", f"of {values.size:,}", bad.get(gate, "")))
+    if covered is None:
+        figures.append(Figure(f"{percent(PROB)} interval covers", "not known", "nothing to compare with"))
+    else:
+        figures.append(_coverage_figure(covered))
+    if scored is not None:
+        skill = [float(value) for value in scored["skill"].to_numpy()]
+        status = "" if min(skill) > 0 else "warn"
+        note = "against persistence" if len(skill) == 1 else f"worst of {len(skill)}, against persistence"
+        figures.append(Figure("RMSE lower by", percent(float(np.min(skill))), note, status))
+    return figures
+
+
+def _coverage_figure(covered: xr.Dataset) -> Figure:
+    """Coverage of the interval nearest to `PROB`, of the observation that misses it by most."""
+    one = covered.sel(prob=PROB, method="nearest")
+    miss = np.nan_to_num(np.abs(one["coverage"].to_numpy() - float(one["prob"])), nan=np.inf)
+    worst = one.isel(observation=int(np.argmax(miss)))
+    note = "of what was held out" if miss.size == 1 else f"{worst['observation'].item()}, worst of {miss.size}"
+    status = "" if bool(one["within_joint_band"].all()) else "warn"
+    return Figure(f"{percent(float(one['prob']))} interval covers", percent(float(worst["coverage"])), note, status)
+
+
+# How the starts of chains were found, and what the engine did by itself, in words.
+
+
+def start_words(posterior: xr.DataTree) -> list[str]:
+    """How the chains' starts were found, in sentences; empty where nothing was recorded."""
+    starts = record(posterior, "starts")
+    if not starts:
+        return []
+    drawn, failed = int(starts.get("drawn", 0)), int(starts.get("failed", 0))
+    words = [f"{count(drawn, 'point was', 'points were')} drawn from the prior; {failed:,} could not be solved."]
+    if "optimised" in starts:
+        optimised, converged = int(starts["optimised"]), int(starts.get("converged", 0))
+        words.append(f"The best {optimised:,} were optimised, and {converged:,} converged.")
+    modes = int(starts.get("modes", 0))
+    if modes == 1:
+        words.append("One mode holds all but a negligible share of the posterior (Laplace's approximation).")
+    elif modes > 1:
+        shares = ", ".join(percent(float(weight)) for weight in starts.get("weights", ()))
+        held = f" ({shares} by Laplace's approximation)" if shares else ""
+        words.append(
+            f"{modes} modes share the posterior{held}: "
+            "look whether more than one makes sense for this asset; a prior can exclude those that do not."
+        )
+    return words + _engine_words(posterior)
+
+
+MODES = {
+    "reverse": (
+        "Derivatives were computed backwards through steps of fixed lengths, which is faster for this twin; whether "
+        "such steps are exact enough is what the gate `tolerance` says"
+    ),
+    "exact": "Derivatives were computed backwards through exact steps: the twin needs no solver",
+}
+"""How derivatives were taken, where it was not forward."""
+
+
+def _engine_words(posterior: xr.DataTree) -> list[str]:
+    """What the engine chose, and what it did by itself while sampling, in sentences."""
+    words = []
+    if choice := record(posterior, "solver_choice"):
+        words.append(
+            "The solver was chosen by a trial on draws from the prior, with fewer steps allowed than later: "
+            f"{choice.get('reason', choice.get('method'))}."
+        )
+    if mode := record(posterior, "sensitivities"):
+        forward = f"Derivatives were computed along with each solve, step by step ({mode.get('reason')})"
+        words.append(f"{MODES.get(str(mode.get('mode')), forward)}.")
+    sampling = record(posterior, "sampling")
+    for event in sampling.get("events", ()):
+        if event["what"] == "raised target acceptance":
+            words.append(
+                f"A transition diverged after {event['after_draws']:,} draws: all were made again with smaller steps, "
+                f"aiming at an acceptance of {event['to']:g}."
+            )
+        else:
+            chains = ", ".join(str(chain) for chain in event["chains"])
+            words.append(f"Chain {chains} stuck in {event['found_in']} and was started again from the ladder.")
+    return words
+
+
+# Where the uncertainty of predictions comes from: parameters, discrepancy and noise, by stretch of time.
+
+
+class OriginRow(NamedTuple):
+    """One line of the table: standard deviations in the unit; `discrepancy` is empty where there is none."""
+
+    name: str
+    part: str
+    unit: str
+    parameters: str
+    discrepancy: str
+    noise: str
+    whole: str
+
+
+def origin_rows(parts: Sequence[Part]) -> list[OriginRow]:
+    """The table of standard deviations, by observation and stretch of time."""
+    return [
+        _row(part, name) for name in parts[0].names for part in parts if {name, f"{name}_noise_free"} <= set(part.draws)
+    ]
+
+
+def origin_words(rows: Sequence[OriginRow], description: Mapping[str, Any]) -> list[str]:
+    """How the table is read, in sentences."""
+    words = [
+        "Standard deviations over the draws, root mean square over times.",
+        "“Parameters” is what the twin says without noise, and holds the initial states.",
+    ]
+    if (description.get("model_error") or {}).get("kind") == "ProcessNoise":
+        words[1] = (
+            "“Parameters and states” is what the twin says without noise. With process noise the states are not known "
+            "from parameters alone: what is uncertain about them, and their disturbances ahead, stands there as well."
+        )
+    if any(row.discrepancy for row in rows):
+        words.append(
+            "Parts need not add up in squares: parameters and discrepancy are inferred together, and where one takes "
+            "more the other takes less."
+        )
+    if any("NaN" in row for row in rows):
+        words.append("NaN says that a draw could not be solved.")
+    return words
+
+
+def _row(part: Part, name: str) -> OriginRow:
+    whole, noise_free = part.draws[name], part.draws[f"{name}_noise_free"]
+    discrepancy = part.draws.get(f"{name}_discrepancy")
+    noise = whole - noise_free if discrepancy is None else whole - noise_free - discrepancy
+    total = _spread(whole)
+    scale = scale_for(total, str(whole.attrs.get("units", "")))
+
+    def text(draws: xr.DataArray) -> str:
+        return number(scale.factor * _spread(draws), 2)
+
+    return OriginRow(
+        name=name,
+        part=part.label,
+        unit=scale.unit or "–",
+        parameters=text(noise_free),
+        discrepancy="" if discrepancy is None else text(discrepancy),
+        noise=text(noise),
+        whole=text(whole),
+    )
+
+
+def _spread(draws: xr.DataArray) -> float:
+    """Standard deviation over draws, root mean square over times; NaN where a draw is not finite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.sqrt(draws.var(("chain", "draw"), skipna=False).mean("time", skipna=False)))
