@@ -6,6 +6,7 @@ in `test_setting.py`, death and Ctrl-C in `runs/test_resume.py`.
 
 import multiprocessing
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -14,8 +15,8 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
+from devices import absent_device
 from tank_model import JOB, SECRET, run_command, write_model
-from test_setting import absent_device
 from twins import decay, decay_telemetry, known_decay, known_decay_posterior, telemetry_of
 
 import bayestwin as bt
@@ -229,7 +230,7 @@ def test_prediction_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyP
         def __init__(self, _: object) -> None:
             jnp.zeros(1 << 50).block_until_ready()
 
-    monkeypatch.setattr("bayestwin.predict.Predictor", Greedy)
+    monkeypatch.setattr(sys.modules["bayestwin.predict"], "Predictor", Greedy)
     with pytest.raises(OutOfMemory, match=r"RESOURCE_EXHAUSTED(.|\n)*Lower `draws`"):
         bt.predict(known_decay(), known_decay_posterior(), telemetry_of({"time": [5.0]}), seed=0)
 

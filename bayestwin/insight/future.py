@@ -20,8 +20,7 @@ from scipy.special import logsumexp
 from bayestwin import errors
 from bayestwin._base.process import check_seed, seed_for
 from bayestwin._base.progress import Phase, Progress
-from bayestwin.assess import backtest
-from bayestwin.assess.backtest import FAILURES, Stage
+from bayestwin.assess.backtest import FAILURES, Stage, cut_stages
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
 from bayestwin.calibrate import calibrate, root_attributes, with_model_error
@@ -208,7 +207,7 @@ def _windows(
 ) -> tuple[list[Stage], list[int], list[int]]:
     """Origins with something observed ahead: how many times are known at each, and how many until its horizon."""
     found = []
-    for stage in backtest.stages(twin, telemetry, origins, horizon, 0.0, "expanding"):
+    for stage in cut_stages(twin, telemetry, origins, horizon, 0.0, "expanding"):
         start = len(stage.known.table)
         end = start + len(stage.times)
         if _counts(bound, [start], [end])[0]:

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
+from devices import absent_device
 from twins import decay, decay_telemetry
 
 import bayestwin as bt
@@ -61,12 +61,6 @@ def test_where_float64_is_off_every_verb_stops_and_says_how_to_switch_it_on() ->
 @pytest.mark.parametrize("first", ["import bayestwin, jax", "import jax, bayestwin", "import jax.numpy, bayestwin"])
 def test_bayestwin_switches_float64_on_whatever_is_imported_first(first: str) -> None:
     assert run(f"{first}\nimport jax.numpy as jnp\nprint(jnp.ones(1).dtype)").split() == ["float64"]
-
-
-def absent_device() -> str:
-    """A kind of device that this machine does not have."""
-    found = {device.platform for device in jax.devices()}
-    return next(kind for kind in ("gpu", "tpu") if not {kind, {"gpu": "cuda"}.get(kind, kind)} & found)
 
 
 def test_a_device_that_is_absent_is_an_error_and_nothing_falls_back() -> None:

@@ -12,7 +12,7 @@ import xarray as xr
 from twins import decay, driven, telemetry_of
 
 import bayestwin as bt
-from bayestwin.assess import backtest
+from bayestwin.assess.backtest import cut_stages
 from bayestwin.errors import InvalidSetting, InvalidTelemetry
 
 QUICK = {"method": "laplace", "num_samples": 30, "num_chains": 2, "predictive_draws": 20, "draws": 20}
@@ -81,7 +81,7 @@ def test_a_planted_leak_is_seen() -> None:
 @pytest.mark.parametrize("window", ["expanding", "sliding"])
 @pytest.mark.parametrize("gap", [0.0, 0.6])
 def test_what_each_stage_is_handed_ends_where_it_should(window: str, gap: float) -> None:
-    for stage in backtest.stages(driven(), read(record()), 5, 1.0, gap, window):
+    for stage in cut_stages(driven(), read(record()), 5, 1.0, gap, window):
         known, ahead = stage.known.table, stage.ahead.table
         assert known.index[-1] <= stage.origin - gap < known.index[-1] + 0.25
         assert known.index[-1] < ahead.index[0]
