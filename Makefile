@@ -56,7 +56,7 @@ $(READY): $(PACKAGES) pyproject.toml
 lock: ## Make requirements.lock anew from pyproject.toml
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && python=$$(sh tools/find-python) && \
 	"$$python" -m venv "$$scratch" && "$$scratch/bin/python" -m pip install -qq "uv>=0.9" && \
-	"$$scratch/bin/uv" pip compile pyproject.toml --extra test --extra dev --quiet \
+	"$$scratch/bin/uv" pip compile pyproject.toml --extra test --extra dev --extra docs --quiet \
 	    --universal --python-version 3.12 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --output-file requirements.lock $(LOCK_FLAGS)
