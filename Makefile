@@ -6,7 +6,7 @@ PACKAGES := $(VENV)/.packages-installed
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help demo test slow lint types notebooks setup lock clean
+.PHONY: help demo test slow wheel lint types notebooks setup lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -16,10 +16,13 @@ demo: $(READY) ## Calibrate models/lynx_hare and leave posterior, report and pro
 	@$(VENV)/bin/bayestwin calibrate models/lynx_hare
 
 test: $(READY) ## Run the fast tests
-	@$(PYTEST) -q -n auto --maxprocesses=4 --dist loadfile -m "not slow"
+	@$(PYTEST) -q -n auto --maxprocesses=4 --dist loadfile -m "not slow and not wheel"
 
 slow: $(READY) ## Run the slow statistical tests
 	@$(PYTEST) -q -m slow
+
+wheel: $(READY) ## Build the wheel, and use it in an empty folder without the clone
+	@$(PYTEST) -q -m wheel tests/test_wheel.py
 
 lint: $(READY) ## Check style and formatting (`.venv/bin/ruff check --fix . && .venv/bin/ruff format .` mends most)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
@@ -56,7 +59,7 @@ $(READY): $(PACKAGES) pyproject.toml
 lock: ## Make requirements.lock anew from pyproject.toml
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && python=$$(sh tools/find-python) && \
 	"$$python" -m venv "$$scratch" && "$$scratch/bin/python" -m pip install -qq "uv>=0.9" && \
-	"$$scratch/bin/uv" pip compile pyproject.toml --extra test --extra dev --quiet \
+	"$$scratch/bin/uv" pip compile pyproject.toml --extra test --extra dev --extra docs --quiet \
 	    --universal --python-version 3.12 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --output-file requirements.lock $(LOCK_FLAGS)

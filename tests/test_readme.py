@@ -13,6 +13,12 @@ from bayestwin.project.sections import Job
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+HOME = (
+    "https://github.com/bayestwin/bayestwin/blob/main/",
+    "https://raw.githubusercontent.com/bayestwin/bayestwin/main/",
+)
+"""Where the README's pages and pictures are for those who read it at the package index, which has nothing beside it."""
+
 PAGES = ("telemetry", "inference", "model-error", "trust", "insight", "jobs", "runs")
 """In the order in which their Python is run, after the README's."""
 
@@ -80,7 +86,21 @@ def test_links_lead_somewhere(path: pathlib.Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+def test_the_readme_links_and_shows_what_is_in_the_repository_by_whole_addresses() -> None:
+    targets = re.findall(r"\]\(([^)#]+)", TEXTS[ROOT / "README.md"])
+    assert [target for target in targets if not target.startswith("https://")] == []
+    own = [target.removeprefix(home) for target in targets for home in HOME if target.startswith(home)]
+    assert len(own) >= len(PAGES)
+    assert [path for path in own if not (ROOT / path).exists()] == []
+
+
+def test_pictures_are_whole_files_and_not_pages_about_them() -> None:
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", TEXTS[ROOT / "README.md"])
+    assert shown
+    assert all(target.startswith(HOME[1]) for target in shown)
+
+
 def test_each_page_is_linked_in_the_readme() -> None:
     assert {f"docs/{page}.md" for page in PAGES} == {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()}
     for page in PAGES:
-        assert f"](docs/{page}.md)" in TEXTS[ROOT / "README.md"]
+        assert f"]({HOME[0]}docs/{page}.md)" in TEXTS[ROOT / "README.md"]

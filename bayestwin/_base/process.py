@@ -248,8 +248,6 @@ def cache_folder() -> pathlib.Path:
         raise StorageFailure(message) from reason
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "bayestwin"
-    if sys.platform == "win32":
-        return pathlib.Path(os.environ.get("LOCALAPPDATA", home)) / "bayestwin" / "Cache"
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "bayestwin"
 
 
@@ -275,8 +273,6 @@ def make_private(folder: pathlib.Path) -> pathlib.Path:
         raise _refused(folder, reason.strerror or str(reason)) from reason
     if not stat.S_ISDIR(found.st_mode):
         raise _refused(folder, "a symbolic link" if stat.S_ISLNK(found.st_mode) else "something that is no folder")
-    if sys.platform == "win32":  # what lies below a user's folder is that user's own there
-        return folder
     if found.st_uid != os.geteuid():
         raise _refused(folder, f"a folder of user {found.st_uid}; you are {os.geteuid()}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

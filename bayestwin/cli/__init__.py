@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrate, check, compare, identify, predict, runs, sbc, sensitivity, validate
+from bayestwin.cli import batch, calibrate, check, compare, identify, models, predict, runs, sbc, sensitivity, validate
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 
 COMMANDS = (
+    models.new,
+    models.models,
     calibrate.calibrate,
     calibrate.resume,
     batch.batch,
@@ -31,7 +33,6 @@ COMMANDS = (
     compare.compare,
     sbc.sbc,
     check.check,
-    check.models,
     runs.runs,
     runs.show,
     runs.diff,

@@ -1,10 +1,9 @@
-"""`check` and `models`: what is said of model folders before anything is sampled."""
+"""`check`: what is said of a model's telemetry and priors before anything is sampled."""
 
 import pathlib
 import time
 from typing import Annotated
 
-import rich.markup
 import typer
 
 from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, exit_by, explained, print_json
@@ -39,28 +38,3 @@ def check(
         else:
             show_checked(console, found)
         exit_by(found.status)
-
-
-def models(
-    root: Annotated[pathlib.Path, typer.Argument(help="Folder that holds model folders.")] = pathlib.Path("models"),
-    as_json: AsJson = False,
-) -> None:
-    """List the model folders, with one line about each.
-
-    Example: bayestwin models
-    """
-    with explained() as console:
-        from bayestwin.project.model import list_models
-
-        found = list_models(root)
-        if as_json:
-            print_json([{"model": folder, "about": words} for folder, words in found])
-            return
-        width = max((len(str(folder)) for folder, _ in found), default=0)
-        for folder, words in found:
-            name = rich.markup.escape(str(folder)) + " " * (width - len(str(folder)))
-            console.print(f"[bold]{name}[/bold]  {rich.markup.escape(words)}", highlight=False, soft_wrap=True)
-        if not found:
-            console.print(
-                f"No model folders in {root}: a model is a folder with a `twin.py`.", markup=False, soft_wrap=True
-            )

@@ -55,6 +55,11 @@ def _say_why(mark: str, reason: BaseException, words: str = "") -> None:
     rich.console.Console(stderr=True).print(text, soft_wrap=True, highlight=False)
 
 
+def advise(words: str) -> None:
+    """Say on standard error what could be done next: standard output holds the answer alone."""
+    rich.console.Console(stderr=True).print(words, markup=False, soft_wrap=True, highlight=False)
+
+
 def print_json(content: Any) -> None:
     """Write plain JSON to standard output."""
     from bayestwin.project.record import to_json

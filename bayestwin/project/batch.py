@@ -83,7 +83,7 @@ def plan(
     if twice or not (found or refused):
         message = explain(
             "The batch has the same task twice." if twice else "The batch has no tasks.",
-            expected="job files such as `models/room/job.toml`, each pair of job and telemetry once",
+            expected="job files such as `models/NAME/job.toml`, each pair of job and telemetry once",
             received=", ".join(f"`{name}`" for name in twice) or "none",
             advice="Name each once.",
         )

@@ -256,6 +256,7 @@ def _carry_out(
         "gates": [gate._asdict() for gate in found.gates],
         "timings": timings_of(shown),
         "summary": summary(found.coverage, found.scores),
+        "solver": dict(posterior.attrs["solver_choice"]),
     }
     return found._replace(record=end_record(run, record, found.status, **outcome))
 

@@ -28,6 +28,9 @@ WORDS = {
 }
 """What pydantic expects, in the words of a job file."""
 
+SETTINGS_PAGE = "https://github.com/bayestwin/bayestwin/blob/main/docs/jobs.md"
+"""Where every setting is explained; an address, since a wheel brings no pages."""
+
 MOMENT = "a date such as 2026-03-21, plain or as text, or a number, as the times of the telemetry are"
 
 
@@ -47,7 +50,7 @@ def read_job(path: pathlib.Path) -> Job:
             f"There is no job file `{path}`.",
             expected="a TOML file with at least a `[telemetry]` table",
             received=f"{reason.strerror or reason}; in that folder: {_jobs_beside(path)}",
-            advice="Write one, or name another with `--job`; the README shows one.",
+            advice="Write one, or name another with `--job`; `bayestwin new NAME` makes a folder that has one.",
         )
         raise InvalidJob(message) from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
@@ -102,7 +105,7 @@ def _explained(path: pathlib.Path, found: list[Any]) -> str:
             f"Job file `{path}` lacks `{key}`{also}.",
             expected=table if whole else f"a value for `{key.rpartition('.')[2]}`",
             received=there or ("an empty file" if whole else "an empty table"),
-            advice="Add it; `docs/jobs.md` shows a whole job file.",
+            advice=f"Add it; {SETTINGS_PAGE} shows a whole job file.",
         )
     wanted = MOMENT if moment else str(WORDS.get(error["type"], error["msg"]))
     return explain(
@@ -122,7 +125,7 @@ def _no_kind(path: pathlib.Path, key: str, error: Any) -> str:
         f"Job file `{path}` has a wrong value for `{key}`.",
         expected="one of " + ", ".join(f"`{one}`" for one in kinds) if any(kinds) else 'a line `kind = "…"`',
         received=f"`{kind}`" if kind else "none",
-        advice=f"Did you mean `{close[0]}`?" if close else "`docs/jobs.md` shows what there is.",
+        advice=f"Did you mean `{close[0]}`?" if close else f"{SETTINGS_PAGE} shows what there is.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Model folders: `twin.py`, `job.toml`, `card.md` and data, side by side.
+"""Model folders: `twin.py`, `job.toml`, `card.md` and data, side by side; and a new one to start from.
 
 Nothing here takes a path from a result.
 """
@@ -9,6 +9,9 @@ import importlib.util
 import os
 import pathlib
 import re
+import secrets
+import shutil
+import string
 import sys
 import traceback
 import types
@@ -20,7 +23,16 @@ import pydantic
 from bayestwin._base.process import check_seed, on_device, require_float64
 from bayestwin.calibrate import check_settings
 from bayestwin.density.bind import bind
-from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin, explain
+from bayestwin.errors import (
+    BayestwinError,
+    InvalidInput,
+    InvalidJob,
+    InvalidTelemetry,
+    InvalidTwin,
+    StorageFailure,
+    explain,
+)
+from bayestwin.model.checks import check_name
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.project.job import about_job, read_job
@@ -203,7 +215,10 @@ def _meant(folder: pathlib.Path) -> str:
     known = {path.parent.name: path.parent for root in roots for path in sorted(root.glob("*/twin.py"))}
     if close := difflib.get_close_matches(folder.name, known, n=1):
         return f"Did you mean `{known[close[0]]}`?"
-    return "`bayestwin models` lists the folders in `models/`; `bayestwin models FOLDER` those elsewhere."
+    return (
+        "`bayestwin models` lists the folders in `models/`, `bayestwin models FOLDER` those elsewhere; "
+        "`bayestwin new NAME` makes one."
+    )
 
 
 # `twin.py` of a model folder: the user's own code, run because the user typed the folder that it is in.
@@ -319,7 +334,9 @@ def _absent(path: pathlib.Path) -> str:
         f"Model folder `{path.parent}` has no `{path.name}`.",
         expected="a file that assigns `twin = bt.Twin(…)`",
         received=", ".join(f"`{name}`" for name in there) or "an empty folder",
-        advice=run if "run.json" in there else "The README shows one.",
+        advice=run
+        if "run.json" in there
+        else "Write one; `bayestwin new NAME` makes a whole model folder to start from.",
     )
 
 
@@ -345,7 +362,8 @@ def list_models(root: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
             f"There is no folder `{root}`.",
             expected="a folder that holds model folders",
             received="a file" if root.exists() else "nothing under that path",
-            advice="Start where `models/` is, or name the folder: `bayestwin models FOLDER`.",
+            advice="Start where `models/` is, or name the folder: `bayestwin models FOLDER`. "
+            "`bayestwin new NAME` makes a first one.",
         )
         raise InvalidInput(message)
     found = sorted(path.parent for path in root.glob("*/twin.py"))
@@ -357,6 +375,66 @@ def _first_words(card: pathlib.Path) -> str:
         return "(no card.md)"
     lines = [line.strip() for line in card.read_text(encoding="utf-8", errors="replace").splitlines()]
     return next((line for line in lines if line and not line.startswith("#")), "(empty card.md)")
+
+
+# A new model folder, which calibrates as it is: a heated tank, with telemetry that was simulated from it.
+
+TEMPLATE = pathlib.Path(__file__).with_name("templates") / "new_model"
+"""Its files, each with `.txt` after its name and `$name` for that of the model."""
+
+
+def new_model(name: str, root: pathlib.Path = pathlib.Path("models")) -> pathlib.Path:
+    """Make a model folder to start from: twin, job, card, simulated telemetry, and a place for scenarios.
+
+    Args:
+        name: Name of the folder and of the twin.
+        root: Folder that holds model folders, made if it is missing.
+
+    Returns:
+        The new folder, which is there whole or not at all.
+
+    Raises:
+        InvalidInput: If the name is no plain identifier, or something lies under it.
+        StorageFailure: If the folder cannot be written.
+    """
+    check_name(name, "the model")
+    folder = root / name
+    if os.path.lexists(folder):
+        message = explain(
+            f"There is something under `{folder}` already.",
+            expected="a name that is free: nothing is written over",
+            received="a model folder"
+            if (folder / "twin.py").is_file()
+            else "a folder"
+            if folder.is_dir()
+            else "a file",
+            advice="Choose another name, or `--in FOLDER` for another place.",
+        )
+        raise InvalidInput(message)
+    unfinished = root / f".{name}-{secrets.token_hex(4)}"
+    try:
+        for path, text in _template(name).items():
+            (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / path).write_text(text, encoding="utf-8", newline="\n")
+        unfinished.rename(folder)
+    except OSError as reason:
+        message = explain(
+            f"The model folder `{folder}` cannot be made.",
+            expected="a folder that can be written to",
+            received=reason.strerror or str(reason),
+            advice="Go to a folder of your own, or name one by `--in FOLDER`.",
+        )
+        raise StorageFailure(message) from reason
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _template(name: str) -> dict[pathlib.Path, str]:
+    """Texts of the files of a new model, by their paths in its folder."""
+    sources = sorted(TEMPLATE.rglob("*.txt"))
+    texts = {path.relative_to(TEMPLATE).with_suffix(""): path.read_text(encoding="utf-8") for path in sources}
+    return {path: string.Template(text).substitute(name=name) for path, text in texts.items()}
 
 
 # Would a calibration of a model be refused: asked before it begins.

@@ -28,7 +28,7 @@ from bayestwin.results.store import check_writable, write_bytes_durably, write_t
 
 RECORD = "run.json"
 
-PACKAGES = ("bayestwin", "arviz", "blackjax", "diffrax", "jax", "jaxlib", "numpy", "numpyro", "xarray")
+PACKAGES = ("bayestwin", "arviz", "blackjax", "jax", "jaxlib", "numpy", "numpyro", "xarray")
 
 ENVIRONMENT = (
     "BAYESTWIN_COMPILE_CACHE",

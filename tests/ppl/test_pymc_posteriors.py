@@ -1,5 +1,7 @@
 """PyMC's posteriors of the models that ship are those of `calibrate`, within Monte Carlo error; forks are refused."""
 
+import importlib.util
+
 import arviz as az
 import numpy as np
 import pymc as pm
@@ -41,6 +43,14 @@ def test_lynx_and_hares_agree(settings: dict) -> None:
 def test_lynx_and_hares_agree_by_numpyros_sampler() -> None:
     with bt.pymc_model(lynx_hare(), pelts()):
         trace = pm.sample(1000, tune=1000, chains=4, random_seed=1, progressbar=False, nuts_sampler="numpyro")
+    check_agreement(lynx_hare_posterior(), trace, [site.name for site in lynx_hare().sites()])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("nutpie") is None, reason="nutpie is an optional extra")
+def test_lynx_and_hares_agree_by_nutpie() -> None:
+    with bt.pymc_model(lynx_hare(), pelts()):
+        trace = pm.sample(1000, tune=1000, chains=4, random_seed=1, progressbar=False, nuts_sampler="nutpie")
     check_agreement(lynx_hare_posterior(), trace, [site.name for site in lynx_hare().sites()])
 
 

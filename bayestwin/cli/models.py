@@ -1,0 +1,69 @@
+"""`new` and `models`: making a model folder to start from, and listing those that there are."""
+
+import pathlib
+import shlex
+from typing import Annotated
+
+import rich.markup
+import typer
+
+from bayestwin.cli.frame import AsJson, advise, explained, print_json
+
+MODELS = pathlib.Path("models")
+"""Where model folders lie unless something else is said."""
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the model: letters, digits and `_`.")],
+    root: Annotated[pathlib.Path, typer.Option("--in", help="Folder that holds model folders.")] = MODELS,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model folder to start from: a twin, a job, a card and simulated telemetry, which calibrates as it is.
+
+    Example: bayestwin new tank
+    """
+    with explained() as console:
+        from bayestwin.project.model import new_model
+
+        folder = new_model(name, root)
+        if as_json:
+            print_json({"model": folder, "files": sorted(path for path in folder.rglob("*") if path.is_file())})
+            return
+        typed = shlex.quote(str(folder))
+        console.print(
+            f"{folder} holds a heated tank with simulated telemetry. Calibrate it as it is, then make it your own:\n"
+            f"  bayestwin check {typed}\n  bayestwin calibrate {typed}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _inside(root: pathlib.Path) -> str:
+    """The option that names a folder of model folders; empty where it need not be named."""
+    return "" if root == MODELS else f" --in {shlex.quote(str(root))}"
+
+
+def models(
+    root: Annotated[pathlib.Path, typer.Argument(help="Folder that holds model folders.")] = MODELS,
+    as_json: AsJson = False,
+) -> None:
+    """List the model folders, with one line about each.
+
+    Example: bayestwin models
+    """
+    with explained() as console:
+        from bayestwin.project.model import list_models
+
+        found = list_models(root)
+        if as_json:
+            print_json([{"model": folder, "about": words} for folder, words in found])
+            return
+        width = max((len(str(folder)) for folder, _ in found), default=0)
+        for folder, words in found:
+            name = rich.markup.escape(str(folder)) + " " * (width - len(str(folder)))
+            console.print(f"[bold]{name}[/bold]  {rich.markup.escape(words)}", highlight=False, soft_wrap=True)
+        if not found:
+            console.print(
+                f"No model folders in {root}: a model is a folder with a `twin.py`.", markup=False, soft_wrap=True
+            )
+            advise(f"`bayestwin new NAME{_inside(root)}` makes one to start from.")
