@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.ticker import MaxNLocator
 
 import bayestwin as bt
 from bayestwin.project.model import load_model, load_telemetry
@@ -49,6 +50,7 @@ def draw(run: pathlib.Path, picture: pathlib.Path) -> None:
         last.xaxis.set_major_locator(locator)
         last.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     else:
+        last.xaxis.set_major_locator(MaxNLocator(integer=True))
         last.set_xlabel(f"time / {model.twin.time_unit}")
     figure.tight_layout()
     figure.savefig(picture, dpi=90, pil_kwargs={"optimize": True})

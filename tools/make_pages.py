@@ -118,9 +118,8 @@ def _example(folder: pathlib.Path) -> str:
         raise SystemExit(message)
     what, shows, inferred = row.groups()
     picture = f"{PICTURES}/{folder.name}.png"
-    title = folder.name.replace("_", " and ") if folder.name == "lynx_hare" else folder.name
     about = what[0].upper() + what[1:]
-    lines = [f"## {title}", "", sentence, "", f"{about}. Shows {shows}; {inferred} quantities are inferred."]
+    lines = [f"## {folder.name}", "", sentence, "", f"**Shows** {shows}. {inferred} quantities are inferred."]
     if (ROOT / "docs" / picture).exists():
         lines += ["", f"![{about}: observations and what the posterior predicts]({picture})"]
     return "\n".join([*lines, "", "```sh", f"bayestwin calibrate models/{folder.name}", "```", ""])
