@@ -6,7 +6,7 @@ PACKAGES := $(VENV)/.packages-installed
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help demo test slow wheel lint types notebooks setup lock clean
+.PHONY: help demo test slow wheel lint types notebooks docs pages setup lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -32,6 +32,14 @@ types: $(READY) ## Check the package's types
 
 notebooks: $(READY) ## Execute the notebooks in a temporary copy
 	@sh tools/run-notebooks
+
+# The variable silences an advertisement for the generator's successor.
+docs: $(READY) ## Build the documentation in build/site, where any warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+	@$(VENV)/bin/python tools/make_pages.py check-site build/site
+
+pages: $(READY) ## Make docs/cli.md and docs/examples.md anew, after a change of a command, a card or the README's table
+	@$(VENV)/bin/python tools/make_pages.py
 
 setup: $(READY) ## Make .venv and install everything, nothing more
 
