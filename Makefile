@@ -15,8 +15,10 @@ help: ## List the targets
 demo: $(READY) ## Calibrate models/lynx_hare and leave posterior, report and provenance under results/
 	@$(VENV)/bin/bayestwin calibrate models/lynx_hare
 
+# COVERAGE=1, as in .ci/run, also counts the lines that they run; not those run in processes that tests start.
 test: $(READY) ## Run the fast tests
-	@$(PYTEST) -q -n auto --maxprocesses=4 --dist loadfile -m "not slow and not wheel"
+	@$(PYTEST) -q -n auto --maxprocesses=4 --dist loadfile -m "not slow and not wheel" $(if $(COVERAGE),--cov --cov-report=)
+	@$(if $(COVERAGE),echo "Coverage of bayestwin/: $$($(VENV)/bin/coverage report --format=total) % of lines; by file: $(VENV)/bin/coverage report")
 
 slow: $(READY) ## Run the slow statistical tests
 	@$(PYTEST) -q -m slow
@@ -73,5 +75,5 @@ lock: ## Make requirements.lock anew from pyproject.toml
 	    --output-file requirements.lock $(LOCK_FLAGS)
 
 clean: ## Remove .venv, caches and build outputs (results/ stays)
-	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist .coverage .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -160,7 +160,8 @@ def _draw_one(
     beginning, *keys = jax.random.split(key, 1 + 2 * len(lengths.targets))
     whitening, position = begin(observed, z, beginning)
     thin, target = lengths.thin, 0
-    for number in range(len(lengths.targets)):
+    number = 0
+    while True:
         step = jnp.asarray(1.0 / z.size**0.25, float)  # as what comes back: else all is compiled twice
         warming, drawing = keys[2 * number : 2 * number + 2]
         aim = jnp.asarray(lengths.targets[target], float)
@@ -170,11 +171,11 @@ def _draw_one(
         remembered = float(autocorrelation(np.column_stack([drawn, np.asarray(found["lp"])])).max())
         apart = remembered <= lengths.most
         if (apart and not diverging) or number == len(lengths.targets) - 1:
-            break
+            return _One(drawn, remembered, diverging, number + 1)
+        number += 1
         thin, target = thin * (1 if apart else lengths.longer), target + (diverging > 0.0)
         metric = rescale(whitening, drawn[:, None])
         position, whitening = metric.whiten(whitening.unwhiten(position)), metric
-    return _One(drawn, remembered, diverging, number + 1)
 
 
 def autocorrelation(columns: np.ndarray) -> np.ndarray:

@@ -315,7 +315,7 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
     for start, end, coefficients, amounts in spans:
         ends = np.array([start, end])
         state = np.asarray(field.happen(start, jnp.asarray(state), coefficients[0], amounts))
-        following, solved, _ = piece(state, ends, start, coefficients)
+        following, solved, slopes = piece(state, ends, start, coefficients)
         if solved:
             state = np.asarray(following)
             usual = np.maximum(usual, np.abs(state))

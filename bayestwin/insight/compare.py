@@ -255,7 +255,7 @@ def _check_same(found: Mapping[str, Pointwise]) -> None:
     first, *others = found
     ours = found[first]
     for name in others:
-        theirs, received = found[name], ""
+        theirs, what, expected, received = found[name], "", "", ""
         if theirs.kind != ours.kind:
             what, expected, received = "the same kind of result", ours.kind, theirs.kind
         elif different := [key for key, value in ours.target.items() if value != theirs.target[key] or value is None]:

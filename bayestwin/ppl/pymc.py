@@ -442,19 +442,19 @@ class JaxTerms(Op):
         output_storage[0][0], output_storage[1][0] = self.call(inputs[0])
 
     def pullback(
-        self, inputs: Sequence[Variable], outputs: Sequence[Variable], output_gradients: Sequence[Variable]
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence[Variable]
     ) -> list[Variable]:
         """The gradient from the Jacobian that is there already.
 
         Raises:
             NotImplementedError: For second derivatives.
         """
-        if not isinstance(output_gradients[1].type, DisconnectedType):
+        if not isinstance(cotangents[1].type, DisconnectedType):
             message = "The density of a twin has first derivatives in PyTensor, and no second."
             raise NotImplementedError(message)
-        if isinstance(output_gradients[0].type, DisconnectedType):
+        if isinstance(cotangents[0].type, DisconnectedType):
             return [inputs[0].zeros_like()]  # type: ignore[attr-defined]
-        return [pt.dot(output_gradients[0], outputs[1])]
+        return [pt.dot(cotangents[0], outputs[1])]
 
 
 @jax_funcify.register(JaxTerms)  # type: ignore[arg-type]

@@ -317,9 +317,7 @@ def _indexed(results: pathlib.Path) -> int | None:
     if not (results / INDEX).is_file():
         return None
     try:
-        index = sqlite3.connect(results / INDEX)
-        return int(index.execute("SELECT count(*) FROM runs").fetchone()[0])
+        with contextlib.closing(sqlite3.connect(results / INDEX)) as index:
+            return int(index.execute("SELECT count(*) FROM runs").fetchone()[0])
     except sqlite3.Error:
         return None
-    finally:
-        index.close()

@@ -2,6 +2,7 @@
 
 import abc
 import ast
+import dataclasses
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -143,7 +144,8 @@ SLACK = 1e-9
 """Share of a length of time that counts as nothing, where times are numbers."""
 
 
-class Record(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Record:
     """What a feature is computed from.
 
     Attributes:

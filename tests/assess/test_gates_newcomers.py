@@ -22,28 +22,28 @@ def draws(healthy_draws: Callable[..., Draws]) -> Draws:
 
 
 def prior_that_excludes(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 35: all draws lie beyond the prior's 99 % quantile, at 0.2."""
+    """A prior that excludes the data: all draws lie beyond the prior's 99 % quantile, at 0.2."""
     rng = np.random.default_rng(35)
     return make(draws, prior={"alpha": rng.normal(0, 0.08, (1, 1000)), "beta": rng.normal(0, 10, (1, 1000))})
 
 
 def stuck(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 36."""
+    """One chain never moves from where it started."""
     return make(draws | {"alpha": np.where(np.arange(4)[:, None] == 2, 0.55, draws["alpha"])})
 
 
 def identical(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 37: each chain is given the random numbers of the first."""
+    """Identical chains: each chain is given the random numbers of the first."""
     return make({name: np.repeat(values[:1], 4, axis=0) for name, values in draws.items()})
 
 
 def single(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 38."""
+    """Only one chain was run."""
     return make({name: values[:1] for name, values in draws.items()})
 
 
 def all_divergent(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 39."""
+    """Every transition diverges."""
     return make(draws, stats={"diverging": np.ones((4, 1000), dtype=bool)})
 
 
@@ -53,12 +53,12 @@ def divergent_in_a_corner(make: Make, draws: Draws) -> xr.DataTree:
 
 
 def several_modes(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 40."""
+    """Two chains are at another mode than the other two."""
     return make(draws | {"alpha": draws["alpha"] + np.array([[0.0], [5.0], [0.0], [5.0]])})
 
 
 def uninformative(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 41: the posterior of `beta` is its prior."""
+    """The data say nothing: the posterior of `beta` is its prior."""
     rng = np.random.default_rng(41)
     prior = {"alpha": rng.normal(0, 10, (1, 1000)), "beta": rng.normal(0.5, 0.1, (1, 1000))}
     return make(draws, prior=prior)
@@ -75,7 +75,7 @@ def constant(make: Make, draws: Draws) -> xr.DataTree:
 
 
 def unsolvable_corner(make: Make, draws: Draws) -> xr.DataTree:
-    """FAULTS 19: where one parameter is large, solves fail."""
+    """Solver failures in a corner: where one parameter is large, solves fail."""
     return make(draws, stats={"solver_failed": draws["alpha"] > np.quantile(draws["alpha"], 0.97)})
 
 
@@ -86,24 +86,24 @@ def slow_energies(make: Make, draws: Draws) -> xr.DataTree:
 
 
 FAULTS = {
-    "35 prior excludes the data": (prior_that_excludes, "prior_edge", "`alpha`", "widen the prior"),
-    "36 stuck chain": (stuck, "stuck_chain", "Chain 2 is stuck (1 of 4 chains are): `alpha`", "another seed"),
-    "37 identical chains": (identical, "identical_chains", "`alpha`, `beta`", "a seed of its own"),
-    "38 single chain": (single, "chains", "1 chain was run", "num_chains=4"),
-    "38 single chain, NaN R̂": (
+    "prior excludes the data": (prior_that_excludes, "prior_edge", "`alpha`", "widen the prior"),
+    "stuck chain": (stuck, "stuck_chain", "Chain 2 is stuck (1 of 4 chains are): `alpha`", "another seed"),
+    "identical chains": (identical, "identical_chains", "`alpha`, `beta`", "a seed of its own"),
+    "single chain": (single, "chains", "1 chain was run", "num_chains=4"),
+    "single chain, NaN R̂": (
         single,
         "rhat",
         "there is only one chain (`alpha`)",
         "Mend what the gates before this one found",
     ),
-    "39 all divergent": (all_divergent, "divergences", "4,000 of 4,000 transitions diverged", "no draw can be used"),
-    "39 some divergent": (divergent_in_a_corner, "divergences", "where `beta` is small", "prior of `beta`"),
-    "40 several modes": (several_modes, "rhat", "about `alpha`", "a tighter prior of `alpha`"),
-    "41 prior ≈ posterior": (uninformative, "prior_posterior", "next to nothing about `beta`", "Give it a known value"),
+    "all divergent": (all_divergent, "divergences", "4,000 of 4,000 transitions diverged", "no draw can be used"),
+    "some divergent": (divergent_in_a_corner, "divergences", "where `beta` is small", "prior of `beta`"),
+    "several modes": (several_modes, "rhat", "about `alpha`", "a tighter prior of `alpha`"),
+    "prior ≈ posterior": (uninformative, "prior_posterior", "next to nothing about `beta`", "Give it a known value"),
     "all NaN": (all_nan, "finite", "4,000 of 4,000 draws of `alpha`", "Look for a logarithm"),
     "constant": (constant, "stuck_chain", "`alpha` does not move", "another seed"),
     "constant, ESS": (constant, "ess_bulk", "middle of `alpha`", "calibrate again"),
-    "19 solver failures": (unsolvable_corner, "solver_failures", "where `alpha` is large", "rodas5p"),
+    "solver failures": (unsolvable_corner, "solver_failures", "where `alpha` is large", "rodas5p"),
     "E-BFMI": (slow_energies, "bfmi", "limit 0.3", "that of `beta` first"),
 }
 

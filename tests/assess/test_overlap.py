@@ -1,4 +1,4 @@
-"""A forecast is not judged by observations that it was calibrated on. (FAULTS 65)"""
+"""A forecast is not judged by observations that it was calibrated on."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ def refused(twin: bt.Twin, telemetry: bt.Telemetry, match: str) -> None:
         assert "Received: " in str(raised.value)
 
 
-# FAULTS 27: inputs share the times of the table, so unsorted knots are unsorted times
+# Knots of an input out of order: inputs share the times of the table, so unsorted knots are unsorted times.
 
 
 def test_input_samples_out_of_order_are_sorted_or_an_error() -> None:
@@ -35,7 +35,7 @@ def test_input_samples_out_of_order_are_sorted_or_an_error() -> None:
         telemetry_of(swapped, order="error")
 
 
-# FAULTS 28
+# An input asked for beyond its samples.
 
 
 def test_an_input_asked_beyond_its_samples_is_an_error_unless_a_hold_was_chosen() -> None:
@@ -46,7 +46,7 @@ def test_an_input_asked_beyond_its_samples_is_an_error_unless_a_hold_was_chosen(
     assert callable(bt.numpyro_model(driven(inputs=held), late))
 
 
-# FAULTS 29
+# A gap in an input.
 
 
 def test_a_gap_in_an_input_is_an_error_that_names_it() -> None:
@@ -60,7 +60,7 @@ def test_a_gap_in_an_input_is_an_error_that_names_it() -> None:
     refused(driven(), late, r"`sloped` has a gap.*2 missing, the first from 0\.0 to 0\.0")
 
 
-# FAULTS 31
+# An observation outside the support of its noise.
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_values_inside_the_support_pass() -> None:
         np.testing.assert_array_equal(bound.observations["level"], values)
 
 
-# FAULTS 32: there is no way in for a column of another shape than (n,)
+# A column of another shape than (n,): there is no way in for one.
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_columns_of_another_shape_are_an_error(data: object, words: str) -> None
         bind(decay(), bt.read_telemetry(data))
 
 
-# FAULTS 33, 34
+# No data, or data that were forgotten.
 
 
 def test_no_rows_are_an_error() -> None:
@@ -131,7 +131,7 @@ def test_forgotten_telemetry_is_an_error() -> None:
         bt.calibrate(decay(), seed=0)
 
 
-# FAULTS 56, 58
+# Text among numbers, and units of another kind.
 
 
 def test_text_among_numbers_names_the_cell() -> None:

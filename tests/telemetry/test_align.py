@@ -8,7 +8,7 @@ from twins import telemetry_of
 import bayestwin as bt
 from bayestwin.errors import InvalidTelemetry
 
-# FAULTS 62
+# Times of two records that differ by rounding alone.
 
 
 def of(step: float, num: int, name: str, **settings: object) -> bt.Telemetry:

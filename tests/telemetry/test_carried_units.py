@@ -42,7 +42,7 @@ def refused(match: str, values: list[float], unit: str | None, wanted: str) -> N
     assert "Received: " in str(raised.value)
 
 
-# FAULTS 61
+# Units that a file states itself.
 
 
 def test_units_that_variables_state_are_taken() -> None:
@@ -83,7 +83,7 @@ def test_a_unit_that_contradicts_the_data_is_an_error() -> None:
     assert bt.read_telemetry(dataset, units={"level": "m"}).units == {"level": "m"}
 
 
-# FAULTS 58, 59
+# Scales with another zero, and units that nobody stated.
 
 
 def test_celsius_and_kelvin_convert_where_both_are_stated() -> None:

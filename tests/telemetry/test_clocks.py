@@ -29,7 +29,7 @@ def utc(telemetry: bt.Telemetry) -> list[str]:
     return [f"{stamp:%m-%dT%H:%M}" for stamp in telemetry.table.index]
 
 
-# FAULTS 49
+# An hour that the clock shows twice, in autumn.
 
 
 def test_an_hour_that_the_clock_showed_twice_is_an_error_that_offers_the_choices() -> None:
@@ -51,7 +51,7 @@ def test_a_record_with_both_hours_is_inferred_from_its_order() -> None:
     refused(AUTUMN, "twice.*'earlier'", timezone=BERLIN, ambiguous="infer")
 
 
-# FAULTS 50
+# An hour that the clock leaves out, in spring.
 
 
 def test_an_hour_that_the_clock_never_showed_is_an_error() -> None:
@@ -60,7 +60,7 @@ def test_an_hour_that_the_clock_never_showed_is_an_error() -> None:
     assert utc(of(spring, timezone="+01:00")) == ["03-29T00:30", "03-29T01:30", "03-29T02:30"]
 
 
-# FAULTS 51
+# Offsets that differ, or that some dates lack.
 
 
 def test_dates_with_and_without_offset_are_an_error() -> None:
@@ -96,7 +96,7 @@ def test_dates_of_python_and_plain_days_are_dates() -> None:
     assert utc(of(["2026-03-29", "2026-03-30"], timezone=BERLIN)) == ["03-28T23:00", "03-29T22:00"]
 
 
-# FAULTS 52
+# Dates whose day and month cannot be told apart.
 
 
 def test_days_and_months_in_any_order_but_iso_are_an_error_that_names_the_format() -> None:

@@ -32,7 +32,7 @@ def refused(path: Path, match: str, error: type[Exception] = InvalidTelemetry, *
     assert "Received: " in str(raised.value)
 
 
-# FAULTS 64
+# A byte order mark before the first name.
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
@@ -69,7 +69,7 @@ def test_compressed_files_read_as_plain_ones(tmp_path: Path) -> None:
     same(tmp_path / "level.csv.gz")
 
 
-# FAULTS 57
+# Semicolons, tabs and decimal commas.
 
 
 def test_other_separators_get_a_hint(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from bayestwin.errors import InvalidTelemetry
 TWICE = {"time": [0.0, 1.0, 1.0, 2.0], "level": [1.0, 2.0, np.nan, 5.0], "top": [1.0, 4.0, 8.0, 9.0]}
 
 
-# FAULTS 53
+# Several rows of one time.
 
 
 @pytest.mark.parametrize(("policy", "level", "top"), [("first", 2.0, 4.0), ("last", np.nan, 8.0), ("mean", 2.0, 6.0)])
@@ -32,7 +32,7 @@ def test_rows_of_one_time_are_an_error_where_nothing_is_declared() -> None:
         telemetry_of(TWICE, duplicates="average")
 
 
-# FAULTS 54
+# Rows out of order.
 
 
 @pytest.mark.parametrize("time", [[0.0, 2.0, 1.0, 3.0], ["2026-01-01", "2026-01-03", "2026-01-02", "2026-01-04"]])
@@ -113,7 +113,7 @@ def test_rows_known_at_the_same_moment_are_duplicates_still() -> None:
     assert telemetry_of(same, known_at="received", duplicates="mean").table["level"].tolist()[1] == 11.25
 
 
-# FAULTS 56
+# Numbers or words that stand for a missing value.
 
 
 def test_a_sentinel_among_numbers_is_an_error_that_names_the_cells() -> None:

@@ -18,7 +18,7 @@ def refused(time: object, match: str, **settings: object) -> None:
     assert "Received: " in str(raised.value)
 
 
-# FAULTS 20, 21, 53
+# Times that are missing, out of order, or there twice.
 
 
 @pytest.mark.parametrize("time", [[0.0, np.nan, 2.0], pd.to_datetime(["2026-01-01", None, "2026-01-03"])])
@@ -39,7 +39,7 @@ def test_a_time_that_occurs_twice_is_an_error() -> None:
     refused([0.0, 1.0, 1.0, 2.0], "`time` occurs twice.*row 3.*duplicates='first'")
 
 
-# FAULTS 22
+# A time before the initial state.
 
 
 def test_a_time_before_the_initial_state_is_an_error() -> None:
@@ -53,7 +53,7 @@ def test_a_t0_of_another_kind_is_an_error() -> None:
     refused(["2026-01-01", "2026-01-02"], "does not fit.*Expected: a date.*5", t0=5.0)
 
 
-# FAULTS 26
+# Times as seconds since 1970.
 
 
 def test_epoch_seconds_are_counted_from_the_first_sample() -> None:

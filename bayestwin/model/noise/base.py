@@ -29,7 +29,7 @@ class Noise(abc.ABC):
     also `independent`, `log_likelihood` and `sample`.
     """
 
-    support: ClassVar[Any] = constraints.real
+    support: Any = constraints.real
     """Where an observation can lie at all."""
 
     units: ClassVar[Mapping[str, NoiseUnit]] = {"scale": "observation"}
@@ -58,8 +58,10 @@ class Noise(abc.ABC):
         return all(layer.independent for layer in self.layers() if layer is not self)
 
     @abc.abstractmethod
-    def distribution(self, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> dist.Distribution:
+    def distribution(self, value: ArrayLike, times: ArrayLike, *_: Any, **parameters: Any) -> dist.Distribution:
         """The distribution of one observation by itself, whose noise-free value is `value`.
+
+        A noise model takes its own parameters by name; `*_` and `Any` say to a type checker that these differ.
 
         Args:
             value: Noise-free values, in the unit of the observation, any shape; NaN or an impossible value gives a

@@ -51,17 +51,9 @@ class Autocorrelated(Noise):
         return dist.Normal(value, jnp.hypot(scale, nugget))
 
     @override
-    def log_likelihood(
-        self,
-        observed: ArrayLike,
-        value: ArrayLike,
-        times: ArrayLike,
-        *,
-        scale: ArrayLike,
-        correlation_time: ArrayLike,
-        nugget: ArrayLike,
-    ) -> Array:
+    def log_likelihood(self, observed: ArrayLike, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> Array:
         """Each observation given all those before it, by a Kalman filter; missing ones are passed over."""
+        scale, correlation_time, nugget = (parameters[name] for name in self.units)
         observed = jnp.asarray(observed)
         present = jnp.isfinite(observed)
         # zero for a missing residual, so that nothing computed from it is NaN
@@ -81,17 +73,9 @@ class Autocorrelated(Noise):
         return lax.scan(update, start, (residuals, present, kept, renewed))[1]
 
     @override
-    def sample(
-        self,
-        key: Array,
-        value: ArrayLike,
-        times: ArrayLike,
-        *,
-        scale: ArrayLike,
-        correlation_time: ArrayLike,
-        nugget: ArrayLike,
-    ) -> Array:
+    def sample(self, key: Array, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> Array:
         """One path of the process at these times, from its stationary distribution on, with white noise on it."""
+        scale, correlation_time, nugget = (parameters[name] for name in self.units)
         value = jnp.asarray(value)
         pushes, white = jax.random.normal(key, (2, *value.shape))
         kept, renewed = _transitions(times, correlation_time)

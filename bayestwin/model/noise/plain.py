@@ -61,7 +61,7 @@ class LogNormal(Noise):
     """
 
     scale: NoiseParameter
-    support: ClassVar[Any] = constraints.positive
+    support = constraints.positive
     units: ClassVar[Mapping[str, NoiseUnit]] = {}
 
     @override
@@ -99,7 +99,7 @@ LEAST = 1e-100
 class Poisson(Noise):
     """Counts: `p(y | v) = Poisson(v)`; the predicted value is the expected count."""
 
-    support: ClassVar[Any] = constraints.nonnegative_integer
+    support = constraints.nonnegative_integer
 
     @override
     def distribution(self, value: ArrayLike, times: ArrayLike) -> dist.Distribution:
@@ -116,7 +116,7 @@ class NegativeBinomial(Noise):
     """
 
     concentration: NoiseParameter
-    support: ClassVar[Any] = constraints.nonnegative_integer
+    support = constraints.nonnegative_integer
 
     @override
     def distribution(self, value: ArrayLike, times: ArrayLike, *, concentration: ArrayLike) -> dist.Distribution:

@@ -246,7 +246,7 @@ class CensoredDistribution(dist.Distribution):
         self.base_dist, self.lower, self.upper = base_dist, lower, upper
         super().__init__(base_dist.batch_shape, validate_args=False)
 
-    def log_prob(self, value: ArrayLike) -> Array:
+    def log_prob(self, value: ArrayLike, intermediates: list[Any] | None = None) -> Array:  # noqa: ARG002
         """Log density between the limits, log probability at them."""
         value = jnp.asarray(value, float)
         low = value <= (-jnp.inf if self.lower is None else self.lower)
@@ -276,7 +276,7 @@ class RoundedDistribution(dist.Distribution):
         self.base_dist, self.step = base_dist, step
         super().__init__(base_dist.batch_shape, validate_args=False)
 
-    def log_prob(self, value: ArrayLike) -> Array:
+    def log_prob(self, value: ArrayLike, intermediates: list[Any] | None = None) -> Array:  # noqa: ARG002
         """Log probability of the interval around a reading."""
         value = jnp.asarray(value, float)
         return log_between(self.base_dist, value - self.step / 2.0, value + self.step / 2.0)
