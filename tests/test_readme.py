@@ -13,7 +13,7 @@ from bayestwin.project.sections import Job
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-PAGES = ("telemetry", "inference", "model-error", "trust", "insight", "jobs", "runs")
+PAGES = ("telemetry", "inference", "model-error", "trust", "insight", "jobs", "runs", "extending")
 """In the order in which their Python is run, after the README's."""
 
 TEXTS = {
