@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 from types import EllipsisType
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,10 @@ import xarray as xr
 from bayestwin._base.process import check_seed, enough_memory, keep_compiled, key_for, on_device, require_float64
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.bind import Experiments, bind_all, times_of
-from bayestwin.density.density import LOSSES, Density, Loss, Predictor, build_density
+from bayestwin.density.density import Density, Loss, Predictor, build_density
 from bayestwin.dynamics.choice import Choice
 from bayestwin.errors import InvalidSetting, InvalidTwin, explain
-from bayestwin.inference import METHODS
-from bayestwin.inference.method import Draws, Problem, Settings, exact_enough
+from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough
 from bayestwin.inference.solver import audit_tolerance, choose
 from bayestwin.model.describe import describe, fingerprint
 from bayestwin.model.error import Discrepancy, ModelError
@@ -49,7 +48,7 @@ def calibrate(
     *,
     seed: int,
     model_error: ModelError | EllipsisType | None = ...,
-    method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts",
+    method: str = "nuts",
     loss: Loss = "linear",
     num_warmup: int = 200,
     num_samples: int = 1000,
@@ -78,7 +77,7 @@ def calibrate(
         telemetry: Its observations and inputs; or those of each experiment, by its name.
         seed: Determines everything random.
         model_error: Takes the place of the twin's own, which holds where this is left out; predict with the same.
-        method: How to infer.
+        method: How to infer: one of the above, or what `bayestwin.inference.register` added.
         loss: For `method="map"`: `"linear"` is least squares where the noise is Gaussian; `"huber"`, `"soft_l1"` and
             `"cauchy"` keep outliers from pulling the values far.
         num_warmup: Transitions of each chain that adapt and are thrown away.
@@ -151,7 +150,7 @@ def with_model_error(twin: Twin, model_error: ModelError | EllipsisType | None) 
 def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
     """Draws, and the record of their tolerance audit; fixed steps that are not exact enough give way."""
     drawn = METHODS[method](problem)
-    if method == "map" or problem.density.twin.solver.method == "exact":
+    if METHODS[method].judged == "point" or problem.density.twin.solver.method == "exact":
         return drawn, {}
     audit = audit_tolerance(problem.density, drawn, problem.progress)
     fixed = drawn.record.get("sensitivities", {}).get("mode") == "reverse"
@@ -171,32 +170,27 @@ def _identity(twin: Twin, telemetry: Telemetry | Experiments, seed: int, method:
 
 def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
     """Refuse words that are unknown, numbers that make no sense, and twins with nothing to infer."""
-    choices = {"method": tuple(METHODS), "loss": ("linear", *LOSSES)}
-    for name, value in settings.items():
-        if name in choices:
-            fine, expected = value in choices[name], ", ".join(f'"{word}"' for word in choices[name])
-        elif name == "target_acceptance":
-            fine, expected = isinstance(value, float) and 0.0 < value < 1.0, "between 0 and 1"
-        else:
-            fine, expected = isinstance(value, int | np.integer) and value >= 1, "an integer, at least 1"
-        if not fine:
+    for setting in SETTINGS:
+        if setting.name in settings and not setting.fits(settings[setting.name]):
             message = explain(
-                f"`{name}` makes no sense.",
-                expected=expected,
-                received=f"{value!r}",
+                f"`{setting.name}` makes no sense.",
+                expected=setting.expected,
+                received=f"{settings[setting.name]!r}",
                 advice="Leave it out for the default.",
             )
             raise InvalidSetting(message)
-    if settings.get("loss", "linear") != "linear" and settings.get("method") != "map":
+    other_loss = settings.get("loss", "linear") != "linear"
+    if other_loss and not METHODS[settings["method"]].losses:
+        fitting = " or ".join(f'`method="{name}"`' for name, method in METHODS.items() if method.losses)
         message = explain(
-            f'`loss="{settings["loss"]}"` belongs to `method="map"`.',
+            f'`loss="{settings["loss"]}"` belongs to {fitting}.',
             expected='`loss="linear"`: a posterior needs a likelihood',
             received=f"method {settings.get('method')!r}",
             advice="For outliers in a posterior use the noise model `bt.StudentT`.",
         )
         raise InvalidSetting(message)
     dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
-    if settings.get("loss", "linear") != "linear" and dependent:
+    if other_loss and dependent:
         message = explain(
             f'`loss="{settings["loss"]}"` does not fit the noise of observation `{dependent[0]}`.',
             expected="observations that are independent, each of which can lie far off by itself",
@@ -204,7 +198,7 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
             advice='Use `loss="linear"`, or another noise model.',
         )
         raise InvalidSetting(message)
-    if settings.get("loss", "linear") != "linear" and isinstance(twin.model_error, Discrepancy):
+    if other_loss and isinstance(twin.model_error, Discrepancy):
         message = explain(
             f'`loss="{settings["loss"]}"` does not go with a discrepancy.',
             expected="observations that are independent, each of which can lie far off by itself",

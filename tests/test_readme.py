@@ -19,10 +19,10 @@ HOME = (
 )
 """Where the README's pages and pictures are for those who read it at the package index, which has nothing beside it."""
 
-PAGES = ("telemetry", "inference", "model-error", "trust", "insight", "jobs", "runs")
+PAGES = ("telemetry", "inference", "model-error", "trust", "insight", "jobs", "runs", "extending")
 """In the order in which their Python is run, after the README's."""
 
-SITE = ("index", "examples", "cli", "extending", "changelog")
+SITE = ("index", "examples", "cli", "changelog")
 """Pages that the site has beside the guide; `test_docs.py` is about them."""
 
 TEXTS = {

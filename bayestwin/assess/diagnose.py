@@ -75,13 +75,13 @@ def diagnose(
         InvalidSetting: `strict` or `coverage` has no meaning.
     """
     _check(strict, coverage)
-    found, method = of_chains.read_chains(posterior, "posterior"), recorded.method_of(posterior)
+    found, judged = of_chains.read_chains(posterior, "posterior"), recorded.judged_as(posterior)
     engine = [recorded.modes_gate(posterior, max_modes)]
     engine += [recorded.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
     gates: list[Gate | None] = [of_chains.finite_gate(found)]
-    if method == "map":
+    if judged == "point":
         gates += [recorded.point_gate()]
-    elif method in ("laplace", "pathfinder"):
+    elif judged == "approximation":
         gates += [recorded.approximation_gate(posterior, max_pareto_k)]
     else:
         gates += [
@@ -92,14 +92,14 @@ def diagnose(
             of_chains.ess_gate(found, "bulk", min_ess_per_chain),
             of_chains.ess_gate(found, "tail", min_ess_per_chain),
         ]
-    if method not in ("map", "laplace", "pathfinder", "smc"):
+    if judged == "transitions":
         gates += [
             of_chains.divergences_gate(posterior, found, max_divergences),
             of_chains.bfmi_gate(posterior, found, min_bfmi),
             of_chains.solver_gate(posterior, found, max_solver_failures),
         ]
     gates += engine
-    if method != "map":
+    if judged != "point":
         gates += recorded.prior_gates(posterior, found, max_at_prior_edge, max_prior_width)
     gates += [residuals_gate(posterior, max_residual_correlation)]
     if coverage != "report":

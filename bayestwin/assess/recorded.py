@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.assess.gates import Chains, Gate, read_chains, spread
-from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, exact_enough
+from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, Judged, exact_enough, method_named
 
 
 def approximation_gate(tree: xr.DataTree, limit: float = MAX_PARETO_K) -> Gate:
@@ -63,7 +63,7 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
 def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_k: float = MAX_PARETO_K) -> Gate | None:
     """The solver's tolerance does not shape the posterior; None where it was not audited."""
     audit = record(tree, "tolerance_audit")
-    if not audit and record(tree, "solver_choice").get("method") == "exact" and method_of(tree) != "map":
+    if not audit and record(tree, "solver_choice").get("method") == "exact" and judged_as(tree) != "point":
         sentence = "The twin needs no solver, whose error could shape the posterior: steps of an affine one are exact."
         return Gate("tolerance", True, 0.0, float(max_error), sentence)
     if not audit:
@@ -96,6 +96,11 @@ def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_
 def method_of(tree: xr.DataTree) -> str:
     """How a posterior was inferred; files from before there was a choice do not say."""
     return str(tree.attrs.get("method", "nuts"))
+
+
+def judged_as(tree: xr.DataTree) -> Judged:
+    """By which gates a posterior is judged, as its method says."""
+    return method_named(method_of(tree)).judged
 
 
 def record(tree: xr.DataTree, name: str) -> dict[str, Any]:

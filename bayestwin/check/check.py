@@ -1,6 +1,6 @@
 """All checks of telemetry before anything is sampled, in one call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from bayestwin._base.process import check_seed, require_float64
 from bayestwin._base.progress import Progress
 from bayestwin.check.clocks import clocks
 from bayestwin.check.finding import (
+    KINDS,
     Finding,
     Limit,
     Thresholds,
@@ -36,7 +37,7 @@ from bayestwin.check.values import (
 )
 from bayestwin.density.bind import Experiments, bind, check_experiments, each, elapsed
 from bayestwin.density.density import build_density
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 
@@ -244,7 +245,47 @@ def _own(signal: Signal, limits: Thresholds) -> list[Finding]:
     found = [*few(signal, limits), *constant(signal), *missing(signal, limits), *sentinels(signal)]
     ends = saturation(signal, limits)
     found += [*ends, *stuck(without(signal, ends), limits)]
-    return [*found, *quantisation(signal, limits)]
+    found += quantisation(signal, limits)
+    return [*found, *(finding for look in LOOKS.values() for finding in look(signal, limits))]
+
+
+# What else is looked for in a column, from outside the package.
+
+type Look = Callable[[Signal, Thresholds], Sequence[Finding]]
+
+LOOKS: dict[str, Look] = {}
+"""By the kind of finding that it makes."""
+
+OURS = frozenset(KINDS)
+
+
+def register(kind: str, words: str, look: Look) -> None:
+    """Look for one more kind of finding in each column that a twin uses; one registered by this name gives way.
+
+    Args:
+        kind: Its name, for `fail_on` and `ignore`.
+        words: What it is.
+        look: Column and thresholds → findings, as `Signal.finding` makes them.
+
+    Raises:
+        InvalidSetting: If the package has this kind itself.
+    """
+    if kind in OURS:
+        message = explain(
+            f"There is a finding of the kind `{kind}` already.",
+            expected="a name of its own",
+            received=f"`{kind}`: {KINDS[kind]}",
+            advice="Choose another name.",
+        )
+        raise InvalidSetting(message)
+    KINDS[kind] = words
+    LOOKS[kind] = look
+
+
+def unregister(kind: str) -> None:
+    """Look for a kind that was registered no longer."""
+    if LOOKS.pop(kind, None) is not None:
+        del KINDS[kind]
 
 
 def _follows(table: pd.DataFrame, part: Telemetry) -> bool:

@@ -24,7 +24,7 @@ SEVERITIES: tuple[Severity, ...] = ("fail", "warn", "note")
 MOST_RANGES = 100
 """More ranges of rows than this are not listed; `num_rows` counts all."""
 
-KINDS: Mapping[str, str] = {
+KINDS: dict[str, str] = {
     "duplicate": "times that are there more than once",
     "out_of_order": "times that do not increase",
     "irregular": "steps of different length",
@@ -57,7 +57,7 @@ KINDS: Mapping[str, str] = {
     "coverage": "parts of the operating range that the calibrated data do not visit",
     "extrapolation": "held-out values outside what was calibrated",
 }
-"""What can be found, in words; `fail_on` and `ignore` name these."""
+"""What can be found, in words; `fail_on` and `ignore` name these. `bayestwin.check.register` adds to them."""
 
 
 class Finding(NamedTuple):

@@ -1,15 +1,42 @@
 """`calibrate` and `resume`: what makes posteriors."""
 
+import functools
+import inspect
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import rich.console
 import typer
 
 from bayestwin.cli.frame import AsJson, Device, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
+from bayestwin.inference.method import SETTINGS, Setting, names
 
 
+def _option(setting: Setting) -> inspect.Parameter:
+    """A setting of `calibrate` as an option of the command line, which the job's value gives way to."""
+    metavar = f"[{'|'.join(names())}]" if setting.choices is names else None
+    told = typer.Option(help=f"{setting.help} Instead of the job's.", metavar=metavar)
+    kind = Annotated[setting.kind | None, told]
+    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each setting of `calibrate`, in the place of its `**settings`."""
+
+    @functools.wraps(command)
+    def with_options(**options: Any) -> None:
+        command(**options)
+
+    *own, _ = inspect.signature(command).parameters.values()
+    parameters = [*own, *map(_option, SETTINGS)]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_options
+
+
+@with_settings
 def calibrate(
     model: ModelPath,
     job: JobName = "job.toml",
@@ -30,6 +57,7 @@ def calibrate(
     ] = False,
     device: Device = None,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Infer the parameters of a twin, predict what was held out, judge, and write the report.
 
@@ -41,8 +69,8 @@ def calibrate(
         from bayestwin.project.calibrate import calibrate_model
         from bayestwin.project.model import changed, load_model
 
-        settings = {"calibrate": {"seed": seed}, "split": {"hold_out_from": hold_out_from}}
-        chosen = changed(load_model(model, job), telemetry=telemetry, **settings)
+        asked = {"calibrate": {"seed": seed} | settings, "split": {"hold_out_from": hold_out_from}}
+        chosen = changed(load_model(model, job), telemetry=telemetry, **asked)
         found = calibrate_model(
             chosen,
             results,

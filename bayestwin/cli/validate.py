@@ -2,11 +2,12 @@
 
 import pathlib
 import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, exit_by, explained, show_run
+from bayestwin.inference.method import names_with_draws
 
 
 def validate(
@@ -22,8 +23,11 @@ def validate(
         float | None, typer.Option(help="How far ahead the backtest looks, in the twin's unit of time.")
     ] = None,
     method: Annotated[
-        Literal["nuts", "laplace", "pathfinder", "smc"] | None,
-        typer.Option(help="How the backtest calibrates, instead of the job's."),
+        str | None,
+        typer.Option(
+            help="How the backtest calibrates, instead of the job's.",
+            metavar=f"[{'|'.join(names_with_draws())}]",
+        ),
     ] = None,
     by: Annotated[
         list[str] | None, typer.Option(help="Column that tells regimes apart, instead of the job's; may be repeated.")

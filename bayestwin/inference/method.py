@@ -1,12 +1,103 @@
-"""The one shape of all methods: a problem in, draws with their record out. A new method is one file and one export."""
+"""The one shape of all methods: a problem in, draws with their record out; what there is, and its settings, told once.
 
+Nothing heavy is imported here, so that the command line can say what there is before JAX is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import numbers
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import numpy as np
+from bayestwin.errors import InvalidSetting, explain
 
-from bayestwin._base.progress import Progress
-from bayestwin.density.density import Density
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bayestwin._base.progress import Progress
+    from bayestwin.density.density import Density
+
+
+# The settings of `calibrate`: its signature, the table `[calibrate]` of a job and the options of the command line.
+
+
+class Setting(NamedTuple):
+    """One setting of `calibrate`.
+
+    Attributes:
+        name: Its name, wherever it is set.
+        kind: `int`, `float` or `str`.
+        default: What holds where it is left out.
+        help: What it is, in a sentence.
+        bounds: Of a number: `ge`, `gt` and `lt`, as pydantic names them.
+        choices: Of a word: makes the words that there are, when they are asked for.
+    """
+
+    name: str
+    kind: type[int | float | str]
+    default: Any
+    help: str
+    bounds: Mapping[str, float] = {}
+    choices: Callable[[], tuple[str, ...]] | None = None
+
+    def fits(self, value: object) -> bool:
+        """Whether a value makes sense."""
+        if self.choices is not None:
+            return value in self.choices()
+        number = numbers.Integral if self.kind is int else float
+        if not isinstance(value, number) or isinstance(value, bool):
+            return False
+        least, above, below = (self.bounds.get(name, end) for name, end in ENDS.items())
+        return least <= value and above < value < below  # type: ignore[operator]
+
+    @property
+    def expected(self) -> str:
+        """What makes sense, in words."""
+        if self.choices is not None:
+            return ", ".join(f'"{word}"' for word in self.choices())
+        if self.kind is int:
+            return f"an integer, at least {self.bounds['ge']}"
+        return f"between {self.bounds['gt']} and {self.bounds['lt']}"
+
+
+ENDS = {"ge": -math.inf, "gt": -math.inf, "lt": math.inf}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all methods."""
+    return tuple(METHODS)
+
+
+def names_with_draws() -> tuple[str, ...]:
+    """Names of the methods that make more than a point."""
+    return tuple(name for name, method in METHODS.items() if method.judged != "point")
+
+
+def _losses() -> tuple[str, ...]:
+    from bayestwin.density.density import LOSSES
+
+    return ("linear", *LOSSES)
+
+
+SETTINGS = (
+    Setting("method", str, "nuts", "How to infer.", choices=names),
+    Setting("loss", str, "linear", "How far outliers pull the most probable values.", choices=_losses),
+    Setting("num_warmup", int, 200, "Transitions of each chain that adapt and are thrown away.", {"ge": 1}),
+    Setting("num_samples", int, 1000, "Draws kept of each chain.", {"ge": 1}),
+    Setting("num_chains", int, 4, "Number of chains, or of populations.", {"ge": 1}),
+    Setting("target_acceptance", float, 0.8, "Mean acceptance that NUTS aims at first.", {"gt": 0, "lt": 1}),
+    Setting("predictive_draws", int, 1000, "About how many draws have their trajectories stored.", {"ge": 1}),
+)
+"""All that a call, a job and the command line can set about how a posterior is inferred, in this order."""
+
+USUAL: Mapping[str, Any] = {setting.name: setting.default for setting in SETTINGS}
+"""The default of each."""
+
+
+# What a method is asked, and what it returns.
 
 
 class Draws(NamedTuple):
@@ -37,10 +128,10 @@ class Settings(NamedTuple):
             through the adaptive solver.
     """
 
-    num_warmup: int = 200
-    num_samples: int = 1000
-    num_chains: int = 4
-    target_acceptance: float = 0.8
+    num_warmup: int = USUAL["num_warmup"]
+    num_samples: int = USUAL["num_samples"]
+    num_chains: int = USUAL["num_chains"]
+    target_acceptance: float = USUAL["target_acceptance"]
     sensitivities: Literal["auto", "forward"] = "auto"
 
 
@@ -78,7 +169,99 @@ class Problem(NamedTuple):
     checkpoint: Checkpoint | None = None
 
 
-type Method = Callable[[Problem], Draws]
+type Draw = Callable[[Problem], Draws]
+
+type Judged = Literal["transitions", "chains", "approximation", "point"]
+
+
+# What there is: each method once, with all that others must know of it.
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way from a log density to draws; all that any other file knows of it stands here.
+
+    Attributes:
+        name: What `calibrate(method=…)` calls it.
+        help: What it is, in a sentence.
+        draw: Makes the draws; or where that function is, as `"package.module:function"`, imported when it is used.
+        judged: By which gates. `"transitions"`: chains, with divergences, energies and failed solves in `stats`;
+            `"chains"`: chains that are compared; `"approximation"`: Pareto k, as `record["approximation"]["pareto_k"]`;
+            `"point"`: one draw, no posterior.
+        independent: Whether its draws are, so that each counts in full.
+        weighted: Whether draws stand for the posterior only with the weights that `stats["log_ratio"]` holds.
+        losses: Whether it takes another `loss` than that of the likelihood.
+    """
+
+    name: str
+    help: str
+    draw: Draw | str
+    judged: Judged = "chains"
+    independent: bool = False
+    weighted: bool = False
+    losses: bool = False
+
+    def __call__(self, problem: Problem) -> Draws:
+        """Draw."""
+        if isinstance(self.draw, str):
+            module, _, function = self.draw.partition(":")
+            return getattr(importlib.import_module(module), function)(problem)
+        return self.draw(problem)
+
+
+BUILT_IN = (
+    Method("nuts", "chains that follow the posterior", "bayestwin.inference.nuts:nuts", "transitions"),
+    Method(
+        "laplace",
+        "a normal at each mode",
+        "bayestwin.inference.laplace:laplace",
+        "approximation",
+        independent=True,
+        weighted=True,
+    ),
+    Method(
+        "pathfinder",
+        "normals along the paths to the modes",
+        "bayestwin.inference.pathfinder:pathfinder",
+        "approximation",
+        independent=True,
+    ),
+    Method("map", "the most probable values alone", "bayestwin.inference.map:point", "point", losses=True),
+    Method("smc", "populations from the prior to the posterior", "bayestwin.inference.smc:smc", independent=True),
+)
+"""In the order in which messages list them."""
+
+METHODS: dict[str, Method] = {method.name: method for method in BUILT_IN}
+"""What `calibrate(method=…)` offers, by name: those above, and what `register` added."""
+
+
+def register(method: Method) -> Method:
+    """Offer a method wherever there is a choice of methods; one that was registered by this name gives way.
+
+    Raises:
+        InvalidSetting: If the name is that of a method which comes with the package.
+    """
+    if any(method.name == known.name for known in BUILT_IN):
+        message = explain(
+            f"There is a method `{method.name}` already.",
+            expected="a name of its own",
+            received=f"`{method.name}`, which comes with the package",
+            advice="Choose another name.",
+        )
+        raise InvalidSetting(message)
+    METHODS[method.name] = method
+    return method
+
+
+def unregister(name: str) -> None:
+    """Offer a method that was registered no longer."""
+    if not any(name == known.name for known in BUILT_IN):
+        METHODS.pop(name, None)
+
+
+def method_named(name: str) -> Method:
+    """The method of this name; one that is not registered here counts as the most demanding kind there is."""
+    return METHODS.get(name) or Method(name, "a method that is not registered here", "", "transitions")
 
 
 # When the error of the solver is small enough: the one rule for the engine, which mends it, and the gate.

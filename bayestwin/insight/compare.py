@@ -15,6 +15,7 @@ from arviz_stats.loo import loo, loo_approximate_posterior
 from arviz_stats.utils import ELPDDataLOOKFold
 
 from bayestwin.errors import InvalidInput, InvalidTwin, explain
+from bayestwin.inference.method import method_named
 from bayestwin.insight.future import GROUP
 from bayestwin.model.twin import Twin
 
@@ -121,7 +122,7 @@ def _left_out(result: xr.DataTree, terms: xr.DataArray) -> Any:
     tree = xr.DataTree.from_dict(groups)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Estimated shape parameter|The point-wise LOO is the same")
-        if result.attrs.get("method") != "laplace":
+        if not method_named(result.attrs.get("method", "")).weighted:
             return loo(tree, pointwise=True)
         stats = result["sample_stats"].to_dataset()
         return loo_approximate_posterior(tree, stats["lp"], stats["lp"] - stats["log_ratio"], pointwise=True)

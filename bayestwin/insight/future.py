@@ -27,6 +27,7 @@ from bayestwin.calibrate import calibrate, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, bind
 from bayestwin.density.density import PREDICTED_AT_ONCE, Density, build_density
 from bayestwin.dynamics.choice import with_method
+from bayestwin.inference.method import USUAL, method_named
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 
@@ -198,7 +199,7 @@ def leave_future_out(
     tree = xr.DataTree.from_dict({GROUP: found})
     overlapping = bool((np.asarray(ends[:-1]) > np.asarray(starts[1:])).any())
     tree.attrs = root_attributes(twin, telemetry, seed, job) | {"interrupted": stopped, "horizon": horizon}
-    tree.attrs |= {"overlapping": overlapping, "method": settings.get("method", "nuts")}
+    tree.attrs |= {"overlapping": overlapping, "method": settings.get("method", USUAL["method"])}
     return tree
 
 
@@ -287,7 +288,7 @@ def _calibrated(
 def _efficiency(posterior: xr.DataTree) -> float:
     """Effective draws for each draw, on average over all that is inferred; of one chain, or independent draws, 1."""
     group = posterior["posterior"].to_dataset()
-    if group.sizes["chain"] == 1 or posterior.attrs["method"] != "nuts":
+    if group.sizes["chain"] == 1 or method_named(posterior.attrs["method"]).independent:
         return 1.0
     values = np.concatenate([v.to_numpy().reshape(*v.shape[:2], -1) for v in group.data_vars.values()], axis=-1)
     found = STATISTICS.ess(values, chain_axis=0, draw_axis=1, method="mean") / values[..., 0].size

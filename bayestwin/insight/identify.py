@@ -315,9 +315,8 @@ def _exact(density: Density, name: str) -> bool:
     """Whether the mean over two records of an observation, a standard deviation above and below, is that over all."""
     if isinstance(density.twin.model_error, ProcessNoise):
         return True
-    known = (noises.Gaussian, noises.Proportional, noises.LogNormal, noises.Biased)
     own = density.discrepancies is not None and name in density.discrepancies.processes
-    return not own and all(isinstance(layer, known) for layer in density.twin.observations[name].noise.layers())
+    return not own and all(layer.normal for layer in density.twin.observations[name].noise.layers())
 
 
 def _moving(told: tuple[dict[str, Array], Predicted]) -> tuple[Any, Any, Any]:

@@ -97,8 +97,25 @@ def fingerprint(twin: Twin) -> str:
     layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
     functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
     code += [bytecode(function) for function in functions if function is not None]
+    code += [text for layer in layers for text in _own_code(type(layer))]
     text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _own_code(noise: type[Noise]) -> Iterator[str]:
+    """What the classes of a noise model from outside the package do and state; the version stands for those inside."""
+    for one in noise.__mro__:
+        if not issubclass(one, Noise) or one.__module__.split(".")[0] == "bayestwin":
+            continue
+        for name, value in sorted(vars(one).items()):
+            value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+            written = isinstance(value, types.FunctionType) and not value.__code__.co_filename.startswith("<")
+            if written:
+                yield name + source(value) + bytecode(value)
+            elif isinstance(value, constraints.Constraint):
+                yield name + repr(value)
+            elif not name.startswith("_") and not callable(value):
+                yield name + _outside(value, frozenset())
 
 
 def _without_words(description: Any) -> Any:
@@ -173,6 +190,8 @@ def noise_text(noise: Noise, digits: int = 6) -> str:
             parts.append(f"{name} = {value:.{digits}g}")
         elif isinstance(value, constraints.Constraint):
             parts.append(f"{name} {value!r}")
+        elif value is not None and not isinstance(value, str) and not callable(value):
+            parts.append(f"{name} = {_outside(value, frozenset())}")
         elif value is not None:
             parts.append(f"{name} = {value}" if isinstance(value, str) else " ".join(source(value).split()))
     return f"{type(noise).__name__}({', '.join(parts)})"

@@ -2,12 +2,15 @@
 
 import datetime
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import pydantic
+import pydantic_core
 
 from bayestwin.assess.gates import WARN
 from bayestwin.check import Thresholds, wrong_kinds
+from bayestwin.inference.method import SETTINGS, Setting, names_with_draws
 from bayestwin.telemetry.derived import Feature
 from bayestwin.telemetry.features import Bins, Calendar, Difference, Expression, Lag, Rolling, Standardized, Switch
 
@@ -293,17 +296,35 @@ class SplitSection(Section):
     end: Moment | None = None
 
 
-class CalibrateSection(Section):
-    """Arguments of `bt.calibrate`."""
+def one_of(words: Callable[[], Sequence[str]]) -> pydantic.AfterValidator:
+    """Refuses what is none of these words; they are asked for then, since `twin.py` may have registered some."""
+
+    def known(word: str) -> str:
+        if word in words():
+            return word
+        *others, last = (f"'{one}'" for one in words())
+        kind, message, expected = "literal_error", "Input should be {expected}", f"{', '.join(others)} or {last}"
+        raise pydantic_core.PydanticCustomError(kind, message, {"expected": expected})
+
+    return pydantic.AfterValidator(known)
+
+
+def _field(setting: Setting) -> tuple[Any, Any]:
+    """A setting of `calibrate` as pydantic takes it."""
+    kind = setting.kind if setting.choices is None else Annotated[str, one_of(setting.choices)]
+    return kind, pydantic.Field(default=setting.default, **dict(setting.bounds))
+
+
+class Seeded(Section):
+    """What is random in a calibration."""
 
     seed: Seed = 0
-    method: Literal["nuts", "laplace", "pathfinder", "map", "smc"] = "nuts"
-    loss: Literal["linear", "huber", "soft_l1", "cauchy"] = "linear"
-    num_warmup: int = pydantic.Field(default=200, ge=1)
-    num_samples: int = pydantic.Field(default=1000, ge=1)
-    num_chains: int = pydantic.Field(default=4, ge=1)
-    target_acceptance: float = pydantic.Field(default=0.8, gt=0, lt=1)
-    predictive_draws: int = pydantic.Field(default=1000, ge=1)
+
+
+class CalibrateSection(
+    pydantic.create_model("Settings", __base__=Seeded, **{one.name: _field(one) for one in SETTINGS})
+):
+    """Arguments of `bt.calibrate`."""
 
 
 class PredictSection(Section):
@@ -455,7 +476,7 @@ class ValidateSection(Section):
     window: Literal["expanding", "sliding"] = "expanding"
     recalibrate: bool = True
     gap: float = pydantic.Field(default=0.0, ge=0)
-    method: Literal["nuts", "laplace", "pathfinder", "smc"] = "laplace"
+    method: Annotated[str, one_of(names_with_draws)] = "laplace"
     conformal: Literal["split", "adaptive"] = "split"
     period: float | None = pydantic.Field(default=None, ge=0)
     seed: Seed = 2

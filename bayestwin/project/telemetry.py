@@ -19,9 +19,7 @@ from bayestwin.telemetry.derived import Feature
 from bayestwin.telemetry.features import Expression, Standardized
 from bayestwin.telemetry.leakage import add_features, made_of, refuse_ahead
 from bayestwin.telemetry.record import sealed
-
-DATA = {".csv", ".parquet", ".nc"}
-"""Usual suffixes of files with telemetry."""
+from bayestwin.telemetry.sources import usual_suffixes
 
 ELSEWHERE = {"file", "dataset", "sources", "align"}
 """Keys of `[telemetry]` that are no arguments of `read_telemetry`."""
@@ -122,7 +120,7 @@ def _file(section: ReadingSection, name: str, folder: pathlib.Path, job_path: pa
         return datasets.find(section.dataset or "")
     path = folder / section.file
     if not path.is_file():
-        there = sorted(found.relative_to(folder) for found in folder.glob("**/*") if found.suffix in DATA)
+        there = sorted(found.relative_to(folder) for found in folder.glob("**/*") if found.suffix in usual_suffixes())
         table = f"telemetry.sources.{name}" if name else "telemetry"
         message = explain(
             f"Job file `{job_path}` names the telemetry file `{section.file}`, which is not there.",

@@ -410,7 +410,7 @@ def _comparisons(tree: xr.DataTree) -> Picture | None:
     return comparison_plot(known) if known else None
 
 
-SECTIONS = (
+SECTIONS = [
     Section(
         "sbc",
         "Simulation-based calibration",
@@ -435,5 +435,5 @@ SECTIONS = (
         "Does another model predict better?",
         _drawn(_compared, _comparisons),
     ),
-)
-"""A row a verb, in the order of the page."""
+]
+"""A row a verb, in the order of the page; another one is an entry more."""

@@ -7,6 +7,7 @@ import io
 import os
 import pathlib
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import h5py
@@ -62,20 +63,24 @@ def read_source(data: Any, separator: str = ",", decimal: str = ".") -> Rows:
     if path is None or not path.is_file():
         message = explain(
             f"There is no telemetry file `{path}`." if path else "Telemetry comes from something else.",
-            expected="the path of a CSV, Parquet or netCDF file, a pandas table or an xarray dataset",
+            expected=f"the path of a {_named('CSV', *FORMATS)} file, a pandas table or an xarray dataset",
             received=f"`{path}`" if path else type(data).__name__,
             advice="Check the path; it is taken from the current folder.",
         )
         raise InvalidTelemetry(message)
     with path.open("rb") as file:
         head = file.read(1024)
-    if head.startswith((_HDF5, _NETCDF3)):
-        return _read_netcdf(path, head.startswith(_HDF5))
-    if head.startswith(_PARQUET):
-        return _read_parquet(path)
+    for kind in FORMATS.values():
+        if kind.fits(path, head):
+            return kind.read(path)
     if b"\0" in head and not head.startswith(_UTF16) and path.suffix.lower() not in _PACKED:
         raise _unreadable(path, f"bytes that are no text: {head[:8]!r}", "Export it as CSV, Parquet or netCDF.")
     return _read_csv(path, separator, decimal, "utf-16" if head.startswith(_UTF16) else "utf-8-sig")
+
+
+def _named(*kinds: str) -> str:
+    """Kinds of files, as a sentence lists them."""
+    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
 def _read_csv(path: pathlib.Path, separator: str, decimal: str, encoding: str) -> Rows:
@@ -133,9 +138,10 @@ def _read_parquet(path: pathlib.Path) -> Rows:
         raise _damaged(path, "Parquet", reason) from reason
 
 
-def _read_netcdf(path: pathlib.Path, hdf5: bool) -> Rows:
+def _read_netcdf(path: pathlib.Path) -> Rows:
     """All variables of the root group; the bytes that were checked are those that are read."""
     data = path.read_bytes()
+    hdf5 = data.startswith(_HDF5)
     try:
         if hdf5:
             with h5py.File(io.BytesIO(data), "r") as file:
@@ -156,3 +162,32 @@ def _damaged(path: pathlib.Path, kind: str, reason: Exception) -> InvalidTelemet
         advice="Restore it from a copy, or read it with another program and pass the table.",
     )
     return InvalidTelemetry(message)
+
+
+# Kinds of files: each once, with all that others must know of it. What is none of them is taken for CSV.
+
+
+class Format(NamedTuple):
+    """A kind of file that telemetry is read from.
+
+    Attributes:
+        suffixes: How such files usually end.
+        fits: Whether a file, of which the first bytes are given, is of this kind.
+        read: Its rows as they stand, and the units that it states itself.
+    """
+
+    suffixes: tuple[str, ...]
+    fits: Callable[[pathlib.Path, bytes], bool]
+    read: Callable[[pathlib.Path], Rows]
+
+
+FORMATS: dict[str, Format] = {
+    "Parquet": Format((".parquet",), lambda _, head: head.startswith(_PARQUET), _read_parquet),
+    "netCDF": Format((".nc",), lambda _, head: head.startswith((_HDF5, _NETCDF3)), _read_netcdf),
+}
+"""By name, in the order in which they are tried."""
+
+
+def usual_suffixes() -> set[str]:
+    """How files with telemetry usually end."""
+    return {".csv", *(suffix for kind in FORMATS.values() for suffix in kind.suffixes)}

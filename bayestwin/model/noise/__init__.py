@@ -1,6 +1,6 @@
 """How observations scatter around what the twin predicts: one small class for each noise model; they can be nested.
 
-A new one is a subclass of `base.Noise` in a file of this folder, and a line here and in the package's `__init__`.
+A new one is a subclass of `Noise`, here or anywhere else; nothing keeps a list of them. See `docs/extending.md`.
 """
 
 from bayestwin.model.noise.base import Noise
@@ -16,6 +16,7 @@ from bayestwin.model.noise.plain import (
     StudentT,
 )
 from bayestwin.model.noise.wrapped import Biased, Censored, Rounded
+from bayestwin.model.types import NoiseParameter
 
 __all__ = [
     "Autocorrelated",
@@ -27,6 +28,7 @@ __all__ = [
     "NegativeBinomial",
     "Noise",
     "NoiseFrom",
+    "NoiseParameter",
     "Poisson",
     "Proportional",
     "Rounded",

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -25,8 +26,8 @@ class Noise(abc.ABC):
     """A family of distributions around the predicted value of an observation.
 
     Fields annotated `NoiseParameter` are its parameters, a field `noise` is the noise model that it changes, all
-    other fields are settings. A new noise model defines `distribution`; one whose observations depend on each other
-    also `independent`, `log_likelihood` and `sample`.
+    other fields are settings. A new noise model is a frozen dataclass that defines `distribution`; one whose
+    observations depend on each other also `independent`, `log_likelihood` and `sample`.
     """
 
     support: Any = constraints.real
@@ -35,11 +36,25 @@ class Noise(abc.ABC):
     units: ClassVar[Mapping[str, NoiseUnit]] = {"scale": "observation"}
     """Units of its own parameters; those not named here have none."""
 
+    normal: ClassVar[bool] = False
+    """Whether an observation or its logarithm is normal around the value, so that two records tell what all do."""
+
     @property
     def own_parameters(self) -> Mapping[str, NoiseParameter]:
         """Its parameters by name, without those of the noise model that it changes."""
+        if not dataclasses.is_dataclass(self) or (
+            "__dataclass_fields__" not in vars(type(self)) and inspect.get_annotations(type(self))
+        ):
+            own = type(self).__name__
+            message = explain(
+                f"The fields of the noise model `{own}` are not known.",
+                expected="a frozen dataclass",
+                received=f"`class {own}` without a decorator",
+                advice=f"Write `@dataclasses.dataclass(frozen=True)` above `class {own}`.",
+            )
+            raise InvalidTwin(message)
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {field.name: getattr(self, field.name) for field in fields if field.type is NoiseParameter}
+        return {field.name: getattr(self, field.name) for field in fields if _is_parameter(field.type)}
 
     @property
     def parameters(self) -> Mapping[str, NoiseParameter]:
@@ -115,6 +130,13 @@ class Noise(abc.ABC):
                 return layer.unit_of(parameter, observation_unit, time_unit)
         units = {"observation": observation_unit, "time": time_unit, "rate": f"{observation_unit or 1}/{time_unit}"}
         return units[self.units[parameter]] if parameter in self.units else ""
+
+
+def _is_parameter(annotation: object) -> bool:
+    """Whether a field holds a noise parameter; where annotations are kept as text, by that."""
+    return annotation is NoiseParameter or (
+        isinstance(annotation, str) and annotation.rpartition(".")[2] == "NoiseParameter"
+    )
 
 
 def known(value: ArrayLike, possible: ArrayLike) -> Array:

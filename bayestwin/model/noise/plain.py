@@ -25,6 +25,7 @@ class Gaussian(Noise):
     """
 
     scale: NoiseParameter
+    normal: ClassVar[bool] = True
 
     @override
     def distribution(self, value: ArrayLike, times: ArrayLike, *, scale: ArrayLike) -> dist.Distribution:
@@ -43,6 +44,7 @@ class Proportional(Noise):
 
     scale: NoiseParameter
     relative: NoiseParameter
+    normal: ClassVar[bool] = True
 
     @override
     def distribution(
@@ -61,6 +63,7 @@ class LogNormal(Noise):
     """
 
     scale: NoiseParameter
+    normal: ClassVar[bool] = True
     support = constraints.positive
     units: ClassVar[Mapping[str, NoiseUnit]] = {}
 

@@ -356,6 +356,7 @@ class Biased(Noise):
     noise: Noise
     bias: NoiseParameter = 0.0
     drift: NoiseParameter = 0.0
+    normal: ClassVar[bool] = True
     units: ClassVar[Mapping[str, NoiseUnit]] = {"bias": "observation", "drift": "rate"}
 
     @property
