@@ -160,7 +160,7 @@ FAILURES = (errors.InvalidTelemetry, errors.SolverFailure, errors.OutOfMemory)
 """What can go wrong at one origin and not at the next."""
 
 
-class Outcome(NamedTuple):
+class OriginOutcome(NamedTuple):
     """What became of one origin.
 
     Attributes:
@@ -245,9 +245,9 @@ def _forecasts(
     draws: int,
     settings: Mapping[str, Any],
     phase: Phase,
-) -> list[Outcome]:
+) -> list[OriginOutcome]:
     """What becomes of each origin, up to where Ctrl-C ends it; arguments and errors are those of `backtest`."""
-    outcomes: list[Outcome] = []
+    outcomes: list[OriginOutcome] = []
     posterior: xr.DataTree | None = None
     error: BaseException = KeyboardInterrupt()
     quiet: dict[str, Any] = {"progress": Progress(show=False)}
@@ -261,9 +261,9 @@ def _forecasts(
             led = posterior if recalibrate else _told(twin, posterior, stage.known)
             forecast = predict(twin, led, stage.ahead, seed=own, draws=draws, **quiet)
             found = {group: forecast[group].to_dataset().sel(time=stage.times) for group in PREDICTED}
-            outcomes.append(Outcome(found, gates=tuple(gate.name for gate in failed(diagnose(posterior)))))
+            outcomes.append(OriginOutcome(found, gates=tuple(gate.name for gate in failed(diagnose(posterior)))))
         except FAILURES as reason:
-            outcomes.append(Outcome(None, f"{type(reason).__name__}: {reason}"))
+            outcomes.append(OriginOutcome(None, f"{type(reason).__name__}: {reason}"))
             error = reason
         phase.advance(1, f"origin {stage.origin}" + (" failed" if outcomes[-1].failure else ""))
     if not any(outcome.forecast for outcome in outcomes):
@@ -282,7 +282,9 @@ def _told(twin: Twin, posterior: xr.DataTree, known: Telemetry) -> xr.DataTree:
     return told
 
 
-def _assembled(twin: Twin, telemetry: Telemetry, stages: Sequence[Stage], outcomes: Sequence[Outcome]) -> xr.DataTree:
+def _assembled(
+    twin: Twin, telemetry: Telemetry, stages: Sequence[Stage], outcomes: Sequence[OriginOutcome]
+) -> xr.DataTree:
     """One tree of all origins."""
     ahead = np.unique(np.concatenate([stage.horizons for stage in stages]))
     places = [np.searchsorted(ahead, stage.horizons) for stage in stages]
@@ -336,7 +338,7 @@ def _values(telemetry: Telemetry, name: str, unit: str, times: np.ndarray | pd.I
     return pd.Series(telemetry.in_unit(name, unit), telemetry.table.index).reindex(times).to_numpy()
 
 
-def _records(twin: Twin, stages: Sequence[Stage], outcomes: Sequence[Outcome], labels: pd.Index) -> xr.Dataset:
+def _records(twin: Twin, stages: Sequence[Stage], outcomes: Sequence[OriginOutcome], labels: pd.Index) -> xr.Dataset:
     """What is to be known of each origin."""
     tables = [stage.known.table for stage in stages]
     known = [

@@ -14,7 +14,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.gates import Gate
-from bayestwin.assess.grouping import Bins, By, grouped
+from bayestwin.assess.grouping import BinEdges, By, grouped
 from bayestwin.assess.intervals import KINDS, Kind, along_points, check_choice, checked_prob
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def coverage(
     kind: Kind = "eti",
     level: float = 0.95,
     by: By = None,
-    bins: Bins = None,
+    bins: BinEdges = None,
 ) -> xr.Dataset:
     """Share of the observations that lie inside their predictive interval, by observation and `prob`.
 
@@ -142,7 +142,7 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
     return Gate(name, value <= limit, float(value), float(limit), sentence, "warn")
 
 
-def _covered(found: xr.Dataset, pairs: Mapping[str, draws.Observed], keep: np.ndarray) -> xr.Dataset:
+def _covered(found: xr.Dataset, pairs: Mapping[str, draws.ObservedPoints], keep: np.ndarray) -> xr.Dataset:
     """Counts of what lies inside, of the points in the mask `keep`, and what these are worth."""
     dims = (*(("kind",) if "kind" in found.dims else ()), "observation", "prob", "time")
     lower, upper = (found[end].transpose(*dims).to_numpy() for end in ("lower", "upper"))

@@ -14,7 +14,7 @@ from bayestwin.telemetry import Telemetry
 # A backtest, and what became of its origins.
 
 
-class Trial(NamedTuple):
+class BacktestTrial(NamedTuple):
     """A backtest, and what became of its origins.
 
     Attributes:
@@ -34,7 +34,7 @@ class Trial(NamedTuple):
     gates: Sequence[str] = ()
 
 
-def origin_sentences(trial: Trial) -> list[str]:
+def origin_sentences(trial: BacktestTrial) -> list[str]:
     """What speaks against it: origins without a forecast, with a doubtful one, or left out."""
     sentences = []
     if trial.failures:
@@ -155,7 +155,7 @@ def other_levels(whole: xr.Dataset, prob: float) -> list[str]:
     return sentences
 
 
-def basis(trial: Trial, ours: Mapping[str, Share], theirs: Mapping[str, Share], prob: float) -> list[str]:
+def basis(trial: BacktestTrial, ours: Mapping[str, Share], theirs: Mapping[str, Share], prob: float) -> list[str]:
     """How much can be told from so many observations."""
     sentences = []
     for name, share in ours.items():
@@ -323,7 +323,7 @@ class Trust(NamedTuple):
 def trust(
     gates: Sequence[Gate],
     held_out: Evidence,
-    trial: Trial,
+    trial: BacktestTrial,
     *,
     prob: float,
     interrupted: bool = False,
@@ -503,7 +503,7 @@ class Validated(NamedTuple):
     gates: Sequence[Gate]
     prob: float
     held_out: Evidence
-    trial: Trial
+    trial: BacktestTrial
     backtest: xr.DataTree | None
     intervals: xr.Dataset
     both: Mapping[str, Evidence]

@@ -20,8 +20,8 @@ from bayestwin.assess.trust import Validated
 from bayestwin.check import Finding
 from bayestwin.check.finding import where
 from bayestwin.project.calibrate import Results
-from bayestwin.project.check import Checked
-from bayestwin.project.diff import Change, Difference
+from bayestwin.project.check import CheckedModel
+from bayestwin.project.diff import Change, RunDifference
 from bayestwin.project.index import Entry
 from bayestwin.project.record import coverage_words, is_locked
 from bayestwin.project.reproduce import Reproduction
@@ -235,7 +235,7 @@ def show_findings(console: rich.console.Console, findings: Sequence[Finding]) ->
 # What is printed of a check: a table of findings, the worst first, and where the page lies.
 
 
-def show_checked(console: rich.console.Console, found: Carried[Checked]) -> None:
+def show_checked(console: rich.console.Console, found: Carried[CheckedModel]) -> None:
     """A table on a terminal, one line a finding elsewhere; then what follows, and the files."""
     findings = found.found.findings
     if console.is_terminal:
@@ -359,7 +359,7 @@ def show_run(
 
 
 def show_difference(
-    console: rich.console.Console, first: pathlib.Path, second: pathlib.Path, found: Difference
+    console: rich.console.Console, first: pathlib.Path, second: pathlib.Path, found: RunDifference
 ) -> None:
     """What differs, part by part, then how far posteriors agree."""
     console.print(f"From {first.name} to {second.name}:", highlight=False)

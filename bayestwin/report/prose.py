@@ -9,7 +9,7 @@ import xarray as xr
 from bayestwin._base.wording import count, fixed, number, percent, scale_for
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.recorded import record
-from bayestwin.report.reading import PROB, PROBS, Part, Quantity, group
+from bayestwin.report.reading import PROB, PROBS, Period, Quantity, group
 
 MOST = 12
 """Things that one sentence tells of; the others are counted."""
@@ -39,7 +39,7 @@ def size(value: float, unit: str) -> str:
     return f"{number(scale.factor * value)} {scale.unit}".rstrip()
 
 
-def over_time(names: Sequence[str], shown: Iterable[tuple[Part, xr.Dataset | None]], *, observed: bool) -> str:
+def over_time(names: Sequence[str], shown: Iterable[tuple[Period, xr.Dataset | None]], *, observed: bool) -> str:
     """Observations, medians and mean widths of intervals, by name and stretch of time."""
     held = list(shown)
     return listed(_stretch(name, part, bands, observed=observed) for name in names for part, bands in held)
@@ -71,7 +71,7 @@ def covered(found: xr.Dataset) -> str:
     return f"{', '.join(told)}, of {count(int(found['num'].max()), 'observation')}"
 
 
-def _stretch(name: str, part: Part, bands: xr.Dataset | None, *, observed: bool) -> str:
+def _stretch(name: str, part: Period, bands: xr.Dataset | None, *, observed: bool) -> str:
     told = []
     unit = ""
     if bands is not None and name in bands["observation"]:
@@ -318,7 +318,7 @@ def _engine_words(posterior: xr.DataTree) -> list[str]:
 # Where the uncertainty of predictions comes from: parameters, discrepancy and noise, by stretch of time.
 
 
-class OriginRow(NamedTuple):
+class SpreadRow(NamedTuple):
     """One line of the table: standard deviations in the unit; `discrepancy` is empty where there is none."""
 
     name: str
@@ -330,14 +330,14 @@ class OriginRow(NamedTuple):
     whole: str
 
 
-def origin_rows(parts: Sequence[Part]) -> list[OriginRow]:
+def origin_rows(parts: Sequence[Period]) -> list[SpreadRow]:
     """The table of standard deviations, by observation and stretch of time."""
     return [
         _row(part, name) for name in parts[0].names for part in parts if {name, f"{name}_noise_free"} <= set(part.draws)
     ]
 
 
-def origin_words(rows: Sequence[OriginRow], description: Mapping[str, Any]) -> list[str]:
+def origin_words(rows: Sequence[SpreadRow], description: Mapping[str, Any]) -> list[str]:
     """How the table is read, in sentences."""
     words = [
         "Standard deviations over the draws, root mean square over times.",
@@ -358,7 +358,7 @@ def origin_words(rows: Sequence[OriginRow], description: Mapping[str, Any]) -> l
     return words
 
 
-def _row(part: Part, name: str) -> OriginRow:
+def _row(part: Period, name: str) -> SpreadRow:
     whole, noise_free = part.draws[name], part.draws[f"{name}_noise_free"]
     discrepancy = part.draws.get(f"{name}_discrepancy")
     noise = whole - noise_free if discrepancy is None else whole - noise_free - discrepancy
@@ -368,7 +368,7 @@ def _row(part: Part, name: str) -> OriginRow:
     def text(draws: xr.DataArray) -> str:
         return number(scale.factor * _spread(draws), 2)
 
-    return OriginRow(
+    return SpreadRow(
         name=name,
         part=part.label,
         unit=scale.unit or "–",

@@ -5,13 +5,13 @@ A table has one row a time and one column a signal; NaN is a missing value. Time
 
 from bayestwin.telemetry import datasets
 from bayestwin.telemetry.aligning import align
-from bayestwin.telemetry.reading import Settings, read_rows, read_telemetry, signals_of
+from bayestwin.telemetry.reading import ReadingSettings, read_rows, read_telemetry, signals_of
 from bayestwin.telemetry.record import Telemetry, Zone, said, time_in
 from bayestwin.telemetry.sources import Rows, read_source
 
 __all__ = [
+    "ReadingSettings",
     "Rows",
-    "Settings",
     "Telemetry",
     "Zone",
     "align",

@@ -143,7 +143,7 @@ SLACK = 1e-9
 """Share of a length of time that counts as nothing, where times are numbers."""
 
 
-class Record(NamedTuple):
+class RecordedColumns(NamedTuple):
     """What a feature is computed from.
 
     Attributes:
@@ -245,7 +245,7 @@ class Feature(abc.ABC):
     """A column that is made of others: at time t of what they were at `t - delay` and before.
 
     Attributes:
-        delay: As text or number, as `Record.length` takes it; None for none.
+        delay: As text or number, as `RecordedColumns.length` takes it; None for none.
     """
 
     delay: str | float | None = None
@@ -255,12 +255,12 @@ class Feature(abc.ABC):
     def made_of(self) -> tuple[str, ...]:
         """The columns that it is made of."""
 
-    def waits(self, record: Record) -> int | float:
+    def waits(self, record: RecordedColumns) -> int | float:
         """How old the newest value is that counts, its delay, counted as `record.times`."""
         return record.length("delay", self.delay, zero=True) if self.delay is not None else 0
 
     @abc.abstractmethod
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """The feature at all times of a record.
 
         Raises:

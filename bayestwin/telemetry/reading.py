@@ -13,7 +13,7 @@ import xarray as xr
 
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
 from bayestwin.telemetry.columns import check_unique, find, found_names, joined, labelled, numbers, tidy, together
-from bayestwin.telemetry.mending import Drop, Fill, How, dropped, filled
+from bayestwin.telemetry.mending import Drop, Fill, FillHow, dropped, filled
 from bayestwin.telemetry.record import Telemetry, sealed
 from bayestwin.telemetry.sources import Rows, read_source
 from bayestwin.telemetry.times import Ambiguous, Clock, Duplicates, Order, given_time, in_order, parse_times, revisions
@@ -41,7 +41,7 @@ SHAPING = {
 """Settings that change values or choose among them, with their defaults."""
 
 
-class Settings(TypedDict, total=False):
+class ReadingSettings(TypedDict, total=False):
     """Arguments of `read_telemetry` by name, for what hands them on."""
 
     time: str
@@ -62,10 +62,10 @@ class Settings(TypedDict, total=False):
     value: str
     time_format: str | None
     drop: Sequence[Drop] | None
-    fill: Mapping[str, How | Fill] | None
+    fill: Mapping[str, FillHow | Fill] | None
 
 
-def check_choices(settings: Settings) -> None:
+def check_choices(settings: ReadingSettings) -> None:
     """Refuse a choice that there is none of.
 
     Raises:
@@ -110,7 +110,7 @@ def read_telemetry(
     value: str = "value",
     time_format: str | None = None,
     drop: Sequence[Drop] | None = None,
-    fill: Mapping[str, How | Fill] | None = None,
+    fill: Mapping[str, FillHow | Fill] | None = None,
 ) -> Telemetry:
     """Read telemetry from a CSV, Parquet or netCDF file, a pandas table or an xarray dataset.
 
@@ -180,7 +180,7 @@ def read_telemetry(
     )
 
 
-def signals_of(path: pathlib.Path, **settings: Unpack[Settings]) -> set[str]:
+def signals_of(path: pathlib.Path, **settings: Unpack[ReadingSettings]) -> set[str]:
     """The signals that a file holds, and its time; none where it does not read, which `read_telemetry` explains."""
     try:
         rows = read_source(path, settings.get("separator", ","), settings.get("decimal", "."))
@@ -196,7 +196,7 @@ def signals_of(path: pathlib.Path, **settings: Unpack[Settings]) -> set[str]:
 # From rows as they stand to one row a time and one column a signal, each step said and what is wrong said at once.
 
 
-def read_rows(rows: Rows, **settings: Unpack[Settings]) -> Telemetry:
+def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
     """Telemetry from rows that have been read; settings and errors are those of `read_telemetry`."""
     check_choices(settings)
     clock = Clock(settings.get("timezone"), settings.get("ambiguous"), settings.get("time_format"))
@@ -266,7 +266,7 @@ def time_apart(table: pd.DataFrame, time: str) -> tuple[pd.DataFrame, pd.Index, 
     raise InvalidTelemetry(message)
 
 
-def signals(table: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
+def signals(table: pd.DataFrame, settings: ReadingSettings) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
     """The columns that matter, the signal of each row where the layout is long, and notices."""
     if settings.get("layout", "wide") == "wide":
         return table, np.zeros(len(table), dtype=np.int64), ()
@@ -299,7 +299,7 @@ def _noted(wrong: list[str]) -> Iterator[None]:
 
 
 def _mended(
-    wide: pd.DataFrame, settings: Settings, clock: Clock, rename: Mapping[str, str]
+    wide: pd.DataFrame, settings: ReadingSettings, clock: Clock, rename: Mapping[str, str]
 ) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, Any]]:
     """The table with values dropped and then cells filled as declared, notices, and what shaped it so."""
     labels = labelled(wide.columns, rename)
@@ -320,7 +320,7 @@ def _mended(
 
 
 def _in_force(
-    table: pd.DataFrame, times: pd.Index, names: np.ndarray, settings: Settings, clock: Clock
+    table: pd.DataFrame, times: pd.Index, names: np.ndarray, settings: ReadingSettings, clock: Clock
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Which rows count: all, or those in force at a moment."""
     known_at, as_of = settings.get("known_at"), settings.get("as_of")
@@ -346,7 +346,7 @@ def _blocks(
     times: pd.Index,
     names: np.ndarray,
     kept: np.ndarray,
-    settings: Settings,
+    settings: ReadingSettings,
     time: str,
     labels: Mapping[str, str],
 ) -> tuple[list[pd.DataFrame], tuple[str, ...]]:
@@ -395,7 +395,7 @@ def read_experiments(
     data: str | pathlib.Path | pd.DataFrame | xr.Dataset,
     *,
     by: str,
-    **settings: Unpack[Settings],
+    **settings: Unpack[ReadingSettings],
 ) -> dict[str, Telemetry]:
     """Read telemetry of several experiments, for `calibrate`.
 
