@@ -1,4 +1,4 @@
-"""Prediction: what a calibrated twin says about new times and inputs."""
+"""Prediction: what a calibrated twin says about new times and inputs, or from states that are given."""
 
 import dataclasses
 import functools

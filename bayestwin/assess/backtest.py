@@ -1,4 +1,7 @@
-"""Rolling-origin backtests: a twin is calibrated on what was known at each origin, and predicts what came after it."""
+"""Rolling-origin backtests: a twin is calibrated on what was known at each origin, and predicts what came after it.
+
+First the record is cut into what each origin may know and is to predict; then each origin is calibrated and predicted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Empirical coverage of predictive intervals on held-out telemetry, and the band in which it should lie."""
+"""Empirical coverage of predictive intervals on held-out telemetry, and the bands in which it should lie.
+
+Bands are those of one share and those of all shares of a table together, for independent errors and for errors that
+depend on each other.
+"""
 
 from __future__ import annotations
 

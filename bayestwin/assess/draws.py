@@ -1,4 +1,7 @@
-"""Predictive draws read from a result as plain arrays, and joined with telemetry at exactly equal times."""
+"""Predictive draws read from a result as plain arrays, of one forecast or of a backtest, whose forecasts are laid flat.
+
+They are joined with telemetry at exactly equal times.
+"""
 
 from __future__ import annotations
 

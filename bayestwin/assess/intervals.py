@@ -1,4 +1,7 @@
-"""Predictive intervals from draws: equal-tailed or of highest density, always with their `prob` and kind."""
+"""Predictive intervals, always with `prob` and kind: from draws (equal-tailed, highest density), or conformal ones.
+
+Conformal ends are quantiles of what a backtest has taught, in units of the spread of the draws on each side.
+"""
 
 from __future__ import annotations
 

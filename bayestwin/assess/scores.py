@@ -1,4 +1,4 @@
-"""How far a forecast lies from what was observed: errors, proper scores, and skill against baselines."""
+"""How far a forecast lies from what was observed: errors, proper scores, and skill against simple methods."""
 
 from __future__ import annotations
 

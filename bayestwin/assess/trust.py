@@ -1,4 +1,7 @@
-"""How far intervals can be trusted, in plain words: what held, where it did not, and how much data that rests on."""
+"""How far intervals can be trusted, in plain words: what held, where it did not, and how much data that rests on.
+
+Shares inside intervals, horizons and regimes become sentences here; `trust` makes one verdict of them.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""All checks of telemetry before anything is sampled, in one call."""
+"""All checks of telemetry before anything is sampled, in one call; and what can only be seen between experiments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
-"""Values that jump out and back (spikes), and jumps that stay (level shifts): outliers of a linear prediction.
+"""Jumps that are not dynamics: out and back (spikes), jumps that stay (level shifts), drifts and hidden interventions.
 
-Each has a signature in the residual of the prediction, and is told apart by which fits best: C. Chen and L.-M. Liu
-(1993), Joint estimation of model parameters and outlier effects in time series, doi:10.1080/01621459.1993.10594321.
+All are told by the residual of a linear prediction, by which signature fits best: C. Chen and L.-M. Liu (1993), Joint
+estimation of model parameters and outlier effects in time series, doi:10.1080/01621459.1993.10594321.
 """
 
 from collections.abc import Mapping, Sequence

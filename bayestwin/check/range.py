@@ -1,4 +1,4 @@
-"""Telemetry against the twin's operating range: outside it, too fast, not visited; and held out beyond calibrated."""
+"""Telemetry against what the twin expects: its operating range, and draws from its prior."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

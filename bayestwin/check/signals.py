@@ -1,4 +1,8 @@
-"""Telemetry as the checks see it: one signal at a time, in order of time, with the rows that a finding names."""
+"""Telemetry as the checks see it: signals in order of time, with the rows that a finding names.
+
+Also what is made of them to look at: a record on even steps, and what is new in a signal, given its past and the
+inputs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""The times of a record: given twice, out of order, irregular, with gaps; and what reading did about them."""
+"""The times of a record: given twice, out of order, irregular, with gaps; and rows that are there twice."""
 
 import re
 import warnings

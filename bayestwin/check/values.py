@@ -1,4 +1,4 @@
-"""Missing values of a sensor: how many, in which blocks, and whether they go with another column or the time of day."""
+"""The values of a sensor: missing, stuck, codes for missing, piled up at the ends, too coarse, in another unit."""
 
 import functools
 from collections.abc import Callable, Mapping

@@ -1,4 +1,7 @@
-"""The style of what commands print: one kind of table, marked lines, numbers with as many digits as they are worth."""
+"""What commands print, and its style: one kind of table, marked lines, numbers with as many digits as they are worth.
+
+Here stand calibrations, forecasts, checks, validations and runs; the other verbs are in `display_insight`.
+"""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What is printed of identifiability: a table of contractions, and the verdict."""
+"""What is printed of `identify`, `sensitivity`, `compare`, `sbc` and `batch`."""
 
 import contextlib
 import pathlib

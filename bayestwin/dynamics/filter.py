@@ -226,7 +226,7 @@ def _advance(solver: Solver, slope: Slope, row: FilterInterval, at: Position, be
 
 # The Kalman filter on plain arrays: updates by one observation at a time, and draws of states given all of them.
 #
-# cuthbert's filters are for discrete time: the steps (see `transition`) would be ours, and its updates factorise a
+# cuthbert's filters are for discrete time: the steps between stops would be ours, and its updates factorise a
 # matrix for every observation, chain and tangent. One scalar observation at a time needs no factorisation and no
 # inverse, leaves out exactly what is missing, and in Joseph's form keeps the covariance positive. The draws invert
 # variances of observations alone, so states without noise of their own are no special case.

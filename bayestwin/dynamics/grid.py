@@ -1,4 +1,4 @@
-"""The times at which the solver stops, the inputs between them, and the events at them.
+"""The times at which the solver stops, the inputs between them, the events at them, and the states between stops.
 
 The solver stops at each time that is saved, at each input sample and at each event whose time is known, so between two
 stops every input is a polynomial and the right-hand side is smooth: an adaptive step never has to find a kink by trial

@@ -1,4 +1,7 @@
-"""Twins side by side on the same observations: differences in expected log predictive density, with their verdict."""
+"""Twins side by side on the same observations: differences in expected log predictive density, with their verdict.
+
+Also the same twin with a term switched off, to be compared with it.
+"""
 
 import dataclasses
 import importlib.metadata

@@ -1,4 +1,7 @@
-"""Identifiability of a twin by telemetry, that there is or that is planned: the public function and its steps."""
+"""Identifiability of a twin by telemetry, that there is or that is planned: what observations say about each direction.
+
+The public function, the Fisher information of the likelihood, planned telemetry, and telemetry as rich as it could be.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Profile likelihoods: one quantity is held at value after value, and all others are optimised again at each.
+"""Profile likelihoods, and how much narrower than the prior a posterior is expected to be.
 
-A profile that stays above the threshold on a side leaves the quantity without a bound there. A. Raue et al. (2009),
-doi:10.1093/bioinformatics/btp358.
+One quantity is held at value after value, and all others are optimised again at each. A profile that stays above the
+threshold on a side leaves the quantity without a bound there. A. Raue et al. (2009), doi:10.1093/bioinformatics/btp358.
 """
 
 from collections.abc import Callable

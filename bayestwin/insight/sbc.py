@@ -1,4 +1,8 @@
-"""Simulation-based calibration of a twin: is the posterior that calibration draws from the right one?"""
+"""Simulation-based calibration of a twin: is the posterior that calibration draws from the right one?
+
+Telemetry is simulated with values from the prior, each is calibrated, and the ranks of the truth among the draws are
+judged.
+"""
 
 import importlib.metadata
 from collections.abc import Callable, Mapping

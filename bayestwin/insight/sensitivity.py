@@ -1,4 +1,7 @@
-"""Which quantities predictions hang on: Sobol indices over a whole distribution, derivatives at one point."""
+"""Which quantities predictions hang on: Sobol indices over a whole distribution, derivatives at one point.
+
+What is computed here by solving many times becomes datasets with the user's times, units and words.
+"""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,7 @@
-"""`uncertainty_shares`: which part of the predictive variance comes from which source, at each time."""
+"""`uncertainty_shares`: which part of the predictive variance comes from which source, at each time.
+
+Sources are drawn anew one group at a time, given the others; the shares are Shapley effects.
+"""
 
 import dataclasses
 import functools

@@ -1,4 +1,7 @@
-"""What every model error is: data that says what there is to infer for it; its likelihood is computed elsewhere."""
+"""Model errors: what each is, as data that says what there is to infer for it; likelihoods are computed elsewhere.
+
+A discrepancy is between what the twin says and what is observed; process noise disturbs the states.
+"""
 
 import abc
 import dataclasses

@@ -1,4 +1,7 @@
-"""One task in a process of its own, watched: a function of plain values, which any executor can run anywhere."""
+"""Many jobs at once: what a batch consists of, each task in a watched process of its own, and the page about it.
+
+A task is a function of plain values, which any executor can run anywhere.
+"""
 
 import contextlib
 import hashlib

@@ -1,4 +1,7 @@
-"""What the verbs do with a model folder: calibrate it, predict what was held out, judge, report, and record it all."""
+"""What `calibrate` does with a model folder: calibrate, predict what was held out, judge, report, and record it all.
+
+Also the calibrations under other model errors, and what an earlier `check` said of the same data.
+"""
 
 import hashlib
 import json
@@ -44,7 +47,7 @@ from bayestwin.project.run import (
     recorded_model,
 )
 from bayestwin.project.sections import Job
-from bayestwin.report.model_errors import Calibrated
+from bayestwin.report.reading import Calibrated
 from bayestwin.report.tables import EarlierCheck
 from bayestwin.results.store import load, save, write_text_durably
 

@@ -18,7 +18,7 @@ from bayestwin.model.describe import fingerprint
 from bayestwin.project.calibrate import calibrate_into, inputs_of
 from bayestwin.project.model import Model, Split, check_ready, load_telemetry
 from bayestwin.project.run import CHECKPOINT, Carried, Given, VerbOutcome, carry_out, named_value
-from bayestwin.report.model_errors import Calibrated
+from bayestwin.report.reading import Calibrated
 from bayestwin.results.store import save
 
 WHOLE = "all terms"

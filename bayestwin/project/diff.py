@@ -1,4 +1,4 @@
-"""What is different between two runs: what they were made from, how, and what came out."""
+"""What is different between two runs: what they were made from, how, what came out; and the page about it."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""Model folders: `twin.py`, `job.toml`, `card.md` and data, side by side.
+"""Model folders: `twin.py`, `job.toml`, `card.md` and data, side by side; which there are, and whether they are ready.
 
-Nothing here takes a path from a result.
+`twin.py` is the user's own code, run because the user typed its folder. Nothing here takes a path from a result.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Run folders: `results/<model>/<run>/`, one for each run, named by the time it began."""
+"""Run folders, `results/<model>/<run>/`: what a run is given, the inputs it keeps, and how any verb carries one out."""
 
 import contextlib
 import datetime

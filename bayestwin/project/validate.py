@@ -1,4 +1,7 @@
-"""`validate`: hold a calibrated run against what it held out and against a backtest, and say how far to trust it."""
+"""`validate`: hold a calibrated run against what it held out and against a backtest, and say how far to trust it.
+
+The plan comes first, from the job and the telemetry; then all that is said, `validation.nc`, and the page.
+"""
 
 import pathlib
 import re

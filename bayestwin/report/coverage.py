@@ -1,4 +1,4 @@
-"""Pictures that hold predictions against what was observed: coverage and residuals."""
+"""Pictures that hold predictions against what was observed: coverage and residuals, and the residuals themselves."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,7 @@
-"""Reports about many experiments of one asset: a page about all, and a page about each, linked both ways."""
+"""Reports about many experiments of one asset: a page about all, and a page about each, linked both ways.
+
+What stands on the page about all: how each does on what was held out, and its own quantities.
+"""
 
 import os
 import pathlib

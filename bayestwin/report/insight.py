@@ -1,4 +1,4 @@
-"""What other verbs found about a twin, as sections of its validation page: sentences and pictures."""
+"""What other verbs say about a twin: sections of its validation page, with their pictures; and the page of `sbc`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

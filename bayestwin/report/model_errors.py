@@ -1,4 +1,4 @@
-"""The same telemetry under several model errors: what is compared, and how each does on what was held out."""
+"""The same telemetry under several model errors: how each does on what was held out, and how far quantities move."""
 
 import itertools
 import math
@@ -15,12 +15,9 @@ from bayestwin.assess.recorded import record
 from bayestwin.report import prose
 from bayestwin.report.posteriors import Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted
-from bayestwin.report.reading import PROB, Quantity, held_out, read_quantities
+from bayestwin.report.reading import PROB, Calibrated, Quantity, held_out, read_quantities
 from bayestwin.report.style import Picture, picture
 from bayestwin.telemetry import Telemetry
-
-type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
-"""A posterior, and predictions with it; None where nothing is held out."""
 
 PHRASES = {"": "without model error", "ProcessNoise": "with process noise", "Discrepancy": "with a discrepancy"}
 

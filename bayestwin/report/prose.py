@@ -1,4 +1,7 @@
-"""What pictures show, in words with their numbers, for readers who cannot see them."""
+"""A result in words with their numbers: what pictures show, the verdict, key figures, the starts of chains, the engine.
+
+Also the table of where the uncertainty of predictions comes from.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""A result cut into stretches of time: what was calibrated on, and what was forecast or held out after it."""
+"""What a page reads off a result: stretches of time, quantities, facts by name, a forecast against held-out data."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +24,10 @@ class TimeAxis(NamedTuple):
 
     dated: bool
     unit: str
+
+
+type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
+"""A posterior, and predictions with it; None where nothing is held out."""
 
 
 class Period(NamedTuple):

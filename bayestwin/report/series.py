@@ -1,4 +1,7 @@
-"""What pictures over time are made of: bands, inputs, gaps, the part held out, the axis of time, and the legend."""
+"""Pictures over time: observations with their intervals, inputs, hidden states, discrepancies, shares of the variance.
+
+What they are made of comes first: bands, gaps, the part held out, the axis of time, and the legend.
+"""
 
 import numpy as np
 import xarray as xr

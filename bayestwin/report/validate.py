@@ -1,4 +1,4 @@
-"""The page that `validate` writes: gathered here, laid out in `validation.html`."""
+"""The page that `validate` writes, laid out in `validation.html`, and its pictures."""
 
 from collections.abc import Mapping
 

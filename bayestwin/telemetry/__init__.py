@@ -1,4 +1,4 @@
-"""Telemetry: what was recorded, with its own times and units. Reading it; binding it to a twin is `bind.py`.
+"""Telemetry: what was recorded, with its own times and units. It is bound to a twin in `density`.
 
 A table has one row a time and one column a signal; NaN is a missing value. Times are dates (kept in UTC) or numbers.
 """

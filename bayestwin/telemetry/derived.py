@@ -1,4 +1,4 @@
-"""What every feature is, what it is computed from, and lengths of time in the terms of the record."""
+"""What every feature is, the columns and lengths of time it is computed from, and the small language of expressions."""
 
 import abc
 import ast

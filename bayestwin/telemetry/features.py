@@ -1,4 +1,4 @@
-"""Features of a column's own past: lags, differences and rates, and statistics over a window of time."""
+"""All features: of a column's own past, labels of what an asset was doing, and combinations of several columns."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""From when on the columns of telemetry are known: where those come from that were made of others, and what follows.
+"""Features added to telemetry, with where each comes from, and so from when on it is known; and the search for leaks.
 
 A twin's inputs are taken as known ahead, its observations are not; so what is made of observations may be an input only
 as far ahead as it is known.

@@ -1,4 +1,4 @@
-"""Values that are dropped and cells that are filled, as the user declares; after sentinels and order, in that order."""
+"""Values that are dropped and cells that are filled, as the user declares; and records cut at their gaps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Reading telemetry: the one function for files, tables and datasets, and which signals a file holds."""
+"""Reading telemetry: `read_telemetry` for files, tables and datasets, its settings, and several experiments at once."""
 
 import contextlib
 import datetime as dt

@@ -1,6 +1,7 @@
 """How observations scatter around what the twin predicts: one small class for each noise model; they can be nested.
 
-A new one is a subclass of `base.Noise` in a file of this folder, and a line here and in the package's `__init__`.
+A new one is a subclass of `Noise` (see `base`) in a file of this folder, and a line here and in the package's
+`__init__.pyi`.
 """
 
 from bayestwin.model.noise.base import Noise
