@@ -13,8 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin._base.process import check_seed, seed_for
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.process import seed_for
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
 from bayestwin.assess.scores import LAST
@@ -228,10 +228,10 @@ def backtest(
         InvalidSetting: Origins, horizon, gap or window make no sense, or a setting of `calibrate`.
         InvalidTelemetry: The telemetry does not fit the twin at any origin; likewise other errors of `calibrate`.
     """
-    check_seed(seed)
+    computation = computing(seed=seed, progress=progress)
     stages = cut_stages(twin, telemetry, origins, horizon, gap, window)
     twin = with_model_error(twin, settings.pop("model_error", ...))
-    with progress or Progress() as shown, shown.phase("backtest", "backtesting", len(stages)) as phase:
+    with computation as shown, shown.phase("backtest", "backtesting", len(stages)) as phase:
         outcomes = _forecasts(twin, stages, seed, recalibrate, draws, settings, phase)
     job = {"origins": len(stages), "horizon": horizon, "window": window, "recalibrate": recalibrate, "gap": gap}
     tree = _assembled(twin, telemetry, stages[: len(outcomes)], outcomes)

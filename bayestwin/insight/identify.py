@@ -17,15 +17,10 @@ from jax.typing import ArrayLike
 from numpyro.distributions import LogNormal, Normal
 
 from bayestwin._base.process import (
-    check_seed,
-    enough_memory,
-    keep_compiled,
     key_for,
-    on_device,
-    require_float64,
     seed_for,
 )
-from bayestwin._base.progress import Progress
+from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
 from bayestwin.density.density import Density, Predicted, build_density
@@ -102,14 +97,12 @@ def identify(
         NoValidStart: If no prior draw has a finite log density.
         OutOfMemory: If information does not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing("Look at fewer samples of the telemetry.", seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
     check_settings(twin, {})
     if posterior is not None:
         check_belongs(twin, posterior)
-    keep_compiled()
-    with enough_memory("Look at fewer samples of the telemetry."), on_device(device), progress or Progress() as shown:
+    with computation as shown:
         density = build_density(twin, bind_all(twin, telemetry))
         coordinates = coordinates_of(density, seed)
         numbers = _numbers_of(coordinates, profile, prob)

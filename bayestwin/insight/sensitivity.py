@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
-from bayestwin._base.process import check_seed, enough_memory, keep_compiled, on_device, require_float64, seed_for
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.process import seed_for
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.intervals import check_choice, checked_prob
 from bayestwin.calibrate import experiment_attributes, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind_all
@@ -319,17 +319,14 @@ def sensitivity(
         InvalidTwin: If there is nothing to vary.
         OutOfMemory: If the predictions do not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing("Lower `num_samples` or `max_times`.", seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
     _check(distribution, posterior, num_samples, max_times)
     prob = float(checked_prob(prob)[0])
     if posterior is not None:
         check_belongs(twin, posterior)
     equations = with_model_error(twin, None)
-    keep_compiled()
-    lower = enough_memory("Lower `num_samples` or `max_times`.")
-    with lower, on_device(device), progress or Progress() as shown:
+    with computation as shown:
         density = sparse_density(equations, bind_all(equations, telemetry), max_times)
         _check_something_varies(density)
         density = _solved_suitably(density, twin, posterior, seed, shown)
