@@ -17,7 +17,7 @@ import rich.padding
 import rich.table
 import xarray as xr
 
-from bayestwin._base.wording import count
+from bayestwin._base.wording import DO_NOT_RELY_ON, count
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.trust import Validated
 from bayestwin.check import Finding
@@ -31,7 +31,7 @@ from bayestwin.project.reproduce import Reproduction
 from bayestwin.project.run import Carried, results_of
 from bayestwin.telemetry import said
 
-RELY = "[red]Do not rely on this result[/red] before the failed gates are understood."
+RELY = f"[red]{DO_NOT_RELY_ON} this result[/red] before the failed gates are understood."
 
 MARKS = {"fail": "[red]FAIL[/red]", "warn": "[yellow]warn[/yellow]", "note": "[dim]note[/dim]"}
 """By severity."""

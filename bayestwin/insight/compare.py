@@ -17,6 +17,7 @@ from arviz_stats.loo import compare as compare_elpd
 from arviz_stats.loo import loo, loo_approximate_posterior
 from arviz_stats.utils import ELPDDataLOOKFold
 
+from bayestwin._base.wording import not_to_rely_on
 from bayestwin.errors import InvalidInput, InvalidTwin, explain
 from bayestwin.insight.future import GROUP
 from bayestwin.model.twin import Twin
@@ -370,7 +371,7 @@ def judge(
     words += f": elpd difference {diff + 0.0:.{digits}f} ± {dse:.{digits}f}, over {num} {what}."
     if worse and high[worse] and not doubts:
         words += f" It is rather larger: {'; '.join(high[worse])}."
-    return outcome, not doubts, words + (f" Do not rely on it: {'; '.join(doubts)}." if doubts else "")
+    return outcome, not doubts, words + (f" {not_to_rely_on('it', '; '.join(doubts))}" if doubts else "")
 
 
 # A twin with a term switched off: the parameters that carry it are known, and are zero, say.

@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.wording import count, decimals_for, fixed, number, percent, scale_for, unit_text
+from bayestwin._base.wording import (
+    count,
+    decimals_for,
+    fixed,
+    not_to_rely_on,
+    number,
+    percent,
+    scale_for,
+    status_words,
+    unit_text,
+)
 from bayestwin.project.record import read_record
 from bayestwin.project.run import POSTERIOR, REPORT
 from bayestwin.report import prose
@@ -258,7 +268,7 @@ def write_difference(
         "titles": (first.name, second.name),
         "headline": _headline(changes),
         "doubts": [
-            f"Do not rely on {label}: the status of run {run.name} is “{record.get('status')}”."
+            not_to_rely_on(label, status_words(run.name, record.get("status")))
             for label, run, record in zip(LABELS, (first, second), records, strict=True)
             if record.get("status") != "finished"
         ],

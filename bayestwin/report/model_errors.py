@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin._base.wording import decimals_for, fixed, number, percent, scale_for, unit_text
+from bayestwin._base.wording import decimals_for, fixed, not_to_rely_on, number, percent, scale_for, unit_text
 from bayestwin.assess import diagnose, draws, failed, intervals
 from bayestwin.assess.recorded import record
 from bayestwin.report import prose
@@ -97,7 +97,7 @@ def setting_facts(settings: Sequence[ComparedCalibration]) -> list[tuple[str, st
 
 def held_out_words(settings: Sequence[ComparedCalibration]) -> list[str]:
     """Whom not to rely on, then one sentence by observation on how many of those held out each setting covers."""
-    words = [f"Do not rely on what stands here {s.phrase}: {s.doubts}." for s in settings if s.doubts]
+    words = [not_to_rely_on(f"what stands here {s.phrase}", s.doubts) for s in settings if s.doubts]
     for name in _observations(settings):
         sentences = []
         for setting in settings:

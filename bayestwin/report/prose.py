@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.wording import count, fixed, number, percent, scale_for
+from bayestwin._base.wording import count, fixed, not_to_rely_on, number, percent, scale_for
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.recorded import record
 from bayestwin.report.reading import PROB, PROBS, Period, Quantity, group
@@ -145,7 +145,7 @@ def _headline(gates: Sequence[Gate], bad: Sequence[Gate], warned: Sequence[Gate]
     names = ", ".join(gate.name for gate in [*bad, *warned])
     if bad:
         others = f", {len(warned)} warned" if warned else ""
-        return f"Do not rely on this result: {len(bad)} of {count(len(gates), 'gate')} failed{others} ({names})."
+        return not_to_rely_on("this result", f"{len(bad)} of {count(len(gates), 'gate')} failed{others} ({names})")
     if not gates:
         return "Nothing was judged: there are no gates."
     if warned:
