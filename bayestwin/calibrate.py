@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.process import check_seed, enough_memory, keep_compiled, key_for, on_device, require_float64
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.process import key_for
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.density.bind import Experiments, bind_all, times_of
 from bayestwin.density.density import Density, Loss, Predictor, build_density
 from bayestwin.dynamics.choice import Choice
@@ -102,8 +102,7 @@ def calibrate(
         NoValidStart: If no prior draw has a finite log density.
         OutOfMemory: If draws, or their trajectories, do not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing(LOWER, seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
     settings = {
         "method": method,
@@ -115,8 +114,7 @@ def calibrate(
         "predictive_draws": predictive_draws,
     }
     check_settings(twin, settings)
-    keep_compiled()
-    with enough_memory(LOWER), on_device(device), progress or Progress() as shown:
+    with computation as shown:
         density = dataclasses.replace(build_density(twin, bind_all(twin, telemetry)), loss=loss)
         density, choice = choose(density, seed, shown)
         asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)

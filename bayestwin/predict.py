@@ -1,4 +1,4 @@
-"""Prediction: what a calibrated twin says about new times and inputs."""
+"""Prediction: what a calibrated twin says about new times and inputs, or from states that are given."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ import numpyro.distributions as dist
 import pandas as pd
 import xarray as xr
 
-from bayestwin._base.process import check_seed, enough_memory, keep_compiled, key_for, on_device, require_float64
-from bayestwin._base.progress import Progress
+from bayestwin._base.process import key_for
+from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import experiment_attributes, root_attributes, thinned, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed
 from bayestwin.density.density import Density, Predictor, build_density, join
@@ -149,8 +149,9 @@ def predict(
             unknown for a while after it, or has inputs that are made of observations not known yet.
         OutOfMemory: If the trajectories do not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing(
+        "Lower `draws`, or predict fewer times at once.", seed=seed, device=device, progress=progress
+    )
     twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
     group = posterior["posterior"].to_dataset()
@@ -168,10 +169,7 @@ def predict(
     names = [site.name for site in density.sites if site.name not in begun]
     drawn = {name: group[name].values[:, kept] for name in names}
     values = begun | {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
-    keep_compiled()
-    shown = progress or Progress()
-    lower = enough_memory("Lower `draws`, or predict fewer times at once.")
-    with lower, on_device(device), shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
+    with computation as shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)
     if twin.model_error is not None:
         rows = np.searchsorted(density.bound.times, bound.times)

@@ -1,4 +1,4 @@
-"""Files and functions stay short, and every module opens by saying what it holds."""
+"""Files and functions stay short, every module opens by saying what it holds, and every class has a name of its own."""
 
 import ast
 from pathlib import Path
@@ -35,6 +35,20 @@ def test_functions_are_short() -> None:
     lengths = lengths_of_functions()
     assert {name: length for name, length in lengths.items() if length > 90} == {}
     assert np.quantile(list(lengths.values()), 0.9) <= 35
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                name = node.name
+            elif isinstance(node, ast.TypeAlias):
+                name = node.name.id
+            else:
+                continue
+            places.setdefault(name, []).append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_every_module_says_what_it_holds() -> None:

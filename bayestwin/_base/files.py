@@ -1,6 +1,7 @@
-"""What a file that others may have made must be before any of its values is read: local, and closed in itself.
+"""What files must be before they are read, and the package's own source.
 
-HDF5 can link to other files and call plug-ins, which are code; the address of something remote is never opened.
+A file that others may have made must be local and closed in itself: HDF5 can link to other files and call plug-ins,
+which are code; the address of something remote is never opened. The hash of the source is the code version.
 """
 
 import functools

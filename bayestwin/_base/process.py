@@ -1,4 +1,8 @@
-"""What must hold of the process while anything is computed: float64, the device asked for, enough memory."""
+"""What must hold of the process while anything is computed: float64, the device asked for, enough memory.
+
+Also what a process keeps and hears: compiled code and the user's cache folder, Ctrl-C between two pieces of work, and
+random keys, each by name from one seed.
+"""
 
 import contextlib
 import functools

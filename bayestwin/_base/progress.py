@@ -1,4 +1,7 @@
-"""Progress of long work: phases with a bar on a terminal, silence elsewhere, and where the time went."""
+"""Progress of long work: phases with a bar on a terminal, silence elsewhere, and where the time went.
+
+And what every verb that computes opens with: `computing`, one context for all that must hold meanwhile.
+"""
 
 import contextlib
 import time
@@ -9,7 +12,14 @@ import rich.console
 import rich.progress
 import rich.table
 
-from bayestwin._base.process import compile_clock
+from bayestwin._base.process import (
+    check_seed,
+    compile_clock,
+    enough_memory,
+    keep_compiled,
+    on_device,
+    require_float64,
+)
 
 ORDER = ("import", "compile", "ladder", "warmup", "draws", "predictive", "predict", "save", "report")
 """The order in which timings are told; others come last."""
@@ -123,6 +133,39 @@ class Progress:
     def __exit__(self, *reason: object) -> None:
         """Stop drawing, and leave the finished bars on the screen."""
         self._bars.stop()
+
+
+def computing(
+    advice: str = "Look at less at once.",
+    *,
+    seed: object,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> contextlib.AbstractContextManager[Progress]:
+    """The context in which a verb computes; float64 and the seed are checked at once, before it is entered.
+
+    Inside, what is compiled is kept, JAX computes on the device, and running out of memory is an error with advice.
+
+    Args:
+        advice: What to lower where there is not enough memory.
+        seed: Of the verb.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown; by default a bar where there is a terminal.
+
+    Raises:
+        InvalidSetting: If float64 is off or the seed is none; on entering, if there is no such device.
+        OutOfMemory: From inside.
+    """
+    require_float64()
+    check_seed(seed)
+    return _computing(advice, device, progress)
+
+
+@contextlib.contextmanager
+def _computing(advice: str, device: str | None, progress: Progress | None) -> Iterator[Progress]:
+    keep_compiled()
+    with enough_memory(advice), on_device(device), progress or Progress() as shown:
+        yield shown
 
 
 def _fixed(width: int) -> rich.table.Column:

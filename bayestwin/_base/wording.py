@@ -1,4 +1,7 @@
-"""Numbers and units as an engineer writes them: sensible digits, powers of ten as 10⁶, °C for degC."""
+"""Numbers and units as an engineer writes them: sensible digits, powers of ten as 10⁶, °C for degC.
+
+And the one sentence that says what must not be relied on.
+"""
 
 import math
 import re
@@ -141,3 +144,23 @@ def short(value: float) -> str:
     """A number without digits that say nothing: 30, 2.5, 0.25, 1,920."""
     text = number(value, 2 if abs(value) < 100 else 4)
     return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text
+
+
+# What is said of a result that has failed: in one form, so that whoever looks for it finds it everywhere.
+
+DO_NOT_RELY_ON = "Do not rely on"
+
+
+def not_to_rely_on(what: str, why: str) -> str:
+    """The sentence on a result that must not be relied on.
+
+    Args:
+        what: The result, such as `this result`.
+        why: Ends the sentence, without its full stop.
+    """
+    return f"{DO_NOT_RELY_ON} {what}: {why}."
+
+
+def status_words(run: str, status: object) -> str:
+    """Why what rests on a run is not to be relied on, where it did not finish with all gates passed."""
+    return f"the status of run {run} is “{status}”"

@@ -1,4 +1,7 @@
-"""Rolling-origin backtests: a twin is calibrated on what was known at each origin, and predicts what came after it."""
+"""Rolling-origin backtests: a twin is calibrated on what was known at each origin, and predicts what came after it.
+
+First the record is cut into what each origin may know and is to predict; then each origin is calibrated and predicted.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin._base.process import check_seed, seed_for
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.process import seed_for
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
 from bayestwin.assess.scores import LAST
@@ -160,7 +163,7 @@ FAILURES = (errors.InvalidTelemetry, errors.SolverFailure, errors.OutOfMemory)
 """What can go wrong at one origin and not at the next."""
 
 
-class Outcome(NamedTuple):
+class OriginOutcome(NamedTuple):
     """What became of one origin.
 
     Attributes:
@@ -225,10 +228,10 @@ def backtest(
         InvalidSetting: Origins, horizon, gap or window make no sense, or a setting of `calibrate`.
         InvalidTelemetry: The telemetry does not fit the twin at any origin; likewise other errors of `calibrate`.
     """
-    check_seed(seed)
+    computation = computing(seed=seed, progress=progress)
     stages = cut_stages(twin, telemetry, origins, horizon, gap, window)
     twin = with_model_error(twin, settings.pop("model_error", ...))
-    with progress or Progress() as shown, shown.phase("backtest", "backtesting", len(stages)) as phase:
+    with computation as shown, shown.phase("backtest", "backtesting", len(stages)) as phase:
         outcomes = _forecasts(twin, stages, seed, recalibrate, draws, settings, phase)
     job = {"origins": len(stages), "horizon": horizon, "window": window, "recalibrate": recalibrate, "gap": gap}
     tree = _assembled(twin, telemetry, stages[: len(outcomes)], outcomes)
@@ -245,9 +248,9 @@ def _forecasts(
     draws: int,
     settings: Mapping[str, Any],
     phase: Phase,
-) -> list[Outcome]:
+) -> list[OriginOutcome]:
     """What becomes of each origin, up to where Ctrl-C ends it; arguments and errors are those of `backtest`."""
-    outcomes: list[Outcome] = []
+    outcomes: list[OriginOutcome] = []
     posterior: xr.DataTree | None = None
     error: BaseException = KeyboardInterrupt()
     quiet: dict[str, Any] = {"progress": Progress(show=False)}
@@ -261,9 +264,9 @@ def _forecasts(
             led = posterior if recalibrate else _told(twin, posterior, stage.known)
             forecast = predict(twin, led, stage.ahead, seed=own, draws=draws, **quiet)
             found = {group: forecast[group].to_dataset().sel(time=stage.times) for group in PREDICTED}
-            outcomes.append(Outcome(found, gates=tuple(gate.name for gate in failed(diagnose(posterior)))))
+            outcomes.append(OriginOutcome(found, gates=tuple(gate.name for gate in failed(diagnose(posterior)))))
         except FAILURES as reason:
-            outcomes.append(Outcome(None, f"{type(reason).__name__}: {reason}"))
+            outcomes.append(OriginOutcome(None, f"{type(reason).__name__}: {reason}"))
             error = reason
         phase.advance(1, f"origin {stage.origin}" + (" failed" if outcomes[-1].failure else ""))
     if not any(outcome.forecast for outcome in outcomes):
@@ -282,7 +285,9 @@ def _told(twin: Twin, posterior: xr.DataTree, known: Telemetry) -> xr.DataTree:
     return told
 
 
-def _assembled(twin: Twin, telemetry: Telemetry, stages: Sequence[Stage], outcomes: Sequence[Outcome]) -> xr.DataTree:
+def _assembled(
+    twin: Twin, telemetry: Telemetry, stages: Sequence[Stage], outcomes: Sequence[OriginOutcome]
+) -> xr.DataTree:
     """One tree of all origins."""
     ahead = np.unique(np.concatenate([stage.horizons for stage in stages]))
     places = [np.searchsorted(ahead, stage.horizons) for stage in stages]
@@ -336,7 +341,7 @@ def _values(telemetry: Telemetry, name: str, unit: str, times: np.ndarray | pd.I
     return pd.Series(telemetry.in_unit(name, unit), telemetry.table.index).reindex(times).to_numpy()
 
 
-def _records(twin: Twin, stages: Sequence[Stage], outcomes: Sequence[Outcome], labels: pd.Index) -> xr.Dataset:
+def _records(twin: Twin, stages: Sequence[Stage], outcomes: Sequence[OriginOutcome], labels: pd.Index) -> xr.Dataset:
     """What is to be known of each origin."""
     tables = [stage.known.table for stage in stages]
     known = [

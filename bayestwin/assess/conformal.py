@@ -17,7 +17,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.draws import by_origin
-from bayestwin.assess.grouping import Bins, By, Groups, find_groups, name_of, values_of
+from bayestwin.assess.grouping import BinEdges, By, Groups, find_groups, name_of, values_of
 from bayestwin.assess.intervals import along_points, check_choice, checked_prob, scale_of, side_by_side
 
 # Ends of conformal intervals, in scores: what is made at an origin from scores that were known by then.
@@ -31,7 +31,7 @@ type Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.
 shape (prob,), NaN where there is too little."""
 
 
-class Made(NamedTuple):
+class ConformalEnds(NamedTuple):
     """Ends for n points, in G groups.
 
     Attributes:
@@ -56,7 +56,7 @@ def make_ends(
     groups: int,
     levels: int,
     rule: Rule,
-) -> Made:
+) -> ConformalEnds:
     """Make ends origin by origin, from scores of times up to the origin alone.
 
     Args:
@@ -83,7 +83,7 @@ def make_ends(
     pasts = [scored[place[scored] == group] for group in range(groups)]
     last = [rule(scores[past], lower[:, past], upper[:, past], part[past]) for past in pasts]
     low, high = (np.stack(part) for part in zip(*last, strict=True))
-    return Made(lower, upper, known, (low, high, np.array([past.size for past in pasts])))
+    return ConformalEnds(lower, upper, known, (low, high, np.array([past.size for past in pasts])))
 
 
 def conformal_quantile(scores: np.ndarray, tail: float) -> float:
@@ -169,7 +169,7 @@ def conformalize(
     *,
     method: Literal["split", "adaptive"] = "split",
     by: By = None,
-    bins: Bins = None,
+    bins: BinEdges = None,
     rate: float = 0.2,
 ) -> xr.DataTree:
     """Intervals that proved too narrow or too wide in a backtest, made as wide as they should have been.
@@ -250,7 +250,7 @@ def _place(groups: Groups, by: By, backtest: xr.DataTree) -> np.ndarray:
     return np.select(masks, range(len(masks)), default=-1)
 
 
-def _correction(raw: xr.Dataset, made: Sequence[Made], groups: Groups | None) -> xr.Dataset:
+def _correction(raw: xr.Dataset, made: Sequence[ConformalEnds], groups: Groups | None) -> xr.Dataset:
     """Ends in scores, for what comes after the backtest."""
     lower, upper, num = (np.stack(part, axis=1) for part in zip(*(one.last for one in made), strict=True))
     dims = ("group", "observation", "prob")

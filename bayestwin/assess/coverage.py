@@ -1,4 +1,8 @@
-"""Empirical coverage of predictive intervals on held-out telemetry, and the band in which it should lie."""
+"""Empirical coverage of predictive intervals on held-out telemetry, and the bands in which it should lie.
+
+Bands are those of one share and those of all shares of a table together, for independent errors and for errors that
+depend on each other.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.gates import Gate
-from bayestwin.assess.grouping import Bins, By, grouped
+from bayestwin.assess.grouping import BinEdges, By, grouped
 from bayestwin.assess.intervals import KINDS, Kind, along_points, check_choice, checked_prob
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ def coverage(
     kind: Kind = "eti",
     level: float = 0.95,
     by: By = None,
-    bins: Bins = None,
+    bins: BinEdges = None,
 ) -> xr.Dataset:
     """Share of the observations that lie inside their predictive interval, by observation and `prob`.
 
@@ -142,7 +146,7 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
     return Gate(name, value <= limit, float(value), float(limit), sentence, "warn")
 
 
-def _covered(found: xr.Dataset, pairs: Mapping[str, draws.Observed], keep: np.ndarray) -> xr.Dataset:
+def _covered(found: xr.Dataset, pairs: Mapping[str, draws.ObservedPoints], keep: np.ndarray) -> xr.Dataset:
     """Counts of what lies inside, of the points in the mask `keep`, and what these are worth."""
     dims = (*(("kind",) if "kind" in found.dims else ()), "observation", "prob", "time")
     lower, upper = (found[end].transpose(*dims).to_numpy() for end in ("lower", "upper"))

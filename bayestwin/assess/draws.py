@@ -1,4 +1,7 @@
-"""Predictive draws read from a result as plain arrays, and joined with telemetry at exactly equal times."""
+"""Predictive draws read from a result as plain arrays, of one forecast or of a backtest, whose forecasts are laid flat.
+
+They are joined with telemetry at exactly equal times.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ NOISE_FREE = "_noise_free"
 """Suffix of the variable that holds an observation's value without observation noise."""
 
 
-class Observed(NamedTuple):
+class ObservedPoints(NamedTuple):
     """What telemetry holds of one observation, at the times of a forecast.
 
     Attributes:
@@ -148,7 +151,7 @@ def units(dataset: xr.Dataset, names: tuple[str, ...]) -> xr.DataArray:
     return xr.DataArray([str(dataset[name].attrs.get("units", "")) for name in names], dims="observation")
 
 
-def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | None = None) -> Observed:
+def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | None = None) -> ObservedPoints:
     """The observations `name` of the telemetry, placed on the dataset's times.
 
     Times are joined where they are exactly equal: a join that rounds or drops would count wrong pairs. Values are
@@ -169,7 +172,7 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | N
             )
         )
     if name not in telemetry.table.columns:
-        return Observed(np.empty(0, dtype=int), np.empty(0))
+        return ObservedPoints(np.empty(0, dtype=int), np.empty(0))
     if "experiment" in dataset.coords:
         telemetry = counted(telemetry, dataset["experiment"])
     values = telemetry.in_unit(name, str(dataset[name].attrs.get("units", "")) if unit is None else unit)
@@ -185,7 +188,7 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | N
                 advice="Predict at the times of this telemetry, or pass the part of it that was predicted.",
             )
         )
-    return Observed(positions, column.to_numpy(dtype=float))
+    return ObservedPoints(positions, column.to_numpy(dtype=float))
 
 
 def alone(tree: xr.DataTree) -> xr.DataTree:
@@ -213,7 +216,7 @@ def counted(telemetry: Telemetry, experiment: xr.DataArray) -> Telemetry:
     return dataclasses.replace(telemetry, table=table, units={**telemetry.units, "time": unit}, t0=0.0)
 
 
-def require_some(pairs: dict[str, Observed], telemetry: Telemetry) -> None:
+def require_some(pairs: dict[str, ObservedPoints], telemetry: Telemetry) -> None:
     """Raise where none of the observations of a forecast was observed.
 
     Raises:
@@ -287,7 +290,7 @@ def labels(dataset: xr.Dataset) -> pd.Index:
     return pd.Index(dataset["label" if "label" in dataset.coords else "time"].to_numpy())
 
 
-def pairs(tree: xr.DataTree, dataset: xr.Dataset, telemetry: Telemetry | None) -> dict[str, Observed]:
+def pairs(tree: xr.DataTree, dataset: xr.Dataset, telemetry: Telemetry | None) -> dict[str, ObservedPoints]:
     """What was observed of each observation, and at which points.
 
     Args:
@@ -320,7 +323,7 @@ def pairs(tree: xr.DataTree, dataset: xr.Dataset, telemetry: Telemetry | None) -
     return found
 
 
-def _refuse_calibrated(tree: xr.DataTree, times: pd.Index, found: Mapping[str, Observed]) -> None:
+def _refuse_calibrated(tree: xr.DataTree, times: pd.Index, found: Mapping[str, ObservedPoints]) -> None:
     """Refuse to judge a forecast by observations that it was calibrated on."""
     calibrated = flat(tree["observed_data"].to_dataset())
     for name, pair in found.items():
@@ -340,7 +343,7 @@ def _refuse_calibrated(tree: xr.DataTree, times: pd.Index, found: Mapping[str, O
             )
 
 
-def _kept(tree: xr.DataTree, names: tuple[str, ...]) -> dict[str, Observed]:
+def _kept(tree: xr.DataTree, names: tuple[str, ...]) -> dict[str, ObservedPoints]:
     """What a backtest has kept of the observations."""
     if "observed_data" not in tree.children:
         raise errors.InvalidInput(
@@ -356,7 +359,7 @@ def _kept(tree: xr.DataTree, names: tuple[str, ...]) -> dict[str, Observed]:
     for name in names:
         values = row[name].to_numpy().astype(float)
         positions = np.flatnonzero(np.isfinite(values))
-        found[name] = Observed(positions, values[positions])
+        found[name] = ObservedPoints(positions, values[positions])
     return found
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 
 from bayestwin.assess import draws
 from bayestwin.assess.coverage import band_at, binomial_band, coverage, jointly, taken_for
-from bayestwin.assess.grouping import Bins, By, grouped, name_of
+from bayestwin.assess.grouping import BinEdges, By, grouped, name_of
 from bayestwin.assess.pit import pit, simultaneous_band
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Regime(NamedTuple):
     """What tells groups of points apart: see `by` and `bins` of `coverage`; and the unit of its values."""
 
     by: str | pd.Series
-    bins: Bins
+    bins: BinEdges
     unit: str = ""
 
 
@@ -70,7 +70,7 @@ def judged(
     telemetry: Telemetry | None,
     prob: Sequence[float],
     by: By = None,
-    bins: Bins = None,
+    bins: BinEdges = None,
 ) -> xr.Dataset:
     """Coverage with bands to judge by.
 
@@ -184,7 +184,7 @@ def possible(inside: int, num: int) -> tuple[float, float]:
     return lower, upper
 
 
-def _distinct(forecast: xr.DataTree, telemetry: Telemetry | None, by: By, bins: Bins) -> xr.DataArray:
+def _distinct(forecast: xr.DataTree, telemetry: Telemetry | None, by: By, bins: BinEdges) -> xr.DataArray:
     """Number of different times at which each observation was compared (…, observation)."""
 
     def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:

@@ -1,4 +1,7 @@
-"""The shape of a verdict: one gate, passed or not, with its number, its limit and a sentence for people."""
+"""Gates on a posterior: the shape of a verdict, and those on its chains and on what the sampler recorded.
+
+A gate is passed or not, with its number, its limit and a sentence for people.
+"""
 
 from __future__ import annotations
 

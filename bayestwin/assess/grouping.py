@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
 
 type By = str | pd.Series | None
-type Bins = int | Sequence[float] | None
+type BinEdges = int | Sequence[float] | None
 type Judge = Callable[[xr.DataTree, Telemetry | None], Callable[[np.ndarray], xr.Dataset]]
 """(result, telemetry) → a function that says something of the points marked in a mask, shape (time,)."""
 
@@ -66,7 +66,7 @@ def grouped(
     tree: xr.DataTree,
     telemetry: Telemetry | Mapping[str, Telemetry] | None,
     by: By,
-    bins: Bins,
+    bins: BinEdges,
 ) -> xr.Dataset:
     """What is to be said of all points together, or of each group of them as the first dimension.
 
@@ -156,7 +156,7 @@ def values_of(by: By, tree: xr.DataTree, telemetry: Telemetry | None) -> np.ndar
     )
 
 
-def find_groups(name: str, values: np.ndarray, bins: Bins) -> Groups:
+def find_groups(name: str, values: np.ndarray, bins: BinEdges) -> Groups:
     """Groups that values fall into.
 
     Args:

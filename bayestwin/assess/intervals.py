@@ -1,4 +1,7 @@
-"""Predictive intervals from draws: equal-tailed or of highest density, always with their `prob` and kind."""
+"""Predictive intervals, always with `prob` and kind: from draws (equal-tailed, highest density), or conformal ones.
+
+Conformal ends are quantiles of what a backtest has taught, in units of the spread of the draws on each side.
+"""
 
 from __future__ import annotations
 
@@ -234,7 +237,7 @@ def _explain(expected: str, received: Iterable[str]) -> str:
 # How far a value lies from the predictive median, in units of the spread on its side; and values from that.
 
 
-class Scale(NamedTuple):
+class CentreAndSpread(NamedTuple):
     """Centre and spread of predictive draws, each of shape (n,).
 
     Attributes:
@@ -247,9 +250,9 @@ class Scale(NamedTuple):
     below: np.ndarray
     above: np.ndarray
 
-    def at(self, positions: np.ndarray) -> Scale:
+    def at(self, positions: np.ndarray) -> CentreAndSpread:
         """That of some of the points."""
-        return Scale(self.centre[positions], self.below[positions], self.above[positions])
+        return CentreAndSpread(self.centre[positions], self.below[positions], self.above[positions])
 
     def score(self, values: np.ndarray) -> np.ndarray:
         """Signed distance of values, shape (n,), from the centre; infinite where draws have no spread."""
@@ -266,8 +269,8 @@ class Scale(NamedTuple):
             return self.centre + np.where(np.isinf(scores), scores, scores * spread)
 
 
-def scale_of(table: np.ndarray) -> Scale:
+def scale_of(table: np.ndarray) -> CentreAndSpread:
     """The scale of draws (n, samples); NaN where one is not finite."""
     one = float(scipy.stats.norm.cdf(1.0))
     low, centre, high = np.quantile(table, [1 - one, 0.5, one], axis=-1)
-    return Scale(centre, centre - low, high - centre)
+    return CentreAndSpread(centre, centre - low, high - centre)

@@ -13,7 +13,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin._base.process import check_seed
 from bayestwin.assess import draws
-from bayestwin.assess.grouping import Bins, By, grouped
+from bayestwin.assess.grouping import BinEdges, By, grouped
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
@@ -32,7 +32,7 @@ def pit(
     seed: int,
     level: float = 0.95,
     by: By = None,
-    bins: Bins = None,
+    bins: BinEdges = None,
 ) -> xr.Dataset:
     """Distribution of the observations' ranks among their predictive draws, with a simultaneous band.
 

@@ -1,4 +1,4 @@
-"""How far a forecast lies from what was observed: errors, proper scores, and skill against baselines."""
+"""How far a forecast lies from what was observed: errors, proper scores, and skill against simple methods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.draws import flat
-from bayestwin.assess.grouping import Bins, By, grouped
+from bayestwin.assess.grouping import BinEdges, By, grouped
 from bayestwin.assess.intervals import checked_prob
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def scores(
     past: Telemetry | Mapping[str, Telemetry] | None = None,
     period: float | None = None,
     by: By = None,
-    bins: Bins = None,
+    bins: BinEdges = None,
 ) -> xr.Dataset:
     """Scores of a forecast on held-out telemetry, by observation; smaller is better but for `skill`.
 

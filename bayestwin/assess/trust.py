@@ -1,4 +1,7 @@
-"""How far intervals can be trusted, in plain words: what held, where it did not, and how much data that rests on."""
+"""How far intervals can be trusted, in plain words: what held, where it did not, and how much data that rests on.
+
+Shares inside intervals, horizons and regimes become sentences here; `trust` makes one verdict of them.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ from bayestwin.telemetry import Telemetry
 # A backtest, and what became of its origins.
 
 
-class Trial(NamedTuple):
+class BacktestTrial(NamedTuple):
     """A backtest, and what became of its origins.
 
     Attributes:
@@ -34,7 +37,7 @@ class Trial(NamedTuple):
     gates: Sequence[str] = ()
 
 
-def origin_sentences(trial: Trial) -> list[str]:
+def origin_sentences(trial: BacktestTrial) -> list[str]:
     """What speaks against it: origins without a forecast, with a doubtful one, or left out."""
     sentences = []
     if trial.failures:
@@ -155,7 +158,7 @@ def other_levels(whole: xr.Dataset, prob: float) -> list[str]:
     return sentences
 
 
-def basis(trial: Trial, ours: Mapping[str, Share], theirs: Mapping[str, Share], prob: float) -> list[str]:
+def basis(trial: BacktestTrial, ours: Mapping[str, Share], theirs: Mapping[str, Share], prob: float) -> list[str]:
     """How much can be told from so many observations."""
     sentences = []
     for name, share in ours.items():
@@ -323,7 +326,7 @@ class Trust(NamedTuple):
 def trust(
     gates: Sequence[Gate],
     held_out: Evidence,
-    trial: Trial,
+    trial: BacktestTrial,
     *,
     prob: float,
     interrupted: bool = False,
@@ -503,7 +506,7 @@ class Validated(NamedTuple):
     gates: Sequence[Gate]
     prob: float
     held_out: Evidence
-    trial: Trial
+    trial: BacktestTrial
     backtest: xr.DataTree | None
     intervals: xr.Dataset
     both: Mapping[str, Evidence]

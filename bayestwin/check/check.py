@@ -1,4 +1,4 @@
-"""All checks of telemetry before anything is sampled, in one call."""
+"""All checks of telemetry before anything is sampled, in one call; and what can only be seen between experiments."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from bayestwin.check.finding import (
 )
 from bayestwin.check.jumps import drifts, jumps
 from bayestwin.check.range import extrapolated, prior_findings, ranges, rates, visited
-from bayestwin.check.signals import Record, Signal, record_of, robust_sd
+from bayestwin.check.signals import Signal, SignalRecord, record_of, robust_sd
 from bayestwin.check.times import copies, few, gaps, irregular, notices_of, overlap, repeated, times_of, unstated
 from bayestwin.check.values import (
     FACTORS,
@@ -48,7 +48,7 @@ PRIOR_KINDS = {"prior", "unit_scale", "expected"}
 """Where all of these are ignored, nothing is solved."""
 
 
-class Settings(NamedTuple):
+class CheckSettings(NamedTuple):
     """What all experiments are checked by; see `check`."""
 
     seed: int
@@ -106,7 +106,7 @@ def check(
     stated = {name: one for name, one in (limits or {}).items() if isinstance(one, Limit)}
     stated |= limits_from({name: one for name, one in (limits or {}).items() if not isinstance(one, Limit)}, twin)
     solved = not set(ignore) >= PRIOR_KINDS
-    settings = Settings(seed, stated, thresholds_from(thresholds), solved, first_row, progress or Progress())
+    settings = CheckSettings(seed, stated, thresholds_from(thresholds), solved, first_row, progress or Progress())
     if isinstance(telemetry, Telemetry) and not isinstance(held_out, Mapping):
         return graded(_alone(twin, telemetry, held_out, settings), fail_on, ignore)
     if isinstance(telemetry, Telemetry) or isinstance(held_out, Telemetry):
@@ -120,7 +120,7 @@ def check(
     return graded(_each(twin, telemetry, held_out or {}, settings), fail_on, ignore)
 
 
-def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, settings: Settings) -> list[Finding]:
+def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, settings: CheckSettings) -> list[Finding]:
     """All findings about one record."""
     numbers, limits, first_row = settings.thresholds, settings.limits, settings.first_row
     found = notices_of(telemetry.notices, telemetry.source)
@@ -145,14 +145,14 @@ def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, setting
     return found
 
 
-def _each(twin: Twin, telemetry: Experiments, held_out: Experiments, settings: Settings) -> list[Finding]:
+def _each(twin: Twin, telemetry: Experiments, held_out: Experiments, settings: CheckSettings) -> list[Finding]:
     """All findings about experiments: each by itself, and all together."""
     _check_names(telemetry, held_out)
     both = {name: (one, held_out.get(name)) for name, one in telemetry.items()}
 
-    def part(own: tuple[Telemetry, Telemetry | None]) -> Part:
+    def part(own: tuple[Telemetry, Telemetry | None]) -> CheckedExperiment:
         later = None if own[1] is None else record_for(twin, own[1], None)
-        return Part(record_for(twin, own[0], None, settings.first_row), later, own[0])
+        return CheckedExperiment(record_for(twin, own[0], None, settings.first_row), later, own[0])
 
     parts = each(part, both)
     found = across(parts)
@@ -180,7 +180,7 @@ def _check_names(telemetry: Experiments, held_out: Experiments) -> None:
         raise InvalidTelemetry(message)
 
 
-def signal_findings(record: Record, limits: Thresholds) -> list[Finding]:
+def signal_findings(record: SignalRecord, limits: Thresholds) -> list[Finding]:
     """All that is said of times and columns without a twin."""
     found = [*irregular(record), *gaps(record, limits), *repeated(record)]
     by_column = {signal.name: _own(signal, limits) for signal in record.signals}
@@ -210,7 +210,7 @@ def without(signal: Signal, findings: Sequence[Finding]) -> Signal:
     return signal._replace(values=values)
 
 
-def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, first_row: int = 1) -> Record:
+def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, first_row: int = 1) -> SignalRecord:
     """The signals that a twin uses, in its units; held-out rows follow where they come later.
 
     Raises:
@@ -318,31 +318,31 @@ NEAR = 50.0
 """Temperatures that were taken as K or as °C wrongly are so many kelvins from the others, or fewer."""
 
 
-class Part(NamedTuple):
+class CheckedExperiment(NamedTuple):
     """An experiment as it is checked: its record without what is held out, that alone, and its telemetry."""
 
-    record: Record
-    held_out: Record | None
+    record: SignalRecord
+    held_out: SignalRecord | None
     telemetry: Telemetry
 
 
-def across(parts: Mapping[str, Part]) -> list[Finding]:
+def across(parts: Mapping[str, CheckedExperiment]) -> list[Finding]:
     """All that is said of experiments together; rows are those of the experiment that the finding names."""
     return [*shared(parts), *unlike(parts), *scales({name: one.record for name, one in parts.items()})]
 
 
-class Block(NamedTuple):
+class ExperimentRows(NamedTuple):
     """Rows of an experiment: those that are calibrated, or those that are held out."""
 
     name: str
-    record: Record
+    record: SignalRecord
     held: bool
 
 
-def shared(parts: Mapping[str, Part]) -> list[Finding]:
+def shared(parts: Mapping[str, CheckedExperiment]) -> list[Finding]:
     """Rows that two experiments have to the last digit in all columns, calibrated in both or held out in one."""
-    blocks = [Block(name, one.record, False) for name, one in parts.items()]
-    blocks += [Block(name, one.held_out, True) for name, one in parts.items() if one.held_out is not None]
+    blocks = [ExperimentRows(name, one.record, False) for name, one in parts.items()]
+    blocks += [ExperimentRows(name, one.held_out, True) for name, one in parts.items() if one.held_out is not None]
     values = [np.column_stack([signal.values for signal in one.record.signals]) for one in blocks]
     sizes = [len(one) for one in values]
     starts = np.r_[0, np.cumsum(sizes)]
@@ -354,7 +354,7 @@ def shared(parts: Mapping[str, Part]) -> list[Finding]:
     return [_copied(blocks[ours], blocks[theirs], np.array(rows)) for (ours, theirs), rows in pairs.items()]
 
 
-def _copied(block: Block, origin: Block, rows: np.ndarray) -> Finding:
+def _copied(block: ExperimentRows, origin: ExperimentRows, rows: np.ndarray) -> Finding:
     ours, theirs = (place(rows[:, at], one.record.times, one.record.first) for at, one in enumerate((block, origin)))
     what = (
         f"({where(ours)}) are also in experiment `{origin.name}` ({where(theirs)}), in all columns to the last digit. "
@@ -369,7 +369,7 @@ def _copied(block: Block, origin: Block, rows: np.ndarray) -> Finding:
     return named(found, block.name)
 
 
-def unlike(parts: Mapping[str, Part]) -> list[Finding]:
+def unlike(parts: Mapping[str, CheckedExperiment]) -> list[Finding]:
     """Columns that not all experiments have, units that differ, and times that are dates here and numbers there."""
     found = []
     columns = {name: set(map(str, one.telemetry.table.columns)) for name, one in parts.items()}
@@ -396,7 +396,7 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def scales(records: Mapping[str, Record]) -> list[Finding]:
+def scales(records: Mapping[str, SignalRecord]) -> list[Finding]:
     """Columns that would have the level and spread of most other experiments in another unit."""
     found = []
     for number, signal in enumerate(next(iter(records.values())).signals):

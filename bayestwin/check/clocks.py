@@ -11,7 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from bayestwin.check.finding import Finding, Thresholds
-from bayestwin.check.signals import ORDER, Even, Record, Signal, evenly, innovations, lasting, percentage, usual_step
+from bayestwin.check.signals import (
+    ORDER,
+    Even,
+    Signal,
+    SignalRecord,
+    evenly,
+    innovations,
+    lasting,
+    percentage,
+    usual_step,
+)
 
 MOST_LAG = 60
 """Usual steps that two clocks may be apart."""
@@ -112,7 +122,7 @@ class Pair(NamedTuple):
         return shares
 
 
-class Lag(NamedTuple):
+class MovingLag(NamedTuple):
     """A lag in usual steps that changes along the record, the mean correlation along it, and the window of a jump."""
 
     kind: str
@@ -122,7 +132,7 @@ class Lag(NamedTuple):
     window: int = 0
 
 
-def clocks(record: Record, limits: Thresholds) -> list[Finding]:
+def clocks(record: SignalRecord, limits: Thresholds) -> list[Finding]:
     """The disagreement of each sensor that is the clearest; a note where the record cannot tell."""
     best: dict[str, tuple[float, Finding]] = {}
     pairs = list(_pairs(record))
@@ -138,7 +148,7 @@ def clocks(record: Record, limits: Thresholds) -> list[Finding]:
     return [*found, *(note for one in untold if (note := _untold(one, record, pairs, limits)))]
 
 
-def _pairs(record: Record) -> Iterator[Pair]:
+def _pairs(record: SignalRecord) -> Iterator[Pair]:
     even = evenly(record, MOST_LAG + ORDER + 1)
     if even is None:
         return
@@ -216,7 +226,7 @@ def _changing(pair: Pair, limits: Thresholds) -> tuple[float, Finding] | None:
     return best.score, pair.second.finding(best.kind, "warn", rows, words, advice, **evidence)
 
 
-def _paths(windows: np.ndarray, pair: Pair) -> Iterator[Lag]:
+def _paths(windows: np.ndarray, pair: Pair) -> Iterator[MovingLag]:
     """Lags that grow evenly, and lags that jump between two windows, with the mean correlation along each."""
     most, count = int(pair.lags[-1]), len(pair.centres)
     at = np.arange(count)
@@ -228,12 +238,12 @@ def _paths(windows: np.ndarray, pair: Pair) -> Iterator[Lag]:
     inside = (np.abs(lines) <= most).all(axis=-1)
     scores = np.where(inside, blurred[at, np.clip(np.round(lines), -most, most).astype(int) + most].mean(axis=-1), 0.0)
     start, slope = np.unravel_index(scores.argmax(), scores.shape)
-    yield Lag("clock_drift", float(steps[start]), float(slope - 2 * most), float(scores[start, slope]))
+    yield MovingLag("clock_drift", float(steps[start]), float(slope - 2 * most), float(scores[start, slope]))
     for cut in range(1, count):
         before, after = windows[:cut].mean(axis=0), windows[cut:].mean(axis=0)
         one, other = int(before.argmax()), int(after.argmax())
         score = float(cut * before[one] + (count - cut) * after[other]) / count
-        yield Lag("clock_skew", float(pair.lags[one]), float(other - one), score, cut)
+        yield MovingLag("clock_skew", float(pair.lags[one]), float(other - one), score, cut)
 
 
 def _constant(pair: Pair, limits: Thresholds) -> tuple[float, Finding] | None:
@@ -259,7 +269,7 @@ def _constant(pair: Pair, limits: Thresholds) -> tuple[float, Finding] | None:
     return float(np.sqrt(early)), pair.second.finding("clock_skew", severity, rows, words, advice, **evidence)
 
 
-def _untold(signal: Signal, record: Record, pairs: list[Pair], limits: Thresholds) -> Finding | None:
+def _untold(signal: Signal, record: SignalRecord, pairs: list[Pair], limits: Thresholds) -> Finding | None:
     """A note where nothing moves that could tell, or where what moves is so slow that a skew looks like a delay."""
     others = [one.name for one in (*record.inputs, *record.observations) if one.name != signal.name]
     own = [pair for pair in pairs if signal.name in (pair.first.name, pair.second.name)]

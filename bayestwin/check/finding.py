@@ -1,4 +1,4 @@
-"""What `check` says: findings, their kinds, and the rows and times that they rest on."""
+"""What `check` says and by which measure: findings, thresholds from which on something is one, and operating ranges."""
 
 import difflib
 import math

@@ -1,7 +1,7 @@
-"""Values that jump out and back (spikes), and jumps that stay (level shifts): outliers of a linear prediction.
+"""Jumps that are not dynamics: out and back (spikes), jumps that stay (level shifts), drifts and hidden interventions.
 
-Each has a signature in the residual of the prediction, and is told apart by which fits best: C. Chen and L.-M. Liu
-(1993), Joint estimation of model parameters and outlier effects in time series, doi:10.1080/01621459.1993.10594321.
+All are told by the residual of a linear prediction, by which signature fits best: C. Chen and L.-M. Liu (1993), Joint
+estimation of model parameters and outlier effects in time series, doi:10.1080/01621459.1993.10594321.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayestwin.check.finding import Finding, Thresholds
-from bayestwin.check.signals import Innovations, Record, Signal, innovations, is_switched, robust_sd
+from bayestwin.check.signals import Innovations, Signal, SignalRecord, innovations, is_switched, robust_sd
 from bayestwin.telemetry import said
 
 WIDTHS = (1, 2, 3)
@@ -38,7 +38,7 @@ RARE = 0.02
 """Where more is outlying, this is how the signal is."""
 
 
-def jumps(record: Record, limits: Thresholds) -> list[Finding]:
+def jumps(record: SignalRecord, limits: Thresholds) -> list[Finding]:
     """Spikes of all signals that are not switched, and level shifts of observations."""
     found = []
     for signal in record.signals:
@@ -209,7 +209,7 @@ SHORTEST = 20
 """Values before, between and after changes."""
 
 
-class Change(NamedTuple):
+class MissingTerm(NamedTuple):
     """A term that the prediction lacks.
 
     Attributes:
@@ -225,7 +225,7 @@ class Change(NamedTuple):
     statistic: float
 
 
-def drifts(record: Record, limits: Thresholds) -> list[Finding]:
+def drifts(record: SignalRecord, limits: Thresholds) -> list[Finding]:
     """Observations whose prediction needs another constant from some time on, or one that grows along the record."""
     found = []
     for signal in record.observations:
@@ -251,7 +251,7 @@ def drifts(record: Record, limits: Thresholds) -> list[Finding]:
     return found
 
 
-def change_of_constant(design: np.ndarray, residual: np.ndarray) -> Change | None:
+def change_of_constant(design: np.ndarray, residual: np.ndarray) -> MissingTerm | None:
     """The step that explains most of a least-squares residual, beside the design: exactly, at every possible time.
 
     With `M` the projection off the design, the step `s` has the coefficient `s'e / s'Ms`, with standard error
@@ -290,28 +290,28 @@ def long_run_variance(values: np.ndarray) -> float:
     return max(total, float(np.mean(centred**2)))
 
 
-def _judged(term: np.ndarray, at: int, basis: np.ndarray, residual: np.ndarray) -> Change:
+def _judged(term: np.ndarray, at: int, basis: np.ndarray, residual: np.ndarray) -> MissingTerm:
     """Coefficient of one more term, and how sure it is."""
     own = term - basis @ (basis.T @ term)
     weight = float(own @ own)
     if not weight > 1e-9 * term.size:
-        return Change(term, at, 0.0, 0.0)
+        return MissingTerm(term, at, 0.0, 0.0)
     coefficient = float(own @ residual) / weight
     rest = residual - coefficient * own
     sd = float(rest.std())
     if not sd > 1e-6:  # nothing is left but rounding
-        return Change(term, at, 0.0, 0.0)
+        return MissingTerm(term, at, 0.0, 0.0)
     error = np.sqrt(long_run_variance(rest) / weight)
-    return Change(term, at, coefficient / sd, coefficient / error)
+    return MissingTerm(term, at, coefficient / sd, coefficient / error)
 
 
-def _changes(news: Innovations, limits: Thresholds) -> list[Change]:
+def _changes(news: Innovations, limits: Thresholds) -> list[MissingTerm]:
     """Changes one after the other, until none is left; none at all where there are many."""
     residual = _limited(news)
     # what wanders slowly may be a state of the asset that nobody observes: a change has to be sharper than that
     waves = np.cos(np.pi * np.arange(1, SLOW + 1) * (np.arange(residual.size)[:, None] + 0.5) / residual.size)
     design = np.column_stack([news.design, waves])
-    found: list[Change] = []
+    found: list[MissingTerm] = []
     while len(found) <= FEW_CHANGES:
         basis = np.linalg.qr(design)[0]
         change = change_of_constant(design, residual - basis @ (basis.T @ residual))
@@ -322,7 +322,7 @@ def _changes(news: Innovations, limits: Thresholds) -> list[Change]:
     return sorted(found, key=lambda one: one.at) if len(found) <= FEW_CHANGES else []
 
 
-def _ramp(news: Innovations, rows: np.ndarray) -> Change:
+def _ramp(news: Innovations, rows: np.ndarray) -> MissingTerm:
     """Even growth from 0 to 1 along the record; the sign of `statistic` is left off."""
     term = (rows - rows[0]) / max(rows[-1] - rows[0], 1)
     basis = np.linalg.qr(news.design)[0]
@@ -336,7 +336,7 @@ def _limited(news: Innovations) -> np.ndarray:
     return np.clip(known / news.sd, -LIMIT, LIMIT)
 
 
-def _told(signal: Signal, rows: np.ndarray, changes: list[Change], change: Change, sd: float) -> Finding:
+def _told(signal: Signal, rows: np.ndarray, changes: list[MissingTerm], change: MissingTerm, sd: float) -> Finding:
     later = [one.at for one in changes if one.at > change.at]
     until = rows[min(later) - 1] if later else rows[-1]
     since = said(signal.times[rows[change.at]], signal.zone)

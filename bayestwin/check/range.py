@@ -1,4 +1,4 @@
-"""Telemetry against the twin's operating range: outside it, too fast, not visited; and held out beyond calibrated."""
+"""Telemetry against what the twin expects: its operating range, and draws from its prior."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.check.finding import Finding, Limit, Thresholds, ranges_of
-from bayestwin.check.signals import Record, Signal, percentage
+from bayestwin.check.signals import Signal, SignalRecord, percentage
 from bayestwin.check.values import TEMPERATURES, changes_of
 from bayestwin.density.density import Density, Predictor
 from bayestwin.inference.starts import blame_state
@@ -79,7 +79,7 @@ def rates(signal: Signal, limit: Limit, elapsed: np.ndarray, time_unit: str) -> 
     return [signal.finding("rate", "warn", there[fast + 1], words, advice, highest=highest, max_rate=limit.max_rate)]
 
 
-def visited(record: Record, limits: Mapping[str, Limit], thresholds: Thresholds) -> list[Finding]:
+def visited(record: SignalRecord, limits: Mapping[str, Limit], thresholds: Thresholds) -> list[Finding]:
     """How little of the stated range the calibrated part has visited."""
     found = []
     for signal in record.signals:
@@ -111,7 +111,7 @@ def visited(record: Record, limits: Mapping[str, Limit], thresholds: Thresholds)
     return found
 
 
-def extrapolated(record: Record, thresholds: Thresholds) -> list[Finding]:
+def extrapolated(record: SignalRecord, thresholds: Thresholds) -> list[Finding]:
     """Held-out values that lie beyond what was calibrated."""
     found = []
     for signal in record.signals:
@@ -162,7 +162,7 @@ def _used(values: np.ndarray, unit: str) -> np.ndarray:
     return values if unit in TEMPERATURES else values[values != 0]
 
 
-def _calibrated(signal: Signal, record: Record) -> np.ndarray:
+def _calibrated(signal: Signal, record: SignalRecord) -> np.ndarray:
     values = signal.values[: record.calibrated]
     return values[np.isfinite(values)]
 

@@ -1,4 +1,8 @@
-"""Telemetry as the checks see it: one signal at a time, in order of time, with the rows that a finding names."""
+"""Telemetry as the checks see it: signals in order of time, with the rows that a finding names.
+
+Also what is made of them to look at: a record on even steps, and what is new in a signal, given its past and the
+inputs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -73,7 +77,7 @@ class Signal(NamedTuple):
         return Finding(kind, severity, self.name, sentence, found | evidence)
 
 
-class Record(NamedTuple):
+class SignalRecord(NamedTuple):
     """All signals of a record in order of time, and how many of its rows are calibrated."""
 
     signals: tuple[Signal, ...]
@@ -110,7 +114,7 @@ def record_of(
     time_unit: str = "",
     zone: Zone = None,
     labels: Mapping[str, str] | None = None,
-) -> Record:
+) -> SignalRecord:
     """The signals of a table, in order of time."""
     table = table.sort_index(kind="stable")
     clock = numbers_of(table.index)
@@ -123,7 +127,7 @@ def record_of(
 
     found = [*(signal(name, "observation") for name in observations), *(signal(name, "input") for name in inputs)]
     calibrated = len(table) if calibrated is None else calibrated
-    return Record(tuple(found), table.index, clock, calibrated, first, time_unit, zone)
+    return SignalRecord(tuple(found), table.index, clock, calibrated, first, time_unit, zone)
 
 
 def numbers_of(times: pd.Index) -> np.ndarray:
@@ -134,7 +138,7 @@ def numbers_of(times: pd.Index) -> np.ndarray:
     return numbers
 
 
-def lasting(of: Signal | Record, step: float) -> str:
+def lasting(of: Signal | SignalRecord, step: float) -> str:
     """A span of time in words: of dates in the two largest units that it has, such as 6 h 15 min."""
     if not isinstance(of.times, pd.DatetimeIndex):
         return f"{step:g} {of.time_unit}".strip()
@@ -207,7 +211,7 @@ class Even(NamedTuple):
     since: np.ndarray
 
 
-def evenly(record: Record, longest: int) -> Even | None:
+def evenly(record: SignalRecord, longest: int) -> Even | None:
     """The record on even steps; None where it has none.
 
     What is switched keeps its last value between two rows, everything else goes straight from one to the other.

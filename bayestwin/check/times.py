@@ -1,4 +1,4 @@
-"""The times of a record: given twice, out of order, irregular, with gaps; and what reading did about them."""
+"""The times of a record: given twice, out of order, irregular, with gaps; and rows that are there twice."""
 
 import re
 import warnings
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.check.finding import Finding, Thresholds, place, ranges_of, where
-from bayestwin.check.signals import Record, Signal, lasting, numbers_of, percentage
+from bayestwin.check.signals import Signal, SignalRecord, lasting, numbers_of, percentage
 from bayestwin.telemetry import Telemetry, Zone, said
 
 JITTER = 0.05
@@ -55,7 +55,7 @@ def notices_of(notices: tuple[str, ...], source: str) -> list[Finding]:
     return found
 
 
-def irregular(record: Record) -> list[Finding]:
+def irregular(record: SignalRecord) -> list[Finding]:
     """More than 1 % of the steps are not the usual one."""
     steps = np.diff(record.clock)
     steps = steps[steps > 0]
@@ -73,7 +73,7 @@ def irregular(record: Record) -> list[Finding]:
     return [Finding("irregular", "note", "", sentence, {"share": share, **told})]
 
 
-def gaps(record: Record, limits: Thresholds) -> list[Finding]:
+def gaps(record: SignalRecord, limits: Thresholds) -> list[Finding]:
     """Long times between two rows; between two values of a column, see `missing`."""
     long = long_steps(record.clock, limits.gap)
     if long.size == 0:
@@ -202,7 +202,7 @@ def overlap(telemetry: Telemetry, held_out: Telemetry) -> list[Finding]:
     return [Finding("overlap", "fail", "", sentence, evidence)]
 
 
-def repeated(record: Record) -> list[Finding]:
+def repeated(record: SignalRecord) -> list[Finding]:
     """Stretches in which all columns repeat earlier rows to the last digit, as when a buffer is sent twice."""
     if len(record.signals) == 0 or len(record.times) < 2 * STRETCH:
         return []

@@ -1,4 +1,4 @@
-"""Missing values of a sensor: how many, in which blocks, and whether they go with another column or the time of day."""
+"""The values of a sensor: missing, stuck, codes for missing, piled up at the ends, too coarse, in another unit."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.check.finding import Finding, Thresholds
-from bayestwin.check.signals import Record, Signal, is_switched, lasting, percentage, runs_of, usual_step
+from bayestwin.check.signals import Signal, SignalRecord, is_switched, lasting, percentage, runs_of, usual_step
 from bayestwin.check.times import local_steps, long_steps
 from bayestwin.telemetry import said
 
@@ -61,7 +61,7 @@ def _ends(signal: Signal, there: np.ndarray, factor: float) -> list[np.ndarray]:
     return [rows for rows, span, step in zip(ends, spans, usual, strict=True) if rows.size and span > factor * step]
 
 
-def missing_by_regime(record: Record) -> list[Finding]:
+def missing_by_regime(record: SignalRecord) -> list[Finding]:
     """Values of a sensor that are missing mostly where another column is low or high, or at one time of day."""
     found = []
     for signal in record.signals:

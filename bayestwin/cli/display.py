@@ -1,4 +1,7 @@
-"""The style of what commands print: one kind of table, marked lines, numbers with as many digits as they are worth."""
+"""What commands print, and its style: one kind of table, marked lines, numbers with as many digits as they are worth.
+
+Here stand calibrations, forecasts, checks, validations and runs; the other verbs are in `display_insight`.
+"""
 
 import json
 import pathlib
@@ -14,21 +17,21 @@ import rich.padding
 import rich.table
 import xarray as xr
 
-from bayestwin._base.wording import count
+from bayestwin._base.wording import DO_NOT_RELY_ON, count
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.trust import Validated
 from bayestwin.check import Finding
 from bayestwin.check.finding import where
 from bayestwin.project.calibrate import Results
-from bayestwin.project.check import Checked
-from bayestwin.project.diff import Change, Difference
+from bayestwin.project.check import CheckedModel
+from bayestwin.project.diff import Change, RunDifference
 from bayestwin.project.index import Entry
 from bayestwin.project.record import coverage_words, is_locked
 from bayestwin.project.reproduce import Reproduction
 from bayestwin.project.run import Carried, results_of
 from bayestwin.telemetry import said
 
-RELY = "[red]Do not rely on this result[/red] before the failed gates are understood."
+RELY = f"[red]{DO_NOT_RELY_ON} this result[/red] before the failed gates are understood."
 
 MARKS = {"fail": "[red]FAIL[/red]", "warn": "[yellow]warn[/yellow]", "note": "[dim]note[/dim]"}
 """By severity."""
@@ -235,7 +238,7 @@ def show_findings(console: rich.console.Console, findings: Sequence[Finding]) ->
 # What is printed of a check: a table of findings, the worst first, and where the page lies.
 
 
-def show_checked(console: rich.console.Console, found: Carried[Checked]) -> None:
+def show_checked(console: rich.console.Console, found: Carried[CheckedModel]) -> None:
     """A table on a terminal, one line a finding elsewhere; then what follows, and the files."""
     findings = found.found.findings
     if console.is_terminal:
@@ -359,7 +362,7 @@ def show_run(
 
 
 def show_difference(
-    console: rich.console.Console, first: pathlib.Path, second: pathlib.Path, found: Difference
+    console: rich.console.Console, first: pathlib.Path, second: pathlib.Path, found: RunDifference
 ) -> None:
     """What differs, part by part, then how far posteriors agree."""
     console.print(f"From {first.name} to {second.name}:", highlight=False)

@@ -1,4 +1,4 @@
-"""What is printed of identifiability: a table of contractions, and the verdict."""
+"""What is printed of `identify`, `sensitivity`, `compare`, `sbc` and `batch`."""
 
 import contextlib
 import pathlib
@@ -15,7 +15,7 @@ from bayestwin._base.wording import count
 from bayestwin.assess import failed
 from bayestwin.cli.display import moment, number, show_files, show_gates, show_line, show_path, show_timings, table
 from bayestwin.insight.influence import FINE
-from bayestwin.project.batch import Outcome, Refused, Task
+from bayestwin.project.batch import Refused, Task, TaskOutcome
 from bayestwin.project.compare import Compared
 from bayestwin.project.identify import Identified
 from bayestwin.project.run import Carried
@@ -248,12 +248,14 @@ SHOWN = 30
 
 
 @contextlib.contextmanager
-def live(console: rich.console.Console, tasks: Sequence[Task], *, quiet: bool) -> Iterator[Callable[[Outcome], None]]:
+def live(
+    console: rich.console.Console, tasks: Sequence[Task], *, quiet: bool
+) -> Iterator[Callable[[TaskOutcome], None]]:
     """Show tasks while they are done; what is yielded is to be told of each outcome."""
-    known: dict[str, Outcome] = {}
+    known: dict[str, TaskOutcome] = {}
     if quiet or not console.is_terminal:
 
-        def tell(outcome: Outcome) -> None:
+        def tell(outcome: TaskOutcome) -> None:
             if not quiet:
                 show_line(console, _mark(outcome.status), _words(outcome))
 
@@ -261,7 +263,7 @@ def live(console: rich.console.Console, tasks: Sequence[Task], *, quiet: bool) -
         return
     with rich.live.Live(_table(tasks, known), console=console, refresh_per_second=4) as shown:
 
-        def update(outcome: Outcome) -> None:
+        def update(outcome: TaskOutcome) -> None:
             known[outcome.task.key] = outcome
             shown.update(_table(tasks, known))
 
@@ -281,7 +283,7 @@ def phrase(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing to do"
 
 
-def _table(tasks: Sequence[Task], known: Mapping[str, Outcome]) -> rich.table.Table:
+def _table(tasks: Sequence[Task], known: Mapping[str, TaskOutcome]) -> rich.table.Table:
     made = table("task", "outcome", "attempts", "seconds")
     waiting = [task for task in tasks if task.key not in known]
     done = [outcome for outcome in known.values()][-max(SHOWN - len(waiting), 5) :]
@@ -298,7 +300,7 @@ def _mark(status: str) -> str:
     return f"[{colour}]{status}[/{colour}]"
 
 
-def _words(outcome: Outcome) -> str:
+def _words(outcome: TaskOutcome) -> str:
     took = f"{outcome.seconds:.0f} s" if outcome.attempts else "done before"
     again = f", {outcome.attempts} attempts" if outcome.attempts > 1 else ""
     return f"{outcome.task.name} ({took}{again})" + (f": {outcome.words}" if outcome.words else "")

@@ -85,6 +85,8 @@ def exit_by(status: str) -> None:
 def stop_unless_finished(run: str, status: str) -> None:
     """Exit with 1 where what was printed rests on a run that must not be relied on."""
     if status != "finished":
-        words = f"[red]Do not rely on this:[/red] the status of run {run} is “{status}”."
+        from bayestwin._base.wording import not_to_rely_on, status_words
+
+        words = f"[red]{not_to_rely_on('this', status_words(run, status))}[/red]"
         rich.console.Console(stderr=True).print(words, soft_wrap=True, highlight=False)
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`runs`, `show`, `diff`, `doctor`, `export` and `reproduce`: what is done with runs whatever their model."""
+"""`runs`, `show`, `diff`, `doctor`, `export`, `reproduce`, `track`: what is done with runs whatever their model."""
 
 import pathlib
 from typing import Annotated

@@ -1,6 +1,7 @@
 """Binding telemetry to a twin: columns to signals, units to the twin's, times to elapsed time, all checked.
 
-What comes out is plain float64 arrays, so that nothing has to be checked again once the solver runs.
+What comes out is plain float64 arrays, so that nothing has to be checked again once the solver runs. Several
+experiments are bound one by one and padded to one shape.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
-"""Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move.
+"""Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move, and predictions.
 
 `log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site, and of
-several experiments one for each of them where the site is not shared.
+several experiments one for each of them where the site is not shared. `Predictor` goes from draws of the sites to
+trajectories and predictions, many draws at a time.
 """
 
 import dataclasses

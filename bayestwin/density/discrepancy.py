@@ -1,4 +1,4 @@
-"""Gaussian processes as sums of few sines, integrated out of Gaussian likelihoods (Hilbert-space approximation).
+"""Discrepancies: Gaussian processes as sums of few sines, integrated out of Gaussian likelihoods.
 
 On [−L, L] the Laplacian's eigenfunctions sin(ω_j (x + L)) / √L, with ω_j = j π / 2L, carry independent normal weights
 whose variances are the kernel's spectral density at ω_j (Solin and Särkkä, doi:10.1007/s11222-019-09886-w). Given n

@@ -19,7 +19,7 @@ SAFETY, SHRINK_LEAST, GROW_MOST = 0.9, 0.2, 10.0
 type Slope = Callable[[Array, Array], Array]
 """`(t, state)` → derivative; shapes (), (s,) → (s,)."""
 
-type Step = Callable[[Slope, Array, Array, Array], tuple[Array, Array]]
+type AdaptiveStep = Callable[[Slope, Array, Array, Array], tuple[Array, Array]]
 """`(slope, t, state, step)` → the proposed state, and an estimate of its error of order `step ** 5`."""
 
 
@@ -53,7 +53,7 @@ class Position(NamedTuple):
 
 
 def march(
-    take_step: Step,
+    take_step: AdaptiveStep,
     slope: Slope,
     start: Array,
     end: Array,
@@ -98,7 +98,7 @@ def march(
 
 
 def trace(
-    take_step: Step, slope: Slope, end: Array, at: Position, solver: Solver, size: Size, most: int
+    take_step: AdaptiveStep, slope: Slope, end: Array, at: Position, solver: Solver, size: Size, most: int
 ) -> tuple[Array, Array]:
     """The steps that fit the solution from 0 to `end`, with no stop between.
 
@@ -130,7 +130,7 @@ def trace(
 
 
 def _attempt(
-    take_step: Step,
+    take_step: AdaptiveStep,
     slope: Slope,
     t: Array,
     end: Array,

@@ -1,4 +1,4 @@
-"""Twins whose vector field is affine in states, inputs and time: how they are recognised, and their exact steps.
+"""Twins whose vector field is affine in states, inputs and time: how they are recognised, and solved without a solver.
 
 Between two stops inputs are straight lines, or constant where they are held, so such a twin is `x' = A x + a + b τ`,
 τ since the last stop, and with process noise `dx = (A x + a + b τ) dt + diag(σ) dW`. See `Step` for what that leads to.

@@ -17,7 +17,7 @@ from bayestwin.dynamics.affine import needs_no_solver
 from bayestwin.dynamics.filter import steps_exactly
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import solve
-from bayestwin.model.components import Method
+from bayestwin.model.components import SolverMethod
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
 
@@ -33,7 +33,7 @@ ADVANTAGE = 2.0
 """How many times less the stiff solver's work must be: nearly equal work is for the explicit one."""
 
 
-class Trial(NamedTuple):
+class SolverTrial(NamedTuple):
     """What one solver made of n draws.
 
     Attributes:
@@ -54,7 +54,7 @@ class Choice(NamedTuple):
         evidence: The figures behind it, ready for JSON; empty where the twin names its method.
     """
 
-    method: Method
+    method: SolverMethod
     reason: str
     evidence: Mapping[str, float]
 
@@ -95,7 +95,7 @@ def cost_ratio(num_states: int) -> float:
     return 4.0 + num_states**2 / 25.0
 
 
-def attempt(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> Trial:
+def attempt(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> SolverTrial:
     """Solve a twin at every draw, in one batch; `draws` as in `choose_solver`."""
     limit = max(100, BUDGET // max(grid.edges.shape[-1] - 1, 1))
     solver = dataclasses.replace(twin.solver, max_steps=min(twin.solver.max_steps, limit))
@@ -109,10 +109,10 @@ def attempt(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> Trial:
         return trajectory.solved.all(), trajectory.num_steps.max()
 
     solved, num_steps = jax.jit(jax.vmap(one))(jnp.arange(num))
-    return Trial(np.asarray(solved), np.asarray(num_steps))
+    return SolverTrial(np.asarray(solved), np.asarray(num_steps))
 
 
-def judge(explicit: Trial, stiff: Trial | None, ratio: float) -> Choice:
+def judge(explicit: SolverTrial, stiff: SolverTrial | None, ratio: float) -> Choice:
     """The choice that follows from both trials, or from the explicit one alone.
 
     Args:
@@ -137,12 +137,12 @@ def judge(explicit: Trial, stiff: Trial | None, ratio: float) -> Choice:
     return Choice(EXPLICIT, f"explicit: the stiff solver does no better ({both})", evidence)
 
 
-def with_method(twin: Twin, method: Method) -> Twin:
+def with_method(twin: Twin, method: SolverMethod) -> Twin:
     """The twin, solved by this method."""
     return dataclasses.replace(twin, solver=dataclasses.replace(twin.solver, method=method))
 
 
-def _figures(name: str, trial: Trial) -> dict[str, float]:
+def _figures(name: str, trial: SolverTrial) -> dict[str, float]:
     return {
         f"{name}_solved": int(trial.solved.sum()),
         f"{name}_median_steps": float(np.median(trial.num_steps)),
@@ -150,7 +150,7 @@ def _figures(name: str, trial: Trial) -> dict[str, float]:
     }
 
 
-def _words(trial: Trial) -> str:
+def _words(trial: SolverTrial) -> str:
     num, solved = len(trial.solved), int(trial.solved.sum())
     if solved == 0:
         return f"none of {num} draws solved"

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bayestwin.dynamics.adaptive import Interrupt, Slope, Step
+from bayestwin.dynamics.adaptive import AdaptiveStep, Interrupt, Slope
 from bayestwin.dynamics.field import Field, InputsAt
 from bayestwin.model.tracing import namespace
 
@@ -60,7 +60,7 @@ def build_interrupt(field: Field, inputs_at: InputsAt) -> Interrupt:
     triggers = triggers_of(field, inputs_at)
 
     def interrupt(
-        take_step: Step, slope: Slope, t: Array, state: Array, step: Array, proposed: Array, accepted: Array
+        take_step: AdaptiveStep, slope: Slope, t: Array, state: Array, step: Array, proposed: Array, accepted: Array
     ) -> tuple[Array, Array, Array]:
         one = jnp.ones_like(t)
         before, falling = jax.jvp(triggers, (t, state), (one, slope(t, state)))

@@ -1,4 +1,4 @@
-"""A twin as functions of one plain array, which is what solvers work on.
+"""A twin as functions of one plain array, which is what solvers work on; and its equilibria.
 
 That array has the twin's states, positive ones as their logarithms, and then each parameter that an event changes.
 """

@@ -35,7 +35,7 @@ LEAST = 1e-6
 """Distance of the points from a mean of size 1 where the states are known: a numerical derivative."""
 
 
-class Row(NamedTuple):
+class FilterInterval(NamedTuple):
     """The interval before a stop; of length zero before the first.
 
     Attributes:
@@ -71,17 +71,17 @@ class Moved(NamedTuple):
     at: Position
 
 
-type Move = Callable[[Array, Array, Position, Row], Moved]
+type Move = Callable[[Array, Array, Position, FilterInterval], Moved]
 """`(mean, covariance, solver's position, row)` → where the step leads."""
 
 
-def rows_of(grid: Grid) -> Row:
+def rows_of(grid: Grid) -> FilterInterval:
     """The interval before each of the m + 1 stops of a grid; a leading axis in each field."""
     start = np.concatenate([grid.edges[:1], grid.edges[:-1]])
     left, right = (jnp.asarray(_with_first(grid, inputs)) for inputs in (grid.left, grid.right))
     nothing = np.full((1, grid.amounts.shape[1]), np.nan)
     amounts = jnp.asarray(np.concatenate([nothing, grid.amounts]))
-    return Row(jnp.asarray(start), jnp.asarray(grid.edges), left, right, amounts)
+    return FilterInterval(jnp.asarray(start), jnp.asarray(grid.edges), left, right, amounts)
 
 
 def _with_first(grid: Grid, inputs: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def _with_first(grid: Grid, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate([grid.left[:1] if len(grid.left) else grid.inputs[:1], inputs])
 
 
-def affine_rows(twin: Twin, p: Any, diffusion: Array, grid: Grid) -> Row:
+def affine_rows(twin: Twin, p: Any, diffusion: Array, grid: Grid) -> FilterInterval:
     """The rows of an affine twin with their exact steps; intervals that are alike share theirs.
 
     Args:
@@ -110,7 +110,7 @@ def affine_rows(twin: Twin, p: Any, diffusion: Array, grid: Grid) -> Row:
     return rows_of(grid)._replace(exact=(transition, constant, covariance))
 
 
-def exact(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+def exact(mean: Array, covariance: Array, at: Position, row: FilterInterval) -> Moved:
     """The step of an affine twin."""
     del covariance
     assert row.exact is not None
@@ -124,7 +124,7 @@ def extended(twin: Twin, p: Any, diffusion: Array) -> Move:
     unit = jnp.max(diffusion)
     relative = jnp.diag(diffusion / jnp.where(unit > 0, unit, 1.0))
 
-    def move(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+    def move(mean: Array, covariance: Array, at: Position, row: FilterInterval) -> Moved:
         del covariance
         slope = _slope_in(twin, p, row)
 
@@ -147,7 +147,7 @@ def unscented(twin: Twin, p: Any, diffusion: Array) -> Move:
     size = len(twin.states)
     linearised = extended(twin, p, diffusion)
 
-    def move(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+    def move(mean: Array, covariance: Array, at: Position, row: FilterInterval) -> Moved:
         moved = linearised(mean, covariance, at, row)
         slope = _slope_in(twin, p, row)
 
@@ -165,7 +165,7 @@ def unscented(twin: Twin, p: Any, diffusion: Array) -> Move:
 def after_events(field: Field, move: Move) -> Move:
     """Steps at whose start the events of known time happen first; what these do around the mean is linearised."""
 
-    def moved(mean: Array, covariance: Array, at: Position, row: Row) -> Moved:
+    def moved(mean: Array, covariance: Array, at: Position, row: FilterInterval) -> Moved:
         def happen(state: Array) -> Array:
             return field.happen(row.start, state, row.left, row.amounts)
 
@@ -214,19 +214,19 @@ def _centre(size: int) -> float:
     return max(3.0 - size, 0.0)
 
 
-def _slope_in(twin: Twin, p: Any, row: Row) -> Slope:
+def _slope_in(twin: Twin, p: Any, row: FilterInterval) -> Slope:
     length = row.end - row.start
     rate = (row.right - row.left) / jnp.where(length > 0, length, 1.0)
     return Field(twin, p).slope(lambda t: row.left + rate * (t - row.start))
 
 
-def _advance(solver: Solver, slope: Slope, row: Row, at: Position, begin: Array) -> Position:
+def _advance(solver: Solver, slope: Slope, row: FilterInterval, at: Position, begin: Array) -> Position:
     return STEPPERS[solver.method](slope, row.start, row.end, at._replace(state=begin), solver)
 
 
 # The Kalman filter on plain arrays: updates by one observation at a time, and draws of states given all of them.
 #
-# cuthbert's filters are for discrete time: the steps (see `transition`) would be ours, and its updates factorise a
+# cuthbert's filters are for discrete time: the steps between stops would be ours, and its updates factorise a
 # matrix for every observation, chain and tangent. One scalar observation at a time needs no factorisation and no
 # inverse, leaves out exactly what is missing, and in Joseph's form keeps the covariance positive. The draws invert
 # variances of observations alone, so states without noise of their own are no special case.
@@ -396,7 +396,7 @@ class _Model(NamedTuple):
 
     at: Position
     covariance: Array
-    rows: Row
+    rows: FilterInterval
     move: Move
     observe: Callable[[Array, Array, Array], Mapping[str, Array]]
     scales: list[Array]
@@ -550,7 +550,7 @@ class Filter:
         rows = jax.tree.map(lambda leaf: leaf[first:], model.rows)
         known = jnp.zeros_like(model.covariance)
 
-        def body(at: Position, row: tuple[Row, Array]) -> tuple[Position, Array]:
+        def body(at: Position, row: tuple[FilterInterval, Array]) -> tuple[Position, Array]:
             interval, push = row
             moved = model.move(at.state, known, at, interval)
             state = moved.mean + root(moved.added) @ push

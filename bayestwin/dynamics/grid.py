@@ -1,4 +1,4 @@
-"""The times at which the solver stops, the inputs between them, and the events at them.
+"""The times at which the solver stops, the inputs between them, the events at them, and the states between stops.
 
 The solver stops at each time that is saved, at each input sample and at each event whose time is known, so between two
 stops every input is a polynomial and the right-hand side is smooth: an adaptive step never has to find a kink by trial
@@ -24,7 +24,7 @@ from bayestwin.model.twin import Twin
 # Samples of one signal: what it is between them, and beyond them.
 
 
-class Signal(NamedTuple):
+class SampledSignal(NamedTuple):
     """Samples of a signal.
 
     Attributes:
@@ -57,7 +57,7 @@ class Signal(NamedTuple):
         return found
 
 
-def extended(name: str, spec: Input, signal: Signal, end: float) -> Signal:
+def extended(name: str, spec: Input, signal: SampledSignal, end: float) -> SampledSignal:
     """The samples that there are of an input, repeated as often as it takes to reach `end` if it is periodic.
 
     Raises:
@@ -67,7 +67,7 @@ def extended(name: str, spec: Input, signal: Signal, end: float) -> Signal:
     present = np.isfinite(signal.values)
     times, values = signal.times[present], signal.values[present]
     if len(times) and times[0] <= 0 and times[-1] >= end:
-        return Signal(times, values)
+        return SampledSignal(times, values)
     seen = f"samples from {times[0]:g} to {times[-1]:g}" if len(times) else "no samples"
     if spec.beyond == "error" or not len(times):
         late = (
@@ -83,7 +83,7 @@ def extended(name: str, spec: Input, signal: Signal, end: float) -> Signal:
         )
         raise InvalidTelemetry(message)
     if spec.period is None:
-        return Signal(times, values)
+        return SampledSignal(times, values)
     if times[-1] - times[0] < spec.period * (1.0 - 1e-9):
         message = explain(
             f"Input `{name}` cannot repeat what was not seen.",
@@ -95,7 +95,7 @@ def extended(name: str, spec: Input, signal: Signal, end: float) -> Signal:
     last = times > times[-1] - spec.period * (1.0 - 1e-9)
     repeats = np.arange(1, math.ceil(max(end - times[-1], 0.0) / spec.period) + 1)
     later = (times[last] + spec.period * repeats[:, None]).ravel()
-    return Signal(np.append(times, later), np.append(values, np.tile(values[last], len(repeats))))
+    return SampledSignal(np.append(times, later), np.append(values, np.tile(values[last], len(repeats))))
 
 
 # States between two stops, from what the right-hand side says at each of them: quintic Hermite interpolation.
@@ -260,7 +260,7 @@ def build_grid(
         InvalidTelemetry: If an input is asked for beyond its samples and its `beyond` is `"error"`.
     """
     end = times[-1]
-    signals = [extended(n, s, Signal(knots, inputs[n]), end) for n, s in twin.inputs.items()]
+    signals = [extended(n, s, SampledSignal(knots, inputs[n]), end) for n, s in twin.inputs.items()]
     happening = [_happening(twin.events[name].at, knots, (events or {}).get(name)) for name in twin.timed]
     samples = [signal.times for signal in (*signals, *happening)]
     stops = np.concatenate([[0.0], times, *samples])
@@ -280,13 +280,13 @@ def build_grid(
     return Grid(edges, coefficients[:-1], save, coefficients[save, 0], amounts[:-1])
 
 
-def _happening(at: tuple[float, ...] | None, knots: np.ndarray, values: np.ndarray | None) -> Signal:
+def _happening(at: tuple[float, ...] | None, knots: np.ndarray, values: np.ndarray | None) -> SampledSignal:
     """When an event happens that does not depend on the state, and its values then."""
     if at is not None:
-        return Signal(np.asarray(at, float), np.ones(len(at)))
+        return SampledSignal(np.asarray(at, float), np.ones(len(at)))
     assert values is not None
     present = np.isfinite(values)
-    return Signal(knots[present], values[present])
+    return SampledSignal(knots[present], values[present])
 
 
 # Stopping less often than at each saved time: a mesh of the steps that solutions take by themselves.

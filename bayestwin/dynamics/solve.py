@@ -1,4 +1,7 @@
-"""Solving a twin on a grid. A solve that fails is data: a flag beside the states, never an exception."""
+"""Solving a twin on a grid, by adaptive steps or a fixed number of them, and the derivatives of a solve.
+
+A solve that fails is data: a flag beside the states, never an exception.
+"""
 
 import functools
 from collections.abc import Callable, Mapping

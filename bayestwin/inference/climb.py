@@ -1,9 +1,9 @@
-"""Climbing to modes: damped Newton or Gauss–Newton steps, from many points at once.
+"""Climbing to modes from many points at once, and the modes that were reached.
 
-Each point takes steps `(|H| + μI)⁻¹ g`, with the eigenvalues of the Hessian H made positive, so that saddles and
-flat directions are left behind; μ falls when a step climbs and rises when it does not (Levenberg–Marquardt).
-
-D. W. Marquardt (1963), doi:10.1137/0111030. Y. Dauphin et al. (2014), arXiv:1406.2572 (saddle-free Newton).
+By damped Newton or Gauss–Newton steps `(|H| + μI)⁻¹ g`, with the eigenvalues of the Hessian H made positive, so that
+saddles are left behind; μ falls when a step climbs and rises when it does not (Levenberg–Marquardt). Or by quasi-Newton
+paths, which need gradients alone. D. W. Marquardt (1963), doi:10.1137/0111030. Y. Dauphin et al. (2014),
+arXiv:1406.2572 (saddle-free Newton).
 """
 
 from collections.abc import Callable

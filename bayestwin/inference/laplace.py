@@ -1,4 +1,4 @@
-"""Laplace approximation: a normal at each mode that the ladder finds, by the weight of its evidence.
+"""Laplace approximation, a normal at each mode by the weight of its evidence; and what all approximations share.
 
 `q(z) = Σ_m weight_m · N(z | mode_m, (−H_m)⁻¹)`, with Gauss–Newton Hessians H. Seconds instead of a chain; exact where
 the posterior is normal in the unconstrained space.

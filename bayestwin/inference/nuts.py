@@ -1,4 +1,4 @@
-"""NUTS from the starts of the ladder: a short warm-up, draws, and what is done by itself when something goes wrong.
+"""NUTS from the starts of the ladder: its metric, its transitions, and the windows of warm-up and sampling.
 
 Warm-up has three windows: step size; step size, and then a metric corrected by the window's draws; step size again.
 A chain that sticks is started once more from the ladder. While transitions diverge, the draws are thrown away and made

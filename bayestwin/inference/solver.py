@@ -1,4 +1,4 @@
-"""Which solver suits a log density: tried on draws from its prior before anything else is done with it."""
+"""How a log density is solved while it is drawn from: by which solver, with which derivatives, and how exactly."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """The ladder that leads to where chains start: prior draws → the best of them climb to modes → chains around the modes.
 
 Chains of an ODE posterior are lost when they start where the solver fails or the likelihood is flat. This ladder
-starts none there, and its Laplace covariance is the first metric of the sampler.
+starts none there, and its Laplace covariance is the first metric of the sampler. Where nothing can start, it says which
+likelihood or state is to blame; and it says whether a log density on a coarser mesh is the same one.
 """
 
 import dataclasses

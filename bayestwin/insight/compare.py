@@ -1,4 +1,7 @@
-"""Twins side by side on the same observations: differences in expected log predictive density, with their verdict."""
+"""Twins side by side on the same observations: differences in expected log predictive density, with their verdict.
+
+Also the same twin with a term switched off, to be compared with it.
+"""
 
 import dataclasses
 import importlib.metadata
@@ -14,6 +17,7 @@ from arviz_stats.loo import compare as compare_elpd
 from arviz_stats.loo import loo, loo_approximate_posterior
 from arviz_stats.utils import ELPDDataLOOKFold
 
+from bayestwin._base.wording import not_to_rely_on
 from bayestwin.errors import InvalidInput, InvalidTwin, explain
 from bayestwin.inference.method import method_named
 from bayestwin.insight.future import GROUP
@@ -368,7 +372,7 @@ def judge(
     words += f": elpd difference {diff + 0.0:.{digits}f} ± {dse:.{digits}f}, over {num} {what}."
     if worse and high[worse] and not doubts:
         words += f" It is rather larger: {'; '.join(high[worse])}."
-    return outcome, not doubts, words + (f" Do not rely on it: {'; '.join(doubts)}." if doubts else "")
+    return outcome, not doubts, words + (f" {not_to_rely_on('it', '; '.join(doubts))}" if doubts else "")
 
 
 # A twin with a term switched off: the parameters that carry it are known, and are zero, say.

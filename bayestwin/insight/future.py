@@ -18,8 +18,8 @@ from jax import Array
 from scipy.special import logsumexp
 
 from bayestwin import errors
-from bayestwin._base.process import check_seed, seed_for
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.process import seed_for
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.backtest import FAILURES, Stage, cut_stages
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
@@ -186,13 +186,13 @@ def leave_future_out(
         InvalidSetting: Origins or horizon make no sense, or a setting of `calibrate`.
         InvalidTelemetry: If the telemetry does not fit the twin; likewise other errors of `calibrate`.
     """
-    check_seed(seed)
+    computation = computing(seed=seed, progress=progress)
     twin = with_model_error(twin, settings.pop("model_error", ...))
     bound = bind(twin, telemetry)
     stages, starts, ends = _windows(twin, telemetry, bound, origins, horizon)
     settings = {"predictive_draws": 100} | settings
     ahead = Ahead(build_density(twin, bound), [*starts, *ends])
-    with progress or Progress() as shown, shown.phase("leave future out", "leaving out", len(stages)) as phase:
+    with computation as shown, shown.phase("leave future out", "leaving out", len(stages)) as phase:
         rows, stopped = _score(twin, stages, ahead, seed, -np.inf if exact else max_k, gates or {}, settings, phase)
     job = {"horizon": horizon, "origins": len(stages), "exact": exact, "max_k": max_k} | settings
     found = _dataset(twin, stages[: len(rows)], rows, _counts(bound, starts, ends)[: len(rows)])

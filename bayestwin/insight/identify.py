@@ -1,4 +1,7 @@
-"""Identifiability of a twin by telemetry, that there is or that is planned: the public function and its steps."""
+"""Identifiability of a twin by telemetry, that there is or that is planned: what observations say about each direction.
+
+The public function, the Fisher information of the likelihood, planned telemetry, and telemetry as rich as it could be.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +17,10 @@ from jax.typing import ArrayLike
 from numpyro.distributions import LogNormal, Normal
 
 from bayestwin._base.process import (
-    check_seed,
-    enough_memory,
-    keep_compiled,
     key_for,
-    on_device,
-    require_float64,
     seed_for,
 )
-from bayestwin._base.progress import Progress
+from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
 from bayestwin.density.density import Density, Predicted, build_density
@@ -99,14 +97,12 @@ def identify(
         NoValidStart: If no prior draw has a finite log density.
         OutOfMemory: If information does not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing("Look at fewer samples of the telemetry.", seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
     check_settings(twin, {})
     if posterior is not None:
         check_belongs(twin, posterior)
-    keep_compiled()
-    with enough_memory("Look at fewer samples of the telemetry."), on_device(device), progress or Progress() as shown:
+    with computation as shown:
         density = build_density(twin, bind_all(twin, telemetry))
         coordinates = coordinates_of(density, seed)
         numbers = _numbers_of(coordinates, profile, prob)

@@ -1,4 +1,4 @@
-"""The verdict on identifiability: gates with sentences for people who have never heard of Fisher information."""
+"""The verdict on identifiability for people who have never heard of Fisher information, and its datasets."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which observations drive a posterior: each left out in turn, by weights in place of a calibration without it."""
+"""What drives a posterior: observations, each left out in turn by weights; and prior and likelihood, made stronger."""
 
 from types import EllipsisType
 from typing import Any, NamedTuple

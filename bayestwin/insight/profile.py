@@ -1,7 +1,7 @@
-"""Profile likelihoods: one quantity is held at value after value, and all others are optimised again at each.
+"""Profile likelihoods, and how much narrower than the prior a posterior is expected to be.
 
-A profile that stays above the threshold on a side leaves the quantity without a bound there. A. Raue et al. (2009),
-doi:10.1093/bioinformatics/btp358.
+One quantity is held at value after value, and all others are optimised again at each. A profile that stays above the
+threshold on a side leaves the quantity without a bound there. A. Raue et al. (2009), doi:10.1093/bioinformatics/btp358.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ class Profile(NamedTuple):
     upper: float
 
 
-type Held = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+type HeldOptimum = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Points (n, d), and 1 where z is held, (d,) → points reached, (n, d), and their log densities, (n,)."""
 
 
@@ -88,7 +88,7 @@ def follow(
     return {n: _one(held, coordinates, n, best, height, covariance, level) for n in numbers}
 
 
-def _climber(density: Density, coordinates: Coordinates, with_prior: bool) -> Held:
+def _climber(density: Density, coordinates: Coordinates, with_prior: bool) -> HeldOptimum:
     centre, width = jnp.asarray(coordinates.centre), jnp.asarray(INSIDE * coordinates.spread)
 
     def prior(z: Array) -> Array:
@@ -116,7 +116,7 @@ def _climber(density: Density, coordinates: Coordinates, with_prior: bool) -> He
 
 
 def _one(
-    held: Held,
+    held: HeldOptimum,
     coordinates: Coordinates,
     number: int,
     best: np.ndarray,
@@ -150,7 +150,7 @@ def _one(
 
 
 def _solve(
-    held: Held, guesses: np.ndarray, best: np.ndarray, number: int, values: np.ndarray, holds: np.ndarray
+    held: HeldOptimum, guesses: np.ndarray, best: np.ndarray, number: int, values: np.ndarray, holds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Optimise the others at each value: from a straight line, from the best point, then each from its neighbours."""
     found, heights = held(guesses, holds)

@@ -1,4 +1,8 @@
-"""Simulation-based calibration of a twin: is the posterior that calibration draws from the right one?"""
+"""Simulation-based calibration of a twin: is the posterior that calibration draws from the right one?
+
+Telemetry is simulated with values from the prior, each is calibrated, and the ranks of the truth among the draws are
+judged.
+"""
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
@@ -14,15 +18,10 @@ from jax import Array, lax
 from bayestwin import errors
 from bayestwin._base.files import source_sha256
 from bayestwin._base.process import (
-    check_seed,
-    enough_memory,
-    keep_compiled,
     key_for,
-    on_device,
-    require_float64,
     seed_for,
 )
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.pit import simultaneous_band, transform
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
@@ -99,14 +98,12 @@ def sbc(
         NoValidStart: If the twin cannot be simulated at most draws of its prior.
         OutOfMemory: If draws do not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing(LOWER, seed=seed, device=device, progress=progress)
     _check(num_simulations, num_draws, level)
     _check_single(telemetry)
     twin = with_model_error(twin, model_error)
     check_settings(twin, {})
-    keep_compiled()
-    with enough_memory(LOWER), on_device(device), progress or Progress() as shown:
+    with computation as shown:
         density, choice = choose(build_density(twin, bind(twin, telemetry)), seed, shown)
         with shown.phase("simulations", "simulating", num_simulations) as phase:
             simulated = simulate_many(density, num_simulations, seed, phase)

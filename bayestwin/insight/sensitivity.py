@@ -1,4 +1,7 @@
-"""Which quantities predictions hang on: Sobol indices over a whole distribution, derivatives at one point."""
+"""Which quantities predictions hang on: Sobol indices over a whole distribution, derivatives at one point.
+
+What is computed here by solving many times becomes datasets with the user's times, units and words.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,8 +14,8 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
-from bayestwin._base.process import check_seed, enough_memory, keep_compiled, on_device, require_float64, seed_for
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.process import seed_for
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.intervals import check_choice, checked_prob
 from bayestwin.calibrate import experiment_attributes, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind_all
@@ -148,7 +151,7 @@ MAX_WIDTH = 0.3
 make most of the variance, and even the intervals miss it."""
 
 
-class Setting(NamedTuple):
+class Predictand(NamedTuple):
     """What predictions are of: the twin with its times, and how these become dimensions."""
 
     density: Density
@@ -168,7 +171,7 @@ class Setting(NamedTuple):
 
 
 def sobol_dataset(
-    setting: Setting,
+    setting: Predictand,
     quantities: tuple[str, ...],
     estimates: Mapping[str, tuple[Indices, Indices, Indices]],
     joint_sd: Mapping[str, np.ndarray],
@@ -201,7 +204,7 @@ def sobol_dataset(
 
 
 def local_dataset(
-    setting: Setting,
+    setting: Predictand,
     slopes: Mapping[str, np.ndarray],
     centre: Mapping[str, np.ndarray],
     marginals: Mapping[str, Marginal],
@@ -235,14 +238,14 @@ def local_dataset(
     return found
 
 
-def _rms(scaled: xr.DataArray, setting: Setting) -> xr.DataArray:
+def _rms(scaled: xr.DataArray, setting: Predictand) -> xr.DataArray:
     """Over all times that there are; NaN where one of these is NaN."""
     there = xr.DataArray(setting.spread(np.ones(int(setting.present.sum()))), dims=setting.axes.dims).notnull()
     squares = (scaled**2).where(there, 0.0)
     return (squares.sum(setting.axes.dims, skipna=False) / int(there.sum())) ** 0.5
 
 
-def _coords(setting: Setting, quantities: tuple[str, ...], observations: tuple[str, ...]) -> dict[str, object]:
+def _coords(setting: Predictand, quantities: tuple[str, ...], observations: tuple[str, ...]) -> dict[str, object]:
     twin = setting.density.twin
     unit = {site.name: site.unit for site in setting.density.sites}
     return {
@@ -316,17 +319,14 @@ def sensitivity(
         InvalidTwin: If there is nothing to vary.
         OutOfMemory: If the predictions do not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing("Lower `num_samples` or `max_times`.", seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
     _check(distribution, posterior, num_samples, max_times)
     prob = float(checked_prob(prob)[0])
     if posterior is not None:
         check_belongs(twin, posterior)
     equations = with_model_error(twin, None)
-    keep_compiled()
-    lower = enough_memory("Lower `num_samples` or `max_times`.")
-    with lower, on_device(device), progress or Progress() as shown:
+    with computation as shown:
         density = sparse_density(equations, bind_all(equations, telemetry), max_times)
         _check_something_varies(density)
         density = _solved_suitably(density, twin, posterior, seed, shown)
@@ -334,7 +334,7 @@ def sensitivity(
         spreads, centres = _marginals(density, known, distribution, seed)
         settings = {"distribution": distribution, "num_samples": num_samples, "max_times": max_times, "prob": prob}
         attributes = root_attributes(twin, telemetry, seed, settings)
-        setting = Setting(density, axes_of(density.bound, density.experiments, experiment_attributes(attributes)))
+        setting = Predictand(density, axes_of(density.bound, density.experiments, experiment_attributes(attributes)))
         with shown.phase("local", "local sensitivities", 1) as phase:
             local = local_dataset(setting, derivatives(density, centres), centres, spreads)
             phase.advance(1)
@@ -409,7 +409,7 @@ def _marginals(
 
 
 def _sobol(
-    setting: Setting,
+    setting: Predictand,
     marginals: Mapping[str, Marginal],
     joint: xr.Dataset | None,
     num_samples: int,
@@ -441,7 +441,7 @@ def _sobol(
     ), solved.interrupted
 
 
-def _whole_rows(setting: Setting, solved: Solved) -> tuple[dict[str, np.ndarray], int]:
+def _whole_rows(setting: Predictand, solved: Solved) -> tuple[dict[str, np.ndarray], int]:
     """Predictions at the rows of which every solve worked, shape (n, d + 2, M), and the number of the others."""
     found = {name: array[:, :, setting.present] for name, array in solved.noise_free.items()}
     keep = np.logical_and.reduce([np.isfinite(array).all(axis=(1, 2)) for array in found.values()])

@@ -1,4 +1,7 @@
-"""`uncertainty_shares`: which part of the predictive variance comes from which source, at each time."""
+"""`uncertainty_shares`: which part of the predictive variance comes from which source, at each time.
+
+Sources are drawn anew one group at a time, given the others; the shares are Shapley effects.
+"""
 
 import dataclasses
 import functools
@@ -16,15 +19,10 @@ import xarray as xr
 from jax import Array
 
 from bayestwin._base.process import (
-    check_seed,
-    enough_memory,
-    keep_compiled,
     key_for,
-    on_device,
-    require_float64,
     seed_for,
 )
-from bayestwin._base.progress import Phase, Progress
+from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.calibrate import root_attributes, thinned, with_model_error
 from bayestwin.density.bind import Bound, elapsed
 from bayestwin.density.density import Density
@@ -280,8 +278,7 @@ def uncertainty_shares(
         InvalidSetting: If the ensemble is empty or its members have different times.
         OutOfMemory: If the evaluations do not fit into memory.
     """
-    require_float64()
-    check_seed(seed)
+    computation = computing("Lower `draws`, or take fewer times at once.", seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
     _check_one_experiment(posterior)
@@ -289,10 +286,7 @@ def uncertainty_shares(
     ahead = [density_ahead(twin, posterior, one) for one in futures]
     shifted, bound, density = ahead[0]
     assert isinstance(shifted, Telemetry)
-    keep_compiled()
-    shown = progress or Progress()
-    lower = enough_memory("Lower `draws`, or take fewer times at once.")
-    with lower, on_device(device), shown:
+    with computation as shown:
         known, rows = _draws_of(density, posterior, draws)
         found = evaluate([one for *_, one in ahead], known, rows, seed, shown)
     # with model error the twin is led through the calibration: only the times that were asked for are told

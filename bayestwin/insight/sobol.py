@@ -1,4 +1,4 @@
-"""Sobol indices from a Saltelli design: the design, the estimators and their bootstrap. Arrays in, arrays out.
+"""Sobol indices from a Saltelli design: distributions of the quantities, the design, the estimators, their bootstrap.
 
 Saltelli et al. (2010), doi:10.1016/j.cpc.2009.09.018: two independent matrices A and B of points, and for each
 quantity A with that quantity's column from B. SALib 1.6 gives the same indices, but takes outputs one at a time: here

@@ -92,7 +92,7 @@ class Observation:
     doc: str = ""
 
 
-type Method = Literal["auto", "exact", "tsit5", "rodas5p"]
+type SolverMethod = Literal["auto", "exact", "tsit5", "rodas5p"]
 """How a twin is solved."""
 
 
@@ -109,7 +109,7 @@ class Solver:
         max_steps: Most steps between two times at which the solver has to stop (observations, input samples).
     """
 
-    method: Method = "auto"
+    method: SolverMethod = "auto"
     rtol: float = 1e-6
     atol: float = 1e-8
     max_steps: int = 1000

@@ -1,4 +1,7 @@
-"""What every model error is: data that says what there is to infer for it; its likelihood is computed elsewhere."""
+"""Model errors: what each is, as data that says what there is to infer for it; likelihoods are computed elsewhere.
+
+A discrepancy is between what the twin says and what is observed; process noise disturbs the states.
+"""
 
 import abc
 import dataclasses
@@ -23,7 +26,7 @@ class Units(NamedTuple):
     time: str
 
 
-class Quantity(NamedTuple):
+class ErrorQuantity(NamedTuple):
     """One scalar of a model error.
 
     Attributes:
@@ -46,7 +49,7 @@ class ModelError(abc.ABC):
     """Fields that are words or numbers of its own; they are described and fingerprinted as they are."""
 
     @abc.abstractmethod
-    def quantities(self, units: Units) -> Mapping[str, Quantity]:
+    def quantities(self, units: Units) -> Mapping[str, ErrorQuantity]:
         """What there is to infer or to know, under the names it has in a result."""
 
     @abc.abstractmethod
@@ -150,15 +153,15 @@ class Discrepancy(ModelError):
     num_basis: int | None = None
     settings: ClassVar[tuple[str, ...]] = ("over", "kernel", "num_basis")
 
-    def quantities(self, units: Units) -> Mapping[str, Quantity]:
+    def quantities(self, units: Units) -> Mapping[str, ErrorQuantity]:
         """`<observation>_discrepancy_scale` and `<observation>_discrepancy_length`."""
         along = units.time if self.over == "time" else units.inputs[self.over]
         found = {}
         for name, prior in self.scale.items():
             words = f"scale of the discrepancy of {name}"
-            found[f"{name}_discrepancy_scale"] = Quantity(prior, name, units.observations[name], words)
+            found[f"{name}_discrepancy_scale"] = ErrorQuantity(prior, name, units.observations[name], words)
             words = f"length of the discrepancy of {name} over {self.over}"
-            found[f"{name}_discrepancy_length"] = Quantity(self.length[name], name, along, words)
+            found[f"{name}_discrepancy_length"] = ErrorQuantity(self.length[name], name, along, words)
         return found
 
     def check(self, units: Units, noise: Mapping[str, Noise]) -> None:
@@ -215,15 +218,15 @@ class ProcessNoise(ModelError):
     filter: Literal["auto", "extended", "unscented"] = "auto"
     settings: ClassVar[tuple[str, ...]] = ("filter",)
 
-    def quantities(self, units: Units) -> Mapping[str, Quantity]:
+    def quantities(self, units: Units) -> Mapping[str, ErrorQuantity]:
         """`<state>_diffusion` and `<state>_initial_scale`."""
         found = {}
         for name, prior in self.scale.items():
             unit = f"{units.states[name] or '1'}/{units.time}**0.5"
-            found[f"{name}_diffusion"] = Quantity(prior, name, unit, f"process noise of {name}")
+            found[f"{name}_diffusion"] = ErrorQuantity(prior, name, unit, f"process noise of {name}")
         for name, prior in self.initial_scale.items():
             words = f"spread of {name} at the start"
-            found[f"{name}_initial_scale"] = Quantity(prior, name, units.states[name], words)
+            found[f"{name}_initial_scale"] = ErrorQuantity(prior, name, units.states[name], words)
         return found
 
     def check(self, units: Units, noise: Mapping[str, Noise]) -> None:

@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 from bayestwin.errors import InvalidTwin, explain
 from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
-from bayestwin.model.error import Discrepancy, ModelError, Quantity, Units
+from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
 from bayestwin.model.types import Event, VectorField
 
 
@@ -100,7 +100,7 @@ class Twin:
             found.append((name, quantity.prior, "model_error", quantity.owner, quantity.unit, quantity.doc))
         return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution))
 
-    def error_quantities(self) -> Mapping[str, Quantity]:
+    def error_quantities(self) -> Mapping[str, ErrorQuantity]:
         """Scalars of the model error, known ones included, under the names that they have in a result."""
         if self.model_error is None:
             return {}

@@ -1,4 +1,4 @@
-"""Names for types that several modules share."""
+"""Names for types that several modules share, and what happens to an asset at a moment: events, a steady start."""
 
 import dataclasses
 from collections.abc import Callable

@@ -65,7 +65,7 @@ TRUNCATED = {
 }
 
 
-class Start(NamedTuple):
+class VariableStart(NamedTuple):
     """Where chains start in one variable.
 
     Attributes:
@@ -77,7 +77,7 @@ class Start(NamedTuple):
     unit: float
 
 
-def prior_variable(site: Site, start: Start | None) -> TensorVariable:
+def prior_variable(site: Site, start: VariableStart | None) -> TensorVariable:
     """The prior of a site as a free variable of the PyMC model around, under the site's name.
 
     PyMC starts at a variable's support point, which is set here: a model with `initval` is one that `pm.do` and
@@ -202,7 +202,7 @@ def pymc_model(
     around: Any = pm.Model.get_context(error_if_none=False)
     given = _checked(twin, dict(priors or {}), around)
     density = build_density(twin, bind(twin, telemetry))
-    start_at: Mapping[str, Start] = {}
+    start_at: Mapping[str, VariableStart] = {}
     if start:
         keep_compiled()
         density, start_at = _find_start(density)
@@ -239,7 +239,7 @@ def _check_fits(twin: Twin, telemetry: object) -> None:
     raise InvalidTelemetry(message)
 
 
-def _find_start(density: Density) -> tuple[Density, dict[str, Start]]:
+def _find_start(density: Density) -> tuple[Density, dict[str, VariableStart]]:
     """The density with the solver that suits, and where chains start: around the heaviest of its modes."""
     silent = Progress(show=False)
     density, _ = choose(density, SEED, silent)
@@ -247,7 +247,9 @@ def _find_start(density: Density) -> tuple[Density, dict[str, Start]]:
     values = density.constrain(jnp.asarray(mode.z))
     # Of one coordinate given all others: shaken in each by itself, a chain stays near the mode however they correlate.
     deviations = np.diag(np.linalg.inv(mode.scale @ mode.scale.T)) ** -0.5
-    return density, {n: Start(float(values[n]), SPREAD * float(d)) for n, d in zip(values, deviations, strict=True)}
+    return density, {
+        n: VariableStart(float(values[n]), SPREAD * float(d)) for n, d in zip(values, deviations, strict=True)
+    }
 
 
 def _as_given(name: str, value: Any, model: pm.Model) -> Any:

@@ -1,4 +1,7 @@
-"""One task in a process of its own, watched: a function of plain values, which any executor can run anywhere."""
+"""Many jobs at once: what a batch consists of, each task in a watched process of its own, and the page about it.
+
+A task is a function of plain values, which any executor can run anywhere.
+"""
 
 import contextlib
 import hashlib
@@ -145,7 +148,7 @@ class Limits(NamedTuple):
     retries: int = 1
 
 
-class Outcome(NamedTuple):
+class TaskOutcome(NamedTuple):
     """What became of a task.
 
     Attributes:
@@ -165,7 +168,7 @@ class Outcome(NamedTuple):
     words: str
 
 
-def attempt(task: Task, limits: Limits, stop: threading.Event | None = None) -> Outcome:
+def attempt(task: Task, limits: Limits, stop: threading.Event | None = None) -> TaskOutcome:
     """Do a task in a process of its own, again where it dies.
 
     Args:
@@ -178,7 +181,7 @@ def attempt(task: Task, limits: Limits, stop: threading.Event | None = None) -> 
     """
     begun = time.perf_counter()
     if (status := ended(task)) is not None:
-        return Outcome(task, status, str(run_of(task)), 0, 0.0, "")
+        return TaskOutcome(task, status, str(run_of(task)), 0, 0.0, "")
     number, again = 0, True
     status, words = "interrupted", ""
     while again:
@@ -187,7 +190,7 @@ def attempt(task: Task, limits: Limits, stop: threading.Event | None = None) -> 
         died = status in ("crashed", "timed out", "out of memory")
         again = died and number <= limits.retries and not (stop is not None and stop.is_set())
     run = run_of(task)
-    return Outcome(task, status, str(run or ""), number, time.perf_counter() - begun, words)
+    return TaskOutcome(task, status, str(run or ""), number, time.perf_counter() - begun, words)
 
 
 def ended(task: Task) -> Literal["finished", "failed gates"] | None:
@@ -274,8 +277,8 @@ def carry_out(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    told: Callable[[Outcome], None] | None = None,
-) -> tuple[Outcome, ...]:
+    told: Callable[[TaskOutcome], None] | None = None,
+) -> tuple[TaskOutcome, ...]:
     """Do all tasks.
 
     What has finished stays finished: a second call with the same tasks does the rest. Ctrl-C ends the running ones,
@@ -299,7 +302,7 @@ def carry_out(
         return _gathered(tasks, lambda task: pool.submit(attempt, task, limits, stop), told, stop)
 
 
-def summary(outcomes: Iterable[Outcome]) -> dict[str, int]:
+def summary(outcomes: Iterable[TaskOutcome]) -> dict[str, int]:
     """How many tasks ended in which way."""
     found: dict[str, int] = {}
     for outcome in outcomes:
@@ -309,12 +312,12 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, int]:
 
 def _gathered(
     tasks: Sequence[Task],
-    submit: Callable[[Task], Future[Outcome]],
-    told: Callable[[Outcome], None] | None,
+    submit: Callable[[Task], Future[TaskOutcome]],
+    told: Callable[[TaskOutcome], None] | None,
     stop: threading.Event,
-) -> tuple[Outcome, ...]:
+) -> tuple[TaskOutcome, ...]:
     futures = {submit(task): task for task in tasks}
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, TaskOutcome] = {}
     pending = set(futures)
     while pending:
         try:
@@ -329,21 +332,23 @@ def _gathered(
             if told is not None:
                 told(outcome)
     never = "interrupted before it was begun"
-    return tuple(outcomes.get(t.key, Outcome(t, "interrupted", "", 0, 0.0, never)) for t in tasks)
+    return tuple(outcomes.get(t.key, TaskOutcome(t, "interrupted", "", 0, 0.0, never)) for t in tasks)
 
 
-def _outcome(task: Task, future: Future[Outcome]) -> Outcome:
+def _outcome(task: Task, future: Future[TaskOutcome]) -> TaskOutcome:
     """What became of a task, also where the executor itself lost it."""
     reason = future.exception()
     if reason is None:
         return future.result()
-    return Outcome(task, "crashed", "", 1, 0.0, f"{type(reason).__name__}: {reason}")
+    return TaskOutcome(task, "crashed", "", 1, 0.0, f"{type(reason).__name__}: {reason}")
 
 
 # One page about a batch: what became of each task, with links to the reports of the runs.
 
 
-def write_page(path: pathlib.Path, outcomes: Sequence[Outcome], refused: Sequence[Refused], words: str) -> pathlib.Path:
+def write_page(
+    path: pathlib.Path, outcomes: Sequence[TaskOutcome], refused: Sequence[Refused], words: str
+) -> pathlib.Path:
     """Write the page.
 
     Args:
@@ -362,7 +367,7 @@ def write_page(path: pathlib.Path, outcomes: Sequence[Outcome], refused: Sequenc
     return write_text_durably(path, page)
 
 
-def _row(outcome: Outcome, folder: pathlib.Path) -> dict[str, Any]:
+def _row(outcome: TaskOutcome, folder: pathlib.Path) -> dict[str, Any]:
     run = pathlib.Path(outcome.run) if outcome.run else None
     record = _record(run)
     gates = record.get("gates") or ()

@@ -1,4 +1,7 @@
-"""What the verbs do with a model folder: calibrate it, predict what was held out, judge, report, and record it all."""
+"""What `calibrate` does with a model folder: calibrate, predict what was held out, judge, report, and record it all.
+
+Also the calibrations under other model errors, and what an earlier `check` said of the same data.
+"""
 
 import hashlib
 import json
@@ -44,13 +47,11 @@ from bayestwin.project.run import (
     recorded_model,
 )
 from bayestwin.project.sections import Job
-from bayestwin.report.tables import Checked
+from bayestwin.report.reading import Calibrated
+from bayestwin.report.tables import EarlierCheck
 from bayestwin.results.store import load, save, write_text_durably
 
 # One calibration as files in a folder: the posterior, and predictions of what was held out.
-
-type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
-"""A posterior, and predictions with it; None where nothing is held out."""
 
 
 def calibrate_into(
@@ -427,7 +428,7 @@ LARGEST = 20_000_000
 """Bytes of a file of findings that are read at most."""
 
 
-def checked_telemetry(folder: pathlib.Path, telemetry_sha256: str) -> Checked | None:
+def checked_telemetry(folder: pathlib.Path, telemetry_sha256: str) -> EarlierCheck | None:
     """The findings of the newest run of `check` on some telemetry; None where there is none.
 
     Args:
@@ -446,15 +447,15 @@ def checked_telemetry(folder: pathlib.Path, telemetry_sha256: str) -> Checked | 
     return None
 
 
-def _read(run: pathlib.Path) -> Checked:
+def _read(run: pathlib.Path) -> EarlierCheck:
     path = run / FINDINGS
     try:
         if path.stat().st_size > LARGEST:
-            return Checked(run.name, trouble=f"`{FINDINGS}` is larger than any that `check` writes.")
+            return EarlierCheck(run.name, trouble=f"`{FINDINGS}` is larger than any that `check` writes.")
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as reason:
-        return Checked(run.name, trouble=f"`{FINDINGS}`: {reason}")
+        return EarlierCheck(run.name, trouble=f"`{FINDINGS}`: {reason}")
     items = told.get("findings") if isinstance(told, Mapping) else told
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        return Checked(run.name, trouble=f"`{FINDINGS}` does not hold a list of findings.")
-    return Checked(run.name, items)
+        return EarlierCheck(run.name, trouble=f"`{FINDINGS}` does not hold a list of findings.")
+    return EarlierCheck(run.name, items)

@@ -14,14 +14,14 @@ from bayestwin.project.calibrate import FINDINGS, inputs_of
 from bayestwin.project.job import as_toml
 from bayestwin.project.model import Model, check_ready, load_telemetry, read_model_telemetry
 from bayestwin.project.record import read_record, to_json
-from bayestwin.project.run import Carried, Given, Outcome, carry_out
+from bayestwin.project.run import Carried, Given, VerbOutcome, carry_out
 from bayestwin.report.check import render_readiness
 from bayestwin.results.store import write_text_durably
 
 PAGE = "check.html"
 
 
-class Checked(NamedTuple):
+class CheckedModel(NamedTuple):
     """What was found about a model's telemetry and priors.
 
     Attributes:
@@ -40,7 +40,7 @@ class Checked(NamedTuple):
 
 def check_model(
     model: Model, results: pathlib.Path, held_out: pathlib.Path | None = None, *, progress: Progress | None = None
-) -> Carried[Checked]:
+) -> Carried[CheckedModel]:
     """Check a model's telemetry and its prior predictive; nothing is sampled from the posterior.
 
     Args:
@@ -60,7 +60,7 @@ def check_model(
     limits = read_limits(model.folder / "card.md", model.twin)
     keep_compiled()
 
-    def work(run: pathlib.Path, shown: Progress) -> Outcome[Checked]:
+    def work(run: pathlib.Path, shown: Progress) -> VerbOutcome[CheckedModel]:
         section = model.job.check
         findings = check(
             model.twin,
@@ -75,7 +75,7 @@ def check_model(
             progress=shown,
         )
         findings = tuple(one._replace(sentence=as_toml(one.sentence)) for one in findings)
-        found = Checked(findings, limits)
+        found = CheckedModel(findings, limits)
         write_text_durably(run / FINDINGS, to_json([finding._asdict() for finding in findings]))
         with shown.timed("report"):
             record = record_for(model.twin, split.calibration, split.held_out, split.first_row)
@@ -89,7 +89,7 @@ def check_model(
                 provenance=_provenance(run),
             )
         write_text_durably(run / PAGE, page)
-        return Outcome(found, "failed gates" if found.failed else "finished", figures_of(findings))
+        return VerbOutcome(found, "failed gates" if found.failed else "finished", figures_of(findings))
 
     inputs = inputs_of(model, split)
     given = Given(files={} if held_out is None else {"held_out": held_out})

@@ -15,9 +15,10 @@ from bayestwin.errors import InvalidInput, InvalidTwin, explain
 from bayestwin.insight.compare import ablate, compare
 from bayestwin.insight.future import leave_future_out
 from bayestwin.model.describe import fingerprint
-from bayestwin.project.calibrate import Calibrated, calibrate_into, inputs_of
+from bayestwin.project.calibrate import calibrate_into, inputs_of
 from bayestwin.project.model import Model, Split, check_ready, load_telemetry
-from bayestwin.project.run import CHECKPOINT, Carried, Given, Outcome, carry_out, named_value
+from bayestwin.project.run import CHECKPOINT, Carried, Given, VerbOutcome, carry_out, named_value
+from bayestwin.report.reading import Calibrated
 from bayestwin.results.store import save
 
 WHOLE = "all terms"
@@ -90,11 +91,11 @@ def compare_model(
         "off": {name: dict(one) for name, one in ablations.items()},
     }
 
-    def work(run: pathlib.Path, shown: Progress) -> Outcome[Compared]:
+    def work(run: pathlib.Path, shown: Progress) -> VerbOutcome[Compared]:
         found = _found(run, models, ablations, split, inputs["job"], device, shown)
         save(_tree(found), run / COMPARISON)
         bad = any(failed(gates) for gates in found.gates.values())
-        return Outcome(found, "failed gates" if bad else "finished", figures(found))
+        return VerbOutcome(found, "failed gates" if bad else "finished", figures(found))
 
     given = Given({"off": list(off), "model_errors": model_errors})
     return carry_out(model, results, "compare", inputs, work, progress, given)

@@ -1,4 +1,4 @@
-"""What is different between two runs: what they were made from, how, and what came out."""
+"""What is different between two runs: what they were made from, how, what came out; and the page about it."""
 
 import json
 import os
@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.wording import count, decimals_for, fixed, number, percent, scale_for, unit_text
+from bayestwin._base.wording import (
+    count,
+    decimals_for,
+    fixed,
+    not_to_rely_on,
+    number,
+    percent,
+    scale_for,
+    status_words,
+    unit_text,
+)
 from bayestwin.project.record import read_record
 from bayestwin.project.run import POSTERIOR, REPORT
 from bayestwin.report import prose
@@ -107,7 +117,7 @@ class Change(NamedTuple):
     second: Any
 
 
-class Difference(NamedTuple):
+class RunDifference(NamedTuple):
     """Two runs held against each other.
 
     Attributes:
@@ -125,7 +135,7 @@ class Difference(NamedTuple):
     units: Mapping[str, str]
 
 
-def difference(first: pathlib.Path, second: pathlib.Path) -> Difference:
+def difference(first: pathlib.Path, second: pathlib.Path) -> RunDifference:
     """Hold two runs against each other.
 
     Args:
@@ -144,13 +154,13 @@ def difference(first: pathlib.Path, second: pathlib.Path) -> Difference:
     changes += changed("gates", *(_gates(record) for record in records))
     paths = [run / POSTERIOR for run in (first, second)]
     if not all(path.is_file() for path in paths):
-        return Difference(tuple(changes), (), (), (), {})
+        return RunDifference(tuple(changes), (), (), (), {})
     trees = [load(path) for path in paths]
     told = [_described(tree.attrs.get("description")) for tree in trees]
     changes += changed("twin", *told)
     units = {str(n): str(o.get("unit") or "") for one in told for n, o in (one.get("observations") or {}).items()}
     ours, theirs = (tree["posterior"].to_dataset() for tree in trees)
-    return Difference(tuple(changes), agreements(ours, theirs), _only(ours, theirs), _only(theirs, ours), units)
+    return RunDifference(tuple(changes), agreements(ours, theirs), _only(ours, theirs), _only(theirs, ours), units)
 
 
 def changed(about: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
@@ -211,7 +221,7 @@ MOST = 200
 """Letters of a value that are shown."""
 
 
-class ParameterRow(NamedTuple):
+class ComparedQuantity(NamedTuple):
     """One quantity: mean, sd and ends of the interval in the first run, then in the second."""
 
     name: str
@@ -239,7 +249,9 @@ class Shown(NamedTuple):
     second: str
 
 
-def write_difference(path: pathlib.Path, first: pathlib.Path, second: pathlib.Path, found: Difference) -> pathlib.Path:
+def write_difference(
+    path: pathlib.Path, first: pathlib.Path, second: pathlib.Path, found: RunDifference
+) -> pathlib.Path:
     """Write the page.
 
     Args:
@@ -256,7 +268,7 @@ def write_difference(path: pathlib.Path, first: pathlib.Path, second: pathlib.Pa
         "titles": (first.name, second.name),
         "headline": _headline(changes),
         "doubts": [
-            f"Do not rely on {label}: the status of run {run.name} is “{record.get('status')}”."
+            not_to_rely_on(label, status_words(run.name, record.get("status")))
             for label, run, record in zip(LABELS, (first, second), records, strict=True)
             if record.get("status") != "finished"
         ],
@@ -290,14 +302,14 @@ def _run(label: str, run: pathlib.Path, record: Mapping[str, Any], folder: pathl
     return {"label": label, "name": f"{record.get('model')}/{run.name}", "began": began, "link": link, **told}
 
 
-def _parameter(one: Agreement) -> ParameterRow:
+def _parameter(one: Agreement) -> ComparedQuantity:
     """Each number shows two digits of its own sd, both runs in one unit."""
     scale = scale_for(max(abs(one.first[0]), abs(one.second[0])), one.unit)
     texts: list[str] = []
     for (mean, sd), ends in ((one.first, one.first_interval), (one.second, one.second_interval)):
         digits = decimals_for(scale.factor * sd)
         texts += [fixed(scale.factor * value, digits) for value in (mean, sd, *ends)]
-    return ParameterRow(one.name, scale.unit or "–", tuple(texts), fixed(one.shift, 2), fixed(one.overlap, 2))
+    return ComparedQuantity(one.name, scale.unit or "–", tuple(texts), fixed(one.shift, 2), fixed(one.overlap, 2))
 
 
 def _picture(found: Sequence[Agreement]) -> Picture | None:

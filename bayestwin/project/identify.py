@@ -12,7 +12,7 @@ from bayestwin.insight.identify import check_names, identify
 from bayestwin.insight.identify_verdict import verdict
 from bayestwin.project.calibrate import inputs_of
 from bayestwin.project.model import Model, check_ready, load_telemetry, read_model_telemetry
-from bayestwin.project.run import POSTERIOR, Carried, Given, Outcome, carry_out, find_run
+from bayestwin.project.run import POSTERIOR, Carried, Given, VerbOutcome, carry_out, find_run
 from bayestwin.results.store import load, save
 
 IDENTIFIED = "identify.nc"
@@ -71,7 +71,7 @@ def identify_model(
     earlier = None if asked.run is None else find_run(results, model, asked.run)
     posterior = None if earlier is None else load(earlier / POSTERIOR)
 
-    def work(run: pathlib.Path, shown: Progress) -> Outcome[Identified]:
+    def work(run: pathlib.Path, shown: Progress) -> VerbOutcome[Identified]:
         tree = identify(
             model.twin,
             split.calibration,
@@ -86,7 +86,7 @@ def identify_model(
         save(tree, run / IDENTIFIED)
         gates = verdict(tree)
         status = "failed gates" if failed(gates) else "finished"
-        return Outcome(Identified(tree, gates), status, figures_of(tree, gates))
+        return VerbOutcome(Identified(tree, gates), status, figures_of(tree, gates))
 
     given = Given(
         {"profile": list(asked.profile), "profile_prior": asked.profile_prior, "run": asked.run},

@@ -1,4 +1,7 @@
-"""An index of all runs in SQLite, beside the plain files, which are the truth: whatever is stale is read anew."""
+"""An index of all runs in SQLite, beside the plain files, which are the truth: whatever is stale is read anew.
+
+Also `doctor`: whether the environment and the files of all runs are in order.
+"""
 
 import contextlib
 import hashlib

@@ -1,4 +1,7 @@
-"""Reading the job file of a model, and saying what is wrong in it: TOML whose tables are those of `runs.sections`."""
+"""Reading the job file of a model, and saying what is wrong in it: TOML whose tables are those of `sections`.
+
+What the library says of arguments of Python is said here in the words of a job file.
+"""
 
 import ast
 import contextlib

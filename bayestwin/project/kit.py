@@ -1,4 +1,7 @@
-"""A run as one archive that makes it again elsewhere: its record, inputs and results, the code, and one command."""
+"""A run as one archive that makes it again elsewhere, and that archive opened and run in a fresh environment.
+
+It has the run's record, inputs and results, the code, and one command.
+"""
 
 import contextlib
 import io

@@ -1,6 +1,6 @@
-"""Model folders: `twin.py`, `job.toml`, `card.md` and data, side by side; and a new one to start from.
+"""Model folders: `twin.py`, `job.toml`, `card.md` and data, side by side; which there are, and a new one to start from.
 
-Nothing here takes a path from a result.
+`twin.py` is the user's own code, run because the user typed its folder. Nothing here takes a path from a result.
 """
 
 import contextlib

@@ -29,7 +29,7 @@ LATER = "predictions-*.nc"
 """Names of predictions for files of telemetry that a run had not seen."""
 
 
-class Predicted(NamedTuple):
+class LaterPredictions(NamedTuple):
     """Predictions with the posterior of an earlier run.
 
     Attributes:
@@ -49,7 +49,7 @@ def predict_again(
     file: pathlib.Path | None,
     out: pathlib.Path | None,
     initial: Mapping[str, float] | None = None,
-) -> Predicted:
+) -> LaterPredictions:
     """Predict with the posterior of an earlier run.
 
     Args:
@@ -83,7 +83,7 @@ def predict_again(
     predictions = predict(model.twin, posterior, future, initial=initial, **model.job.predict.model_dump())
     save(predictions, path)
     renew_outputs(run)
-    return Predicted(predictions, path, _status(model, run, posterior))
+    return LaterPredictions(predictions, path, _status(model, run, posterior))
 
 
 def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:

@@ -1,4 +1,7 @@
-"""`run.json`: what a run was made of, what it did and what came out, as plain JSON beside its files."""
+"""`run.json`: what a run was made of, what it did and what came out, as plain JSON beside its files.
+
+With it go the copy of the code that made the run, the lock of its one writer, and its key figures.
+"""
 
 import contextlib
 import datetime

@@ -1,4 +1,4 @@
-"""A run made again from its own inputs, and whether it comes out the same."""
+"""A run made again from its own inputs, and whether it comes out the same: to the bit, to rounding, or by chance."""
 
 import fnmatch
 import hashlib

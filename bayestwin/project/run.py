@@ -1,4 +1,4 @@
-"""Run folders: `results/<model>/<run>/`, one for each run, named by the time it began."""
+"""Run folders, `results/<model>/<run>/`: what a run is given, the inputs it keeps, and how any verb carries one out."""
 
 import contextlib
 import datetime
@@ -268,7 +268,7 @@ def results_of(run: pathlib.Path) -> list[str]:
 # A run of any verb that computes: a folder, a record that is there whatever happens, and what the verb left in it.
 
 
-class Outcome[T](NamedTuple):
+class VerbOutcome[T](NamedTuple):
     """What a verb found.
 
     Attributes:
@@ -303,7 +303,7 @@ def carry_out[T](
     results: pathlib.Path,
     command: str,
     inputs: Mapping[str, Any],
-    work: Callable[[pathlib.Path, Progress], Outcome[T]],
+    work: Callable[[pathlib.Path, Progress], VerbOutcome[T]],
     progress: Progress | None = None,
     given: Given = NOTHING,
 ) -> Carried[T]:

@@ -10,7 +10,7 @@ from bayestwin.assess import Gate, failed
 from bayestwin.insight.sbc import judge_sbc, sbc
 from bayestwin.project.calibrate import inputs_of
 from bayestwin.project.model import Model, load_telemetry
-from bayestwin.project.run import Carried, Outcome, carry_out
+from bayestwin.project.run import Carried, VerbOutcome, carry_out
 from bayestwin.results.store import save, write_text_durably
 
 RANKS, PAGE = "sbc.nc", "sbc.html"
@@ -40,7 +40,7 @@ def check_calibration(
     """
     split, asked = load_telemetry(model), model.job.sbc
 
-    def work(run: pathlib.Path, shown: Progress) -> Outcome[Ranked]:
+    def work(run: pathlib.Path, shown: Progress) -> VerbOutcome[Ranked]:
         found = sbc(model.twin, split.calibration, **asked.model_dump(), device=device, progress=shown)
         with shown.timed("report"):
             from bayestwin.report.insight import render_ranks  # half a second, which only a page is worth
@@ -50,6 +50,6 @@ def check_calibration(
             write_text_durably(run / PAGE, render_ranks(found, gates))
         status = "interrupted" if found.attrs["interrupted"] else "failed gates" if failed(gates) else "finished"
         figures = {"gates": [gate._asdict() for gate in gates]}
-        return Outcome(Ranked(found, gates), status, figures)
+        return VerbOutcome(Ranked(found, gates), status, figures)
 
     return carry_out(model, results, "sbc", inputs_of(model, split), work, progress)

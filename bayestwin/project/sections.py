@@ -11,8 +11,12 @@ import pydantic_core
 from bayestwin.assess.gates import WARN
 from bayestwin.check import Thresholds, wrong_kinds
 from bayestwin.inference.method import SETTINGS, Setting, names_with_draws
+from bayestwin.telemetry.aligning import ResampleHow, Side
 from bayestwin.telemetry.derived import Feature
 from bayestwin.telemetry.features import Bins, Calendar, Difference, Expression, Lag, Rolling, Standardized, Switch
+from bayestwin.telemetry.mending import FillHow
+from bayestwin.telemetry.reading import USUAL, DecimalSign, Layout
+from bayestwin.telemetry.times import Ambiguous, Duplicates, Order
 
 # What every table of a job file is: a model of pydantic that refuses what it does not know.
 
@@ -54,7 +58,7 @@ class FillSection(Section):
         within: How far apart these may lie.
     """
 
-    how: Literal["previous", "linear"]
+    how: FillHow
     within: float | str | None = None
 
     @pydantic.model_validator(mode="before")
@@ -64,49 +68,31 @@ class FillSection(Section):
 
 
 class ReadingSection(Section):
-    """How a source is read; all but the first two as in `bt.read_telemetry`.
+    """How a source is read: by a file or a dataset, and the arguments of `bt.read_telemetry`, with their defaults.
 
     Attributes:
         file: CSV, Parquet or netCDF file, relative to the job file.
         dataset: Name for `bt.datasets.load`, instead of a file.
-        time: Column with the times.
-        units: Unit of each column.
-        rename: Columns → names in the twin.
-        timezone: Zone of dates without a UTC offset.
-        ambiguous: Which instant is meant where the clock went back.
-        duplicates: What to do with rows of one time.
-        order: What to do with rows out of order.
-        sentinels: Numbers or text that mean “missing”.
-        separator: Between the columns of a CSV file.
-        decimal: Decimal sign.
-        known_at: Column that says when a row became known.
-        as_of: Rows that became known later are left out.
-        layout: One column a signal, or one row a value.
-        variable: Column of a long table with the name of the signal.
-        value: Column of a long table with the value.
-        time_format: How dates are written, in the codes of `strptime`.
-        drop: Stretches whose values become missing.
-        fill: How missing cells are filled, by column.
     """
 
     file: str | None = None
     dataset: str | None = None
-    time: str = "time"
+    time: str = USUAL["time"]
     units: dict[str, str] = {}
     rename: dict[str, str] = {}
-    timezone: str | None = None
-    ambiguous: Literal["earlier", "later", "infer"] | None = None
-    duplicates: Literal["error", "first", "last", "mean"] = "error"
-    order: Literal["sort", "error"] = "sort"
-    sentinels: list[float | str] | None = None
-    separator: str = ","
-    decimal: Literal[".", ","] = "."
-    known_at: str | None = None
-    as_of: Moment | None = None
-    layout: Literal["wide", "long"] = "wide"
-    variable: str = "variable"
-    value: str = "value"
-    time_format: str | None = None
+    timezone: str | None = USUAL["timezone"]
+    ambiguous: Ambiguous | None = USUAL["ambiguous"]
+    duplicates: Duplicates = USUAL["duplicates"]
+    order: Order = USUAL["order"]
+    sentinels: list[float | str] | None = USUAL["sentinels"]
+    separator: str = USUAL["separator"]
+    decimal: DecimalSign = USUAL["decimal"]
+    known_at: str | None = USUAL["known_at"]
+    as_of: Moment | None = USUAL["as_of"]
+    layout: Layout = USUAL["layout"]
+    variable: str = USUAL["variable"]
+    value: str = USUAL["value"]
+    time_format: str | None = USUAL["time_format"]
     drop: list[DropSection] = []
     fill: dict[str, FillSection] = {}
 
@@ -131,8 +117,8 @@ class AlignSection(Section):
     """
 
     every: float | str
-    side: Literal["left", "right"] | None = None
-    how: dict[str, Literal["mean", "last", "interpolate"]]
+    side: Side | None = None
+    how: dict[str, ResampleHow]
     window: float | str | None = None
 
 

@@ -12,7 +12,7 @@ from bayestwin.insight.sensitivity import sensitivity
 from bayestwin.project.calibrate import inputs_of
 from bayestwin.project.model import Model, Split, load_telemetry
 from bayestwin.project.predict import open_results
-from bayestwin.project.run import POSTERIOR, Carried, Given, Outcome, carry_out, find_run
+from bayestwin.project.run import POSTERIOR, Carried, Given, VerbOutcome, carry_out, find_run
 from bayestwin.results.store import save
 
 SENSITIVITY = "sensitivity.nc"
@@ -65,7 +65,7 @@ def run_sensitivity(
     name, folders = (None, []) if earlier is None else (earlier.run, [results / model.name / earlier.run])
     given = Given({"run": name, "prior_only": prior_only}, runs=folders)
 
-    def work(folder: pathlib.Path, shown: Progress) -> Outcome[xr.DataTree]:
+    def work(folder: pathlib.Path, shown: Progress) -> VerbOutcome[xr.DataTree]:
         posterior = None if earlier is None else earlier.posterior
         groups = {} if posterior is None else _of_posterior(model, posterior, shown)
         if groups:
@@ -79,7 +79,7 @@ def run_sensitivity(
         with shown.timed("save"):
             save(found, folder / SENSITIVITY)
         status = "interrupted" if found.attrs["interrupted"] else "finished"
-        return Outcome(found, status, {"summary": figures(found)})
+        return VerbOutcome(found, status, {"summary": figures(found)})
 
     return carry_out(model, results, "sensitivity", inputs_of(model, split), work, progress, given), earlier
 

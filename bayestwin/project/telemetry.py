@@ -1,4 +1,4 @@
-"""The telemetry that a job names: its files, and what they say, several of them as one."""
+"""The telemetry that a job names: its files, several of them as one, and the features made of it."""
 
 import dataclasses
 import pathlib

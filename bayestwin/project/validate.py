@@ -1,4 +1,7 @@
-"""`validate`: hold a calibrated run against what it held out and against a backtest, and say how far to trust it."""
+"""`validate`: hold a calibrated run against what it held out and against a backtest, and say how far to trust it.
+
+The plan comes first, from the job and the telemetry; then all that is said, `validation.nc`, and the page.
+"""
 
 import pathlib
 import re
@@ -14,15 +17,25 @@ from bayestwin._base.units import convert
 from bayestwin.assess import backtest, conformalize, draws, intervals, scores
 from bayestwin.assess.backtest import cut_stages
 from bayestwin.assess.evidence import Evidence, Regime, gather, ranks, together
-from bayestwin.assess.grouping import Bins, find_groups, name_of
-from bayestwin.assess.trust import BACKTEST, HELD_OUT, Trial, Validated, as_plain, trust
+from bayestwin.assess.grouping import BinEdges, find_groups, name_of
+from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, Validated, as_plain, trust
 from bayestwin.density.bind import elapsed
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting, explain
 from bayestwin.project.calibrate import Results, inputs_of
 from bayestwin.project.model import Model, Split
 from bayestwin.project.predict import open_results
 from bayestwin.project.record import RECORD, read_record, summary
-from bayestwin.project.run import ENDED, POSTERIOR, PREDICTIONS, Carried, Given, Outcome, carry_out, find_run, newest
+from bayestwin.project.run import (
+    ENDED,
+    POSTERIOR,
+    PREDICTIONS,
+    Carried,
+    Given,
+    VerbOutcome,
+    carry_out,
+    find_run,
+    newest,
+)
 from bayestwin.project.sections import ValidateSection
 from bayestwin.report.insight import SECTIONS, Found
 from bayestwin.report.prose import interrupted
@@ -60,7 +73,7 @@ class Plan(NamedTuple):
     prob: float
     levels: tuple[float, ...]
     regimes: Mapping[str, Regime]
-    horizon_bins: Bins
+    horizon_bins: BinEdges
     period: float | None
     origins: Any
     num_origins: int
@@ -109,7 +122,7 @@ def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSe
     )
 
 
-def horizon_regime(tree: xr.DataTree, telemetry: Telemetry | None, asked: Bins) -> Mapping[str, Regime]:
+def horizon_regime(tree: xr.DataTree, telemetry: Telemetry | None, asked: BinEdges) -> Mapping[str, Regime]:
     """Groups of horizons, equally wide, so few that each has enough observations; none where one would be all.
 
     Args:
@@ -266,17 +279,17 @@ def _groups(forecast: xr.DataTree) -> dict[str, xr.Dataset]:
     return {name: forecast[name].to_dataset() for name in names if name in forecast.children}
 
 
-def _trial(plan: Plan, trialled: Trialled, evidence: Evidence | None) -> Trial:
+def _trial(plan: Plan, trialled: Trialled, evidence: Evidence | None) -> BacktestTrial:
     if trialled.failure:
-        return Trial(None, plan.num_origins, (trialled.failure,) * plan.num_origins)
+        return BacktestTrial(None, plan.num_origins, (trialled.failure,) * plan.num_origins)
     if trialled.tree is None:
-        return Trial(None, 0)
+        return BacktestTrial(None, 0)
     origins = trialled.tree["origins"].to_dataset()
     failures = tuple(str(words) for words in origins["failure"].to_numpy() if str(words))
     failed = [str(words).split(", ") for words in origins["failed_gates"].to_numpy() if str(words)]
     gates = tuple(dict.fromkeys(name for names in failed for name in names))
     unreached = plan.num_origins - origins.sizes["origin"]
-    return Trial(evidence, plan.num_origins, failures, len(failed), unreached, gates)
+    return BacktestTrial(evidence, plan.num_origins, failures, len(failed), unreached, gates)
 
 
 BACKTEST_FILE, VALIDATION, PAGE = "backtest.nc", "validation.nc", "validation.html"
@@ -313,7 +326,7 @@ def validate_model(
     looked_at = [calibrated.run, *(results / model.name / other.run for other in others.values())]
     given = Given({"run": calibrated.run.name, "backtest": with_backtest}, runs=looked_at)
 
-    def work(folder: pathlib.Path, shown: Progress) -> Outcome[Validated]:
+    def work(folder: pathlib.Path, shown: Progress) -> VerbOutcome[Validated]:
         trialled = _backtest(model, calibrated, plan, folder, shown) if with_backtest else Trialled()
         with shown.timed("judge"):
             found = judge_all(model, calibrated, plan, trialled, tuple(others))
@@ -325,7 +338,7 @@ def validate_model(
             write_text_durably(folder / PAGE, page)
         stopped = trialled.tree is not None and trialled.tree.attrs["interrupted"]
         status = "interrupted" if stopped else "failed gates" if found.trust.status == "fail" else "finished"
-        return Outcome(found, status, _figures(found))
+        return VerbOutcome(found, status, _figures(found))
 
     return carry_out(model, results, "validate", inputs_of(model, calibrated.split), work, progress, given)
 

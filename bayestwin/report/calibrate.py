@@ -16,7 +16,7 @@ from bayestwin.report.page import fill
 from bayestwin.report.prose import interrupted, key_figures, origin_rows, origin_words, start_words, verdict
 from bayestwin.report.reading import (
     PROB,
-    Part,
+    Period,
     Quantity,
     flat_rows,
     group,
@@ -28,7 +28,7 @@ from bayestwin.report.reading import (
 )
 from bayestwin.report.series import shares_plot
 from bayestwin.report.style import Picture, drawing
-from bayestwin.report.tables import Checked, finding_rows, finding_words
+from bayestwin.report.tables import EarlierCheck, finding_rows, finding_words
 from bayestwin.telemetry import Telemetry
 
 SHOWN = ("job", "telemetry_notices")
@@ -59,7 +59,7 @@ def render_report(
     provenance: dict[str, Any] | None = None,
     beside: Mapping[str, tuple[xr.DataTree, xr.DataTree | None]] | None = None,
     shares: xr.Dataset | None = None,
-    checked: Checked | None = None,
+    checked: EarlierCheck | None = None,
     among: Among = ALONE,
 ) -> str:
     """Write the report about a calibrated twin as one HTML page.
@@ -154,7 +154,7 @@ def _of_one(
 def _pictures(
     posterior: xr.DataTree,
     quantities: tuple[Quantity, ...],
-    parts: tuple[Part, ...],
+    parts: tuple[Period, ...],
     covered: xr.Dataset | None,
     residuals: tuple[Residuals, ...],
     shares: xr.Dataset | None,
@@ -177,7 +177,7 @@ def _pictures(
         }
 
 
-def _compared(compared: tuple[model_errors.Setting, ...]) -> dict[str, Any]:
+def _compared(compared: tuple[model_errors.ComparedCalibration, ...]) -> dict[str, Any]:
     """What the section on several model errors holds."""
     both = model_errors.shared_quantities(compared)
     with drawing():

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from bayestwin._base.wording import count, labelled, scale_for, unit_text
 from bayestwin.check import Finding, Limit
 from bayestwin.check.finding import where
-from bayestwin.check.signals import Record, Signal
+from bayestwin.check.signals import Signal, SignalRecord
 from bayestwin.report.page import fill
 from bayestwin.report.reading import TimeAxis
 from bayestwin.report.series import dress_time
@@ -31,7 +31,7 @@ MOST_POINTS = 6000
 """A column with more values is drawn at every so manyth of them; those that are marked always."""
 
 
-class Row(NamedTuple):
+class ColumnFinding(NamedTuple):
     """A finding in a table."""
 
     severity: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
     sentence: str
 
 
-class Block(NamedTuple):
+class ColumnOnPage(NamedTuple):
     """A column of the telemetry on the page."""
 
     name: str
@@ -49,12 +49,12 @@ class Block(NamedTuple):
     role: str
     words: str
     picture: Picture | None
-    findings: list[Row]
+    findings: list[ColumnFinding]
 
 
 def render_readiness(
     findings: Sequence[Finding],
-    record: Record,
+    record: SignalRecord,
     limits: Mapping[str, Limit],
     name: str,
     *,
@@ -115,7 +115,7 @@ def _headline(counts: Mapping[str, int]) -> str:
     return "Nothing speaks against a calibration."
 
 
-def _scope(record: Record) -> str:
+def _scope(record: SignalRecord) -> str:
     num = len(record.times)
     held_out = num - record.calibrated
     words = f"{count(num, 'row')} from {said(record.times[0], record.zone)} to {said(record.times[-1], record.zone)}"
@@ -124,10 +124,10 @@ def _scope(record: Record) -> str:
     return f"{words}. Rows are counted from 1 in the telemetry as it was read, in order of time."
 
 
-def _row(one: Finding) -> Row:
+def _row(one: Finding) -> ColumnFinding:
     rows = where(one.evidence).split(" ", 1)[1] if "rows" in one.evidence else ""
     times = " to ".join(dict.fromkeys(one.evidence.get("times", ())))
-    return Row(one.severity, one.kind, rows, times, one.sentence)
+    return ColumnFinding(one.severity, one.kind, rows, times, one.sentence)
 
 
 def _about(signal: Signal, findings: Sequence[Finding]) -> list[Finding]:
@@ -138,14 +138,14 @@ def _about(signal: Signal, findings: Sequence[Finding]) -> list[Finding]:
 def _block(
     number: int,
     signal: Signal,
-    record: Record,
+    record: SignalRecord,
     findings: Sequence[Finding],
     limits: Mapping[str, Limit],
     axis: TimeAxis,
-) -> Block:
+) -> ColumnOnPage:
     limit, words = limits.get(signal.name), f"{_values_in_words(signal)}."
     drawn = _picture(number, signal, record, findings, limit, axis) if signal.present.any() else None
-    return Block(signal.name, unit_text(signal.unit), signal.role, words, drawn, [_row(one) for one in findings])
+    return ColumnOnPage(signal.name, unit_text(signal.unit), signal.role, words, drawn, [_row(one) for one in findings])
 
 
 def _values_in_words(signal: Signal) -> str:
@@ -161,7 +161,7 @@ def _values_in_words(signal: Signal) -> str:
 def _picture(
     number: int,
     signal: Signal,
-    record: Record,
+    record: SignalRecord,
     findings: Sequence[Finding],
     limit: Limit | None,
     axis: TimeAxis,

@@ -1,4 +1,4 @@
-"""Pictures that hold predictions against what was observed: coverage and residuals."""
+"""Pictures that hold predictions against what was observed: coverage and residuals, and the residuals themselves."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from bayestwin._base.wording import fixed, labelled, percent, scale_for
 from bayestwin.assess.residuals import MAX_CORRELATION, autocorrelation, normal_scores, successive, worth
 from bayestwin.report import prose
-from bayestwin.report.reading import Part, TimeAxis, as_numbers
+from bayestwin.report.reading import Period, TimeAxis, as_numbers
 from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
 
@@ -32,7 +32,7 @@ class Residuals(NamedTuple):
         unit: Of `raw`.
     """
 
-    part: Part
+    part: Period
     name: str
     time: np.ndarray
     raw: np.ndarray
@@ -40,7 +40,7 @@ class Residuals(NamedTuple):
     unit: str
 
 
-def residuals_of(parts: tuple[Part, ...]) -> tuple[Residuals, ...]:
+def residuals_of(parts: tuple[Period, ...]) -> tuple[Residuals, ...]:
     """Residuals of every observation in every part that has both observations and predictions."""
     found = []
     for name in parts[0].names:
@@ -92,7 +92,9 @@ def residual_words(residuals: tuple[Residuals, ...], dependent: frozenset[str] =
     return tuple(words)
 
 
-def _residuals(part: Part, name: str, time: np.ndarray, values: np.ndarray, draws: np.ndarray, unit: str) -> Residuals:
+def _residuals(
+    part: Period, name: str, time: np.ndarray, values: np.ndarray, draws: np.ndarray, unit: str
+) -> Residuals:
     """Residuals from observations (n,) and predictive draws (chain, draw, n)."""
     flat = draws.reshape(-1, draws.shape[-1])
     scores = normal_scores(values, flat)

@@ -1,4 +1,7 @@
-"""Reports about many experiments of one asset: a page about all, and a page about each, linked both ways."""
+"""Reports about many experiments of one asset: a page about all, and a page about each, linked both ways.
+
+What stands on the page about all: how each does on what was held out, and its own quantities.
+"""
 
 import os
 import pathlib
@@ -26,7 +29,7 @@ from bayestwin.telemetry import Telemetry
 # What the page about many experiments tells of each: how it does on what was held out, and its own quantities.
 
 
-class Held(NamedTuple):
+class ExperimentResult(NamedTuple):
     """One experiment: its results, and how they do on what was held out of it."""
 
     name: str
@@ -52,7 +55,7 @@ class ExperimentRow(NamedTuple):
     rmse: str
 
 
-def experiment_words(posterior: xr.DataTree, held: Sequence[Held], bad: Sequence[str]) -> tuple[str, ...]:
+def experiment_words(posterior: xr.DataTree, held: Sequence[ExperimentResult], bad: Sequence[str]) -> tuple[str, ...]:
     """How many experiments were judged on what was held out, and how many do not keep their promise."""
     lines = ["Sampling was interrupted: the result holds only the draws taken until then."] * interrupted(posterior)
     known = dict.fromkeys(one.name for one in held if one.covered is not None)
@@ -67,7 +70,7 @@ def experiment_words(posterior: xr.DataTree, held: Sequence[Held], bad: Sequence
     return tuple(lines)
 
 
-def experiment_rows(one: Held) -> list[ExperimentRow]:
+def experiment_rows(one: ExperimentResult) -> list[ExperimentRow]:
     """Lines of the table about one experiment, one an observation."""
     observed = group(one.posterior, "observed_data")
     rows = []
@@ -197,7 +200,7 @@ def _names(posterior: xr.DataTree, validation: Mapping[str, Telemetry]) -> list[
 
 def _held(
     name: str, file: str, posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Telemetry | None
-) -> Held:
+) -> ExperimentResult:
     ahead = None
     if forecast is not None and name in group(forecast, "predictions").get("experiment", ()):
         ahead = forecast.sel(experiment=name)
@@ -206,11 +209,11 @@ def _held(
     if validation is not None:
         counted = draws.counted(validation, group(own, "observed_data")["experiment"])
     covered, scored, _ = held_out(None if ahead is None else draws.alone(ahead), counted)
-    return Held(name, file, own, ahead, validation, covered, scored)
+    return ExperimentResult(name, file, own, ahead, validation, covered, scored)
 
 
 def _overview(
-    posterior: xr.DataTree, held: Sequence[Held], judged: Sequence[Gate], provenance: dict[str, Any] | None
+    posterior: xr.DataTree, held: Sequence[ExperimentResult], judged: Sequence[Gate], provenance: dict[str, Any] | None
 ) -> str:
     found = verdict(judged, None, interrupted=interrupted(posterior))
     rows = [row for one in held for row in experiment_rows(one)]

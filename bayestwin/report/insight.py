@@ -1,4 +1,4 @@
-"""What other verbs found about a twin, as sections of its validation page: sentences and pictures."""
+"""What other verbs say about a twin: sections of its validation page, with their pictures; and the page of `sbc`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -77,7 +77,7 @@ class Content(NamedTuple):
     pictures: tuple[Picture, ...] = ()
 
 
-class Section(NamedTuple):
+class VerbSection(NamedTuple):
     """A section on what another verb finds.
 
     Attributes:
@@ -411,25 +411,25 @@ def _comparisons(tree: xr.DataTree) -> Picture | None:
 
 
 SECTIONS = [
-    Section(
+    VerbSection(
         "sbc",
         "Simulation-based calibration",
         "Does the calibration find truths again, as often as it says, where they are known?",
         _drawn(_ranked, lambda tree: rank_plot(tree.to_dataset())),
     ),
-    Section(
+    VerbSection(
         "identify",
         "Identifiability",
         "Which parameters can the data tell, and which only together with others?",
         _drawn(_identified, contraction_plot, profile_plot),
     ),
-    Section(
+    VerbSection(
         "sensitivity",
         "Sensitivity",
         "Which uncertain quantities do the predictions depend on?",
         _drawn(_sensitive, lambda tree: sobol_plot(tree["sobol"].to_dataset())),
     ),
-    Section(
+    VerbSection(
         "compare",
         "Comparison with other models",
         "Does another model predict better?",

@@ -1,4 +1,4 @@
-"""The same telemetry under several model errors: what is compared, and how each does on what was held out."""
+"""The same telemetry under several model errors: how each does on what was held out, and how far quantities move."""
 
 import itertools
 import math
@@ -9,23 +9,20 @@ import numpy as np
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin._base.wording import decimals_for, fixed, number, percent, scale_for, unit_text
+from bayestwin._base.wording import decimals_for, fixed, not_to_rely_on, number, percent, scale_for, unit_text
 from bayestwin.assess import diagnose, draws, failed, intervals
 from bayestwin.assess.recorded import record
 from bayestwin.report import prose
 from bayestwin.report.posteriors import Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted
-from bayestwin.report.reading import PROB, Quantity, held_out, read_quantities
+from bayestwin.report.reading import PROB, Calibrated, Quantity, held_out, read_quantities
 from bayestwin.report.style import Picture, picture
 from bayestwin.telemetry import Telemetry
-
-type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
-"""What `calibrate` returned, and what `predict` did with it."""
 
 PHRASES = {"": "without model error", "ProcessNoise": "with process noise", "Discrepancy": "with a discrepancy"}
 
 
-class Setting(NamedTuple):
+class ComparedCalibration(NamedTuple):
     """One of the calibrations that are compared.
 
     Attributes:
@@ -56,7 +53,7 @@ class HeldOutRow(NamedTuple):
 
     name: str
     unit: str
-    setting: Setting
+    setting: ComparedCalibration
     covered: str
     good: bool | None
     width: str
@@ -85,7 +82,7 @@ def check_beside(posterior: xr.DataTree, beside: Mapping[str, Calibrated]) -> No
 
 def read_settings(
     own: Calibrated, beside: Mapping[str, Calibrated], validation: Telemetry | None
-) -> tuple[Setting, ...]:
+) -> tuple[ComparedCalibration, ...]:
     """What is compared, in the given order, but that without model error first: others are told against the first."""
     found = [_read("", *own, validation), *(_read(name, *pair, validation) for name, pair in beside.items())]
     phrases = [setting.phrase for setting in found]
@@ -93,14 +90,14 @@ def read_settings(
     return tuple(sorted(unique, key=lambda setting: bool(setting.error)))
 
 
-def setting_facts(settings: Sequence[Setting]) -> list[tuple[str, str]]:
+def setting_facts(settings: Sequence[ComparedCalibration]) -> list[tuple[str, str]]:
     """Label and model error of each setting, as text."""
     return [(f"{s.label} (this report)" if s.own else s.label, _error_text(s.error)) for s in settings]
 
 
-def held_out_words(settings: Sequence[Setting]) -> list[str]:
+def held_out_words(settings: Sequence[ComparedCalibration]) -> list[str]:
     """Whom not to rely on, then one sentence by observation on how many of those held out each setting covers."""
-    words = [f"Do not rely on what stands here {s.phrase}: {s.doubts}." for s in settings if s.doubts]
+    words = [not_to_rely_on(f"what stands here {s.phrase}", s.doubts) for s in settings if s.doubts]
     for name in _observations(settings):
         sentences = []
         for setting in settings:
@@ -114,7 +111,7 @@ def held_out_words(settings: Sequence[Setting]) -> list[str]:
     return words
 
 
-def held_out_rows(settings: Sequence[Setting]) -> list[HeldOutRow]:
+def held_out_rows(settings: Sequence[ComparedCalibration]) -> list[HeldOutRow]:
     """The table of coverage, width and scores, by observation and setting; of those that have a forecast."""
     bands = [(s, intervals(s.forecast, PROB)) for s in settings if s.forecast is not None]
     rows = []
@@ -148,7 +145,9 @@ def capital(phrase: str) -> str:
     return phrase[:1].upper() + phrase[1:]
 
 
-def _read(name: str, posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Telemetry | None) -> Setting:
+def _read(
+    name: str, posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Telemetry | None
+) -> ComparedCalibration:
     """One setting; the page's own has no name."""
     error = record(posterior, "description").get("model_error") or {}
     kind = str(error.get("kind", ""))
@@ -156,7 +155,7 @@ def _read(name: str, posterior: xr.DataTree, forecast: xr.DataTree | None, valid
     covered, scored, _ = held_out(forecast, validation)
     quantities = {quantity.name: quantity for quantity in read_quantities(posterior)}
     doubts = _doubts(posterior, covered) if name else ""
-    return Setting(name or phrase, not name, error, phrase, doubts, forecast, covered, scored, quantities)
+    return ComparedCalibration(name or phrase, not name, error, phrase, doubts, forecast, covered, scored, quantities)
 
 
 def _doubts(posterior: xr.DataTree, covered: xr.Dataset | None) -> str:
@@ -168,17 +167,17 @@ def _doubts(posterior: xr.DataTree, covered: xr.Dataset | None) -> str:
     return " and ".join([*doubts, f"gates failed ({', '.join(bad)})"] if bad else doubts)
 
 
-def _told(setting: Setting) -> str:
+def _told(setting: ComparedCalibration) -> str:
     return "this report" if setting.own else f"`{setting.label}`"
 
 
-def _observations(settings: Sequence[Setting]) -> list[str]:
+def _observations(settings: Sequence[ComparedCalibration]) -> list[str]:
     """Those that any setting predicts."""
     found = [draws.predictive(s.forecast)[1] for s in settings if s.forecast is not None]
     return list(dict.fromkeys(name for dataset in found for name in draws.observations(dataset)))
 
 
-def _covered(setting: Setting, name: str) -> xr.Dataset | None:
+def _covered(setting: ComparedCalibration, name: str) -> xr.Dataset | None:
     """Coverage of the interval of `PROB`; None where it is not known."""
     if setting.covered is None or name not in setting.covered["observation"]:
         return None
@@ -211,10 +210,10 @@ WIDER = 1.25
 MOST_NAMED = 6
 
 
-class Marginal(NamedTuple):
+class ComparedEstimate(NamedTuple):
     """One quantity in one setting, in the unit of `Shared.quantity`."""
 
-    setting: Setting
+    setting: ComparedCalibration
     mean: float
     sd: float
     lower: float
@@ -225,7 +224,7 @@ class Shared(NamedTuple):
     """One quantity in all settings; `quantity` is that of the page's own, which says name and unit."""
 
     quantity: Quantity
-    marginals: tuple[Marginal, ...]
+    marginals: tuple[ComparedEstimate, ...]
 
 
 class SharedRow(NamedTuple):
@@ -233,14 +232,14 @@ class SharedRow(NamedTuple):
 
     name: str
     unit: str
-    setting: Setting
+    setting: ComparedCalibration
     mean: str
     sd: str
     lower: str
     upper: str
 
 
-def shared_quantities(settings: Sequence[Setting]) -> tuple[Shared, ...]:
+def shared_quantities(settings: Sequence[ComparedCalibration]) -> tuple[Shared, ...]:
     """All quantities that every setting has."""
     own = next(setting for setting in settings if setting.own)
     names = [name for name in own.quantities if all(name in setting.quantities for setting in settings)]
@@ -289,11 +288,11 @@ def forest(shared: Sequence[Shared]) -> Picture | None:
     return picture(drawn, "forest", alt, caption)
 
 
-def _marginal(setting: Setting, name: str, own: Quantity) -> Marginal:
+def _marginal(setting: ComparedCalibration, name: str, own: Quantity) -> ComparedEstimate:
     """Of one setting, in the unit of the page's own: each posterior chooses its powers of ten by itself."""
     found = setting.quantities[name]
     factor = own.scale.factor / found.scale.factor
-    return Marginal(setting, *(factor * value for value in (found.mean, found.sd, found.lower, found.upper)))
+    return ComparedEstimate(setting, *(factor * value for value in (found.mean, found.sd, found.lower, found.upper)))
 
 
 def _moves(shared: Sequence[Shared]) -> str:
@@ -311,7 +310,7 @@ def _moves(shared: Sequence[Shared]) -> str:
     return f"Between settings these move by more than one posterior standard deviation (the wider one's): {listed}."
 
 
-def _apart(one: Marginal, other: Marginal) -> float:
+def _apart(one: ComparedEstimate, other: ComparedEstimate) -> float:
     """How many standard deviations, of the wider one, two means lie apart; 0 where that cannot be told."""
     wide = max(one.sd, other.sd)
     apart = abs(one.mean - other.mean) / wide if wide > 0 else 0.0
@@ -334,7 +333,7 @@ def _wider(shared: Sequence[Shared]) -> list[str]:
     return words
 
 
-def _growth(first: Marginal, other: Marginal) -> float:
+def _growth(first: ComparedEstimate, other: ComparedEstimate) -> float:
     """By what factor the standard deviation grows; 0 where that cannot be told."""
     return other.sd / first.sd if first.sd > 0 else 0.0
 

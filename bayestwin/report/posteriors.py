@@ -1,4 +1,4 @@
-"""Picture of each quantity's posterior against its prior."""
+"""Pictures of a posterior: each quantity against its prior, pairs, the sampling, and intervals side by side."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple

@@ -1,4 +1,7 @@
-"""What pictures show, in words with their numbers, for readers who cannot see them."""
+"""A result in words with their numbers: what pictures show, the verdict, key figures, the starts of chains, the engine.
+
+Also the table of where the uncertainty of predictions comes from.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.wording import count, fixed, number, percent, scale_for
+from bayestwin._base.wording import count, fixed, not_to_rely_on, number, percent, scale_for
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.recorded import record
-from bayestwin.report.reading import PROB, PROBS, Part, Quantity, group
+from bayestwin.report.reading import PROB, PROBS, Period, Quantity, group
 
 MOST = 12
 """Things that one sentence tells of; the others are counted."""
@@ -39,7 +42,7 @@ def size(value: float, unit: str) -> str:
     return f"{number(scale.factor * value)} {scale.unit}".rstrip()
 
 
-def over_time(names: Sequence[str], shown: Iterable[tuple[Part, xr.Dataset | None]], *, observed: bool) -> str:
+def over_time(names: Sequence[str], shown: Iterable[tuple[Period, xr.Dataset | None]], *, observed: bool) -> str:
     """Observations, medians and mean widths of intervals, by name and stretch of time."""
     held = list(shown)
     return listed(_stretch(name, part, bands, observed=observed) for name in names for part, bands in held)
@@ -71,7 +74,7 @@ def covered(found: xr.Dataset) -> str:
     return f"{', '.join(told)}, of {count(int(found['num'].max()), 'observation')}"
 
 
-def _stretch(name: str, part: Part, bands: xr.Dataset | None, *, observed: bool) -> str:
+def _stretch(name: str, part: Period, bands: xr.Dataset | None, *, observed: bool) -> str:
     told = []
     unit = ""
     if bands is not None and name in bands["observation"]:
@@ -142,7 +145,7 @@ def _headline(gates: Sequence[Gate], bad: Sequence[Gate], warned: Sequence[Gate]
     names = ", ".join(gate.name for gate in [*bad, *warned])
     if bad:
         others = f", {len(warned)} warned" if warned else ""
-        return f"Do not rely on this result: {len(bad)} of {count(len(gates), 'gate')} failed{others} ({names})."
+        return not_to_rely_on("this result", f"{len(bad)} of {count(len(gates), 'gate')} failed{others} ({names})")
     if not gates:
         return "Nothing was judged: there are no gates."
     if warned:
@@ -318,7 +321,7 @@ def _engine_words(posterior: xr.DataTree) -> list[str]:
 # Where the uncertainty of predictions comes from: parameters, discrepancy and noise, by stretch of time.
 
 
-class OriginRow(NamedTuple):
+class SpreadRow(NamedTuple):
     """One line of the table: standard deviations in the unit; `discrepancy` is empty where there is none."""
 
     name: str
@@ -330,14 +333,14 @@ class OriginRow(NamedTuple):
     whole: str
 
 
-def origin_rows(parts: Sequence[Part]) -> list[OriginRow]:
+def origin_rows(parts: Sequence[Period]) -> list[SpreadRow]:
     """The table of standard deviations, by observation and stretch of time."""
     return [
         _row(part, name) for name in parts[0].names for part in parts if {name, f"{name}_noise_free"} <= set(part.draws)
     ]
 
 
-def origin_words(rows: Sequence[OriginRow], description: Mapping[str, Any]) -> list[str]:
+def origin_words(rows: Sequence[SpreadRow], description: Mapping[str, Any]) -> list[str]:
     """How the table is read, in sentences."""
     words = [
         "Standard deviations over the draws, root mean square over times.",
@@ -358,7 +361,7 @@ def origin_words(rows: Sequence[OriginRow], description: Mapping[str, Any]) -> l
     return words
 
 
-def _row(part: Part, name: str) -> OriginRow:
+def _row(part: Period, name: str) -> SpreadRow:
     whole, noise_free = part.draws[name], part.draws[f"{name}_noise_free"]
     discrepancy = part.draws.get(f"{name}_discrepancy")
     noise = whole - noise_free if discrepancy is None else whole - noise_free - discrepancy
@@ -368,7 +371,7 @@ def _row(part: Part, name: str) -> OriginRow:
     def text(draws: xr.DataArray) -> str:
         return number(scale.factor * _spread(draws), 2)
 
-    return OriginRow(
+    return SpreadRow(
         name=name,
         part=part.label,
         unit=scale.unit or "–",

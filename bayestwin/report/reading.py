@@ -1,4 +1,4 @@
-"""A result cut into stretches of time: what was calibrated on, and what was forecast or held out after it."""
+"""What a page reads off a result: stretches of time, quantities, facts by name, a forecast against held-out data."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,11 @@ class TimeAxis(NamedTuple):
     unit: str
 
 
-class Part(NamedTuple):
+type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
+"""A posterior, and predictions with it; None where nothing is held out."""
+
+
+class Period(NamedTuple):
     """One stretch of time.
 
     Attributes:
@@ -51,7 +55,7 @@ class Part(NamedTuple):
     inputs: xr.Dataset
     draws: xr.Dataset
 
-    def between(self, window: tuple[float, float] | None) -> "Part":
+    def between(self, window: tuple[float, float] | None) -> "Period":
         """The part whose times, as numbers, lie in `window`; the whole for None."""
         if window is None:
             return self
@@ -59,7 +63,7 @@ class Part(NamedTuple):
         return self._replace(**{name: None if data is None else _cut(data, window) for name, data in found.items()})
 
 
-def split(posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Telemetry | None) -> tuple[Part, ...]:
+def split(posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Telemetry | None) -> tuple[Period, ...]:
     """The calibration part and, if there is a forecast or held-out telemetry, the part after it.
 
     Args:
@@ -114,14 +118,14 @@ def group(tree: xr.DataTree | None, name: str) -> xr.Dataset:
     return tree[name].to_dataset() if tree is not None and name in tree.children else xr.Dataset()
 
 
-def _part(label: str, colour: str, tree: xr.DataTree | None, names: tuple[str, ...], observed: xr.Dataset) -> Part:
+def _part(label: str, colour: str, tree: xr.DataTree | None, names: tuple[str, ...], observed: xr.Dataset) -> Period:
     draws = group(tree, "predictions" if label != "calibration" else "posterior_predictive")
     bands = intervals(xr.DataTree.from_dict({"predictions": draws}), prob=PROBS) if draws.data_vars else None
     states = [str(name).removesuffix("_state") for name in draws.data_vars if str(name).endswith("_state")]
     hidden = _noiseless({state: draws[f"{state}_state"] for state in states if state not in names})
     errors = [f"{name}_discrepancy" for name in names]
     discrepancy = _noiseless({name: draws[name] for name in errors if name in draws})
-    return Part(label, colour, names, bands, hidden, discrepancy, observed, xr.Dataset(), draws)
+    return Period(label, colour, names, bands, hidden, discrepancy, observed, xr.Dataset(), draws)
 
 
 def _noiseless(draws: dict[str, xr.DataArray]) -> xr.Dataset | None:
@@ -261,7 +265,7 @@ def _statistic(draws: np.ndarray, statistic: Callable[[np.ndarray], float]) -> f
 
 
 def result_rows(
-    posterior: xr.DataTree, parts: Sequence[Part], forecast: xr.DataTree | None, validation: Telemetry | None
+    posterior: xr.DataTree, parts: Sequence[Period], forecast: xr.DataTree | None, validation: Telemetry | None
 ) -> list[tuple[str, str]]:
     """What the result's own attributes say about where it comes from."""
     attrs = posterior.attrs

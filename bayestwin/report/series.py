@@ -1,4 +1,7 @@
-"""What pictures over time are made of: bands, inputs, gaps, the part held out, the axis of time, and the legend."""
+"""Pictures over time: observations with their intervals, inputs, hidden states, discrepancies, shares of the variance.
+
+What they are made of comes first: bands, gaps, the part held out, the axis of time, and the legend.
+"""
 
 import numpy as np
 import xarray as xr
@@ -12,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bayestwin._base.wording import NARROW, labelled, percent, scale_for
 from bayestwin.report import prose
-from bayestwin.report.reading import PROBS, Part, TimeAxis, as_numbers
+from bayestwin.report.reading import PROBS, Period, TimeAxis, as_numbers
 from bayestwin.report.style import LIGHT, Picture, dots, figure, marker, picture
 
 MOST_TIMES = 4000
@@ -20,7 +23,7 @@ DATES = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%S.%f"]
 OPACITY = {PROBS[0]: 0.42, PROBS[1]: 0.2}
 
 
-def draw_bands(axes: Axes, name: str, shown: list[tuple[Part, xr.Dataset]]) -> float:
+def draw_bands(axes: Axes, name: str, shown: list[tuple[Period, xr.Dataset]]) -> float:
     """Draw median and intervals of one observation, and its title; returns the factor of its values."""
     bands = [(part, found.sel(observation=name)) for part, found in shown if name in found["observation"]]
     unit = next((str(found["units"].item()) for _, found in bands if "units" in found.coords), "")
@@ -42,7 +45,7 @@ def draw_bands(axes: Axes, name: str, shown: list[tuple[Part, xr.Dataset]]) -> f
     return scale.factor
 
 
-def draw_input(axes: Axes, name: str, parts: tuple[Part, ...]) -> None:
+def draw_input(axes: Axes, name: str, parts: tuple[Period, ...]) -> None:
     """Draw an input, as it is held between its samples."""
     held = [part.inputs[name] for part in parts if name in part.inputs]
     unit = next((str(values.attrs["units"]) for values in held if values.attrs.get("units")), "")
@@ -67,7 +70,7 @@ def mark_gaps(axes: Axes, x: np.ndarray, y: np.ndarray) -> bool:
     return bool(len(long))
 
 
-def shade(grid: list[Axes], parts: tuple[Part, ...] | list[Part]) -> None:
+def shade(grid: list[Axes], parts: tuple[Period, ...] | list[Period]) -> None:
     """Shade the part after calibration, and name it."""
     if len(parts) < 2:
         return
@@ -103,7 +106,7 @@ def dress_time(axes: Axes, axis: TimeAxis, most: int = 10) -> None:
     axes.set_xlabel(labelled("time", axis.unit))
 
 
-def legend(drawn: Figure, shown: list[tuple[Part, xr.Dataset]], *, observed: bool, gaps: bool) -> None:
+def legend(drawn: Figure, shown: list[tuple[Period, xr.Dataset]], *, observed: bool, gaps: bool) -> None:
     """One legend above all axes: a row for each part, what was observed in front."""
     front: list[Artist] = []
     if observed:
@@ -137,7 +140,7 @@ def _joined(before: xr.Dataset | None, found: xr.Dataset) -> xr.Dataset:
     return xr.concat([before.isel(time=[-1]), found], dim="time", join="override", coords="minimal", compat="override")
 
 
-def _name_part(axes: Axes, edge: float, part: Part) -> None:
+def _name_part(axes: Axes, edge: float, part: Period) -> None:
     axes.annotate(
         f"{part.label} →",
         (edge, 1.0),
@@ -159,7 +162,7 @@ def _nothing() -> Artist:
 CLOSE_LOOK = 150
 
 
-def observations(parts: tuple[Part, ...], axis: TimeAxis) -> Picture:
+def observations(parts: tuple[Period, ...], axis: TimeAxis) -> Picture:
     """All observations over the whole time, inputs beneath."""
     names = ", ".join(parts[0].names)
     labels = " and ".join(part.label for part in parts)
@@ -168,7 +171,7 @@ def observations(parts: tuple[Part, ...], axis: TimeAxis) -> Picture:
     return picture(_stack(parts, axis, None), "series", alt, _caption(parts))
 
 
-def closer_look(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
+def closer_look(parts: tuple[Period, ...], axis: TimeAxis) -> Picture | None:
     """The same where calibration ends, if the whole is too long to see a band's edges in; else None."""
     names, times = parts[0].names, as_numbers(parts[0].observed["time"])
     later = [as_numbers(part.observed["time"]) for part in parts[1:] if part.observed.sizes.get("time")]
@@ -183,7 +186,7 @@ def closer_look(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
     return picture(_stack(parts, axis, window), "closer", alt, f"A closer look {where}; drawn as above.")
 
 
-def hidden_states(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
+def hidden_states(parts: tuple[Period, ...], axis: TimeAxis) -> Picture | None:
     """Trajectories of states that have no observation of their own; None if there are none."""
     shown = [(part, part.hidden) for part in parts if part.hidden is not None]
     if not shown:
@@ -197,7 +200,7 @@ def hidden_states(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
     return picture(drawn, "hidden", alt, caption)
 
 
-def discrepancies(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
+def discrepancies(parts: tuple[Period, ...], axis: TimeAxis) -> Picture | None:
     """What is added to what the twin says, against zero; None if there are no discrepancies."""
     shown = [(part, part.discrepancy) for part in parts if part.discrepancy is not None]
     if not shown:
@@ -212,13 +215,13 @@ def discrepancies(parts: tuple[Part, ...], axis: TimeAxis) -> Picture | None:
     return picture(drawn, "discrepancy", alt, caption)
 
 
-def promise(parts: tuple[Part, ...]) -> str:
+def promise(parts: tuple[Period, ...]) -> str:
     """What the bands are: `50 % and 90 % equal-tailed intervals`."""
     kinds = {part.bands.attrs["kind"] for part in parts if part.bands is not None}
     return f"{percent(PROBS[0])} and {percent(PROBS[1])} {' / '.join(sorted(kinds)) or 'interval'}s"
 
 
-def _caption(parts: tuple[Part, ...]) -> str:
+def _caption(parts: tuple[Period, ...]) -> str:
     lines = ["Dots: what was observed."]
     if any(part.bands is not None for part in parts):
         lines.append(f"Bands: {promise(parts)} of a new observation (uncertainty of parameters and noise together).")
@@ -236,11 +239,13 @@ def _caption(parts: tuple[Part, ...]) -> str:
     return " ".join(lines)
 
 
-def _named(shown: list[tuple[Part, xr.Dataset]]) -> list[str]:
+def _named(shown: list[tuple[Period, xr.Dataset]]) -> list[str]:
     return [str(name) for name in shown[0][1]["observation"].to_numpy()]
 
 
-def _inferred(parts: tuple[Part, ...], axis: TimeAxis, shown: list[tuple[Part, xr.Dataset]], *, zero: bool) -> Figure:
+def _inferred(
+    parts: tuple[Period, ...], axis: TimeAxis, shown: list[tuple[Period, xr.Dataset]], *, zero: bool
+) -> Figure:
     """One row for each thing that is inferred and not observed, against a line at `zero` or without."""
     names = _named(shown)
     drawn = figure(0.75 + 1.5 * len(names))
@@ -255,7 +260,7 @@ def _inferred(parts: tuple[Part, ...], axis: TimeAxis, shown: list[tuple[Part, x
     return drawn
 
 
-def _stack(parts: tuple[Part, ...], axis: TimeAxis, window: tuple[float, float] | None) -> Figure:
+def _stack(parts: tuple[Period, ...], axis: TimeAxis, window: tuple[float, float] | None) -> Figure:
     """One row an observation, one lower row an input; `window` cuts the time axis."""
     names = list(parts[0].names)
     inputs = list(dict.fromkeys(str(n) for part in parts for n in part.inputs.data_vars)) if window is None else []

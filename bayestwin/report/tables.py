@@ -1,4 +1,7 @@
-"""Rows of the report's tables, as text ready for the page. Nothing is escaped here."""
+"""Lines of tables, as text ready for a page: quantities, coverage, scores, and what `bayestwin check` found before.
+
+Nothing is escaped here.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +33,23 @@ class ParameterRow(NamedTuple):
 
 
 class CoverageRow(NamedTuple):
-    """One line of the coverage table."""
+    """One line of a table of coverage; a page shows of it what tells its lines apart.
+
+    Attributes:
+        name: The observation.
+        prob: What was promised.
+        inside: How many observations lie inside their interval, and of how many.
+        share: The same as a share.
+        lower: From where the band goes in which the share lies by chance.
+        upper: To where.
+        good: Whether the promise was kept; None without observations.
+        part: Kind of forecasts.
+        first: Whether observation or kind of forecasts change here.
+        group: Of which points it is.
+        kind: Raw or conformal.
+        unit: Of the width.
+        width: Mean width of the intervals.
+    """
 
     name: str
     prob: str
@@ -38,22 +57,47 @@ class CoverageRow(NamedTuple):
     share: str
     lower: str
     upper: str
-    good: bool
+    good: bool | None
+    part: str = ""
+    first: bool = False
+    group: str = ""
+    kind: str = ""
+    unit: str = ""
+    width: str = ""
 
 
 class ScoreRow(NamedTuple):
-    """One line of the table of scores, numbers in the unit."""
+    """One line of a table of scores, numbers in the unit; a page shows of it what its head names.
+
+    Attributes:
+        name: The observation.
+        unit: Of the errors.
+        num: Number of observations.
+        rmse: Root mean square error of the median.
+        mae: Mean absolute error of the median.
+        crps: Continuous ranked probability score.
+        mape: Mean absolute error in percent of the observation.
+        persistence: RMSE of holding the last value.
+        skill: Against holding the last value.
+        better: Whether that is positive.
+        part: Kind of forecasts.
+        width: Mean width of the intervals.
+        baselines: RMSE of each simple method, and whether the twin's is less.
+    """
 
     name: str
     unit: str
     num: str
     rmse: str
     mae: str
-    mape: str
     crps: str
-    persistence: str
-    skill: str
-    better: bool
+    mape: str = ""
+    persistence: str = ""
+    skill: str = ""
+    better: bool = False
+    part: str = ""
+    width: str = ""
+    baselines: tuple[tuple[str, bool], ...] = ()
 
 
 def parameter_rows(quantities: Sequence[Quantity], gates: Sequence[Gate]) -> list[ParameterRow]:
@@ -86,48 +130,48 @@ def parameter_rows(quantities: Sequence[Quantity], gates: Sequence[Gate]) -> lis
     return rows
 
 
-def coverage_rows(found: xr.Dataset) -> list[CoverageRow]:
+def coverage_rows(covered: xr.Dataset) -> list[CoverageRow]:
     """The coverage table, by observation and nominal probability."""
-    rows = []
-    for name in found["observation"].to_numpy():
-        for prob in found["prob"].to_numpy():
-            cell = {key: value.item() for key, value in found.sel(observation=name, prob=prob).data_vars.items()}
-            rows.append(
-                CoverageRow(
-                    name=str(name),
-                    prob=percent(float(prob)),
-                    inside=f"{int(cell['num_inside']):,} of {int(cell['num']):,}",
-                    share=percent(cell["coverage"], 1),
-                    lower=percent(cell["band_lower"], 1),
-                    upper=percent(cell["band_upper"], 1),
-                    good=bool(cell["within_joint_band"]),
-                )
-            )
-    return rows
+    return [
+        coverage_row(covered.sel(observation=name).isel(prob=place), str(name), percent(float(prob)))
+        for name in covered["observation"].to_numpy()
+        for place, prob in enumerate(covered["prob"].to_numpy())
+    ]
 
 
-def score_rows(found: xr.Dataset) -> list[ScoreRow]:
+def coverage_row(counted: xr.Dataset, name: str, prob: str = "") -> CoverageRow:
+    """One line from the counts of one observation at one probability."""
+    num = int(counted["num"])
+    share, lower, upper = (
+        percent(float(counted[key]), 1) if num else "–" for key in ("coverage", "band_lower", "band_upper")
+    )
+    good = bool(counted["within_joint_band"]) if num else None
+    return CoverageRow(name, prob, f"{int(counted['num_inside']):,} of {num:,}", share, lower, upper, good)
+
+
+def score_rows(scored: xr.Dataset) -> list[ScoreRow]:
     """The table of scores, by observation."""
     rows = []
-    for name in found["observation"].to_numpy():
-        cell = found.sel(observation=name)
-        values = {str(key): float(value) for key, value in cell.data_vars.items()}
-        scale = scale_for(values["rmse"], str(cell["units"].item()))
+    for name in scored["observation"].to_numpy():
+        own = scored.sel(observation=name)
+        mape, skill = float(own["mape"]), float(own["skill"])
+        row, factor = score_row(own, str(name))
         rows.append(
-            ScoreRow(
-                name=str(name),
-                unit=scale.unit or "–",
-                num=fixed(values["num"], 0),
-                rmse=number(values["rmse"] * scale.factor),
-                mae=number(values["mae"] * scale.factor),
-                mape=Written(f"{number(values['mape'])} %", values["mape"]),
-                crps=number(values["crps"] * scale.factor),
-                persistence=number(values["persistence_rmse"] * scale.factor),
-                skill=fixed(values["skill"], 2),
-                better=values["skill"] > 0,
+            row._replace(
+                mape=Written(f"{number(mape)} %", mape),
+                persistence=number(float(own["persistence_rmse"]) * factor),
+                skill=fixed(skill, 2),
+                better=skill > 0,
             )
         )
     return rows
+
+
+def score_row(own: xr.Dataset, name: str) -> tuple[ScoreRow, float]:
+    """One line from the scores of one observation, and by what they were multiplied to be in its unit."""
+    scale = scale_for(float(own["rmse"]), str(own["units"].item()))
+    rmse, mae, crps = (number(float(own[key]) * scale.factor) for key in ("rmse", "mae", "crps"))
+    return ScoreRow(name, scale.unit or "–", fixed(float(own["num"]), 0), rmse, mae, crps), scale.factor
 
 
 # What was found in the data before calibration: notices of reading, and the findings of `bayestwin check`.
@@ -135,7 +179,7 @@ def score_rows(found: xr.Dataset) -> list[ScoreRow]:
 MOST_FINDINGS = 100
 
 
-class Checked(NamedTuple):
+class EarlierCheck(NamedTuple):
     """A run of `check` on the telemetry that was calibrated.
 
     Attributes:
@@ -159,7 +203,7 @@ class FindingRow(NamedTuple):
     where: str
 
 
-def finding_rows(checked: Checked | None) -> list[FindingRow]:
+def finding_rows(checked: EarlierCheck | None) -> list[FindingRow]:
     """The table of findings, the worst first."""
     if checked is None:
         return []
@@ -167,7 +211,7 @@ def finding_rows(checked: Checked | None) -> list[FindingRow]:
     return [_row(one) for one in worst[:MOST_FINDINGS]]
 
 
-def finding_words(checked: Checked | None) -> str:
+def finding_words(checked: EarlierCheck | None) -> str:
     """What the findings are of, in a sentence."""
     if checked is None:
         return (

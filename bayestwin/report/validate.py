@@ -1,4 +1,4 @@
-"""The page that `validate` writes: gathered here, laid out in `validation.html`."""
+"""The page that `validate` writes, laid out in `validation.html`, and its pictures."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from bayestwin.assess import draws, intervals
 from bayestwin.assess.evidence import Evidence
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, Validated, group_names
 from bayestwin.report import coverage, prose, validation_tables
-from bayestwin.report.insight import SECTIONS, Content, Found, Section
+from bayestwin.report.insight import SECTIONS, Content, Found, VerbSection
 from bayestwin.report.page import fill
 from bayestwin.report.reading import as_numbers, time_axis
 from bayestwin.report.series import dress_time
@@ -94,7 +94,7 @@ def _pictures(found: Validated) -> dict[str, Picture | None]:
     }
 
 
-def _section(section: Section, others: Mapping[str, Found]) -> Content | None:
+def _section(section: VerbSection, others: Mapping[str, Found]) -> Content | None:
     """What is to be shown of another verb; None where it has not been run."""
     if section.command not in others:
         return None

@@ -1,4 +1,7 @@
-"""Rows of the tables of a validation page, as text ready for it. Nothing is escaped here."""
+"""Lines of the tables of a validation page, and sentences: what speaks against a forecast, and what was not checked.
+
+Nothing is escaped here.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,41 +12,10 @@ import xarray as xr
 
 from bayestwin._base.wording import count, duration, fixed, number, percent, scale_for
 from bayestwin.assess.evidence import Evidence
-from bayestwin.assess.trust import BACKTEST, HELD_OUT, Trial, group_names
+from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, group_names
 from bayestwin.report.insight import SECTIONS
+from bayestwin.report.tables import CoverageRow, ScoreRow, coverage_row, score_row
 from bayestwin.telemetry import said
-
-
-class CoverageRow(NamedTuple):
-    """One line of a table of coverage; `first` is whether observation or kind of forecasts change there."""
-
-    name: str
-    part: str
-    first: bool
-    prob: str
-    group: str
-    kind: str
-    inside: str
-    share: str
-    lower: str
-    upper: str
-    good: bool | None
-    unit: str = ""
-    width: str = ""
-
-
-class ScoreRow(NamedTuple):
-    """One line of the table of scores; `baselines` has the RMSE of simple methods, and whether the twin's is less."""
-
-    name: str
-    part: str
-    unit: str
-    num: str
-    rmse: str
-    mae: str
-    crps: str
-    width: str
-    baselines: tuple[tuple[str, bool], ...]
 
 
 class OriginRow(NamedTuple):
@@ -58,26 +30,28 @@ class OriginRow(NamedTuple):
 
 def coverage_rows(evidence: Mapping[str, Evidence]) -> list[CoverageRow]:
     """By observation, kind of forecasts and probability."""
-    found = []
+    rows = []
     for name in _names(evidence):
         for part, one in evidence.items():
             own = one.whole.sel(observation=name)
             for place, prob in enumerate(own["prob"].to_numpy()):
-                found.append(_row(own.isel(prob=place), name, part, place == 0, prob=percent(float(prob))))
-    return found
+                row = coverage_row(own.isel(prob=place), name, percent(float(prob)))
+                rows.append(row._replace(part=part, first=place == 0))
+    return rows
 
 
 def group_rows(evidence: Mapping[str, Evidence], dim: str, prob: float, time_unit: str) -> list[CoverageRow]:
     """By observation, kind of forecasts and group, at one probability."""
-    found = []
+    rows = []
     for name in _names(evidence):
         for part, one in evidence.items():
             if dim not in one.by:
                 continue
             own = one.by[dim].sel(observation=name).sel(prob=prob, method="nearest")
             for place, label in enumerate(group_names(one.by[dim], dim, time_unit)):
-                found.append(_row(own.isel({dim: place}), name, part, place == 0, group=label))
-    return found
+                row = coverage_row(own.isel({dim: place}), name)
+                rows.append(row._replace(part=part, first=place == 0, group=label))
+    return rows
 
 
 def conformal_rows(whole: xr.Dataset, widths: xr.Dataset) -> list[CoverageRow]:
@@ -85,7 +59,7 @@ def conformal_rows(whole: xr.Dataset, widths: xr.Dataset) -> list[CoverageRow]:
 
     Probabilities for which the backtest has too few errors are left out.
     """
-    found = []
+    rows = []
     for name in whole["observation"].to_numpy():
         unit = str(whole["units"].sel(observation=name).item())
         for at, prob in enumerate(whole["prob"].to_numpy()):
@@ -96,38 +70,26 @@ def conformal_rows(whole: xr.Dataset, widths: xr.Dataset) -> list[CoverageRow]:
                 width = float(widths["width"].sel(observation=name, kind=kind).isel(prob=at))
                 scale = scale_for(width, unit)
                 text = number(width * scale.factor) if math.isfinite(width) else "–"
+                row = coverage_row(own, str(name), percent(float(prob)))
                 first = at == 0 and place == 0
-                row = _row(own, str(name), "", first, prob=percent(float(prob)), kind=str(kind))
-                found.append(row._replace(unit=scale.unit or "–", width=text))
-    return found
+                rows.append(row._replace(first=first, kind=str(kind), unit=scale.unit or "–", width=text))
+    return rows
 
 
 def score_rows(scores: Mapping[str, xr.Dataset], prob: float) -> list[ScoreRow]:
     """By observation and kind of forecasts."""
-    found = []
+    rows = []
     for name in next(iter(scores.values()))["observation"].to_numpy():
         for part, table in scores.items():
             own = table.sel(observation=name)
-            rmse = float(own["rmse"])
-            scale = scale_for(rmse, str(own["units"].item()))
-            simple = []
+            row, factor = score_row(own, str(name))
+            rmse, simple = float(own["rmse"]), []
             for skill in baselines_of(scores):
                 value = float(own[rmse_of(skill)])
-                simple.append((number(value * scale.factor) if math.isfinite(value) else "–", not value <= rmse))
-            found.append(
-                ScoreRow(
-                    str(name),
-                    part,
-                    scale.unit or "–",
-                    fixed(float(own["num"]), 0),
-                    number(rmse * scale.factor),
-                    number(float(own["mae"]) * scale.factor),
-                    number(float(own["crps"]) * scale.factor),
-                    number(float(own["width"].sel(prob=prob, method="nearest")) * scale.factor),
-                    tuple(simple),
-                )
-            )
-    return found
+                simple.append((number(value * factor) if math.isfinite(value) else "–", not value <= rmse))
+            width = number(float(own["width"].sel(prob=prob, method="nearest")) * factor)
+            rows.append(row._replace(part=part, width=width, baselines=tuple(simple)))
+    return rows
 
 
 def baselines_of(scores: Mapping[str, xr.Dataset]) -> list[str]:
@@ -201,26 +163,6 @@ def moment(value: object) -> str:
     return f"{float(str(value)):.12g}"
 
 
-def _row(
-    own: xr.Dataset, name: str, part: str, first: bool, *, prob: str = "", group: str = "", kind: str = ""
-) -> CoverageRow:
-    num = int(own["num"])
-    lower, upper = own["band_lower"], own["band_upper"]
-    return CoverageRow(
-        name,
-        part,
-        first,
-        prob,
-        group,
-        kind,
-        f"{int(own['num_inside']):,} of {num:,}",
-        percent(float(own["coverage"]), 1) if num else "–",
-        percent(float(lower), 1) if num else "–",
-        percent(float(upper), 1) if num else "–",
-        bool(own["within_joint_band"]) if num else None,
-    )
-
-
 def _names(evidence: Mapping[str, Evidence]) -> list[str]:
     return [str(name) for name in next(iter(evidence.values())).whole["observation"].to_numpy()]
 
@@ -261,7 +203,7 @@ def doubts(pit: Mapping[str, xr.Dataset], scores: Mapping[str, xr.Dataset]) -> l
 
 
 def unchecked(
-    *, trial: Trial, regimes: Sequence[str], inputs: Sequence[str], ran: Sequence[str], folder: str, reach: str
+    *, trial: BacktestTrial, regimes: Sequence[str], inputs: Sequence[str], ran: Sequence[str], folder: str, reach: str
 ) -> list[str]:
     """What was not looked at.
 

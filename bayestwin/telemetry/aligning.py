@@ -10,14 +10,14 @@ from bayestwin.errors import InvalidTelemetry, explain
 from bayestwin.telemetry.record import Telemetry, Zone, sealed, time_in
 from bayestwin.telemetry.times import counted, length_of
 
-type How = Literal["mean", "last", "interpolate"]
+type ResampleHow = Literal["mean", "last", "interpolate"]
 type Side = Literal["left", "right"]
 
 SLACK = 1e-9
 """Share of a step that counts as nothing, where times are numbers."""
 
 
-class Grid(NamedTuple):
+class Resampling(NamedTuple):
     """Where resampled values lie.
 
     Attributes:
@@ -36,7 +36,7 @@ def align(
     sources: Mapping[str, Telemetry],
     *,
     every: str | float | None = None,
-    how: Mapping[str, How] | None = None,
+    how: Mapping[str, ResampleHow] | None = None,
     side: Side | None = None,
     window: str | float | None = None,
     t0: Any = None,
@@ -107,7 +107,9 @@ def _zone(sources: Mapping[str, Telemetry]) -> Zone:
     return next(iter(zones)) if len(zones) == 1 else sorted(zones)
 
 
-def _resampled(sources: Mapping[str, Telemetry], grid: Grid, how: Mapping[str, How]) -> tuple[pd.DataFrame, list[str]]:
+def _resampled(
+    sources: Mapping[str, Telemetry], grid: Resampling, how: Mapping[str, ResampleHow]
+) -> tuple[pd.DataFrame, list[str]]:
     """All columns on the grid, and what that left out."""
     spans = {}
     for one in sources.values():
@@ -149,7 +151,7 @@ def _usual(times: np.ndarray) -> int | float:
     return times.dtype.type(np.median(np.diff(times))).item() if times.size > 1 else 0
 
 
-def _span(times: np.ndarray, grid: Grid, how: How) -> tuple[float, float]:
+def _span(times: np.ndarray, grid: Resampling, how: ResampleHow) -> tuple[float, float]:
     """The first and the last time that a source can say something about: one whose whole window it covers."""
     first, last = times[0].item(), times[-1].item()
     if how == "interpolate":
@@ -161,7 +163,7 @@ def _span(times: np.ndarray, grid: Grid, how: How) -> tuple[float, float]:
     return first - _usual(times) + length, last
 
 
-def _one(times: np.ndarray, values: np.ndarray, at: np.ndarray, grid: Grid, how: How) -> np.ndarray:
+def _one(times: np.ndarray, values: np.ndarray, at: np.ndarray, grid: Resampling, how: ResampleHow) -> np.ndarray:
     """One column on the grid; shape (g,)."""
     there = np.isfinite(values)
     times, values = times[there], values[there]
@@ -198,7 +200,9 @@ def _between(
     )
 
 
-def _grid(sources: Mapping[str, Telemetry], every: str | float, window: str | float | None, side: Side | None) -> Grid:
+def _grid(
+    sources: Mapping[str, Telemetry], every: str | float, window: str | float | None, side: Side | None
+) -> Resampling:
     dated = next(iter(sources.values())).dated
 
     def length(argument: str, value: Any) -> int | float:
@@ -208,7 +212,7 @@ def _grid(sources: Mapping[str, Telemetry], every: str | float, window: str | fl
         expected = "a duration such as `'15min'`" if dated else "a positive number, in the unit of the times"
         return _refuse(f"`{argument}` is no length of time.", expected, repr(value), "Correct it.")
 
-    return Grid(length("every", every), None if window is None else length("window", window), side)
+    return Resampling(length("every", every), None if window is None else length("window", window), side)
 
 
 def _check_sources(sources: Mapping[str, Telemetry]) -> None:
@@ -246,7 +250,7 @@ def _refuse_features(names: list[str]) -> None:
     )
 
 
-def _check_how(sources: Mapping[str, Telemetry], how: Mapping[str, How], side: Side | None) -> None:
+def _check_how(sources: Mapping[str, Telemetry], how: Mapping[str, ResampleHow], side: Side | None) -> None:
     columns = [column for one in sources.values() for column in one.table.columns]
     shown = ", ".join(f"`{column}`" for column in columns)
     for column in columns:

@@ -1,4 +1,7 @@
-"""The columns of telemetry: found by name, made of numbers; what means “missing” is told apart from what is wrong."""
+"""The columns of telemetry: found by name, made of numbers, with the units that data carry themselves.
+
+What means “missing” is told apart from what is wrong.
+"""
 
 import difflib
 import re

@@ -1,6 +1,6 @@
 """Public telemetry by name: from a local folder, else the user's cache, else its public source; hash-checked.
 
-Nothing here ships with the package; each entry says where it comes from and under which licence.
+Nothing here ships with the package; each entry says where it comes from and under which licence, and how it is read.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What every feature is, what it is computed from, and lengths of time in the terms of the record."""
+"""What every feature is, the columns and lengths of time it is computed from, and the small language of expressions."""
 
 import abc
 import ast
@@ -145,7 +145,7 @@ SLACK = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class RecordedColumns:
     """What a feature is computed from.
 
     Attributes:
@@ -247,7 +247,7 @@ class Feature(abc.ABC):
     """A column that is made of others: at time t of what they were at `t - delay` and before.
 
     Attributes:
-        delay: As text or number, as `Record.length` takes it; None for none.
+        delay: As text or number, as `RecordedColumns.length` takes it; None for none.
     """
 
     delay: str | float | None = None
@@ -257,12 +257,12 @@ class Feature(abc.ABC):
     def made_of(self) -> tuple[str, ...]:
         """The columns that it is made of."""
 
-    def waits(self, record: Record) -> int | float:
+    def waits(self, record: RecordedColumns) -> int | float:
         """How old the newest value is that counts, its delay, counted as `record.times`."""
         return record.length("delay", self.delay, zero=True) if self.delay is not None else 0
 
     @abc.abstractmethod
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """The feature at all times of a record.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Features of a column's own past: lags, differences and rates, and statistics over a window of time."""
+"""All features: of a column's own past, labels of what an asset was doing, and combinations of several columns."""
 
 import dataclasses
 import inspect
@@ -12,7 +12,7 @@ import pint
 
 from bayestwin._base.units import check_unit, convert, registry
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.telemetry.derived import ALLOWED, Column, Feature, Record, difference_unit, evaluate, parse
+from bayestwin.telemetry.derived import ALLOWED, Column, Feature, RecordedColumns, difference_unit, evaluate, parse
 from bayestwin.telemetry.leakage import find_leak
 from bayestwin.telemetry.record import said, time_in
 
@@ -40,11 +40,11 @@ class Lag(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def waits(self, record: Record) -> int | float:
+    def waits(self, record: RecordedColumns) -> int | float:
         """As long as the lag."""
         return record.length("by", self.by, zero=True)
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         before = _before(record, self.of, self.waits(record), self.max_age)
         return Column(before[0], record.units.get(self.of))
@@ -72,7 +72,7 @@ class Difference(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         over = record.length("over", self.over)
         before, age = _before(record, self.of, over, self.max_age)
@@ -122,7 +122,7 @@ class Rolling(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         if self.side != "right":
             record.refuse(
@@ -154,7 +154,9 @@ class Rolling(Feature):
         return Column(found, difference_unit(unit) if self.statistic == "std" else unit)
 
 
-def _before(record: Record, column: str, by: int | float, max_age: str | float | None) -> tuple[np.ndarray, np.ndarray]:
+def _before(
+    record: RecordedColumns, column: str, by: int | float, max_age: str | float | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Values of a column some time before, and how long before t they were recorded; shape (n,) each."""
     reach = 0 if max_age is None else record.length("max_age", max_age, zero=True)
     values, times = record.values(column), record.times
@@ -205,7 +207,7 @@ class Bins(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         edges = np.asarray(self.edges, dtype=np.float64)
         if edges.ndim != 1 or not edges.size or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
@@ -231,7 +233,7 @@ class Calendar(Feature):
         """Of nothing but the time."""
         return ()
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         index = record.index
         if not isinstance(index, pd.DatetimeIndex) or self.part not in PARTS:
@@ -265,7 +267,7 @@ class Switch(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         below = self.above if self.below is None else self.below
         if not below <= self.above:
@@ -305,7 +307,7 @@ class Expression(Feature):
         except ValueError:
             return ()
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         try:
             tree, names, quantities = parse(self.value)
@@ -356,7 +358,7 @@ class Function(Feature):
         """The columns that it is made of."""
         return tuple(self.of)
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         table = pd.DataFrame({name: record.values(name) for name in self.of}, index=record.index)
         values = self._called(record, table)
@@ -371,7 +373,7 @@ class Function(Feature):
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         return f"Function({name}, of={tuple(self.of)!r}, unit={self.unit!r}, delay={self.delay!r})"
 
-    def _called(self, record: Record, table: pd.DataFrame) -> np.ndarray:
+    def _called(self, record: RecordedColumns, table: pd.DataFrame) -> np.ndarray:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that are altered to see what happens
             try:
@@ -390,7 +392,7 @@ class Function(Feature):
             )
         return found
 
-    def _refuse_leak(self, record: Record, table: pd.DataFrame) -> None:
+    def _refuse_leak(self, record: RecordedColumns, table: pd.DataFrame) -> None:
         leak = find_leak(lambda other: self._called(record, other)[:, None], table, self.waits(record))
         if leak is not None:
             record.refuse(
@@ -418,7 +420,7 @@ class Standardized(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: Record) -> Column:
+    def compute(self, record: RecordedColumns) -> Column:
         """As declared."""
         if self.until is None:
             record.refuse(
@@ -444,7 +446,7 @@ class Standardized(Feature):
         return Column((values - part.mean()) / spread, "", until)
 
 
-def _in_unit(record: Record, found: Any, plain: str | None, unit: str | None) -> Column:
+def _in_unit(record: RecordedColumns, found: Any, plain: str | None, unit: str | None) -> Column:
     """Values in the unit wanted; `plain` is that of what came out without one."""
     has = str(found.units) if isinstance(found, pint.Quantity) else plain
     values = found.magnitude if isinstance(found, pint.Quantity) else found

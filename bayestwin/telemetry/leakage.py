@@ -1,4 +1,4 @@
-"""From when on the columns of telemetry are known: where those come from that were made of others, and what follows.
+"""Features added to telemetry, with where each comes from, and so from when on it is known; and the search for leaks.
 
 A twin's inputs are taken as known ahead, its observations are not; so what is made of observations may be an input only
 as far ahead as it is known.
@@ -12,14 +12,14 @@ import pandas as pd
 
 from bayestwin._base.units import convert
 from bayestwin.errors import BayestwinError, InvalidTelemetry, explain
-from bayestwin.telemetry.derived import Column, Feature, Record
+from bayestwin.telemetry.derived import Column, Feature, RecordedColumns
 from bayestwin.telemetry.record import Telemetry, said, sealed, time_in
 
 FEATURES = "features"
 """Key of `Telemetry.settings` under which features are listed."""
 
 
-class Made(NamedTuple):
+class FeatureOrigin(NamedTuple):
     """Where a feature comes from.
 
     Attributes:
@@ -34,16 +34,16 @@ class Made(NamedTuple):
     until: Any = None
 
 
-def made_of(telemetry: Telemetry) -> dict[str, Made]:
+def made_of(telemetry: Telemetry) -> dict[str, FeatureOrigin]:
     """The features of telemetry, by name."""
     index = telemetry.table.index
     return {
-        name: Made(recipe, dict(of), None if until is None else time_in(until, index))
+        name: FeatureOrigin(recipe, dict(of), None if until is None else time_in(until, index))
         for name, recipe, of, until in telemetry.settings.get(FEATURES, ())
     }
 
 
-def listed(made: Mapping[str, Made]) -> list[Any]:
+def listed(made: Mapping[str, FeatureOrigin]) -> list[Any]:
     """Features as plain values, for `Telemetry.settings`."""
     return [
         (name, one.recipe, sorted(one.of.items()), None if one.until is None else _plain(one.until))
@@ -283,7 +283,7 @@ def _added(telemetry: Telemetry, features: Mapping[str, Feature], *, strict: boo
     made, notices = made_of(telemetry), list(telemetry.notices)
     for name, feature in features.items():
         columns = {str(column): table[column].to_numpy(np.float64) for column in table.columns}
-        record = Record(name, table.index, columns, units, strict, telemetry.timezone)
+        record = RecordedColumns(name, table.index, columns, units, strict, telemetry.timezone)
         _check_new(record, feature)
         column = feature.compute(record)
         notices += _notices(record, column)
@@ -295,7 +295,7 @@ def _added(telemetry: Telemetry, features: Mapping[str, Feature], *, strict: boo
     return sealed(table, units, telemetry.t0, telemetry.source, tuple(notices), settings, telemetry.renamed)
 
 
-def _check_new(record: Record, feature: Feature) -> None:
+def _check_new(record: RecordedColumns, feature: Feature) -> None:
     if not isinstance(feature, Feature):
         record.refuse(
             "is not declared.", "a declaration from `bayestwin.telemetry.features`", repr(feature), "Write one."
@@ -304,21 +304,23 @@ def _check_new(record: Record, feature: Feature) -> None:
         record.refuse("has the name of a column that is there.", "a new name", f"`{record.name}`", "Choose another.")
 
 
-def _origin(record: Record, feature: Feature, column: Column, made: Mapping[str, Made]) -> Made:
+def _origin(
+    record: RecordedColumns, feature: Feature, column: Column, made: Mapping[str, FeatureOrigin]
+) -> FeatureOrigin:
     """What a feature comes from in the end: delays add up along the way, the shortest of several ways counts."""
     own = feature.waits(record) / (1e9 if record.dated else 1.0)
     of: dict[str, float] = {}
     until = column.until
     for source in feature.made_of:
-        earlier = made.get(source, Made("", {source: 0.0}))
+        earlier = made.get(source, FeatureOrigin("", {source: 0.0}))
         for base, delay in earlier.of.items():
             of[base] = min(of.get(base, np.inf), own + delay)
         if earlier.until is not None:
             until = earlier.until if until is None else max(until, earlier.until)
-    return Made(repr(feature), of, until)
+    return FeatureOrigin(repr(feature), of, until)
 
 
-def _notices(record: Record, column: Column) -> list[str]:
+def _notices(record: RecordedColumns, column: Column) -> list[str]:
     """How often a feature has no value, at first and later."""
     missing = ~np.isfinite(column.values)
     if missing.all() and record.strict:

@@ -1,4 +1,4 @@
-"""Values that are dropped and cells that are filled, as the user declares; after sentinels and order, in that order."""
+"""Values that are dropped and cells that are filled, as the user declares; and records cut at their gaps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ from bayestwin.telemetry.columns import counted_noun, found_names
 from bayestwin.telemetry.record import Telemetry, said
 from bayestwin.telemetry.times import Clock, counted, given_time, length_of
 
-type How = Literal["previous", "linear"]
+type FillHow = Literal["previous", "linear"]
 
 
 class Drop(TypedDict, total=False):
@@ -26,7 +26,7 @@ class Drop(TypedDict, total=False):
 class Fill(TypedDict):
     """How missing cells between known ones are filled, where these lie no further apart than `within`."""
 
-    how: How
+    how: FillHow
     within: NotRequired[str | float]
 
 
@@ -88,7 +88,7 @@ def dropped(
 
 
 def filled(
-    table: pd.DataFrame, fill: Mapping[str, How | Fill], clock: Clock, labels: Mapping[str, str]
+    table: pd.DataFrame, fill: Mapping[str, FillHow | Fill], clock: Clock, labels: Mapping[str, str]
 ) -> tuple[pd.DataFrame, tuple[str, ...], list[Any]]:
     """The table with missing cells filled between known ones, by the last value or on the line between the neighbours.
 
@@ -132,7 +132,7 @@ def filled(
     return table, tuple(notices), plain
 
 
-def _told(label: str, how: How, index: pd.Index, rows: np.ndarray, left: np.ndarray, clock: Clock) -> list[str]:
+def _told(label: str, how: FillHow, index: pd.Index, rows: np.ndarray, left: np.ndarray, clock: Clock) -> list[str]:
     """What was filled, and what was too long for it."""
     notices = []
     if rows.size:
@@ -192,7 +192,7 @@ def _stretch(
     return Stretch(columns, start, end)
 
 
-def _rule(label: str, wanted: How | Fill, *, dated: bool) -> tuple[How, int | float | None]:
+def _rule(label: str, wanted: FillHow | Fill, *, dated: bool) -> tuple[FillHow, int | float | None]:
     """How a column is filled, and the widest distance of the known values around, counted as times are."""
     how = wanted if isinstance(wanted, str) else wanted.get("how") if isinstance(wanted, Mapping) else None
     stray = set(wanted) - {"how", "within"} if isinstance(wanted, Mapping) else set()

@@ -1,11 +1,13 @@
-"""Reading telemetry: the one function for files, tables and datasets, and which signals a file holds."""
+"""Reading telemetry: `read_telemetry` for files, tables and datasets, its settings, and several experiments at once."""
 
 import contextlib
 import datetime as dt
 import difflib
+import inspect
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from types import NoneType
+from typing import Any, Literal, TypedDict, Unpack, get_args, get_origin
 
 import numpy as np
 import pandas as pd
@@ -13,35 +15,22 @@ import xarray as xr
 
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
 from bayestwin.telemetry.columns import check_unique, find, found_names, joined, labelled, numbers, tidy, together
-from bayestwin.telemetry.mending import Drop, Fill, How, dropped, filled
+from bayestwin.telemetry.mending import Drop, Fill, FillHow, dropped, filled
 from bayestwin.telemetry.record import Telemetry, sealed
 from bayestwin.telemetry.sources import Rows, read_source
 from bayestwin.telemetry.times import Ambiguous, Clock, Duplicates, Order, given_time, in_order, parse_times, revisions
 
-# The settings of reading, by name: what there is to choose, and which of them shape values.
+# The settings of reading. The signature of `read_telemetry` is the one place that has their defaults, and the types
+# here that have what there is to choose; the type below only repeats the signature, for what hands settings on.
 
 type Layout = Literal["wide", "long"]
+type DecimalSign = Literal[".", ","]
 
-CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "ambiguous": (None, "earlier", "later", "infer"),
-    "duplicates": ("error", "first", "last", "mean"),
-    "order": ("sort", "error"),
-    "layout": ("wide", "long"),
-    "decimal": (".", ","),
-}
-
-SHAPING = {
-    "timezone": None,
-    "ambiguous": None,
-    "duplicates": "error",
-    "sentinels": None,
-    "time_format": None,
-    "known_at": None,
-}
-"""Settings that change values or choose among them, with their defaults."""
+SHAPING = ("timezone", "ambiguous", "duplicates", "sentinels", "time_format", "known_at")
+"""Settings that change values or choose among them: they are in the fingerprint where they are not as usual."""
 
 
-class Settings(TypedDict, total=False):
+class ReadingSettings(TypedDict, total=False):
     """Arguments of `read_telemetry` by name, for what hands them on."""
 
     time: str
@@ -54,7 +43,7 @@ class Settings(TypedDict, total=False):
     order: Order
     sentinels: Sequence[float | str] | None
     separator: str
-    decimal: str
+    decimal: DecimalSign
     known_at: str | None
     as_of: Any
     layout: Layout
@@ -62,17 +51,17 @@ class Settings(TypedDict, total=False):
     value: str
     time_format: str | None
     drop: Sequence[Drop] | None
-    fill: Mapping[str, How | Fill] | None
+    fill: Mapping[str, FillHow | Fill] | None
 
 
-def check_choices(settings: Settings) -> None:
+def check_choices(settings: Mapping[str, Any]) -> None:
     """Refuse a choice that there is none of.
 
     Raises:
         InvalidTelemetry: Naming those that there are.
     """
     for argument, choices in CHOICES.items():
-        received = settings.get(argument, choices[0])
+        received = settings[argument]
         if received not in choices:
             close = difflib.get_close_matches(str(received), [str(choice) for choice in choices], n=1)
             message = explain(
@@ -102,7 +91,7 @@ def read_telemetry(
     order: Order = "sort",
     sentinels: Sequence[float | str] | None = None,
     separator: str = ",",
-    decimal: str = ".",
+    decimal: DecimalSign = ".",
     known_at: str | None = None,
     as_of: Any = None,
     layout: Layout = "wide",
@@ -110,7 +99,7 @@ def read_telemetry(
     value: str = "value",
     time_format: str | None = None,
     drop: Sequence[Drop] | None = None,
-    fill: Mapping[str, How | Fill] | None = None,
+    fill: Mapping[str, FillHow | Fill] | None = None,
 ) -> Telemetry:
     """Read telemetry from a CSV, Parquet or netCDF file, a pandas table or an xarray dataset.
 
@@ -156,37 +145,40 @@ def read_telemetry(
         UnsafeArtifact: If `data` is the address of something remote, or a netCDF file that reaches out of itself.
         InvalidSetting: If a Parquet file is given and pyarrow is not installed.
     """
-    rows = read_source(data, separator, decimal)
-    return read_rows(
-        rows,
-        time=time,
-        units=units,
-        rename=rename,
-        t0=t0,
-        timezone=timezone,
-        ambiguous=ambiguous,
-        duplicates=duplicates,
-        order=order,
-        sentinels=sentinels,
-        decimal=decimal,
-        known_at=known_at,
-        as_of=as_of,
-        layout=layout,
-        variable=variable,
-        value=value,
-        time_format=time_format,
-        drop=drop,
-        fill=fill,
-    )
+    settings: Any = {name: value for name, value in locals().items() if name != "data"}  # as the signature names them
+    return read_rows(read_source(data, separator, decimal), **settings)
 
 
-def signals_of(path: pathlib.Path, **settings: Unpack[Settings]) -> set[str]:
+_ARGUMENTS = {name: one for name, one in inspect.signature(read_telemetry).parameters.items() if name != "data"}
+
+USUAL: Mapping[str, Any] = {name: argument.default for name, argument in _ARGUMENTS.items()}
+"""All settings of reading with their defaults."""
+
+
+def _choices_of(annotation: Any) -> tuple[Any, ...]:
+    """What there is to choose from, such as `(None, "earlier", "later", "infer")`; nothing where anything may stand."""
+    annotation = getattr(annotation, "__value__", annotation)
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    nothing = [one for one in get_args(annotation) if one is NoneType]
+    inner = [_choices_of(one) for one in get_args(annotation) if one is not NoneType]
+    return (*(None for _ in nothing), *inner[0]) if len(inner) == 1 and inner[0] and nothing else ()
+
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    name: choices for name, argument in _ARGUMENTS.items() if (choices := _choices_of(argument.annotation))
+}
+"""What there is to choose, by setting."""
+
+
+def signals_of(path: pathlib.Path, **settings: Unpack[ReadingSettings]) -> set[str]:
     """The signals that a file holds, and its time; none where it does not read, which `read_telemetry` explains."""
+    chosen = {**USUAL, **settings}
     try:
-        rows = read_source(path, settings.get("separator", ","), settings.get("decimal", "."))
-        table, _, time = time_apart(rows.table, settings.get("time", "time"))
-        if settings.get("layout") == "long":
-            _, names, _ = signals(table, settings)
+        rows = read_source(path, chosen["separator"], chosen["decimal"])
+        table, _, time = time_apart(rows.table, chosen["time"])
+        if chosen["layout"] == "long":
+            _, names, _ = signals(table, chosen)
             return {time, *map(str, names)}
     except (InvalidTelemetry, InvalidSetting):
         return set()
@@ -196,11 +188,12 @@ def signals_of(path: pathlib.Path, **settings: Unpack[Settings]) -> set[str]:
 # From rows as they stand to one row a time and one column a signal, each step said and what is wrong said at once.
 
 
-def read_rows(rows: Rows, **settings: Unpack[Settings]) -> Telemetry:
+def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
     """Telemetry from rows that have been read; settings and errors are those of `read_telemetry`."""
-    check_choices(settings)
-    clock = Clock(settings.get("timezone"), settings.get("ambiguous"), settings.get("time_format"))
-    table, raw_times, time = time_apart(rows.table, settings.get("time", "time"))
+    chosen = {**USUAL, **settings}
+    check_choices(chosen)
+    clock = Clock(chosen["timezone"], chosen["ambiguous"], chosen["time_format"])
+    table, raw_times, time = time_apart(rows.table, chosen["time"])
     if len(table) == 0:
         message = explain(
             "Telemetry has no rows.",
@@ -213,35 +206,35 @@ def read_rows(rows: Rows, **settings: Unpack[Settings]) -> Telemetry:
     times, notices = pd.Index(np.arange(len(table), dtype=np.float64)), ()
     with _noted(wrong):
         times, notices = parse_times(raw_times, time, clock)
-    table, names, said = signals(table, settings)
-    known_at = find(settings.get("known_at") or "", table.columns)
-    long = settings.get("layout", "wide") == "long"
+    table, names, said = signals(table, chosen)
+    known_at = find(chosen["known_at"] or "", table.columns)
+    long = chosen["layout"] == "long"
     columns = [str(name) for name in (pd.unique(names) if long else table.columns.drop(known_at, errors="ignore"))]
     renamed, units = {}, {}
     with _noted(wrong):
-        renamed = found_names(settings.get("rename") or {}, columns, "rename")
+        renamed = found_names(chosen["rename"] or {}, columns, "rename")
         check_unique(pd.Index([renamed.get(column, column) for column in columns]))
-        units = joined(*_units(rows.units, settings.get("units") or {}, renamed, columns, time))
+        units = joined(*_units(rows.units, chosen["units"] or {}, renamed, columns, time))
     labels = labelled(columns, renamed)
     kept, more = np.ones(len(times), dtype=bool), ()
     if not wrong:
-        kept, more = _in_force(table, times, names, settings, clock)
+        kept, more = _in_force(table, times, names, chosen, clock)
     table = table.drop(columns=known_at, errors="ignore")
     blocks, told = [], ()
     with _noted(wrong):
-        blocks, told = _blocks(table, times, names, kept, settings, time, labels)
+        blocks, told = _blocks(table, times, names, kept, chosen, time, labels)
     if wrong:
         raise InvalidTelemetry(together(wrong))
     wide = pd.concat(blocks, axis="columns", join="outer").sort_index() if len(blocks) > 1 else blocks[0]
     wide.index.name = "time"
-    wide, mended, shaped = _mended(wide, settings, clock, renamed)
+    wide, mended, shaped = _mended(wide, chosen, clock, renamed)
     wide = wide.rename(columns=renamed)
     if isinstance(wide.index, pd.DatetimeIndex):
         units.pop("time", None)
-    t0 = settings.get("t0")
+    t0 = chosen["t0"]
     t0 = wide.index[0] if t0 is None else given_time(t0, wide.index, clock, "t0")
-    shaping = {name: plain(settings.get(name)) for name, usual in SHAPING.items() if settings.get(name, usual) != usual}
-    if (as_of := settings.get("as_of")) is not None:
+    shaping = {name: plain(chosen[name]) for name in SHAPING if chosen[name] != USUAL[name]}
+    if (as_of := chosen["as_of"]) is not None:
         # a job that was recorded has dates as text
         shaping["as_of"] = pd.Timestamp(as_of).isoformat() if isinstance(as_of, str | dt.date) else str(as_of)
     notices = (*rows.notices, *notices, *said, *more, *told, *mended)
@@ -266,14 +259,14 @@ def time_apart(table: pd.DataFrame, time: str) -> tuple[pd.DataFrame, pd.Index, 
     raise InvalidTelemetry(message)
 
 
-def signals(table: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
+def signals(table: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
     """The columns that matter, the signal of each row where the layout is long, and notices."""
-    if settings.get("layout", "wide") == "wide":
+    if settings["layout"] == "wide":
         return table, np.zeros(len(table), dtype=np.int64), ()
-    wanted = [settings.get("variable", "variable"), settings.get("value", "value")]
+    wanted = [settings["variable"], settings["value"]]
     wanted = list(found_names(dict.fromkeys(wanted), table.columns, "layout='long'"))
     variable = wanted[0]
-    wanted += [find(known, table.columns)] if (known := settings.get("known_at")) else []
+    wanted += [find(known, table.columns)] if (known := settings["known_at"]) else []
     others = [column for column in table.columns if column not in wanted]
     said = (f"Columns that the long layout does not use were left out: {', '.join(others)}.",) if others else ()
     nameless = np.flatnonzero(table[variable].isna())
@@ -299,7 +292,7 @@ def _noted(wrong: list[str]) -> Iterator[None]:
 
 
 def _mended(
-    wide: pd.DataFrame, settings: Settings, clock: Clock, rename: Mapping[str, str]
+    wide: pd.DataFrame, settings: Mapping[str, Any], clock: Clock, rename: Mapping[str, str]
 ) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, Any]]:
     """The table with values dropped and then cells filled as declared, notices, and what shaped it so."""
     labels = labelled(wide.columns, rename)
@@ -311,19 +304,19 @@ def _mended(
 
     notices: tuple[str, ...] = ()
     shaped: dict[str, Any] = {}
-    if drop := settings.get("drop"):
+    if drop := settings["drop"]:
         wide, notices, shaped["drop"] = dropped(wide, drop, clock, labels, own)
-    if fill := settings.get("fill"):
+    if fill := settings["fill"]:
         wide, told, shaped["fill"] = filled(wide, {own(name): how for name, how in fill.items()}, clock, labels)
         notices += told
     return wide, notices, shaped
 
 
 def _in_force(
-    table: pd.DataFrame, times: pd.Index, names: np.ndarray, settings: Settings, clock: Clock
+    table: pd.DataFrame, times: pd.Index, names: np.ndarray, settings: Mapping[str, Any], clock: Clock
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Which rows count: all, or those in force at a moment."""
-    known_at, as_of = settings.get("known_at"), settings.get("as_of")
+    known_at, as_of = settings["known_at"], settings["as_of"]
     if known_at is None and as_of is None:
         return np.ones(len(times), dtype=bool), ()
     if known_at is None:
@@ -346,12 +339,12 @@ def _blocks(
     times: pd.Index,
     names: np.ndarray,
     kept: np.ndarray,
-    settings: Settings,
+    settings: Mapping[str, Any],
     time: str,
     labels: Mapping[str, str],
 ) -> tuple[list[pd.DataFrame], tuple[str, ...]]:
     """Numbers in order of time: all columns at once, or signal by signal of a long table; and notices."""
-    long = settings.get("layout", "wide") == "long"
+    long = settings["layout"] == "long"
     blocks, notices = [], []
     wrong: list[str] = []
     for name in pd.unique(names[kept]):
@@ -360,10 +353,10 @@ def _blocks(
         block = (block.set_axis([name], axis="columns") if long else block).set_axis(times[rows])
         found = block.iloc[:, :0]  # of values that are wrong nothing is kept, but their times may be wrong as well
         with _noted(wrong):
-            found, said = numbers(block, rows, settings.get("sentinels"), settings.get("decimal", "."), labels)
+            found, said = numbers(block, rows, settings["sentinels"], settings["decimal"], labels)
             notices += said
         with _noted(wrong):
-            order, duplicates = settings.get("order", "sort"), settings.get("duplicates", "error")
+            order, duplicates = settings["order"], settings["duplicates"]
             found, told = in_order(found, rows, time, order, duplicates)
             notices += [f"{labels[name]}: {one}" for one in told] if long else told
         blocks.append(found)
@@ -395,7 +388,7 @@ def read_experiments(
     data: str | pathlib.Path | pd.DataFrame | xr.Dataset,
     *,
     by: str,
-    **settings: Unpack[Settings],
+    **settings: Unpack[ReadingSettings],
 ) -> dict[str, Telemetry]:
     """Read telemetry of several experiments, for `calibrate`.
 
@@ -412,7 +405,8 @@ def read_experiments(
         InvalidTelemetry: If there is no such column, a row belongs to no experiment, or `read_telemetry` refuses what
             belongs to one of them, whose name is then said.
     """
-    source = read_source(data, settings.get("separator", ","), settings.get("decimal", "."))
+    chosen = {**USUAL, **settings}
+    source = read_source(data, chosen["separator"], chosen["decimal"])
     table = source.table
     if by not in table.columns and by in table.index.names:
         table = table.reset_index()

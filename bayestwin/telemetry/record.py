@@ -1,4 +1,4 @@
-"""What telemetry is once it was read: a table with units, and a fingerprint of all that shaped it."""
+"""What telemetry is once it was read: a table with units and a fingerprint of all that shaped it; and moments."""
 
 import dataclasses
 import datetime as dt

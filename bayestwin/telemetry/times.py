@@ -1,4 +1,7 @@
-"""The times of telemetry: ISO dates or numbers, dates in UTC, and what the clock leaves open resolved by choice."""
+"""The times of telemetry: ISO dates or numbers, dates in UTC, what the clock leaves open, and the order of rows.
+
+Rows of one time and revisions are resolved as the user chooses.
+"""
 
 import difflib
 import re

@@ -10,7 +10,8 @@ from devices import absent_device
 from twins import decay, decay_telemetry
 
 import bayestwin as bt
-from bayestwin.errors import InvalidSetting
+from bayestwin._base.progress import computing
+from bayestwin.errors import InvalidSetting, OutOfMemory
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,3 +88,16 @@ def test_a_device_that_is_absent_is_an_error_and_nothing_falls_back() -> None:
 def test_settings_that_make_no_sense_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(InvalidSetting, match=rf"(?s)`{name}` makes no sense.*Expected: .*Received: {value}"):
         bt.calibrate(decay(), decay_telemetry(), seed=0, **{name: value})
+
+
+def test_what_a_verb_opens_with_checks_its_seed_at_once_and_its_device_on_entering() -> None:
+    with pytest.raises(InvalidSetting, match="`seed` cannot be used"):
+        computing(seed=None)
+    absent = computing(seed=0, device="abacus")
+    with pytest.raises(InvalidSetting, match="no device `abacus`"), absent:
+        pass
+
+
+def test_memory_that_runs_out_in_a_verb_is_an_error_with_its_advice() -> None:
+    with pytest.raises(OutOfMemory, match="Lower `draws`"), computing("Lower `draws`.", seed=0):
+        raise MemoryError

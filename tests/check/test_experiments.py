@@ -11,7 +11,7 @@ import rich.console
 import bayestwin as bt
 from bayestwin.check import Finding
 from bayestwin.check.check import scales
-from bayestwin.check.signals import Record, record_of
+from bayestwin.check.signals import SignalRecord, record_of
 from bayestwin.cli.display import finding_table
 from bayestwin.errors import InvalidTelemetry
 
@@ -132,7 +132,7 @@ def test_one_experiment_in_another_unit(room: bt.Twin, tables: dict[str, pd.Data
 
 
 def test_one_experiment_in_kilowatts() -> None:
-    def experiment(seed: int, scale: float) -> Record:
+    def experiment(seed: int, scale: float) -> SignalRecord:
         power = 1000.0 + 300 * np.random.default_rng(seed).normal(size=150)
         power[np.arange(150) % 40 < 15] = 0.0  # off
         return record_of(pd.DataFrame({"heating": scale * power}), [], ["heating"], {"heating": "W"})

@@ -9,7 +9,7 @@ import pytest
 from twins import ROBERTSON_RATES, decay, lynx_hare, robertson, telemetry_of
 
 import bayestwin as bt
-from bayestwin.dynamics.choice import Trial, choose_solver, judge
+from bayestwin.dynamics.choice import SolverTrial, choose_solver, judge
 from bayestwin.dynamics.grid import Grid, build_grid
 
 YEARS = np.arange(21.0)
@@ -25,8 +25,8 @@ def prior_draws(twin: bt.Twin, num: int) -> dict[str, np.ndarray]:
     return {s.name: np.asarray(s.prior.sample(k, (num,))) for s, k in zip(twin.sites(), keys, strict=True)}
 
 
-def trial(num: int, num_steps: int, num_failed: int = 0) -> Trial:
-    return Trial(np.arange(num) >= num_failed, np.full(num, num_steps))
+def trial(num: int, num_steps: int, num_failed: int = 0) -> SolverTrial:
+    return SolverTrial(np.arange(num) >= num_failed, np.full(num, num_steps))
 
 
 def test_an_ordinary_twin_gets_the_explicit_solver_and_the_stiff_one_is_not_tried() -> None:
@@ -77,7 +77,7 @@ def test_a_method_that_the_twin_names_is_kept(method: str) -> None:
     ],
 )
 def test_failures_decide_and_then_work_and_what_is_nearly_equal_is_explicit(
-    explicit: Trial, stiff: Trial, method: str
+    explicit: SolverTrial, stiff: SolverTrial, method: str
 ) -> None:
     assert judge(explicit, stiff, ratio=5.0).method == method
 

@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
-from bayestwin.dynamics.grid import Signal, extended
+from bayestwin.dynamics.grid import SampledSignal, extended
 from bayestwin.dynamics.solve import solve
 
 TIMES = np.linspace(0.0, 6.0, 13)
@@ -122,7 +122,7 @@ def test_a_periodic_input_goes_on_as_it_was() -> None:
 def test_a_signal_cannot_repeat_what_was_not_seen() -> None:
     spec = bt.Input(beyond="periodic", period=3.0)
     with pytest.raises(bt.errors.InvalidTelemetry, match="cannot repeat"):
-        extended("pulse", spec, Signal(np.array([0.0, 1.0]), np.array([1.0, 2.0])), 5.0)
+        extended("pulse", spec, SampledSignal(np.array([0.0, 1.0]), np.array([1.0, 2.0])), 5.0)
 
 
 @pytest.mark.parametrize("settings", [{"beyond": "periodic"}, {"period": 2.0}, {"beyond": "periodic", "period": -1.0}])

@@ -11,7 +11,7 @@ from scipy.stats import kstest
 
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.twin import Site
-from bayestwin.ppl.pymc import FAMILIES, Start, prior_variable
+from bayestwin.ppl.pymc import FAMILIES, VariableStart, prior_variable
 
 AFFINE = transforms.AffineTransform(2.0, 0.3)
 TRANSLATED = {
@@ -98,7 +98,7 @@ def test_what_pymc_has_no_word_for_is_drawn_by_numpyro(name: str) -> None:
 
 
 def test_chains_start_where_they_are_told_in_coordinates_of_the_unit_they_are_told() -> None:
-    starts = {name: Start(float(prior.sample(jax.random.key(5))), 0.25) for name, prior in PRIORS.items()}
+    starts = {name: VariableStart(float(prior.sample(jax.random.key(5))), 0.25) for name, prior in PRIORS.items()}
     with pm.Model() as model:
         for name, start in starts.items():
             prior_variable(site(name), start)

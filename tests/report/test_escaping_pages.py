@@ -13,7 +13,7 @@ from tank_model import JOB, run_command, telemetry_text, write_model
 import bayestwin as bt
 from bayestwin.assess import Gate
 from bayestwin.errors import InvalidTelemetry, InvalidTwin
-from bayestwin.project.batch import Outcome, Refused, Task, write_page
+from bayestwin.project.batch import Refused, Task, TaskOutcome, write_page
 from bayestwin.report.insight import render_ranks
 
 EVIL = "<script>alert(1)</script>"
@@ -68,7 +68,7 @@ def test_the_page_of_ranks() -> None:
 
 def test_the_page_of_a_batch(tmp_path: pathlib.Path) -> None:
     task = Task(EVIL + BREAKOUT, EVIL, "job.toml", EVIL, str(tmp_path), "0")
-    outcome = Outcome(task, "failed", str(tmp_path / FOLDER / "1"), 1, 2.0, f"error: `{EVIL}` {BREAKOUT}")
+    outcome = TaskOutcome(task, "failed", str(tmp_path / FOLDER / "1"), 1, 2.0, f"error: `{EVIL}` {BREAKOUT}")
     (tmp_path / FOLDER / "1").mkdir(parents=True)
     (tmp_path / FOLDER / "1" / "report.html").write_text("", encoding="utf-8")
     page = write_page(tmp_path / "batch.html", [outcome], [Refused(EVIL, BREAKOUT)], f"1 failed {EVIL}")

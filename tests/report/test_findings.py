@@ -8,7 +8,7 @@ from readable import faults
 
 from bayestwin.project.calibrate import FINDINGS, checked_telemetry
 from bayestwin.report import render_report
-from bayestwin.report.tables import MOST_FINDINGS, Checked, finding_rows, finding_words
+from bayestwin.report.tables import MOST_FINDINGS, EarlierCheck, finding_rows, finding_words
 
 EVIL = "<script>alert(1)</script>"
 STUCK = {
@@ -33,7 +33,7 @@ def section(page: str) -> str:
 
 
 def test_findings_are_listed_with_the_worst_first_and_where_they_lie() -> None:
-    rows = finding_rows(Checked("one", [NOTE, STUCK, BAD]))
+    rows = finding_rows(EarlierCheck("one", [NOTE, STUCK, BAD]))
     assert [row.severity for row in rows] == ["fail", "warn", "note"]
     assert rows[0].where == "row 3"
     assert rows[1].where == "rows 4 to 12; 1904 to 1912"
@@ -42,7 +42,7 @@ def test_findings_are_listed_with_the_worst_first_and_where_they_lie() -> None:
 
 def test_findings_and_notices_stand_in_the_report_as_text(small) -> None:
     provenance = {"telemetry_notices": [f"3 rows were sorted. {EVIL}"]}
-    page = render_report(small.posterior, provenance=provenance, checked=Checked("run-7", [STUCK, NOTE]))
+    page = render_report(small.posterior, provenance=provenance, checked=EarlierCheck("run-7", [STUCK, NOTE]))
     part = section(page)
     assert "3 rows were sorted. &lt;script&gt;" in part
     assert "<code>hare</code> stays at 20.6 for 9 samples." in part
@@ -60,13 +60,13 @@ def test_where_check_was_not_run_the_report_says_so(small) -> None:
 
 
 def test_nothing_found_is_not_the_same_as_not_looked_at() -> None:
-    assert finding_words(Checked("one")) == "`bayestwin check` found nothing (run `one`)."
-    assert "3 more" in finding_words(Checked("one", [NOTE] * (MOST_FINDINGS + 3)))
+    assert finding_words(EarlierCheck("one")) == "`bayestwin check` found nothing (run `one`)."
+    assert "3 more" in finding_words(EarlierCheck("one", [NOTE] * (MOST_FINDINGS + 3)))
 
 
 @pytest.mark.parametrize("found", [{}, {"severity": None, "evidence": 3}, {"evidence": {"times": "never", "rows": 3}}])
 def test_what_is_missing_in_a_finding_does_no_harm(found: dict) -> None:
-    (row,) = finding_rows(Checked("one", [found]))
+    (row,) = finding_rows(EarlierCheck("one", [found]))
     assert (row.severity, row.where) == ("warn", "–")
 
 
@@ -85,7 +85,7 @@ def test_the_newest_check_of_the_same_telemetry_is_read(tmp_path: pathlib.Path) 
     run_of_check(tmp_path, "3", "bb", json.dumps([BAD]))
     run_of_check(tmp_path, "4", "aa", None, command="calibrate")
     found = checked_telemetry(tmp_path, "aa")
-    assert found == Checked("2", [STUCK])
+    assert found == EarlierCheck("2", [STUCK])
     assert checked_telemetry(tmp_path, "cc") is None
 
 

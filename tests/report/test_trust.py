@@ -10,7 +10,7 @@ import xarray as xr
 from bayestwin.assess import Gate
 from bayestwin.assess.coverage import binomial_band
 from bayestwin.assess.evidence import Evidence, together
-from bayestwin.assess.trust import Trial, Trust, trust
+from bayestwin.assess.trust import BacktestTrial, Trust, trust
 
 PROBS = (0.5, 0.9)
 PASSED = (Gate("rhat", True, 1.0, 1.01, "4 of 4 chains agree."),)
@@ -51,10 +51,10 @@ def by_horizon(inside: tuple[int, ...], num: int) -> xr.Dataset:
     return found.assign_coords(horizon_from=("horizon", edges[:-1]), horizon_to=("horizon", edges[1:]))
 
 
-NO_TRIAL = Trial(None, 0)
+NO_TRIAL = BacktestTrial(None, 0)
 
 
-def judge(held_out: Evidence, trial: Trial = NO_TRIAL, **others: object) -> Trust:
+def judge(held_out: Evidence, trial: BacktestTrial = NO_TRIAL, **others: object) -> Trust:
     parts = {"held out": held_out} | ({} if trial.evidence is None else {"backtest": trial.evidence})
     joint = together(parts, 0.9)
     trial = trial._replace(evidence=joint.get("backtest"))
@@ -122,20 +122,20 @@ def test_of_eight_observations_little_can_be_told(inside: tuple[int, int]) -> No
 
 def test_few_that_were_held_out_are_no_excuse_for_a_backtest_that_failed() -> None:
     few = Evidence(covered({"hare": (4, 7)}, 8), {})
-    found = judge(few, Trial(Evidence(covered({"hare": (20, 50)}, 100), {}), 8))
+    found = judge(few, BacktestTrial(Evidence(covered({"hare": (20, 50)}, 100), {}), 8))
     assert found.status == "fail"
     assert "50.0\u202f% in the backtest" in found.headline
 
 
 def test_a_backtest_that_misses_twice_as_often_as_promised_fails_whatever_was_held_out() -> None:
-    found = judge(GOOD, Trial(Evidence(covered({"indoor": (50, 70)}, 100), {}), 8))
+    found = judge(GOOD, BacktestTrial(Evidence(covered({"indoor": (50, 70)}, 100), {}), 8))
     assert found.status == "fail"
     assert "indoor held only 70.0\u202f% in the backtest" in found.headline
     assert any("70 of 100 forecasts of the backtest" in line and "at least twice" in line for line in found.limits)
 
 
 def test_a_backtest_that_misses_less_often_than_that_is_a_reservation() -> None:
-    found = judge(GOOD, Trial(Evidence(covered({"indoor": (200, 330)}, 400), {}), 8))
+    found = judge(GOOD, BacktestTrial(Evidence(covered({"indoor": (200, 330)}, 400), {}), 8))
     assert found.status == "warn"
     assert "not in the backtest: the 90\u202f% interval of indoor held only 82.5\u202f%" in found.headline
 
@@ -143,7 +143,7 @@ def test_a_backtest_that_misses_less_often_than_that_is_a_reservation() -> None:
 def test_the_headline_names_the_worst_of_both_first_and_all_that_it_concerns() -> None:
     held_out = Evidence(covered({"upper": (100, 150), "lower": (100, 180)}, 200), {})
     backtest = Evidence(covered({"upper": (100, 121), "lower": (100, 116)}, 200), {})
-    headline = judge(held_out, Trial(backtest, 8)).headline.replace("\u202f", " ")
+    headline = judge(held_out, BacktestTrial(backtest, 8)).headline.replace("\u202f", " ")
     assert headline == (
         "Do not trust these intervals: the 90 % interval of lower held only 58.0 % in the backtest, that of upper held "
         "only 60.5 % in the backtest, that of upper held only 75.0 % of what was held out."
@@ -152,7 +152,7 @@ def test_the_headline_names_the_worst_of_both_first_and_all_that_it_concerns() -
 
 def test_repeated_forecasts_of_an_observation_do_not_make_a_backtest_tell_more() -> None:
     few = Evidence(covered({"hare": (4, 8)}, 8), {})
-    again = Trial(Evidence(covered({"hare": (50, 90)}, 100, distinct=10), {}), 10)
+    again = BacktestTrial(Evidence(covered({"hare": (50, 90)}, 100, distinct=10), {}), 10)
     assert judge(few, again).headline.startswith("Little can be told")
     assert not judge(few, again._replace(evidence=Evidence(covered({"hare": (50, 90)}, 100), {}))).headline.startswith(
         "Little can be told"
@@ -161,7 +161,7 @@ def test_repeated_forecasts_of_an_observation_do_not_make_a_backtest_tell_more()
 
 def test_origins_that_failed_are_told_with_the_reason() -> None:
     failures = ("SolverFailure: it blew up",) * 2
-    trial = Trial(Evidence(covered({"indoor": (50, 90)}, 100), {}), 8, failures, 1, gates=("rhat",))
+    trial = BacktestTrial(Evidence(covered({"indoor": (50, 90)}, 100), {}), 8, failures, 1, gates=("rhat",))
     found = judge(GOOD, trial)
     assert found.status == "warn"
     assert any("2 of 8 origins" in line and "it blew up" in line for line in found.limits)
@@ -170,7 +170,7 @@ def test_origins_that_failed_are_told_with_the_reason() -> None:
 
 
 def test_a_backtest_without_any_forecast_is_told() -> None:
-    found = judge(GOOD, Trial(None, 2, ("OutOfMemory: too much",) * 2))
+    found = judge(GOOD, BacktestTrial(None, 2, ("OutOfMemory: too much",) * 2))
     assert found.status == "warn"
     assert any("2 of 2 origins" in line for line in found.limits)
 

@@ -1,4 +1,7 @@
-"""What every noise model is: a frozen dataclass that says how an observation scatters around its predicted value."""
+"""What every noise model is: a frozen dataclass that says how an observation scatters around its predicted value.
+
+Also whether the noise of an observation fits its twin, which is traced without numbers.
+"""
 
 import abc
 import dataclasses

@@ -1,4 +1,4 @@
-"""Noise of readings on a continuous scale: additive, proportional, multiplicative, heavy-tailed."""
+"""Noise of what is read directly: on a continuous scale, of counts, and by any NumPyro distribution."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

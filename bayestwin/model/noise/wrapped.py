@@ -1,4 +1,4 @@
-"""What a sensor does not show: values beyond its limits (censoring), and digits that it rounds away."""
+"""Noise of sensors that do not show all or are off: limits (censoring), digits rounded away, a bias that may grow."""
 
 import dataclasses
 import functools
