@@ -96,7 +96,7 @@ print(posterior.attrs["solver_choice"]["method"])
 
 
 def test_without_diffrax_a_twin_is_solved_and_calibrated_as_with_it() -> None:
-    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["tsit5"]
 
