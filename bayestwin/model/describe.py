@@ -107,8 +107,8 @@ def _own_code(noise: type[Noise]) -> Iterator[str]:
     for one in noise.__mro__:
         if not issubclass(one, Noise) or one.__module__.split(".")[0] == "bayestwin":
             continue
-        for name, value in sorted(vars(one).items()):
-            value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        for name, held in sorted(vars(one).items()):
+            value: Any = held.fget if isinstance(held, property) else getattr(held, "__func__", held)
             written = isinstance(value, types.FunctionType) and not value.__code__.co_filename.startswith("<")
             if written:
                 yield name + source(value) + bytecode(value)

@@ -298,7 +298,11 @@ def one_of(words: Callable[[], Sequence[str]]) -> pydantic.AfterValidator:
 def _field(setting: Setting) -> tuple[Any, Any]:
     """A setting of `calibrate` as pydantic takes it."""
     kind = setting.kind if setting.choices is None else Annotated[str, one_of(setting.choices)]
-    return kind, pydantic.Field(default=setting.default, **dict(setting.bounds))
+    bounds: dict[str, Any] = dict(setting.bounds)
+    return kind, pydantic.Field(default=setting.default, **bounds)
+
+
+FIELDS: dict[str, Any] = {setting.name: _field(setting) for setting in SETTINGS}
 
 
 class Seeded(Section):
@@ -307,9 +311,7 @@ class Seeded(Section):
     seed: Seed = 0
 
 
-class CalibrateSection(
-    pydantic.create_model("Settings", __base__=Seeded, **{one.name: _field(one) for one in SETTINGS})
-):
+class CalibrateSection(pydantic.create_model("Settings", __base__=Seeded, **FIELDS)):
     """Arguments of `bt.calibrate`."""
 
 
