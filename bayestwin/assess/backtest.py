@@ -69,7 +69,7 @@ def cut_stages(
     starts = elapsed(labels, telemetry.t0, unit, twin.time_unit)
     span = starts[0] - gap - at[0] if len(starts) else 0.0
     slack = ROUNDING * horizon
-    found = []
+    stages = []
     for label, start in zip(labels, starts, strict=True):
         known = at <= start - gap + slack
         if window == "sliding":
@@ -83,8 +83,8 @@ def cut_stages(
         driven = _cut(telemetry, ahead, t0, tuple(twin.observations))
         last = float(at[known][-1])
         refuse_ahead(driven, twin.inputs, twin.observations, last=last, times=at[ahead], time_unit=twin.time_unit)
-        found.append(Stage(label, _cut(telemetry, known, t0, ()), driven, index[wanted].to_numpy(), horizons))
-    return found
+        stages.append(Stage(label, _cut(telemetry, known, t0, ()), driven, index[wanted].to_numpy(), horizons))
+    return stages
 
 
 def _cut(telemetry: Telemetry, rows: np.ndarray, t0: Any, without: Sequence[str]) -> Telemetry:
@@ -304,17 +304,17 @@ def _assembled(
 
     def spread(parts: Sequence[np.ndarray | None]) -> np.ndarray:
         shape = next(part.shape[:-1] for part in parts if part is not None)
-        found = np.full((*shape, *times.shape), np.nan)
+        tree = np.full((*shape, *times.shape), np.nan)
         for row, (part, place) in enumerate(zip(parts, places, strict=True)):
             if part is not None:
-                found[..., row, place] = part
-        return found
+                tree[..., row, place] = part
+        return tree
 
     groups: dict[str, xr.Dataset] = {}
     for group in PREDICTED:
         parts = [None if one.forecast is None else one.forecast[group] for one in outcomes]
         like = next(part for part in parts if part is not None)
-        found = {
+        tree = {
             str(name): (
                 (*values.dims[:-1], "origin", "horizon"),
                 spread([None if part is None else part[name].to_numpy() for part in parts]),
@@ -322,7 +322,7 @@ def _assembled(
             )
             for name, values in like.data_vars.items()
         }
-        groups[group] = xr.Dataset(found, {n: like[n] for n in ("chain", "draw") if n in like.coords} | coords)
+        groups[group] = xr.Dataset(tree, {n: like[n] for n in ("chain", "draw") if n in like.coords} | coords)
     observed = {
         name: (("origin", "horizon"), spread([_values(telemetry, name, one.unit, stage.times) for stage in stages]))
         for name, one in twin.observations.items()

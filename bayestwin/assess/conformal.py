@@ -255,7 +255,7 @@ def _correction(raw: xr.Dataset, made: Sequence[ConformalEnds], groups: Groups |
     lower, upper, num = (np.stack(part, axis=1) for part in zip(*(one.last for one in made), strict=True))
     dims = ("group", "observation", "prob")
     words = "of the interval, in spreads from the predictive median"
-    found = xr.Dataset(
+    dataset = xr.Dataset(
         {
             "lower": (dims, lower, {"long_name": f"lower end {words}"}),
             "upper": (dims, upper, {"long_name": f"upper end {words}"}),
@@ -265,8 +265,8 @@ def _correction(raw: xr.Dataset, made: Sequence[ConformalEnds], groups: Groups |
         {"by": groups.name if groups else ""},
     )
     if groups is None:
-        return found.isel(group=0)
-    return found.rename(group=groups.name).assign_coords(groups.coords)
+        return dataset.isel(group=0)
+    return dataset.rename(group=groups.name).assign_coords(groups.coords)
 
 
 def _check(backtest: xr.DataTree, rate: float) -> None:

@@ -223,7 +223,7 @@ def with_bands(counts: xr.Dataset, level: float) -> xr.Dataset:
     lower, upper = binomial_band(num, _prob(num), level)
     low, high = _dependent(alone, level)
     words = "independent observations that say as much about coverage"
-    found = xr.Dataset(
+    dataset = xr.Dataset(
         {
             "coverage": share,
             "num": num,
@@ -239,7 +239,7 @@ def with_bands(counts: xr.Dataset, level: float) -> xr.Dataset:
         },
         attrs=counts.attrs | {"level": level},
     )
-    return jointly(found.assign({name: values.transpose(*dims) for name, values in found.data_vars.items()}), level)
+    return jointly(dataset.assign({name: values.transpose(*dims) for name, values in dataset.data_vars.items()}), level)
 
 
 def jointly(found: xr.Dataset, level: float, comparisons: int | None = None) -> xr.Dataset:

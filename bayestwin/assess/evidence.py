@@ -128,13 +128,13 @@ def ranks(forecast: xr.DataTree, telemetry: Telemetry | None, seed: int, kinds: 
     """
     compared = kinds * len(draws.pairs(forecast, draws.axis(forecast), telemetry))
     level = 1 - (1 - LEVEL) / max(compared, 1)
-    found = pit(forecast, telemetry, seed=seed, level=level)
-    distinct, at = _distinct(forecast, telemetry, None, None), found["z"].to_numpy()
+    dataset = pit(forecast, telemetry, seed=seed, level=level)
+    distinct, at = _distinct(forecast, telemetry, None, None), dataset["z"].to_numpy()
     for place, num in enumerate(distinct.to_numpy()):
-        if 0 < num < int(found["num"][place]):
-            found["band_lower"][place], found["band_upper"][place] = simultaneous_band(int(num), at, level, seed)
-    inside = (found["ecdf"] >= found["band_lower"]) & (found["ecdf"] <= found["band_upper"])
-    return found.assign(num_distinct=distinct, within_band=inside.all("z"))
+        if 0 < num < int(dataset["num"][place]):
+            dataset["band_lower"][place], dataset["band_upper"][place] = simultaneous_band(int(num), at, level, seed)
+    inside = (dataset["ecdf"] >= dataset["band_lower"]) & (dataset["ecdf"] <= dataset["band_upper"])
+    return dataset.assign(num_distinct=distinct, within_band=inside.all("z"))
 
 
 def band(found: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:

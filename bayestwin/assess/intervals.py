@@ -66,12 +66,12 @@ def intervals(
     if names:
         parts = [intervals(tree.sel(experiment=name), prob, kind=kind, of=of, conformal=conformal) for name in names]
         return draws.side_by_side(parts, names)
-    found = along_points(tree, levels, kind, of)
+    dataset = along_points(tree, levels, kind, of)
     if conformal is not None:
         check_choice("kind", kind, {"eti": "conformal intervals have two tails"})
         check_choice("of", of, {"observation": "conformal intervals are those of observations"})
-        found = corrected(tree, found, conformal)
-    return by_origin(found)
+        dataset = corrected(tree, dataset, conformal)
+    return by_origin(dataset)
 
 
 def along_points(tree: xr.DataTree, levels: np.ndarray, kind: Kind, of: str = "observation") -> xr.Dataset:
@@ -216,13 +216,13 @@ def _checked(raw: xr.Dataset, conformal: xr.DataTree) -> xr.Dataset:
     """The correction for these observations and probabilities."""
     if "correction" not in conformal.children:
         raise errors.InvalidInput(_explain("a group `correction`", conformal.children))
-    found = conformal["correction"].to_dataset()
+    dataset = conformal["correction"].to_dataset()
     for dim, error in (("observation", errors.InvalidInput), ("prob", errors.InvalidSetting)):
-        wanted, known = raw[dim].to_numpy(), found[dim].to_numpy()
+        wanted, known = raw[dim].to_numpy(), dataset[dim].to_numpy()
         if not np.isin(wanted, known).all():
             raise error(_explain(f"{dim} {', '.join(map(str, wanted))}", [f"{dim} {one}" for one in known]))
-        found = found.sel({dim: wanted})
-    return found
+        dataset = dataset.sel({dim: wanted})
+    return dataset
 
 
 def _explain(expected: str, received: Iterable[str]) -> str:

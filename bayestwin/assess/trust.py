@@ -96,7 +96,7 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
     own = whole.sel(prob=prob, method="nearest")
     lower, upper = band(own)
     missed = twice(own, compared).to_numpy()
-    found = {}
+    shares = {}
     for place, name in enumerate(own["observation"].to_numpy()):
         share, low, high = (float(part[place]) for part in (own["coverage"], lower, upper))
         num = int(own["num"][place])
@@ -104,10 +104,10 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
         distinct = int(own["num_distinct"][place])
         inside = int(own["num_inside"][place])
         told = float(own["told"][place])
-        found[str(name)] = Share(
+        shares[str(name)] = Share(
             str(name), inside, num, distinct, share, low, high, side, told, bool(missed[place]), where
         )
-    return found
+    return shares
 
 
 def miss(share: Share, prob: float, what: str) -> str:

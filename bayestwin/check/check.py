@@ -123,26 +123,29 @@ def check(
 def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, settings: CheckSettings) -> list[Finding]:
     """All findings about one record."""
     numbers, limits, first_row = settings.thresholds, settings.limits, settings.first_row
-    found = notices_of(telemetry.notices, telemetry.source)
+    findings = notices_of(telemetry.notices, telemetry.source)
     members = {**twin.observations, **twin.inputs}
-    found += unstated({name: one.unit for name, one in members.items()}, telemetry)
+    findings += unstated({name: one.unit for name, one in members.items()}, telemetry)
     wrong = times_of(telemetry.table, first_row, telemetry.timezone)
     if held_out is not None:
         wrong += overlap(telemetry, held_out)
     record = record_for(twin, telemetry, None if wrong else held_out, first_row)
     with settings.progress.timed("check"):
-        found += wrong + signal_findings(record, numbers)
+        findings += wrong + signal_findings(record, numbers)
     clock = telemetry.units.get("time", twin.time_unit)
     since = elapsed(record.times, telemetry.t0, clock, twin.time_unit)
     for signal in record.signals:
         if signal.name in limits:
-            found += [*ranges(signal, limits[signal.name]), *rates(signal, limits[signal.name], since, twin.time_unit)]
-    found += [*visited(record, limits, numbers), *extrapolated(record, numbers)]
+            findings += [
+                *ranges(signal, limits[signal.name]),
+                *rates(signal, limits[signal.name], since, twin.time_unit),
+            ]
+    findings += [*visited(record, limits, numbers), *extrapolated(record, numbers)]
     if settings.solved and not any(one.kind in ("duplicate", "out_of_order") for one in wrong):
         rows = np.arange(len(telemetry.table)) + first_row
         density = build_density(twin, bind(twin, telemetry))
-        found += prior_findings(density, settings.seed, numbers, rows, settings.progress, telemetry)
-    return found
+        findings += prior_findings(density, settings.seed, numbers, rows, settings.progress, telemetry)
+    return findings
 
 
 def _each(twin: Twin, telemetry: Experiments, held_out: Experiments, settings: CheckSettings) -> list[Finding]:
@@ -362,30 +365,30 @@ def _copied(block: ExperimentRows, origin: ExperimentRows, rows: np.ndarray) -> 
     source = {"other": origin.name, "copied_from": theirs["rows"]}
     if block.held:
         sentence = f"{ours['num_rows']:,} rows of what is held out {what}Calibrated there, they flatter a validation."
-        found = Finding("overlap", "fail", "", sentence, {"held_out_rows": ours["rows"], **source})
+        finding = Finding("overlap", "fail", "", sentence, {"held_out_rows": ours["rows"], **source})
     else:
         sentence = f"{ours['num_rows']:,} rows {what}Calibrated in both they count twice: leave them out of one."
-        found = Finding("copied", "fail", "", sentence, ours | source)
-    return named(found, block.name)
+        finding = Finding("copied", "fail", "", sentence, ours | source)
+    return named(finding, block.name)
 
 
 def unlike(parts: Mapping[str, CheckedExperiment]) -> list[Finding]:
     """Columns that not all experiments have, units that differ, and times that are dates here and numbers there."""
-    found = []
+    findings = []
     columns = {name: set(map(str, one.telemetry.table.columns)) for name, one in parts.items()}
     for column in sorted(set.union(*columns.values()) - set.intersection(*columns.values())):
         there = [name for name in parts if column in columns[name]]
         absent = [name for name in parts if column not in columns[name]]
         sentence = f"`{column}` is a column of {_names(there)} and not of {_names(absent)}."
-        found.append(Finding("unlike", "note", column, sentence, {"with": there, "without": absent}))
+        findings.append(Finding("unlike", "note", column, sentence, {"with": there, "without": absent}))
     used = [signal.name for signal in next(iter(parts.values())).record.signals]
     for column in ["time", *used]:
         units = {name: _unit(one.telemetry, column) for name, one in parts.items()}
         if len(set(units.values())) > 1:
             told = ", ".join(f"in {unit or 'no stated unit'} in `{name}`" for name, unit in units.items())
             sentence = f"`{column}` is not in the same unit in all experiments: {told}. Make sure that each is right."
-            found.append(Finding("unlike", "note", "" if column == "time" else column, sentence, {"units": units}))
-    return found
+            findings.append(Finding("unlike", "note", "" if column == "time" else column, sentence, {"units": units}))
+    return findings
 
 
 def _unit(telemetry: Telemetry, column: str) -> str:
@@ -398,7 +401,7 @@ def _names(names: Sequence[str]) -> str:
 
 def scales(records: Mapping[str, SignalRecord]) -> list[Finding]:
     """Columns that would have the level and spread of most other experiments in another unit."""
-    found = []
+    findings = []
     for number, signal in enumerate(next(iter(records.values())).signals):
         own = {name: record.signals[number] for name, record in records.items()}
         for name, one in own.items():
@@ -414,8 +417,8 @@ def scales(records: Mapping[str, SignalRecord]) -> list[Finding]:
             )
             advice = f"Is its unit ({signal.unit or 'none'}) right in all of them?"
             evidence = {"suggestion": words, "others": with_it}
-            found.append(named(one.finding("unit_scale", "warn", one.present, f"{said}.", advice, **evidence), name))
-    return found
+            findings.append(named(one.finding("unit_scale", "warn", one.present, f"{said}.", advice, **evidence), name))
+    return findings
 
 
 def _suggested(one: Signal, other: Signal) -> str:

@@ -279,14 +279,14 @@ def limits_from(given: Mapping[str, Any], twin: Twin, owner: str = "limits") -> 
         InvalidInput: If a name or key is unknown, or a limit makes no sense.
     """
     members = {**twin.inputs, **twin.observations}
-    found = {}
+    limits = {}
     for name, stated in given.items():
         if name not in members:
             _refuse(owner, f"names `{name}`", members, f"`{name}`", _meant(name, members))
         if not isinstance(stated, Mapping):
             _refuse(owner, f"has no table for `{name}`", ["[" + name + "]"], f"{stated!r}", "Make it a table.")
-        found[name] = _limit(name, stated, members[name].unit, owner)
-    return found
+        limits[name] = _limit(name, stated, members[name].unit, owner)
+    return limits
 
 
 def _limit(name: str, stated: Mapping[str, Any], unit: str, owner: str) -> Limit:

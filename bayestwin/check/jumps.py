@@ -40,7 +40,7 @@ RARE = 0.02
 
 def jumps(record: SignalRecord, limits: Thresholds) -> list[Finding]:
     """Spikes of all signals that are not switched, and level shifts of observations."""
-    found = []
+    findings = []
     for signal in record.signals:
         if is_switched(signal) and signal.role == "input":
             continue
@@ -54,10 +54,10 @@ def jumps(record: SignalRecord, limits: Thresholds) -> list[Finding]:
             for at, width in outliers.items()
             if _seen(signal.values, at, width) and not _explained(at, width, drive, news)
         }
-        found += _spikes(signal, news, outliers)
+        findings += _spikes(signal, news, outliers)
         if signal.role == "observation":
-            found += _shifts(signal, news, outliers)
-    return found
+            findings += _shifts(signal, news, outliers)
+    return findings
 
 
 def _outliers(news: Innovations, limits: Thresholds) -> dict[int, int]:
@@ -167,7 +167,7 @@ def _spikes(signal: Signal, news: Innovations, outliers: Mapping[int, int]) -> l
 
 
 def _shifts(signal: Signal, news: Innovations, outliers: Mapping[int, int]) -> list[Finding]:
-    found = []
+    findings = []
     for at in (at for at, width in outliers.items() if width == 0):
         size = float(news.residual[at])
         words = (
@@ -177,8 +177,8 @@ def _shifts(signal: Signal, news: Innovations, outliers: Mapping[int, int]) -> l
         advice = (
             "Was something done to the asset or to the sensor? Calibrate on one side of it, or model it as an event."
         )
-        found.append(signal.finding("level_shift", "warn", np.array([at]), words, advice, size=size))
-    return found
+        findings.append(signal.finding("level_shift", "warn", np.array([at]), words, advice, size=size))
+    return findings
 
 
 def _times(news: Innovations, at: int) -> str:
@@ -227,7 +227,7 @@ class MissingTerm(NamedTuple):
 
 def drifts(record: SignalRecord, limits: Thresholds) -> list[Finding]:
     """Observations whose prediction needs another constant from some time on, or one that grows along the record."""
-    found = []
+    findings = []
     for signal in record.observations:
         news = innovations(signal, record.inputs)
         if news is None or not news.sd > 0:
@@ -238,7 +238,7 @@ def drifts(record: SignalRecord, limits: Thresholds) -> list[Finding]:
         ramp = _ramp(news, rows)
         changes = _changes(news, limits)
         if changes:
-            found += [_told(signal, rows, changes, one, news.sd) for one in changes]
+            findings += [_told(signal, rows, changes, one, news.sd) for one in changes]
         elif ramp.statistic >= RAMP * limits.drift and abs(ramp.size) >= SIZE:
             words = (
                 "drifts: what its past and the inputs do not explain "
@@ -247,8 +247,8 @@ def drifts(record: SignalRecord, limits: Thresholds) -> list[Finding]:
             advice = "Does the sensor age, or the asset? `bt.Biased` models a sensor that drifts."
             whole = np.arange(rows[0], rows[-1] + 1)
             # a note: what drifts may as well be the asset, in a way that no linear prediction knows
-            found.append(signal.finding("drift", "note", whole, words, advice, slope=ramp.size))
-    return found
+            findings.append(signal.finding("drift", "note", whole, words, advice, slope=ramp.size))
+    return findings
 
 
 def change_of_constant(design: np.ndarray, residual: np.ndarray) -> MissingTerm | None:
@@ -311,15 +311,15 @@ def _changes(news: Innovations, limits: Thresholds) -> list[MissingTerm]:
     # what wanders slowly may be a state of the asset that nobody observes: a change has to be sharper than that
     waves = np.cos(np.pi * np.arange(1, SLOW + 1) * (np.arange(residual.size)[:, None] + 0.5) / residual.size)
     design = np.column_stack([news.design, waves])
-    found: list[MissingTerm] = []
-    while len(found) <= FEW_CHANGES:
+    missing_terms: list[MissingTerm] = []
+    while len(missing_terms) <= FEW_CHANGES:
         basis = np.linalg.qr(design)[0]
         change = change_of_constant(design, residual - basis @ (basis.T @ residual))
         if change is None or abs(change.statistic) < limits.drift or abs(change.size) < SIZE:
             break
-        found.append(change)
+        missing_terms.append(change)
         design = np.column_stack([design, change.term])
-    return sorted(found, key=lambda one: one.at) if len(found) <= FEW_CHANGES else []
+    return sorted(missing_terms, key=lambda one: one.at) if len(missing_terms) <= FEW_CHANGES else []
 
 
 def _ramp(news: Innovations, rows: np.ndarray) -> MissingTerm:

@@ -81,7 +81,7 @@ def rates(signal: Signal, limit: Limit, elapsed: np.ndarray, time_unit: str) -> 
 
 def visited(record: SignalRecord, limits: Mapping[str, Limit], thresholds: Thresholds) -> list[Finding]:
     """How little of the stated range the calibrated part has visited."""
-    found = []
+    findings = []
     for signal in record.signals:
         limit = limits.get(signal.name, Limit())
         calibrated = _calibrated(signal, record)
@@ -104,16 +104,16 @@ def visited(record: SignalRecord, limits: Mapping[str, Limit], thresholds: Thres
                 )
                 sentence += f"({signal.unit or 'none'}) right?"
                 more = {"suggestion": fit.words, "share_then": fit.visited}
-                found.append(Finding("unit_scale", "warn", signal.name, sentence, evidence | more))
+                findings.append(Finding("unit_scale", "warn", signal.name, sentence, evidence | more))
                 continue
             sentence += " Elsewhere the equations alone speak."
-            found.append(Finding("coverage", "note", signal.name, sentence, evidence))
-    return found
+            findings.append(Finding("coverage", "note", signal.name, sentence, evidence))
+    return findings
 
 
 def extrapolated(record: SignalRecord, thresholds: Thresholds) -> list[Finding]:
     """Held-out values that lie beyond what was calibrated."""
-    found = []
+    findings = []
     for signal in record.signals:
         calibrated = _calibrated(signal, record)
         if calibrated.size < 2:
@@ -132,8 +132,8 @@ def extrapolated(record: SignalRecord, thresholds: Thresholds) -> list[Finding]:
         )
         advice = "Forecasts extrapolate there: judge them apart."
         severity = "warn" if share > thresholds.outside else "note"
-        found.append(signal.finding("extrapolation", severity, rows, words, advice, share=share))
-    return found
+        findings.append(signal.finding("extrapolation", severity, rows, words, advice, share=share))
+    return findings
 
 
 class _Fit(NamedTuple):

@@ -26,33 +26,33 @@ _NOTICES = {"runs backwards": "out_of_order", "repeat a time": "duplicate", "tak
 
 def times_of(table: pd.DataFrame, first: int = 1, zone: Zone = None) -> list[Finding]:
     """Times that are there twice, or that run backwards, in the order in which the table has them."""
-    index, found = table.index, []
+    index, findings = table.index, []
     steps = np.diff(numbers_of(index))
     if (backwards := np.flatnonzero(steps < 0) + 1).size:
         evidence = place(backwards, index, first, zone)
         words = f"Times run backwards at {where(evidence)}. Sort the rows, and find out why they are not in order."
-        found.append(Finding("out_of_order", "fail", "", words, evidence))
+        findings.append(Finding("out_of_order", "fail", "", words, evidence))
     if (again := np.flatnonzero(index.duplicated())).size:
         evidence = place(again, index, first, zone)
         words = (
             f"Times are there more than once: {where(evidence)} repeat a time, the first is "
             f"{said(index[again[0]], zone)}. Say which row counts by `duplicates=` when reading."
         )
-        found.append(Finding("duplicate", "fail", "", words, evidence))
-    return found
+        findings.append(Finding("duplicate", "fail", "", words, evidence))
+    return findings
 
 
 def notices_of(notices: tuple[str, ...], source: str) -> list[Finding]:
     """What reading did, by kind; `source_rows` are the first rows concerned, counted from 1 in the source."""
-    found = []
+    findings = []
     for sentence in notices:
         kind = next((kind for words, kind in _NOTICES.items() if words in sentence), "reading")
         evidence: dict[str, object] = {"source": source}
         if rows := re.search(r"\(row ([\d, ]+)", sentence):
             evidence["source_rows"] = [int(row) for row in re.findall(r"\d+", rows[1])]
         column = re.match(r"(?:`[^`]+` \()?`([^`]+)`\)?: (?:\d+|no) (?:cell|value|missing cell)", sentence)
-        found.append(Finding(kind, "note", column[1] if column else "", sentence, evidence))
-    return found
+        findings.append(Finding(kind, "note", column[1] if column else "", sentence, evidence))
+    return findings
 
 
 def irregular(record: SignalRecord) -> list[Finding]:

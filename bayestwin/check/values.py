@@ -63,7 +63,7 @@ def _ends(signal: Signal, there: np.ndarray, factor: float) -> list[np.ndarray]:
 
 def missing_by_regime(record: SignalRecord) -> list[Finding]:
     """Values of a sensor that are missing mostly where another column is low or high, or at one time of day."""
-    found = []
+    findings = []
     for signal in record.signals:
         gone = ~np.isfinite(signal.values)
         stretches = runs_of(gone)
@@ -76,9 +76,9 @@ def missing_by_regime(record: SignalRecord) -> list[Finding]:
             if side := _side(stretches, values):
                 words = f"is missing mostly where {name} is {side}"
                 advice = "What is left does not represent that regime: ask why values are missing there."
-                found.append(signal.finding("missing_regime", "warn", np.flatnonzero(gone), words, advice, by=name))
+                findings.append(signal.finding("missing_regime", "warn", np.flatnonzero(gone), words, advice, by=name))
                 break
-    return found
+    return findings
 
 
 def _side(stretches: np.ndarray, values: np.ndarray) -> str:
@@ -269,7 +269,7 @@ def saturation(signal: Signal, limits: Thresholds) -> list[Finding]:
     levels, counts = np.unique(values, return_counts=True)
     if levels.size < 6:
         return []
-    found = []
+    findings = []
     for end, step, word in ((0, 1, "lowest"), (-1, -1, "highest")):
         value, num = float(levels[end]), int(counts[end])
         beside = counts[1 : NEXT_LEVELS + 1] if step == 1 else counts[-NEXT_LEVELS - 1 : -1]
@@ -283,10 +283,10 @@ def saturation(signal: Signal, limits: Thresholds) -> list[Finding]:
             continue
         words = f"has {num} values exactly at its {word}, {signal.amount(value)}, up to {longest} in a row"
         advice = "If the sensor cannot show more, say so by `bt.Censored` around its noise."
-        found.append(
+        findings.append(
             signal.finding("saturation", "warn", np.flatnonzero(at_end), words, advice, value=value, longest=longest)
         )
-    return found
+    return findings
 
 
 def _jumps_there(signal: Signal, at_end: np.ndarray) -> bool:

@@ -51,13 +51,13 @@ def predict(
         chosen = load_model(model, job)
         used = find_run(results, chosen, run)
         start = {k: v for word in initial or () for k, v in named_value("initial", word).items()} or None
-        found = predict_again(chosen, used, telemetry, out, start)
+        later_predictions = predict_again(chosen, used, telemetry, out, start)
         if as_json:
-            about = {"run": used.name, "status": found.status, "file": found.path}
-            print_json(about | forecast_figures(intervals(found.predictions)))
+            about = {"run": used.name, "status": later_predictions.status, "file": later_predictions.path}
+            print_json(about | forecast_figures(intervals(later_predictions.predictions)))
         else:
-            show_forecast(console, intervals(found.predictions, prob=(0.5, 0.9)), found.path)
-        stop_unless_finished(used.name, found.status)
+            show_forecast(console, intervals(later_predictions.predictions, prob=(0.5, 0.9)), later_predictions.path)
+        stop_unless_finished(used.name, later_predictions.status)
 
 
 def coverage(

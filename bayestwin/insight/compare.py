@@ -90,8 +90,8 @@ def log_likelihood(result: xr.DataTree) -> xr.DataArray:
                 if label in values.coords and values.coords[label].dims == (dim,):
                     told[coordinate] = ("point", values.coords[label].to_numpy())
         rows.append(own.assign_coords(told))
-    found = xr.concat(rows, "point", combine_attrs="drop", coords="minimal", compat="override", join="exact")
-    return found.transpose("chain", "draw", "point").rename("log_likelihood")
+    dataset = xr.concat(rows, "point", combine_attrs="drop", coords="minimal", compat="override", join="exact")
+    return dataset.transpose("chain", "draw", "point").rename("log_likelihood")
 
 
 def _of_posterior(name: str, result: xr.DataTree) -> Pointwise:

@@ -199,17 +199,17 @@ def _ties(density: Density, coordinates: Coordinates, points: Points, seed: int)
     if not good.any():
         return ()
     seen = Points(*(part[good] for part in points))
-    found = find_ties(*seen[1:], coordinates.spread)
-    rich = richer(density, seed) if found else None
+    ties = find_ties(*seen[1:], coordinates.spread)
+    rich = richer(density, seed) if ties else None
     if rich is None:
-        return tuple((tie, "structural") for tie in found)
+        return tuple((tie, "structural") for tie in ties)
     more = information_of(rich, seed)(seen.z)
     solved = np.isfinite(more).all(axis=(1, 2))
     if not solved.any():
-        return tuple((tie, "structural") for tie in found)
+        return tuple((tie, "structural") for tie in ties)
     remaining = find_ties(more[solved], seen.values[solved], seen.slopes[solved], coordinates.spread)
     always = {tie[:3] for tie in remaining}
-    return tuple((tie, "structural" if tie[:3] in always else "telemetry") for tie in found)
+    return tuple((tie, "structural" if tie[:3] in always else "telemetry") for tie in ties)
 
 
 def _planned(

@@ -75,19 +75,19 @@ def influence(posterior: xr.DataTree, *, progress: Progress | None = None) -> xr
     num = sum(term.size for term in terms.values()) // len(standard.draws)
     with progress or Progress() as shown, shown.phase("influence", "leaving observations out", num) as phase:
         parts = [_of_signal(posterior, str(name), term, standard, phase) for name, term in terms.items()]
-    found = xr.concat(parts, "point", coords="minimal", compat="override", join="override")
-    shift = np.abs(found["mean_shift"].to_numpy())
-    found["largest"] = ("point", shift.max(axis=1), {"long_name": "largest shift of a mean, in posterior sds"})
+    dataset = xr.concat(parts, "point", coords="minimal", compat="override", join="override")
+    shift = np.abs(dataset["mean_shift"].to_numpy())
+    dataset["largest"] = ("point", shift.max(axis=1), {"long_name": "largest shift of a mean, in posterior sds"})
     known = np.where(np.isfinite(shift), shift, np.inf)
-    found["most_moved"] = ("point", np.asarray(standard.names)[known.argmax(axis=1)])
+    dataset["most_moved"] = ("point", np.asarray(standard.names)[known.argmax(axis=1)])
     # few draws cannot tell even this
     limit = min(1.0 - 1.0 / np.log10(len(standard.draws)), MAX_PARETO_K)
-    found["reliable"] = ("point", found["pareto_k"].to_numpy() <= limit)
-    order = np.argsort(-np.where(np.isfinite(found["largest"]), found["largest"], np.inf), kind="stable")
+    dataset["reliable"] = ("point", dataset["pareto_k"].to_numpy() <= limit)
+    order = np.argsort(-np.where(np.isfinite(dataset["largest"]), dataset["largest"], np.inf), kind="stable")
     words = {"max_pareto_k": limit, "meaning": NOT_A_FORECAST}
     if _in_order(posterior):
         words["warning"] = IN_ORDER
-    return found.isel(point=order).assign_attrs({**origin_of(posterior), **words})
+    return dataset.isel(point=order).assign_attrs({**origin_of(posterior), **words})
 
 
 def _in_order(posterior: xr.DataTree) -> bool:
@@ -128,7 +128,7 @@ def _of_signal(posterior: xr.DataTree, name: str, term: xr.DataArray, standard: 
     both = ("point", "quantity")
     variable = posterior["observed_data"].to_dataset().get(name)
     unit = "" if variable is None else str(variable.attrs.get("units", ""))
-    found = xr.Dataset(
+    dataset = xr.Dataset(
         {
             "value": ("point", _observed(variable, len(values))),
             "elpd": ("point", elpd, {"long_name": "log predictive density by the others"}),
@@ -146,8 +146,8 @@ def _of_signal(posterior: xr.DataTree, name: str, term: xr.DataArray, standard: 
     for kind in ("time", "experiment"):
         own = [key for key in term.coords if str(key) in (kind, f"{kind}_{name}") and dim in term[key].dims]
         if own:
-            found = found.assign_coords({kind: ("point", term[own[0]].to_numpy())})
-    return found
+            dataset = dataset.assign_coords({kind: ("point", term[own[0]].to_numpy())})
+    return dataset
 
 
 def _left_out(values: np.ndarray, standard: _Standard, phase: Phase) -> tuple[np.ndarray, ...]:

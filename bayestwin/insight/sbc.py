@@ -109,9 +109,9 @@ def sbc(
             simulated = simulate_many(density, num_simulations, seed, phase)
         lengths = Lengths(num_draws=num_draws)
         with shown.phase("posteriors", "drawing posteriors", num_simulations) as phase:
-            found = rank(density, simulated, seed=seed, lengths=lengths, level=level, phase=phase)
+            dataset = rank(density, simulated, seed=seed, lengths=lengths, level=level, phase=phase)
     asked = {"num_simulations": num_simulations, "num_draws": num_draws, "level": level}
-    return found.assign_attrs(
+    return dataset.assign_attrs(
         root_attributes(twin, telemetry, seed, asked)
         | {
             "code_sha256": source_sha256(),

@@ -223,7 +223,7 @@ def local_dataset(
     scale = np.stack([np.broadcast_to(marginal.spread, shape) for marginal in marginals.values()])
     dims = ("observation", "quantity", *setting.axes.dims)
     derivative = np.stack([setting.axes.spread(array) for array in slopes.values()])
-    found = xr.Dataset(
+    dataset = xr.Dataset(
         {
             "derivative": (dims, derivative, {"long_name": "derivative of the prediction by the quantity"}),
             "centre": (own, at, {"long_name": "value at which the derivative is taken"}),
@@ -232,10 +232,10 @@ def local_dataset(
         coords=_coords(setting, tuple(centre), tuple(slopes)),
     )
     words = "change of the prediction for one standard deviation of the quantity"
-    scaled = (found["derivative"] * found["scale"]).transpose(*dims)
-    found["scaled"] = scaled.assign_attrs(long_name=words)
-    found["scaled_rms"] = _rms(scaled, setting).assign_attrs(long_name=f"{words}, root mean square over time")
-    return found
+    scaled = (dataset["derivative"] * dataset["scale"]).transpose(*dims)
+    dataset["scaled"] = scaled.assign_attrs(long_name=words)
+    dataset["scaled_rms"] = _rms(scaled, setting).assign_attrs(long_name=f"{words}, root mean square over time")
+    return dataset
 
 
 def _rms(scaled: xr.DataArray, setting: Predictand) -> xr.DataArray:

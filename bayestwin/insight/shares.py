@@ -313,7 +313,7 @@ def _dataset(twin: Twin, coords: Mapping[str, Any], variance: np.ndarray, error:
     units = [observation.unit for observation in twin.observations.values()]
     total = variance.sum(axis=1, keepdims=True)
     share = np.divide(variance, total, out=np.full_like(variance, np.nan), where=total > 0)
-    found = xr.Dataset(
+    dataset = xr.Dataset(
         {
             "share": (dims, share, {"units": "", "long_name": "share of the variance of a new observation"}),
             "share_error": (dims, error, {"units": "", "long_name": "Monte Carlo standard error of the share"}),
@@ -321,11 +321,11 @@ def _dataset(twin: Twin, coords: Mapping[str, Any], variance: np.ndarray, error:
         },
         coords={"observation": list(twin.observations), **coords, "units": ("observation", units)},
     )
-    found["horizon"].attrs = {
+    dataset["horizon"].attrs = {
         "units": twin.time_unit,
         "long_name": "time since the last observation that was calibrated",
     }
-    return found.transpose("observation", "time", "source")
+    return dataset.transpose("observation", "time", "source")
 
 
 def _horizon(twin: Twin, posterior: xr.DataTree, shifted: Telemetry, bound: Bound) -> np.ndarray:

@@ -212,9 +212,9 @@ def _tie(
     with np.errstate(divide="ignore"):
         candidates = {"log": np.abs(theta) / step * np.sign(theta), "plain": 1.0 / step}
     for form, factors in candidates.items():
-        found = combinations_of(determined * factors[:, None, :])
-        if found:
-            return Tie(tuple(members), num_null, form, found, direction)
+        combinations = combinations_of(determined * factors[:, None, :])
+        if combinations:
+            return Tie(tuple(members), num_null, form, combinations, direction)
     return Tie(tuple(members), num_null, "unknown", (), direction)
 
 

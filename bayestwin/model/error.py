@@ -156,13 +156,13 @@ class Discrepancy(ModelError):
     def quantities(self, units: Units) -> Mapping[str, ErrorQuantity]:
         """`<observation>_discrepancy_scale` and `<observation>_discrepancy_length`."""
         along = units.time if self.over == "time" else units.inputs[self.over]
-        found = {}
+        error_quantities = {}
         for name, prior in self.scale.items():
             words = f"scale of the discrepancy of {name}"
-            found[f"{name}_discrepancy_scale"] = ErrorQuantity(prior, name, units.observations[name], words)
+            error_quantities[f"{name}_discrepancy_scale"] = ErrorQuantity(prior, name, units.observations[name], words)
             words = f"length of the discrepancy of {name} over {self.over}"
-            found[f"{name}_discrepancy_length"] = ErrorQuantity(self.length[name], name, along, words)
-        return found
+            error_quantities[f"{name}_discrepancy_length"] = ErrorQuantity(self.length[name], name, along, words)
+        return error_quantities
 
     def check(self, units: Units, noise: Mapping[str, Noise]) -> None:
         """Names of observations, positive scales and lengths, and Gaussian noise."""
@@ -220,14 +220,14 @@ class ProcessNoise(ModelError):
 
     def quantities(self, units: Units) -> Mapping[str, ErrorQuantity]:
         """`<state>_diffusion` and `<state>_initial_scale`."""
-        found = {}
+        error_quantities = {}
         for name, prior in self.scale.items():
             unit = f"{units.states[name] or '1'}/{units.time}**0.5"
-            found[f"{name}_diffusion"] = ErrorQuantity(prior, name, unit, f"process noise of {name}")
+            error_quantities[f"{name}_diffusion"] = ErrorQuantity(prior, name, unit, f"process noise of {name}")
         for name, prior in self.initial_scale.items():
             words = f"spread of {name} at the start"
-            found[f"{name}_initial_scale"] = ErrorQuantity(prior, name, units.states[name], words)
-        return found
+            error_quantities[f"{name}_initial_scale"] = ErrorQuantity(prior, name, units.states[name], words)
+        return error_quantities
 
     def check(self, units: Units, noise: Mapping[str, Noise]) -> None:
         """Names of states, scales that are not negative, and Gaussian noise, for which the filter is right."""

@@ -72,18 +72,18 @@ def plan(
     Raises:
         InvalidInput: If nothing can be done, or the same is to be done twice.
     """
-    found: list[Task] = []
+    tasks: list[Task] = []
     refused: list[Refused] = []
     for path in jobs:
         folder, job = (path.parent, path.name) if path.suffix == ".toml" else (path, "job.toml")
         for file in telemetry or [None]:
             try:
-                found.append(_task(folder, job, file, results))
+                tasks.append(_task(folder, job, file, results))
             except InvalidInput as reason:
                 refused.append(Refused(f"{path} with {file}" if file else str(path), str(reason)))
-    keys = [task.key for task in found]
-    twice = [task.name for task in found if keys.count(task.key) > 1]
-    if twice or not (found or refused):
+    keys = [task.key for task in tasks]
+    twice = [task.name for task in tasks if keys.count(task.key) > 1]
+    if twice or not (tasks or refused):
         message = explain(
             "The batch has the same task twice." if twice else "The batch has no tasks.",
             expected="job files such as `models/NAME/job.toml`, each pair of job and telemetry once",
@@ -91,9 +91,9 @@ def plan(
             advice="Name each once.",
         )
         raise InvalidInput(message)
-    if not found:
+    if not tasks:
         raise InvalidInput("\n".join(one.words for one in refused))
-    return tuple(found), tuple(refused)
+    return tuple(tasks), tuple(refused)
 
 
 def model_of(task: Task) -> Model:

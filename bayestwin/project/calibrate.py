@@ -115,13 +115,13 @@ def share_into(
     if split.held_out is None or not model.job.report.shares:
         return None
     settings = model.job.predict.model_dump()
-    found = uncertainty_shares(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
-    if np.isfinite(found["share"]).any():  # a file with nothing in it could not be told from a damaged one
-        tree = xr.DataTree.from_dict({"uncertainty_shares": found})
-        tree.attrs = found.attrs
+    dataset = uncertainty_shares(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
+    if np.isfinite(dataset["share"]).any():  # a file with nothing in it could not be told from a damaged one
+        tree = xr.DataTree.from_dict({"uncertainty_shares": dataset})
+        tree.attrs = dataset.attrs
         with progress.timed("save"):
             save(tree, folder / SHARES)
-    return found
+    return dataset
 
 
 def read_shares(folder: pathlib.Path) -> xr.Dataset | None:
@@ -367,7 +367,7 @@ def models_beside(model: Model, split: Split, device: str | None = None) -> dict
     Raises:
         InvalidInput: If there is none, or one does not fit the twin.
     """
-    found = {}
+    models = {}
     for name, error in model.model_errors.items():
         try:
             other = model._replace(twin=with_model_error(model.twin, error))
@@ -378,9 +378,9 @@ def models_beside(model: Model, split: Split, device: str | None = None) -> dict
             message = f"Model error `{name}` of `{model.folder / 'twin.py'}`: {reason}"
             raise InvalidTwin(message) from reason
         if fingerprint(other.twin) != fingerprint(model.twin):
-            found[name] = other
-    if found:
-        return found
+            models[name] = other
+    if models:
+        return models
     message = explain(
         f"`{model.folder / 'twin.py'}` names no model errors to compare.",
         expected="a mapping of names to model errors that the twin does not have already",

@@ -75,7 +75,7 @@ def check_model(
             progress=shown,
         )
         findings = tuple(one._replace(sentence=as_toml(one.sentence)) for one in findings)
-        found = CheckedModel(findings, limits)
+        checked_model = CheckedModel(findings, limits)
         write_text_durably(run / FINDINGS, to_json([finding._asdict() for finding in findings]))
         with shown.timed("report"):
             record = record_for(model.twin, split.calibration, split.held_out, split.first_row)
@@ -89,7 +89,7 @@ def check_model(
                 provenance=_provenance(run),
             )
         write_text_durably(run / PAGE, page)
-        return VerbOutcome(found, "failed gates" if found.failed else "finished", figures_of(findings))
+        return VerbOutcome(checked_model, "failed gates" if checked_model.failed else "finished", figures_of(findings))
 
     inputs = inputs_of(model, split)
     given = Given(files={} if held_out is None else {"held_out": held_out})

@@ -103,19 +103,19 @@ def compare_model(
 
 def variants(model: Model, ablations: Mapping[str, Mapping[str, float]], model_errors: bool) -> dict[str, Model]:
     """The model as it is, without each term, and under each model error that its twin does not have already."""
-    found = {WHOLE: model}
+    models = {WHOLE: model}
     for name, off in ablations.items():
         try:
-            found[name] = model._replace(twin=ablate(model.twin, off))
+            models[name] = model._replace(twin=ablate(model.twin, off))
         except InvalidTwin as reason:
             message = f"Ablation `{name}` of `{model.folder / 'twin.py'}`: {reason}"
             raise InvalidTwin(message) from reason
     for name, error in model.model_errors.items() if model_errors else ():
         other = model._replace(twin=with_model_error(model.twin, error))
         if fingerprint(other.twin) != fingerprint(model.twin):
-            found[f"model error {name}"] = other
-    if len(found) > 1:
-        return found
+            models[f"model error {name}"] = other
+    if len(models) > 1:
+        return models
     message = explain(
         f"There is nothing to compare `{model.folder}` with.",
         expected="a term to switch off, or model errors by `--model-errors`",

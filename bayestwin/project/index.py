@@ -222,23 +222,23 @@ def examine_run(run: pathlib.Path) -> list[Finding]:
     name = f"{run.parent.name}/{run.name}"
     if is_locked(run):
         return []
-    found = [
+    findings = [
         Finding("run_files", "note", name, f"Removed {path.name}, which a dead process left.", {})
         for path in sweep_orphans(run)
     ]
     if not (run / RECORD).is_file():
         if files := files_of(run):
             words = f"Results ({_listed(files[:3])}) without `{RECORD}`: what they were made of is not known."
-            found.append(Finding("run_files", "warn", name, words, {"files": files}))
-        return found
+            findings.append(Finding("run_files", "warn", name, words, {"files": files}))
+        return findings
     try:
         record = read_record(run)
     except CorruptArtifact as reason:
-        return [*found, Finding("run_files", "fail", name, str(reason).splitlines()[0], {})]
+        return [*findings, Finding("run_files", "fail", name, str(reason).splitlines()[0], {})]
     if record.get("status") == "running":
         advice = f" Go on by `bayestwin resume {run}`." if record.get("command") == "calibrate" else ""
-        return [*found, Finding("run_files", "warn", name, f"The process that wrote this run has died.{advice}", {})]
-    return found + _files(run, name, record.get("outputs") or {})
+        return [*findings, Finding("run_files", "warn", name, f"The process that wrote this run has died.{advice}", {})]
+    return findings + _files(run, name, record.get("outputs") or {})
 
 
 def _files(run: pathlib.Path, name: str, recorded: dict[str, str]) -> list[Finding]:
@@ -263,7 +263,7 @@ def _listed(paths: list[str]) -> str:
 
 def _environment() -> list[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    found = [
+    findings = [
         Finding(
             "environment",
             "note",
@@ -275,14 +275,16 @@ def _environment() -> list[Finding]:
     old = [str(one) for one in map(Requirement, importlib.metadata.requires("bayestwin") or ()) if not _met(one)]
     if old:
         words = f"Packages are missing or of another version than is needed: {', '.join(old)}."
-        found.append(Finding("environment", "fail", "packages", words, {"packages": old}))
+        findings.append(Finding("environment", "fail", "packages", words, {"packages": old}))
     else:
-        found.append(Finding("environment", "note", "packages", "All packages have the versions that are needed.", {}))
+        findings.append(
+            Finding("environment", "note", "packages", "All packages have the versions that are needed.", {})
+        )
     try:
         require_float64()
     except BayestwinError as reason:
-        found.append(Finding("environment", "fail", "float64", str(reason).splitlines()[0], {}))
-    return found
+        findings.append(Finding("environment", "fail", "float64", str(reason).splitlines()[0], {}))
+    return findings
 
 
 def _met(requirement: Requirement) -> bool:
@@ -295,24 +297,24 @@ def _met(requirement: Requirement) -> bool:
 
 
 def _storage(results: pathlib.Path) -> list[Finding]:
-    found = []
+    findings = []
     try:
         make_private(cache_folder())
     except BayestwinError as reason:
-        found.append(Finding("environment", "warn", "cache", str(reason).splitlines()[0], {}))
+        findings.append(Finding("environment", "warn", "cache", str(reason).splitlines()[0], {}))
     if not results.is_dir():
-        return [*found, Finding("results", "note", "results", f"There is no folder `{results}` yet.", {})]
+        return [*findings, Finding("results", "note", "results", f"There is no folder `{results}` yet.", {})]
     try:
         check_writable(results)
         before = _indexed(results)
         kept, anew = read_index(results), rebuild(results)
     except BayestwinError as reason:
-        return [*found, Finding("results", "fail", "results", str(reason).splitlines()[0], {})]
+        return [*findings, Finding("results", "fail", "results", str(reason).splitlines()[0], {})]
     if before is None or kept != anew:
-        found.append(
+        findings.append(
             Finding("results", "note", "index", f"The index of {len(anew)} runs was made anew.", {"runs": len(anew)})
         )
-    return found
+    return findings
 
 
 def _indexed(results: pathlib.Path) -> int | None:

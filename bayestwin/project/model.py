@@ -165,12 +165,12 @@ def read_model_telemetry(
         split: Says which part features may have statistics of; by default as the model's job does.
     """
     with about_job(f"`[telemetry]` of `{model.job_path}`"):
-        found = read_file(in_place(model.job.telemetry, path), path, partly=partly)
+        telemetry = read_file(in_place(model.job.telemetry, path), path, partly=partly)
     if not model.job.features:
-        return found
-    whole = continued(read_sources(model.job.telemetry, model.folder, model.job_path), found)
+        return telemetry
+    whole = continued(read_sources(model.job.telemetry, model.folder, model.job_path), telemetry)
     made = with_features(whole, model.job, model.job_path, split or model.job.split, partly=partly)
-    return made.between(start=found.table.index[0])
+    return made.between(start=telemetry.table.index[0])
 
 
 def changed(model: Model, *, telemetry: pathlib.Path | None = None, **tables: Mapping[str, Any]) -> Model:

@@ -250,9 +250,9 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
             advice="Calibrate anew by `bayestwin calibrate`: runs keep their inputs.",
         )
         raise InvalidInput(message)
-    found = load_model(run / INPUTS, str(record["job_file"]))
+    model = load_model(run / INPUTS, str(record["job_file"]))
     job = Job.model_validate(record["job"])
-    return found._replace(job=job.model_copy(update={"telemetry": kept_at(job.telemetry, telemetry)}))
+    return model._replace(job=job.model_copy(update={"telemetry": kept_at(job.telemetry, telemetry)}))
 
 
 def recorded_file(run: pathlib.Path, option: str) -> pathlib.Path | None:

@@ -80,8 +80,8 @@ def read_file(section: ReadingSection, path: pathlib.Path, *, partly: bool = Fal
             one for one in settings["drop"] if one["column"] is None or find(one["column"], there) in there
         ]
     settings |= {"units": units, "rename": rename}
-    found = read_telemetry(path, **settings)
-    return dataclasses.replace(found, notices=tuple(map(as_toml, found.notices)))
+    telemetry = read_telemetry(path, **settings)
+    return dataclasses.replace(telemetry, notices=tuple(map(as_toml, telemetry.notices)))
 
 
 def in_place(section: TelemetrySection, path: pathlib.Path) -> TelemetrySection:

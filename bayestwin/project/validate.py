@@ -163,13 +163,13 @@ def _regimes(model: Model, calibrated: Telemetry, held_out: Telemetry, asked: Va
                     advice="Name columns of the telemetry, as they are called in the twin.",
                 )
                 raise InvalidJob(message)
-    found = {}
+    regimes = {}
     for name in asked.by:
         values = pd.Series(table[name], name=name)
         groups = find_groups(name_of(values), values.to_numpy(), asked.bins.get(name))
         edges = None if groups.edges is None else tuple(groups.edges)
-        found[name] = Regime(values, edges, str(calibrated.units.get(name, "")))
-    return found
+        regimes[name] = Regime(values, edges, str(calibrated.units.get(name, "")))
+    return regimes
 
 
 def _period(asked: float | None, calibrated: Telemetry, unit: str, span: float) -> float | None:
@@ -329,16 +329,16 @@ def validate_model(
     def work(folder: pathlib.Path, shown: Progress) -> VerbOutcome[Validated]:
         trialled = _backtest(model, calibrated, plan, folder, shown) if with_backtest else Trialled()
         with shown.timed("judge"):
-            found = judge_all(model, calibrated, plan, trialled, tuple(others))
+            validated = judge_all(model, calibrated, plan, trialled, tuple(others))
         with shown.timed("save"):
-            save(validation_tree(found, settings), folder / VALIDATION)
+            save(validation_tree(validated, settings), folder / VALIDATION)
         with shown.timed("report"):
             provenance = {"validated run": calibrated.run.name, "validation": folder.name}
-            page = render_validation(found, others, folder=str(model.folder), provenance=provenance)
+            page = render_validation(validated, others, folder=str(model.folder), provenance=provenance)
             write_text_durably(folder / PAGE, page)
         stopped = trialled.tree is not None and trialled.tree.attrs["interrupted"]
-        status = "interrupted" if stopped else "failed gates" if found.trust.status == "fail" else "finished"
-        return VerbOutcome(found, status, _figures(found))
+        status = "interrupted" if stopped else "failed gates" if validated.trust.status == "fail" else "finished"
+        return VerbOutcome(validated, status, _figures(validated))
 
     return carry_out(model, results, "validate", inputs_of(model, calibrated.split), work, progress, given)
 

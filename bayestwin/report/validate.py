@@ -336,14 +336,14 @@ def by_tables(
     evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], dim: str, prob: float
 ) -> dict[str, xr.Dataset]:
     """Coverage in groups by kind of forecasts, of raw and conformal intervals where there are both at `prob`."""
-    found = {}
+    datasets = {}
     for part, evidence in raw.items():
         if dim not in evidence.by:
             continue
         both = evidences.get(part)
         compared = both is not None and dim in both.by and _seen(both.by[dim], prob)
-        found[part] = both.by[dim] if both is not None and compared else evidence.by[dim]
-    return found
+        datasets[part] = both.by[dim] if both is not None and compared else evidence.by[dim]
+    return datasets
 
 
 def _seen(table: xr.Dataset, prob: float) -> bool:

@@ -105,7 +105,7 @@ def rmse_of(skill: str) -> str:
 
 def origin_rows(backtest: xr.DataTree) -> list[OriginRow]:
     """One line an origin."""
-    table, found = backtest["origins"].to_dataset(), []
+    table, rows = backtest["origins"].to_dataset(), []
     for place in range(table.sizes["origin"]):
         own = table.isel(origin=place)
         failure, gates = str(own["failure"].item()), str(own["failed_gates"].item())
@@ -118,8 +118,8 @@ def origin_rows(backtest: xr.DataTree) -> list[OriginRow]:
         )
         start, end = (moment(own[key].to_numpy()[()]) for key in ("calibrated_from", "calibrated_until"))
         origin, num = moment(own["origin"].to_numpy()[()]), fixed(float(own["num_calibrated"]), 0)
-        found.append(OriginRow(origin, start, end, num, trouble))
-    return found
+        rows.append(OriginRow(origin, start, end, num, trouble))
+    return rows
 
 
 def mean_widths(intervals: xr.Dataset, observed: Mapping[str, np.ndarray]) -> xr.Dataset:

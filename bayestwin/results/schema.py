@@ -89,8 +89,8 @@ def sites_dataset(twin: Twin, values: Mapping[str, np.ndarray], coords: Mapping[
         attrs = {"units": site.unit, "long_name": site.doc or site.name, "kind": site.kind}
         dims = ("chain", "draw", "experiment")[: values[site.name].ndim]
         data[site.name] = (dims, values[site.name], attrs)
-    found = _with_draws(xr.Dataset(data))
-    return found.assign_coords(experiment=(coords or {})["experiment"]) if "experiment" in found.dims else found
+    dataset = _with_draws(xr.Dataset(data))
+    return dataset.assign_coords(experiment=(coords or {})["experiment"]) if "experiment" in dataset.dims else dataset
 
 
 def stats_dataset(stats: Mapping[str, np.ndarray]) -> xr.Dataset:

@@ -206,9 +206,9 @@ def _grid(
     dated = next(iter(sources.values())).dated
 
     def length(argument: str, value: Any) -> int | float:
-        found = length_of(value, dated=dated)
-        if found is not None and found > 0:
-            return found
+        span = length_of(value, dated=dated)
+        if span is not None and span > 0:
+            return span
         expected = "a duration such as `'15min'`" if dated else "a positive number, in the unit of the times"
         return _refuse(f"`{argument}` is no length of time.", expected, repr(value), "Correct it.")
 

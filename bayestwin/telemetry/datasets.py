@@ -116,11 +116,11 @@ def describe(name: str) -> str:
     Raises:
         InvalidTelemetry: If the name is unknown.
     """
-    found = _entry(name)
-    read = {record.file: "telemetry" for record in found.records}
-    lines = [f"{name}: {found.words}", f"  source: {found.source}", f"  licence: {found.licence}"]
-    for file in found.files:
-        where = "" if file.url else f"; cannot be downloaded ({found.made or 'no public address'})"
+    dataset = _entry(name)
+    read = {record.file: "telemetry" for record in dataset.records}
+    lines = [f"{name}: {dataset.words}", f"  source: {dataset.source}", f"  licence: {dataset.licence}"]
+    for file in dataset.files:
+        where = "" if file.url else f"; cannot be downloaded ({dataset.made or 'no public address'})"
         lines.append(f"  {file.name}: {read.get(file.name, 'to go with it')}{where}")
     return "\n".join(lines)
 
