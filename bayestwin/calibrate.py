@@ -19,7 +19,7 @@ from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.density.bind import Experiments, bind_all, times_of
 from bayestwin.density.density import Density, Loss, Predictor, build_density
 from bayestwin.dynamics.choice import Choice
-from bayestwin.errors import InvalidSetting, InvalidTwin, explain
+from bayestwin.errors import InvalidSetting, InvalidTwin
 from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough
 from bayestwin.inference.solver import audit_tolerance, choose
 from bayestwin.model.describe import describe, fingerprint
@@ -170,48 +170,43 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
     """Refuse words that are unknown, numbers that make no sense, and twins with nothing to infer."""
     for setting in SETTINGS:
         if setting.name in settings and not setting.fits(settings[setting.name]):
-            message = explain(
+            raise InvalidSetting(
                 f"`{setting.name}` makes no sense.",
                 expected=setting.expected,
                 received=f"{settings[setting.name]!r}",
                 advice="Leave it out for the default.",
             )
-            raise InvalidSetting(message)
     other_loss = settings.get("loss", "linear") != "linear"
     if other_loss and not METHODS[settings["method"]].losses:
         fitting = " or ".join(f'`method="{name}"`' for name, method in METHODS.items() if method.losses)
-        message = explain(
+        raise InvalidSetting(
             f'`loss="{settings["loss"]}"` belongs to {fitting}.',
             expected='`loss="linear"`: a posterior needs a likelihood',
             received=f"method {settings.get('method')!r}",
             advice="For outliers in a posterior use the noise model `bt.StudentT`.",
         )
-        raise InvalidSetting(message)
     dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
     if other_loss and dependent:
-        message = explain(
+        raise InvalidSetting(
             f'`loss="{settings["loss"]}"` does not fit the noise of observation `{dependent[0]}`.',
             expected="observations that are independent, each of which can lie far off by itself",
             received="autocorrelated noise",
             advice='Use `loss="linear"`, or another noise model.',
         )
-        raise InvalidSetting(message)
     if other_loss and isinstance(twin.model_error, Discrepancy):
-        message = explain(
+        raise InvalidSetting(
             f'`loss="{settings["loss"]}"` does not go with a discrepancy.',
             expected="observations that are independent, each of which can lie far off by itself",
             received="a discrepancy, which ties them together",
             advice='Use `loss="linear"`, or `model_error=None`.',
         )
-        raise InvalidSetting(message)
     if not twin.sites():
-        message = explain(
+        raise InvalidTwin(
             f"Twin `{twin.name}` has nothing to infer.",
             expected="a prior on at least one parameter, initial state or noise parameter",
             received="known numbers only",
             advice="Use `simulate` to solve it.",
         )
-        raise InvalidTwin(message)
 
 
 def root_attributes(

@@ -17,9 +17,79 @@ BayestwinError
     └── RunLocked             another process writes the run
 """
 
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+PARTS = ("problem", "expected", "received", "advice")
+
 
 class BayestwinError(Exception):
-    """Root of all errors that `bayestwin` raises on purpose."""
+    """Root of all errors that `bayestwin` raises on purpose: four parts, of which its text is made.
+
+    Attributes:
+        problem: What is wrong, with the user's own names in backticks.
+        expected: What would have been right.
+        received: What came instead.
+        advice: What to do about it.
+        where: What it is about, such as "In experiment `first`", the outermost first; see `within`.
+        reasons: The errors that this one lists, where several things are wrong; see `all_of`.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        expected: str | None = None,
+        received: str | None = None,
+        advice: str | None = None,
+    ) -> None:
+        """An error from its parts; those that are None have no line in its text."""
+        super().__init__(problem)
+        self.problem = problem
+        self.expected = expected
+        self.received = received
+        self.advice = advice
+        self.where: tuple[str, ...] = ()
+        self.reasons: tuple[BayestwinError, ...] = ()
+
+    @classmethod
+    def all_of(cls, errors: Sequence[Self]) -> Self:
+        """The one error there is, or one of this type that lists all of them."""
+        if len(errors) == 1:
+            return errors[0]
+        return cls(f"{len(errors)} things are wrong:").replace(reasons=tuple(errors))
+
+    @property
+    def summary(self) -> str:
+        """The first line of the text: what it is about, and what is wrong."""
+        return ": ".join((*self.where, self.problem))
+
+    def __str__(self) -> str:
+        """The text: a line each for what is wrong, what was expected, what was received, and what to do."""
+        parts = (("  Expected: ", self.expected), ("  Received: ", self.received), ("  ", self.advice))
+        lines = [f"{mark}{part}" for mark, part in parts if part is not None]
+        return "\n".join([self.summary, *lines, *(f"({n}) {one}" for n, one in enumerate(self.reasons, 1))])
+
+    def replace(self, **fields: Any) -> Self:
+        """The same error with other values of some fields."""
+        other = copy.copy(self)
+        for name, value in fields.items():
+            setattr(other, name, value)
+        other.args = (other.problem,)
+        if hasattr(self, "__notes__"):
+            other.__notes__ = list(self.__notes__)  # notes that are added to one are not the other's
+        return other
+
+    def within(self, where: str) -> Self:
+        """The same error with what it is about in front, for example "In experiment `first`"."""
+        return self.replace(where=(where, *self.where))
+
+    def reworded(self, words: Callable[[str], str]) -> Self:
+        """The same error, each part of it as `words` puts it, and those of the errors that it lists."""
+        told = {name: words(part) for name in PARTS if (part := getattr(self, name)) is not None}
+        where = tuple(map(words, self.where))
+        return self.replace(**told, where=where, reasons=tuple(one.reworded(words) for one in self.reasons))
 
 
 class InvalidInput(BayestwinError):
@@ -76,18 +146,3 @@ class StorageFailure(BayestwinError):
 
 class RunLocked(StorageFailure):
     """Another process writes the run."""
-
-
-def explain(problem: str, *, expected: str, received: str, advice: str) -> str:
-    """Compose a message in the one shape that all errors of `bayestwin` have.
-
-    Args:
-        problem: What is wrong, with the user's own names in backticks.
-        expected: What would have been right.
-        received: What came instead.
-        advice: What to do about it.
-
-    Returns:
-        The message, on four lines.
-    """
-    return f"{problem}\n  Expected: {expected}\n  Received: {received}\n  {advice}"

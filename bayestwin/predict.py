@@ -19,7 +19,7 @@ from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, 
 from bayestwin.density.density import Density, Predictor, build_density, join
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import Grid, build_grid
-from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry, explain
+from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.model.describe import fingerprint, prior_text
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
@@ -42,22 +42,20 @@ def check_start(twin: Twin, posterior: xr.DataTree, initial: Start, future: obje
     needed = [name for name, state in twin.states.items() if isinstance(state.initial, dist.Distribution)]
     wrong = [name for name in initial if name not in twin.states] + [name for name in needed if name not in initial]
     if wrong:
-        message = explain(
+        raise InvalidSetting(
             f"`initial` does not say where twin `{twin.name}` starts.",
             expected="a number or a distribution for each of " + ", ".join(f"`{name}`" for name in needed),
             received=", ".join(f"`{name}`" for name in initial) or "nothing",
             advice=f"Correct `{wrong[0]}`. States without a prior may be left out: they start as the twin says.",
         )
-        raise InvalidSetting(message)
     several = "experiment" in posterior["posterior"].dims
     if several or not isinstance(future, Telemetry):
-        message = explain(
+        raise InvalidSetting(
             "A start from given states is that of one telemetry.",
             expected="a bt.Telemetry as `future`, and the posterior of one experiment",
             received=f"{type(future).__name__}{', and several experiments' if several else ''}",
             advice="Call `predict` for each experiment, with `posterior.sel(experiment=…)`.",
         )
-        raise InvalidSetting(message)
 
 
 def restarted(
@@ -219,13 +217,12 @@ def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:
     ours, theirs = fingerprint(twin), posterior.attrs.get("twin_sha256")
     if ours == theirs:
         return
-    message = explain(
+    raise InvalidArtifact(
         f"This posterior does not belong to twin `{twin.name}` as it is now.",
         expected=f"a posterior of a twin with fingerprint {ours[:12]}",
         received=f"one of twin `{posterior.attrs.get('twin', '?')}` with fingerprint {str(theirs)[:12]}",
         advice="Calibrate again: equations, priors, units or solver are different.",
     )
-    raise InvalidArtifact(message)
 
 
 class _Past(NamedTuple):
@@ -294,13 +291,12 @@ def _check_named(names: tuple[str, ...], future: object) -> None:
     else:
         received = "telemetry of no named experiment" if names else "experiments, where one telemetry was calibrated"
     expected = f"one for any of {', '.join(f'`{name}`' for name in names)}, by name" if names else "a bt.Telemetry"
-    message = explain(
+    raise InvalidTelemetry(
         "`future` does not go on from what was calibrated.",
         expected=expected,
         received=received,
         advice="Where a forecast starts, and each experiment's own values, come from the calibration.",
     )
-    raise InvalidTelemetry(message)
 
 
 def _one_ahead(twin: Twin, past: _Past, future: Telemetry) -> tuple[Telemetry, Bound, Grid]:
@@ -314,23 +310,21 @@ def _from_same_start(twin: Twin, past: _Past, future: Telemetry) -> Telemetry:
     """The future telemetry, with times counted from where the calibration's were."""
     dated = past.dated
     if dated != future.dated:
-        message = explain(
+        raise InvalidTelemetry(
             "The times of `future` are of another kind than those of the calibration.",
             expected="dates" if dated else "numbers",
             received="dates" if future.dated else "numbers",
             advice="Use the same kind of time in both.",
         )
-        raise InvalidTelemetry(message)
     ours = "" if dated else future.units.get("time", twin.time_unit)
     theirs = past.unit
     if ours != theirs:
-        message = explain(
+        raise InvalidTelemetry(
             "The times of `future` are in another unit than those of the calibration.",
             expected=f"`{theirs}`",
             received=f"`{ours}`",
             advice=f"Count them in `{theirs}`, and say so by `units={{'time': '{theirs}'}}`.",
         )
-        raise InvalidTelemetry(message)
     return dataclasses.replace(future, t0=pd.Timestamp(past.t0) if dated else float(past.t0))
 
 
@@ -384,11 +378,10 @@ def _check_no_gap(labels: np.ndarray, earlier: np.ndarray, bound: Bound) -> None
     longest = max((np.diff(times).max() for times in (earlier, bound.times) if times.size > 1), default=gap)
     if gap <= 2.0 * longest:
         return
-    message = explain(
+    raise InvalidTelemetry(
         f"The inputs are unknown between {_moment(labels[-1])} and {_moment(bound.labels[0])}.",
         expected=f"samples at most {longest:g} apart, as elsewhere",
         received=f"a gap of {gap:g}, in the twin's time unit",
         advice="The twin is solved from the start of the calibration: let `future` begin where that ended, or say by "
         "`initial=` in which state it starts anew.",
     )
-    raise InvalidTelemetry(message)

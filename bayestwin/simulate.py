@@ -12,7 +12,7 @@ from bayestwin.density.bind import bind
 from bayestwin.density.density import Density
 from bayestwin.dynamics.choice import choose_solver
 from bayestwin.dynamics.grid import build_grid
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure
 from bayestwin.inference.starts import blame_state
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
@@ -39,22 +39,20 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     require_float64()
     check_seed(seed)
     if not isinstance(telemetry, Telemetry):
-        message = explain(
+        raise InvalidTelemetry(
             "A simulation is of one experiment.",
             expected="a bt.Telemetry",
             received=type(telemetry).__name__,
             advice="Call `simulate` for each experiment, with values of its own.",
         )
-        raise InvalidTelemetry(message)
     names = {site.name for site in twin.sites()}
     if set(values) != names:
-        message = explain(
+        raise InvalidSetting(
             f"`values` does not fit twin `{twin.name}`.",
             expected=", ".join(f"`{n}`" for n in sorted(names)),
             received=", ".join(f"`{n}`" for n in sorted(values)) or "nothing",
             advice="Give a number to each quantity that has a prior, and to nothing else.",
         )
-        raise InvalidSetting(message)
     bound = bind(twin, telemetry, observed=False)._replace(observations={})
     grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
     chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
@@ -62,13 +60,12 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     keep_compiled()
     predicted = jax.jit(lambda v: _drawn(density, v, seed))({n: float(v) for n, v in values.items()})
     if not bool(predicted.pop("solved")):
-        message = explain(
+        raise SolverFailure(
             f"Twin `{twin.name}` cannot be solved at these values.",
             expected="a finite solution at all times",
             received=blame_state(density, dict(values)),
             advice=f"Check the values, or choose another solver (this was {choice.reason}).",
         )
-        raise SolverFailure(message)
     units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
     units |= {f"{n}{part}": o.unit for n, o in twin.observations.items() for part in ("_noise_free", "_discrepancy")}
     data = {name: (("time",), np.asarray(array), {"units": units[name]}) for name, array in predicted.items()}

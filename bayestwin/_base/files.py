@@ -30,13 +30,12 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if not _REMOTE.search(text):
         return Path(text)
-    message = errors.explain(
+    raise errors.UnsafeArtifact(
         f"`{text}` is the address of something remote.",
         expected="the path of a local file",
         received="a URL",
         advice="Copy the file to a local folder first.",
     )
-    raise errors.UnsafeArtifact(message)
 
 
 def refuse_reaching_out(file: h5py.File, path: Path, size: int) -> None:
@@ -88,13 +87,12 @@ def _refuse_dataset(dataset: h5py.Dataset, path: Path, where: str) -> None:
 
 def _refuse_unsafe(path: Path, where: str, what: str) -> NoReturn:
     """Raise for one thing in a file."""
-    message = errors.explain(
+    raise errors.UnsafeArtifact(
         f"`{path}` holds what bayestwin does not open, at `{where}`.",
         expected="groups, and datasets whose values are in the file itself",
         received=f"a {what}",
         advice="Do not open it unless you know where it comes from.",
     )
-    raise errors.UnsafeArtifact(message)
 
 
 def _address(item: object) -> int:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax import Array, monitoring
 
-from bayestwin.errors import InvalidSetting, OutOfMemory, StorageFailure, explain
+from bayestwin.errors import InvalidSetting, OutOfMemory, StorageFailure
 
 
 def require_float64() -> None:
@@ -33,13 +33,12 @@ def require_float64() -> None:
     """
     if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         return
-    message = explain(
+    raise InvalidSetting(
         "JAX computes in float32 here: adaptive solvers and their derivatives lose their way in it.",
         expected="float64",
         received="jax_enable_x64 = False",
         advice='Call `jax.config.update("jax_enable_x64", True)` before anything else, or unset JAX_ENABLE_X64.',
     )
-    raise InvalidSetting(message)
 
 
 def on_device(device: str | None) -> contextlib.AbstractContextManager:
@@ -57,13 +56,12 @@ def on_device(device: str | None) -> contextlib.AbstractContextManager:
         return jax.default_device(jax.devices(device)[0])
     except RuntimeError as reason:
         there = ", ".join(sorted({d.platform for d in jax.devices()}))
-        message = explain(
+        raise InvalidSetting(
             f"There is no device `{device}` here.",
             expected="a device that JAX finds",
             received=f"`{device}`; found: {there}",
             advice='Install `bayestwin[gpu]` on a machine with a GPU, or pass `device="cpu"`.',
-        )
-        raise InvalidSetting(message) from reason
+        ) from reason
 
 
 @contextlib.contextmanager
@@ -81,13 +79,12 @@ def enough_memory(advice: str) -> Iterator[None]:
     except (MemoryError, jax.errors.JaxRuntimeError) as reason:
         if not isinstance(reason, MemoryError) and "RESOURCE_EXHAUSTED" not in str(reason):
             raise
-        message = explain(
+        raise OutOfMemory(
             "There is not enough memory.",
             expected="that what is computed fits into the memory of the device",
             received=(str(reason).strip() or type(reason).__name__).splitlines()[0],
             advice=advice,
-        )
-        raise OutOfMemory(message) from reason
+        ) from reason
 
 
 # Compiled code: kept from one process to the next, and the time that compiling takes.
@@ -143,13 +140,12 @@ def _wanted() -> bool:
     switch = os.environ.get(SWITCH, "").strip().lower() or "on"
     if switch in ("on", "off"):
         return switch == "on"
-    message = explain(
+    raise InvalidSetting(
         f"The environment variable {SWITCH} cannot be used.",
         expected="`on` or `off`",
         received=f"`{os.environ[SWITCH]}`",
         advice="Unset it to keep compiled code in your cache.",
     )
-    raise InvalidSetting(message)
 
 
 def _drop_unfinished(folder: pathlib.Path) -> None:
@@ -243,13 +239,12 @@ def cache_folder() -> pathlib.Path:
     try:
         home = pathlib.Path.home()
     except RuntimeError as reason:  # as in containers whose user has no name
-        message = explain(
+        raise StorageFailure(
             "There is no folder for caches.",
             expected="a home folder, or BAYESTWIN_CACHE_DIR",
             received="neither",
             advice="Name a folder of your own by BAYESTWIN_CACHE_DIR.",
-        )
-        raise StorageFailure(message) from reason
+        ) from reason
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "bayestwin"
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "bayestwin"
@@ -289,13 +284,12 @@ def make_private(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _refused(folder: pathlib.Path, received: str) -> StorageFailure:
-    message = explain(
+    return StorageFailure(
         f"`{folder}` cannot be used.",
         expected="a folder that only you can write",
         received=received,
         advice="Remove it, or name another place by BAYESTWIN_CACHE_DIR.",
     )
-    return StorageFailure(message)
 
 
 # Randomness: one seed in, one independent key for each named use.
@@ -309,13 +303,12 @@ def check_seed(seed: object) -> None:
     """
     if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and 0 <= seed < 2**63:
         return
-    message = explain(
+    raise InvalidSetting(
         "`seed` cannot be used.",
         expected="an integer from 0 to 2**63 - 1",
         received=f"{seed!r}",
         advice="Any will do, e.g. `seed=0`; the same one gives the same result.",
     )
-    raise InvalidSetting(message)
 
 
 def key_for(seed: int, use: str) -> Array:

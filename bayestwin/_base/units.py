@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pint
 
-from bayestwin.errors import BayestwinError, explain
+from bayestwin.errors import BayestwinError
 
 SPELT = {
     "Celsius": "degC",
@@ -80,13 +80,12 @@ def check_unit(unit: str, owner: str, error: type[BayestwinError]) -> None:
     try:
         registry().parse_units(unit)
     except Exception as reason:  # pint raises errors of many unrelated kinds for malformed text
-        message = explain(
+        raise error(
             f"The unit of {owner} does not parse.",
             expected="a unit that pint knows, such as `degC`, `W/m^2`, `1/h`, or `` for none",
             received=f"`{unit}`",
             advice=_meant(unit) or f"pint says: {reason}",
-        )
-        raise error(message) from reason
+        ) from reason
 
 
 def suggested(unit: str) -> str | None:
@@ -166,13 +165,12 @@ def check_undeclared(values: np.ndarray, unit: str, owner: str, error: type[Baye
         elif str(kind) == "kelvin" and low >= -60 and high <= 150:
             doubt = f"values from {low:g} to {high:g} may be in degC"
     if doubt:
-        message = explain(
+        raise error(
             f"The unit of {owner} is not stated, and must be.",
             expected=f"`units={{…}}` with the unit of this column, since the twin has it in `{unit}`",
             received=f"none, and {doubt}",
             advice="State it even if it is the twin's.",
         )
-        raise error(message)
 
 
 def convert(values: np.ndarray, source: str, target: str, owner: str, error: type[BayestwinError]) -> np.ndarray:
@@ -193,13 +191,12 @@ def convert(values: np.ndarray, source: str, target: str, owner: str, error: typ
     try:
         return registry().Quantity(values, source).to(target).magnitude
     except pint.DimensionalityError as reason:
-        message = explain(
+        raise error(
             f"The unit of {owner} has the wrong dimension.",
             expected=f"something that converts to `{target}` ({reason.dim2})",
             received=f"`{source}` ({reason.dim1})",
             advice=_advice(source, target),
-        )
-        raise error(message) from reason
+        ) from reason
 
 
 def _advice(source: str, target: str) -> str:

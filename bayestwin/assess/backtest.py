@@ -98,12 +98,10 @@ def _evenly(index: pd.Index, at: np.ndarray, count: int, horizon: float) -> pd.I
     middle, last = at[0] + 0.5 * (at[-1] - at[0]), at[-1] - horizon
     if count < 1 or last < middle:
         raise errors.InvalidSetting(
-            errors.explain(
-                "`origins` cannot be placed.",
-                expected="at least one, with the horizon in the second half of the telemetry",
-                received=f"{count} origins, a horizon of {horizon:g} and telemetry over {at[-1] - at[0]:g}",
-                advice="Shorten the horizon, or say at which times the origins lie.",
-            )
+            "`origins` cannot be placed.",
+            expected="at least one, with the horizon in the second half of the telemetry",
+            received=f"{count} origins, a horizon of {horizon:g} and telemetry over {at[-1] - at[0]:g}",
+            advice="Shorten the horizon, or say at which times the origins lie.",
         )
     # the last sample that is not later
     places = np.searchsorted(at, np.linspace(middle, last, count) + ROUNDING * horizon, side="right") - 1
@@ -119,12 +117,10 @@ def _check(horizon: float, gap: float, window: str) -> None:
     for name, (words, received, fine) in expected.items():
         if not fine:
             raise errors.InvalidSetting(
-                errors.explain(
-                    f"`{name}` makes no sense.",
-                    expected=words,
-                    received=f"{received!r}",
-                    advice="`bt.backtest` says what it means.",
-                )
+                f"`{name}` makes no sense.",
+                expected=words,
+                received=f"{received!r}",
+                advice="`bt.backtest` says what it means.",
             )
 
 
@@ -136,24 +132,20 @@ def _check_slides(twin: Twin) -> None:
     fixed += [f"the time of `{name}`" for name, one in twin.events.items() if one.kind == "scheduled"]
     if fixed:
         raise errors.InvalidSetting(
-            errors.explain(
-                f"The window cannot slide: twin `{twin.name}` knows what holds at the start of its telemetry alone.",
-                expected="priors for initial states, which hold wherever a window starts, and no scheduled event",
-                received=", ".join(fixed),
-                advice='Use `window="expanding"`, or give a prior.',
-            )
+            f"The window cannot slide: twin `{twin.name}` knows what holds at the start of its telemetry alone.",
+            expected="priors for initial states, which hold wherever a window starts, and no scheduled event",
+            received=", ".join(fixed),
+            advice='Use `window="expanding"`, or give a prior.',
         )
 
 
 def _nowhere(label: Any, telemetry: Telemetry, where: str) -> errors.InvalidSetting:
     origin, first, last = (telemetry.shown(moment) for moment in (label, *telemetry.table.index[[0, -1]]))
     return errors.InvalidSetting(
-        errors.explain(
-            f"There is no telemetry {where} at origin {origin}.",
-            expected=f"origins within {first} to {last}, with `gap` before and `horizon` after them",
-            received=origin,
-            advice="Choose other origins, or a shorter gap.",
-        )
+        f"There is no telemetry {where} at origin {origin}.",
+        expected=f"origins within {first} to {last}, with `gap` before and `horizon` after them",
+        received=origin,
+        advice="Choose other origins, or a shorter gap.",
     )
 
 

@@ -272,19 +272,15 @@ def _correction(raw: xr.Dataset, made: Sequence[ConformalEnds], groups: Groups |
 def _check(backtest: xr.DataTree, rate: float) -> None:
     if "origins" not in backtest.children:
         raise errors.InvalidInput(
-            errors.explain(
-                "Scores come from a backtest.",
-                expected="a result with the groups `predictions`, `observed_data` and `origins`",
-                received=", ".join(backtest.children) or "a tree without groups",
-                advice="Pass what `backtest` returned.",
-            )
+            "Scores come from a backtest.",
+            expected="a result with the groups `predictions`, `observed_data` and `origins`",
+            received=", ".join(backtest.children) or "a tree without groups",
+            advice="Pass what `backtest` returned.",
         )
     if not 0 < rate < np.inf:
         raise errors.InvalidSetting(
-            errors.explain(
-                "`rate` does not say how fast ends adapt.",
-                expected="a positive number",
-                received=f"{rate}",
-                advice="Leave it out for 0.2; a smaller one adapts more slowly and scatters less.",
-            )
+            "`rate` does not say how fast ends adapt.",
+            expected="a positive number",
+            received=f"{rate}",
+            advice="Leave it out for 0.2; a smaller one adapts more slowly and scatters less.",
         )

@@ -87,12 +87,10 @@ def coverage(
     """
     if not 0 < level < 1:
         raise errors.InvalidSetting(
-            errors.explain(
-                "`level` is not a probability of the band.",
-                expected="a number between 0 and 1",
-                received=f"{level}",
-                advice="Write 95 % as 0.95.",
-            )
+            "`level` is not a probability of the band.",
+            expected="a number between 0 and 1",
+            received=f"{level}",
+            advice="Write 95 % as 0.95.",
         )
     levels = checked_prob(prob)
     check_choice("kind", kind, KINDS)

@@ -118,10 +118,8 @@ def _check(strict: bool | Sequence[str], coverage: str) -> None:
     else:
         return
     raise errors.InvalidSetting(
-        errors.explain(
-            f"`{name}` has no meaning.",
-            expected=expected,
-            received=received,
-            advice="All other gates fail as they are; leave it out for the default.",
-        )
+        f"`{name}` has no meaning.",
+        expected=expected,
+        received=received,
+        advice="All other gates fail as they are; leave it out for the default.",
     )

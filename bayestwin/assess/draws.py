@@ -50,41 +50,33 @@ def predictive(tree: xr.DataTree) -> tuple[str, xr.Dataset]:
             dataset = tree[group].to_dataset()
             if not observations(dataset):
                 raise errors.InvalidInput(
-                    errors.explain(
-                        f"The group `{group}` holds no observation.",
-                        expected=f"pairs of variables such as `indoor` and `indoor{NOISE_FREE}`",
-                        received=", ".join(str(name) for name in dataset.data_vars) or "an empty group",
-                        advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
-                    )
+                    f"The group `{group}` holds no observation.",
+                    expected=f"pairs of variables such as `indoor` and `indoor{NOISE_FREE}`",
+                    received=", ".join(str(name) for name in dataset.data_vars) or "an empty group",
+                    advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
                 )
             if 0 in (dataset.sizes.get("chain", 0), dataset.sizes.get("draw", 0)):
                 raise errors.InvalidInput(
-                    errors.explain(
-                        f"The group `{group}` holds no draws.",
-                        expected="variables (chain, draw, time) with at least one draw",
-                        received=f"{dict(dataset.sizes)}",
-                        advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
-                    )
+                    f"The group `{group}` holds no draws.",
+                    expected="variables (chain, draw, time) with at least one draw",
+                    received=f"{dict(dataset.sizes)}",
+                    advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
                 )
             if "experiment" in dataset.dims:
                 names = [str(name) for name in dataset["experiment"].to_numpy()]
                 raise errors.InvalidInput(
-                    errors.explain(
-                        "The result is about several experiments.",
-                        expected="one of them, or telemetry of each by its name",
-                        received=", ".join(f"`{name}`" for name in names),
-                        advice=f"Take one: `.sel(experiment={names[0]!r})`.",
-                    )
+                    "The result is about several experiments.",
+                    expected="one of them, or telemetry of each by its name",
+                    received=", ".join(f"`{name}`" for name in names),
+                    advice=f"Take one: `.sel(experiment={names[0]!r})`.",
                 )
             # of one experiment taken out of several: the others have times of their own
             return group, dataset.dropna("time", how="all") if "experiment" in dataset.coords else flat(dataset)
     raise errors.InvalidInput(
-        errors.explain(
-            "The result holds no predictive draws.",
-            expected="a group `predictions` (from `predict`) or `posterior_predictive` (from `calibrate`)",
-            received=", ".join(tree.children) or "a tree without groups",
-            advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
-        )
+        "The result holds no predictive draws.",
+        expected="a group `predictions` (from `predict`) or `posterior_predictive` (from `calibrate`)",
+        received=", ".join(tree.children) or "a tree without groups",
+        advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
     )
 
 
@@ -116,12 +108,10 @@ def parts[T](tree: xr.DataTree, telemetry: Mapping[str, T] | T) -> list[tuple[xr
     unknown = [name for name in telemetry if name not in names]
     if unknown or not telemetry:
         raise errors.InvalidTelemetry(
-            errors.explain(
-                "The telemetry is not that of experiments that were predicted.",
-                expected=", ".join(f"`{name}`" for name in names) or "one telemetry: there are no experiments",
-                received=", ".join(f"`{name}`" for name in unknown) or "none",
-                advice="Name them as in the forecast.",
-            )
+            "The telemetry is not that of experiments that were predicted.",
+            expected=", ".join(f"`{name}`" for name in names) or "one telemetry: there are no experiments",
+            received=", ".join(f"`{name}`" for name in unknown) or "none",
+            advice="Name them as in the forecast.",
         )
     return [(tree.sel(experiment=name), one) for name, one in telemetry.items()]
 
@@ -164,12 +154,10 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | N
     times = pd.Index(dataset["time"].to_numpy())
     if not times.is_unique:
         raise errors.InvalidInput(
-            errors.explain(
-                "The forecast holds a time twice.",
-                expected="every time once",
-                received=f"{said(times[times.duplicated()][0])} more than once",
-                advice="Predict at each time once.",
-            )
+            "The forecast holds a time twice.",
+            expected="every time once",
+            received=f"{said(times[times.duplicated()][0])} more than once",
+            advice="Predict at each time once.",
         )
     if name not in telemetry.table.columns:
         return ObservedPoints(np.empty(0, dtype=int), np.empty(0))
@@ -181,12 +169,10 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | N
     if np.any(positions < 0):
         strays = column.index[positions < 0]
         raise errors.InvalidTelemetry(
-            errors.explain(
-                f"`{name}` was observed at {strays[0]}, a time that is not in the forecast.",
-                expected=f"times exactly equal to some of the forecast's {len(times)} ({_ends(times)})",
-                received=f"{len(strays)} of {len(column)} observations at other times ({_ends(strays)})",
-                advice="Predict at the times of this telemetry, or pass the part of it that was predicted.",
-            )
+            f"`{name}` was observed at {strays[0]}, a time that is not in the forecast.",
+            expected=f"times exactly equal to some of the forecast's {len(times)} ({_ends(times)})",
+            received=f"{len(strays)} of {len(column)} observations at other times ({_ends(strays)})",
+            advice="Predict at the times of this telemetry, or pass the part of it that was predicted.",
         )
     return ObservedPoints(positions, column.to_numpy(dtype=float))
 
@@ -226,12 +212,10 @@ def require_some(pairs: dict[str, ObservedPoints], telemetry: Telemetry) -> None
         return
     columns = ", ".join(f"`{column}`" for column in telemetry.table.columns) or "none"
     raise errors.InvalidTelemetry(
-        errors.explain(
-            "The telemetry holds nothing to compare the forecast with.",
-            expected=f"values of {', '.join(f'`{name}`' for name in pairs)}",
-            received=f"{len(telemetry.table)} rows with the columns {columns}, and no such value in them",
-            advice="Pass telemetry of the predicted times, its columns named as the twin's observations.",
-        )
+        "The telemetry holds nothing to compare the forecast with.",
+        expected=f"values of {', '.join(f'`{name}`' for name in pairs)}",
+        received=f"{len(telemetry.table)} rows with the columns {columns}, and no such value in them",
+        advice="Pass telemetry of the predicted times, its columns named as the twin's observations.",
     )
 
 
@@ -308,12 +292,10 @@ def pairs(tree: xr.DataTree, dataset: xr.Dataset, telemetry: Telemetry | None) -
         return _kept(tree, names)
     if telemetry is None:
         raise errors.InvalidTelemetry(
-            errors.explain(
-                "A forecast is judged by what was observed then.",
-                expected="telemetry of the predicted times; only a backtest has it in itself",
-                received="no telemetry",
-                advice="Pass the telemetry that was held out.",
-            )
+            "A forecast is judged by what was observed then.",
+            expected="telemetry of the predicted times; only a backtest has it in itself",
+            received="no telemetry",
+            advice="Pass the telemetry that was held out.",
         )
     known = {} if units is None else {name: str(units.sel(observation=name).item()) for name in names}
     found = {name: observed(dataset, telemetry, name, known.get(name)) for name in names}
@@ -333,13 +315,11 @@ def _refuse_calibrated(tree: xr.DataTree, times: pd.Index, found: Mapping[str, O
         both = times[pair.positions].intersection(known)
         if both.size:
             raise errors.InvalidTelemetry(
-                errors.explain(
-                    f"Validation overlaps with calibration: this forecast was calibrated on some of `{name}`.",
-                    expected="observations at times that the calibration has none at",
-                    received=f"{both.size} of {pair.values.size} at times of the calibration, {both[0]} to {both[-1]}",
-                    advice="Judge by what was held out: `telemetry.between(start=…)`. For the calibration's own data "
-                    "pass the posterior instead of a forecast.",
-                )
+                f"Validation overlaps with calibration: this forecast was calibrated on some of `{name}`.",
+                expected="observations at times that the calibration has none at",
+                received=f"{both.size} of {pair.values.size} at times of the calibration, {both[0]} to {both[-1]}",
+                advice="Judge by what was held out: `telemetry.between(start=…)`. For the calibration's own data "
+                "pass the posterior instead of a forecast.",
             )
 
 
@@ -347,12 +327,10 @@ def _kept(tree: xr.DataTree, names: tuple[str, ...]) -> dict[str, ObservedPoints
     """What a backtest has kept of the observations."""
     if "observed_data" not in tree.children:
         raise errors.InvalidInput(
-            errors.explain(
-                "These are intervals from several origins, without what was observed.",
-                expected="the result that they come from, with its group `observed_data`",
-                received=", ".join(tree.children),
-                advice="Pass what `backtest` or `conformalize` returned, as it is.",
-            )
+            "These are intervals from several origins, without what was observed.",
+            expected="the result that they come from, with its group `observed_data`",
+            received=", ".join(tree.children),
+            advice="Pass what `backtest` or `conformalize` returned, as it is.",
         )
     row = flat(tree["observed_data"].to_dataset())
     found = {}
@@ -374,12 +352,10 @@ def horizons(tree: xr.DataTree, dataset: xr.Dataset) -> np.ndarray:
     end = last_known(tree)
     if end is None:
         raise errors.InvalidInput(
-            errors.explain(
-                "How far ahead this forecast looks is not known.",
-                expected="the group `observed_data`, with the observations of the calibration",
-                received=", ".join(tree.children),
-                advice="Pass what `predict` or `backtest` returned.",
-            )
+            "How far ahead this forecast looks is not known.",
+            expected="the group `observed_data`, with the observations of the calibration",
+            received=", ".join(tree.children),
+            advice="Pass what `predict` or `backtest` returned.",
         )
     return since(tree, labels(dataset), end)
 

@@ -102,12 +102,10 @@ def read_chains(tree: xr.DataTree, group: str) -> Chains:
     if not dataset.data_vars or foreign or dataset.sizes["chain"] == 0:
         received = f"variables without them: {', '.join(foreign)}" if foreign else "no variable or chain"
         raise errors.InvalidInput(
-            errors.explain(
-                f"The group `{group}` is not a set of draws.",
-                expected="variables with the dimensions `chain` and `draw`",
-                received=received,
-                advice="Pass what `calibrate` returned, or a file that `save` wrote.",
-            )
+            f"The group `{group}` is not a set of draws.",
+            expected="variables with the dimensions `chain` and `draw`",
+            received=received,
+            advice="Pass what `calibrate` returned, or a file that `save` wrote.",
         )
     found: dict[str, np.ndarray] = {}
     for name, variable in dataset.items():

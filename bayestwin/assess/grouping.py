@@ -105,12 +105,10 @@ def name_of(by: str | pd.Series) -> str:
     name = by if isinstance(by, str) else str(by.name or "group")
     if name in TAKEN:
         raise errors.InvalidSetting(
-            errors.explain(
-                f"`by` cannot be `{name}`: a result has that dimension anyway.",
-                expected='"horizon", "origin", an input, a column of the telemetry, or a pandas Series of labels',
-                received=f"{name!r}",
-                advice="Leave `by` out; experiments are told apart where telemetry is given by their names.",
-            )
+            f"`by` cannot be `{name}`: a result has that dimension anyway.",
+            expected='"horizon", "origin", an input, a column of the telemetry, or a pandas Series of labels',
+            received=f"{name!r}",
+            advice="Leave `by` out; experiments are told apart where telemetry is given by their names.",
         )
     return name
 
@@ -147,12 +145,10 @@ def values_of(by: By, tree: xr.DataTree, telemetry: Telemetry | None) -> np.ndar
         own = draws.counted(telemetry, row["experiment"]) if "experiment" in row.coords else telemetry
         return own.table[by].reindex(draws.labels(row)).to_numpy()
     raise errors.InvalidSetting(
-        errors.explain(
-            f"There is no `{by}` by which points could be grouped.",
-            expected='"horizon"' + "".join(f", {str(name)!r}" for name in ("origin", *inputs.data_vars, *columns)),
-            received=f"{by!r}",
-            advice="Labels that are text come as a pandas Series over the times.",
-        )
+        f"There is no `{by}` by which points could be grouped.",
+        expected='"horizon"' + "".join(f", {str(name)!r}" for name in ("origin", *inputs.data_vars, *columns)),
+        received=f"{by!r}",
+        advice="Labels that are text come as a pandas Series over the times.",
     )
 
 
@@ -187,10 +183,8 @@ def find_groups(name: str, values: np.ndarray, bins: BinEdges) -> Groups:
 
 def _no_groups(name: str, received: str) -> errors.InvalidSetting:
     return errors.InvalidSetting(
-        errors.explain(
-            f"`{name}` does not make groups.",
-            expected="numbers and a number of bins or their increasing edges, or at most 12 different labels",
-            received=received,
-            advice="Pass `bins=4` or `bins=(0, 6, 24)`, or labels that repeat.",
-        )
+        f"`{name}` does not make groups.",
+        expected="numbers and a number of bins or their increasing edges, or at most 12 different labels",
+        received=received,
+        advice="Pass `bins=4` or `bins=(0, 6, 24)`, or labels that repeat.",
     )

@@ -109,12 +109,10 @@ def checked_prob(prob: float | Sequence[float]) -> np.ndarray:
     inside = (levels > 0) & (levels < 1)
     if levels.ndim != 1 or levels.size == 0 or not inside.all() or np.unique(levels).size != levels.size:
         raise errors.InvalidSetting(
-            errors.explain(
-                "`prob` does not say which intervals are wanted.",
-                expected="different numbers between 0 and 1, such as `prob=(0.5, 0.9)`",
-                received=f"{prob}",
-                advice="Write 90 % as 0.9.",
-            )
+            "`prob` does not say which intervals are wanted.",
+            expected="different numbers between 0 and 1, such as `prob=(0.5, 0.9)`",
+            received=f"{prob}",
+            advice="Write 90 % as 0.9.",
         )
     return levels
 
@@ -127,12 +125,10 @@ def check_choice(setting: str, value: str, choices: dict[str, str]) -> None:
     """
     if value not in choices:
         raise errors.InvalidSetting(
-            errors.explain(
-                f"`{setting}` has no meaning here.",
-                expected="; ".join(f'"{choice}": {meaning}' for choice, meaning in choices.items()),
-                received=f"{value!r}",
-                advice=f"Pass one of these as `{setting}=`.",
-            )
+            f"`{setting}` has no meaning here.",
+            expected="; ".join(f'"{choice}": {meaning}' for choice, meaning in choices.items()),
+            received=f"{value!r}",
+            advice=f"Pass one of these as `{setting}=`.",
         )
 
 
@@ -215,18 +211,18 @@ def groups_of(correction: xr.Dataset, by: str) -> Groups:
 def _checked(raw: xr.Dataset, conformal: xr.DataTree) -> xr.Dataset:
     """The correction for these observations and probabilities."""
     if "correction" not in conformal.children:
-        raise errors.InvalidInput(_explain("a group `correction`", conformal.children))
+        raise _misfit(errors.InvalidInput, "a group `correction`", conformal.children)
     dataset = conformal["correction"].to_dataset()
     for dim, error in (("observation", errors.InvalidInput), ("prob", errors.InvalidSetting)):
         wanted, known = raw[dim].to_numpy(), dataset[dim].to_numpy()
         if not np.isin(wanted, known).all():
-            raise error(_explain(f"{dim} {', '.join(map(str, wanted))}", [f"{dim} {one}" for one in known]))
+            raise _misfit(error, f"{dim} {', '.join(map(str, wanted))}", [f"{dim} {one}" for one in known])
         dataset = dataset.sel({dim: wanted})
     return dataset
 
 
-def _explain(expected: str, received: Iterable[str]) -> str:
-    return errors.explain(
+def _misfit(kind: type[errors.BayestwinError], expected: str, received: Iterable[str]) -> errors.BayestwinError:
+    return kind(
         "`conformal` does not say how to correct these intervals.",
         expected=expected,
         received=", ".join(received) or "nothing",

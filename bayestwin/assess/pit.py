@@ -65,12 +65,10 @@ def pit(
     check_seed(seed)
     if not 0 < level < 1:
         raise errors.InvalidSetting(
-            errors.explain(
-                "`level` is not a probability of the simultaneous band.",
-                expected="a number between 0 and 1",
-                received=f"{level}",
-                advice="Write 95 % as 0.95.",
-            )
+            "`level` is not a probability of the simultaneous band.",
+            expected="a number between 0 and 1",
+            received=f"{level}",
+            advice="Write 95 % as 0.95.",
         )
     at = np.arange(1, STEPS) / STEPS
 

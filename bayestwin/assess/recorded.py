@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.assess.gates import Chains, Gate, read_chains, spread
-from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, Judged, exact_enough, method_named
+from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, JudgedBy, exact_enough, method_named
 
 
 def approximation_gate(tree: xr.DataTree, limit: float = MAX_PARETO_K) -> Gate:
@@ -98,7 +98,7 @@ def method_of(tree: xr.DataTree) -> str:
     return str(tree.attrs.get("method", "nuts"))
 
 
-def judged_as(tree: xr.DataTree) -> Judged:
+def judged_as(tree: xr.DataTree) -> JudgedBy:
     """By which gates a posterior is judged, as its method says."""
     return method_named(method_of(tree)).judged
 

@@ -45,12 +45,10 @@ def baselines(
     """
     if period is not None and not (period > 0 and past is not None):
         raise errors.InvalidSetting(
-            errors.explain(
-                "`period` says after which time observations repeat themselves.",
-                expected="a positive number, in the twin's unit of time, and `past` to take them from",
-                received=f"{period}, and {'no `past`' if past is None else '`past`'}",
-                advice="For a day in seconds pass `period=86400`.",
-            )
+            "`period` says after which time observations repeat themselves.",
+            expected="a positive number, in the twin's unit of time, and `past` to take them from",
+            received=f"{period}, and {'no `past`' if past is None else '`past`'}",
+            advice="For a day in seconds pass `period=86400`.",
         )
     found = {"persistence": _persistence(tree, dataset, name)}
     if past is None:

@@ -37,7 +37,7 @@ from bayestwin.check.values import (
 )
 from bayestwin.density.bind import Experiments, bind, check_experiments, each, elapsed
 from bayestwin.density.density import build_density
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 
@@ -110,13 +110,12 @@ def check(
     if isinstance(telemetry, Telemetry) and not isinstance(held_out, Mapping):
         return graded(_alone(twin, telemetry, held_out, settings), fail_on, ignore)
     if isinstance(telemetry, Telemetry) or isinstance(held_out, Telemetry):
-        message = explain(
+        raise InvalidTelemetry(
             "What is calibrated and what is held out are not both of experiments.",
             expected="two records, or two mappings by the names of experiments",
             received=" and ".join(type(one).__name__ for one in (telemetry, held_out)),
             advice='Pass both by name: `{"first": telemetry}` and `{"first": held_out}`.',
         )
-        raise InvalidTelemetry(message)
     return graded(_each(twin, telemetry, held_out or {}, settings), fail_on, ignore)
 
 
@@ -174,13 +173,12 @@ def _check_names(telemetry: Experiments, held_out: Experiments) -> None:
     if held_out:
         check_experiments(held_out)
     if unknown := [name for name in held_out if name not in telemetry]:
-        message = explain(
+        raise InvalidTelemetry(
             f"Something is held out of experiment `{unknown[0]}`, which is not calibrated.",
             expected=", ".join(f"`{name}`" for name in telemetry),
             received=", ".join(f"`{name}`" for name in held_out),
             advice="Correct its name, or leave it out.",
         )
-        raise InvalidTelemetry(message)
 
 
 def signal_findings(record: SignalRecord, limits: Thresholds) -> list[Finding]:
@@ -226,7 +224,7 @@ def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, fir
         columns = {}
         for name, member in {**twin.observations, **twin.inputs}.items():
             if name not in part.table.columns:
-                raise InvalidTelemetry(_absent(name, part))
+                raise _absent(name, part)
             columns[name] = part.in_unit(name, member.unit)
         tables.append(pd.DataFrame(columns, index=part.table.index))
     units = {name: member.unit for name, member in {**twin.observations, **twin.inputs}.items()}
@@ -274,13 +272,12 @@ def register(kind: str, words: str, look: Look) -> None:
         InvalidSetting: If the package has this kind itself.
     """
     if kind in OURS:
-        message = explain(
+        raise InvalidSetting(
             f"There is a finding of the kind `{kind}` already.",
             expected="a name of its own",
             received=f"`{kind}`: {KINDS[kind]}",
             advice="Choose another name.",
         )
-        raise InvalidSetting(message)
     KINDS[kind] = words
     LOOKS[kind] = look
 
@@ -296,8 +293,8 @@ def _follows(table: pd.DataFrame, part: Telemetry) -> bool:
     return isinstance(later, type(table.index)) and bool(np.asarray(later[:1] > table.index.max()).all())
 
 
-def _absent(name: str, telemetry: Telemetry) -> str:
-    return explain(
+def _absent(name: str, telemetry: Telemetry) -> InvalidTelemetry:
+    return InvalidTelemetry(
         f"The telemetry has no column `{name}`.",
         expected="a column for every observation and input of the twin",
         received=", ".join(f"`{column}`" for column in telemetry.table.columns) or "no column",

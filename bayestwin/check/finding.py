@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin._base.units import check_unit, convert
-from bayestwin.errors import InvalidInput, InvalidSetting, explain
+from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Zone, said
 
@@ -95,13 +95,12 @@ def check_kinds(kinds: Sequence[str]) -> None:
     """
     if expected := wrong_kinds(kinds):
         unknown = next(f"`{kind}`" for kind in kinds if kind not in KINDS)
-        message = explain(
+        raise InvalidSetting(
             f"There is no finding of the kind {unknown}.",
             expected=expected,
             received=unknown,
             advice="Correct `fail_on` or `ignore`.",
         )
-        raise InvalidSetting(message)
 
 
 def ranges_of(rows: np.ndarray, first: int = 1) -> list[list[int]]:
@@ -198,13 +197,12 @@ def thresholds_from(given: Mapping[str, Any] | None) -> Thresholds:
     for name, value in (given or {}).items():
         known = name in Thresholds._fields
         if not known or isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            message = explain(
+            raise InvalidSetting(
                 f"`thresholds` has {'a wrong value for' if known else 'the unknown name'} `{name}`.",
                 expected="a positive number" if known else ", ".join(f"`{field}`" for field in Thresholds._fields),
                 received=f"{value!r}" if known else f"`{name}`",
                 advice="Correct it, or leave it out for the default.",
             )
-            raise InvalidSetting(message)
     return Thresholds(**(given or {}))
 
 
@@ -257,13 +255,12 @@ def read_limits(path: pathlib.Path, twin: Twin) -> dict[str, Limit]:
     try:
         found = tomllib.loads(block[1])
     except tomllib.TOMLDecodeError as reason:
-        message = explain(
+        raise InvalidInput(
             f"The operating range of `{path}` is not valid TOML.",
             expected='tables such as `[indoor]` with `low = 15.0`, `high = 30.0`, `unit = "degC"`',
             received=str(reason),
             advice="Correct the block beneath “Operating range”; lines count from its first one.",
-        )
-        raise InvalidInput(message) from reason
+        ) from reason
     return limits_from(found, twin, str(path))
 
 
@@ -319,10 +316,9 @@ def _meant(name: str, known: Any) -> str:
 
 
 def _refuse(owner: str, what: str, expected: Any, received: str, advice: str) -> None:
-    message = explain(
+    raise InvalidInput(
         f"The operating range of `{owner}` {what}.",
         expected=", ".join(f"`{one}`" for one in expected),
         received=received,
         advice=advice or "Correct it.",
     )
-    raise InvalidInput(message)

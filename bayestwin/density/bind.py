@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from bayestwin._base.units import convert
 from bayestwin.dynamics.grid import Grid
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
@@ -62,13 +62,12 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
     """
     times = elapsed(telemetry.table.index, telemetry.t0, telemetry.units.get("time", twin.time_unit), twin.time_unit)
     if times[0] < 0:
-        message = explain(
+        raise InvalidTelemetry(
             f"Telemetry has a sample at {telemetry.shown(telemetry.table.index[0])}, before the initial state holds.",
             expected=f"times from t0 = {telemetry.shown(telemetry.t0)} on",
             received=f"{int((times < 0).sum())} earlier samples",
             advice="Pass an earlier `t0=`, or drop these rows.",
         )
-        raise InvalidTelemetry(message)
     refuse_same_time(telemetry, twin.inputs, twin.observations)
     inputs = {name: _input(telemetry, name, spec, observed) for name, spec in twin.inputs.items()}
     told = {name: event for name, event in twin.events.items() if event.kind == "telemetry"}
@@ -78,13 +77,12 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
     for name, values in observations.items():
         _check_support(twin, name, telemetry.label(name), values)
     if observed and not any(np.isfinite(values).any() for values in observations.values()):
-        message = explain(
+        raise InvalidTelemetry(
             "Telemetry has no observation at all.",
             expected=f"values for {', '.join(f'`{n}`' for n in wanted)}",
             received="nothing but missing values",
             advice="Without data the posterior would be the prior; check the columns.",
         )
-        raise InvalidTelemetry(message)
     return Bound(times, telemetry.table.index.to_numpy(), observations, inputs, events)
 
 
@@ -110,13 +108,12 @@ def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray
     if name not in telemetry.table.columns:
         columns = ", ".join(f"`{c}`" for c in telemetry.table.columns) or "no columns"
         alike = [c for c in telemetry.table.columns if c.casefold() == name.casefold()]
-        message = explain(
+        raise InvalidTelemetry(
             f"Telemetry has no column for the {kind} `{name}`.",
             expected=f"one of its columns renamed to `{name}`",
             received=columns,
             advice=f"Pass `rename={{'{alike[0] if alike else '<column>'}': '{name}'}}` where it is read.",
         )
-        raise InvalidTelemetry(message)
     return telemetry.in_unit(name, unit)
 
 
@@ -139,7 +136,7 @@ def _check_no_gap(name: str, values: np.ndarray, telemetry: Telemetry) -> None:
     run = missing[: np.argmax(np.append(np.diff(missing) > 1, True)) + 1]
     start, end = (telemetry.shown(telemetry.table.index[row]) for row in (run[0], run[-1]))
     within = _widest(values, telemetry)
-    message = explain(
+    raise InvalidTelemetry(
         f"Input {telemetry.label(name)} has a gap.",
         expected="a value at each time: the twin is driven by it, also where nothing is observed",
         received=f"{missing.size} missing, the first from {start} to {end}",
@@ -147,7 +144,6 @@ def _check_no_gap(name: str, values: np.ndarray, telemetry: Telemetry) -> None:
         f"`fill={{'{name}': {{'how': 'linear', 'within': {within}}}}}` only where the known values on either side lie "
         "no further apart. What is missing at the start or the end is never filled: begin later or end earlier.",
     )
-    raise InvalidTelemetry(message)
 
 
 def _widest(values: np.ndarray, telemetry: Telemetry) -> str:
@@ -163,13 +159,12 @@ def _check_support(twin: Twin, name: str, label: str, values: np.ndarray) -> Non
     bad = np.flatnonzero(present & ~np.asarray(noise.support(np.where(present, values, 1.0))))
     if bad.size:
         rows = ", ".join(f"{values[row]:g} in row {row + 1}" for row in bad[:5])
-        message = explain(
+        raise InvalidTelemetry(
             f"Observation {label} has values that cannot occur under {type(noise).__name__} noise.",
             expected=repr(noise.support),
             received=rows + (f", … ({bad.size} in all)" if bad.size > 5 else ""),
             advice="Correct the data, or choose a noise model that allows them.",
         )
-        raise InvalidTelemetry(message)
 
 
 # Several experiments of one asset: their telemetry bound one by one, then padded to arrays of one shape.
@@ -200,8 +195,7 @@ def each[A, B](function: Callable[[A], B], experiments: Mapping[str, A]) -> dict
         try:
             found[name] = function(one)
         except InvalidTelemetry as reason:
-            message = f"In experiment `{name}`: {reason}"
-            raise InvalidTelemetry(message) from reason
+            raise reason.within(f"In experiment `{name}`") from reason
     return found
 
 
@@ -217,13 +211,12 @@ def check_experiments(telemetry: object) -> None:
         if telemetry and not wrong:
             return
         received = ", ".join(wrong) or "an empty mapping"
-    message = explain(
+    raise InvalidTelemetry(
         "This is neither telemetry nor a set of experiments.",
         expected='a bt.Telemetry, or one for each experiment: `{"first": telemetry, "second": …}`',
         received=received,
         advice="Make them with `bt.read_telemetry`, or all at once from one table with `bt.read_experiments`.",
     )
-    raise InvalidTelemetry(message)
 
 
 def _fine(name: object, one: object) -> bool:

@@ -24,7 +24,7 @@ from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
 from bayestwin.dynamics.filter import Expected, Filter
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.dynamics.solve import Trajectory, observe, solve
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.noise.base import Noise
 from bayestwin.model.twin import Site, Twin
@@ -380,13 +380,12 @@ def join(twin: Twin, bounds: Mapping[str, Bound], grids: Mapping[str, Grid]) -> 
         InvalidTwin: If the twin has a model error.
     """
     if twin.model_error is not None:
-        message = explain(
+        raise InvalidTwin(
             f"Twin `{twin.name}` has a model error, which several experiments cannot have yet.",
             expected="one telemetry, or a twin without `model_error=`",
             received=f"the experiments {', '.join(f'`{name}`' for name in bounds)}",
             advice="Calibrate each experiment by itself, or pass `model_error=None`.",
         )
-        raise InvalidTwin(message)
     stacked = stack_bounds(list(bounds.values())), stack_grids(list(grids.values()))
     return Density(twin, *stacked, twin.sites(), experiments=tuple(bounds))
 

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from bayestwin.density.bind import Bound
 from bayestwin.dynamics.grid import Grid
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import FEWEST_BASIS, MOST_BASIS, Discrepancy
 from bayestwin.model.twin import Twin
 
@@ -142,14 +142,13 @@ def build_process(error: Discrepancy, name: str, places: np.ndarray, observed: n
     reach = max(1.2 * half, kernel.margin * longest)
     needed = max(FEWEST_BASIS, math.ceil(kernel.density * reach / shortest))
     if error.num_basis is None and needed > MOST_BASIS:
-        message = explain(
+        raise InvalidTwin(
             f"The discrepancy of observation `{name}` is too fine for what it runs over.",
             expected=f"lengths for which {MOST_BASIS} functions are enough, over a range of {high - low:g}",
             received=f"lengths from {shortest:g} to {longest:g} (1 % and 99 % of the prior), which need {needed}",
             advice="Let the prior of `length` keep further away from zero, or narrow it. What changes from sample to "
             "sample is noise; for that take bt.Autocorrelated or bt.ProcessNoise.",
         )
-        raise InvalidTwin(message)
     frequencies = np.arange(1, (error.num_basis or needed) + 1) * math.pi / (2.0 * reach)
     from_edge = places - 0.5 * (low + high) + reach
     basis = np.sin(from_edge[:, None] * frequencies) / math.sqrt(reach)

@@ -16,7 +16,7 @@ from jax import Array, lax
 from bayestwin.dynamics.adaptive import through_jacobian
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 
@@ -197,7 +197,7 @@ def solve_exactly(field_of: Callable[[Array], Field], theta: Array, state: Array
     """
     field = field_of(theta)
     if isinstance(grid.edges, Array) or not needs_no_solver(field.twin):
-        raise InvalidTwin(_explained(field.twin))
+        raise _not_exact(field.twin)
     kinds = kinds_of(field.twin, grid)
 
     def steps(theta: Array) -> tuple[Array, tuple[()]]:
@@ -313,8 +313,8 @@ def _rounded(lengths: np.ndarray) -> np.ndarray:
     return np.round(lengths * 10.0**digits) / 10.0**digits
 
 
-def _explained(twin: Twin) -> str:
-    return explain(
+def _not_exact(twin: Twin) -> InvalidTwin:
+    return InvalidTwin(
         f'Twin `{twin.name}` cannot be solved by `bt.Solver("exact")`.',
         expected="a vector field that is affine in states, time and inputs, no events, no positive states, no cubic "
         "inputs, and one experiment",

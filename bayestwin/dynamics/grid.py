@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from bayestwin.dynamics.adaptive import Slope
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
@@ -75,23 +75,21 @@ def extended(name: str, spec: Input, signal: SampledSignal, end: float) -> Sampl
             if len(times) and times[0] > 0
             else "Extend"
         )
-        message = explain(
+        raise InvalidTelemetry(
             f"Input `{name}` is asked for beyond its samples.",
             expected=f"samples from elapsed time 0 to {end:g}",
             received=seen,
             advice=f'{late} its telemetry, or say `bt.Input(..., beyond="hold")` to keep the nearest sample.',
         )
-        raise InvalidTelemetry(message)
     if spec.period is None:
         return SampledSignal(times, values)
     if times[-1] - times[0] < spec.period * (1.0 - 1e-9):
-        message = explain(
+        raise InvalidTelemetry(
             f"Input `{name}` cannot repeat what was not seen.",
             expected=f"samples of at least one period, {spec.period:g}",
             received=seen,
             advice="Give it more telemetry, or correct the period.",
         )
-        raise InvalidTelemetry(message)
     last = times > times[-1] - spec.period * (1.0 - 1e-9)
     repeats = np.arange(1, math.ceil(max(end - times[-1], 0.0) / spec.period) + 1)
     later = (times[last] + spec.period * repeats[:, None]).ravel()

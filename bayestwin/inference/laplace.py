@@ -14,7 +14,7 @@ from blackjax.diagnostics import psis_weights
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from bayestwin.errors import NoValidStart, explain
+from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import Mode, draw_around
 from bayestwin.inference.method import Draws, Problem
 from bayestwin.inference.starts import find_starts, in_batches
@@ -86,13 +86,12 @@ def draw_solvable(
         values.append(log_density[fine])
         drawn, enough = drawn + num, enough + int(fine.sum())
     if enough < num:
-        message = explain(
+        raise NoValidStart(
             "The approximation lies where the twin cannot be solved.",
             expected=f"a finite log density for at least one draw in {MOST_ROUNDS}",
             received=f"{enough} of {drawn:,} draws",
             advice='Use `method="nuts"`, or tighten the priors.',
         )
-        raise NoValidStart(message)
     return np.concatenate(kept)[:num], np.concatenate(values)[:num], drawn - enough
 
 

@@ -12,7 +12,7 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from bayestwin.errors import InvalidSetting, explain
+from bayestwin.errors import InvalidSetting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,7 +171,7 @@ class Problem(NamedTuple):
 
 type Draw = Callable[[Problem], Draws]
 
-type Judged = Literal["transitions", "chains", "approximation", "point"]
+type JudgedBy = Literal["transitions", "chains", "approximation", "point"]
 
 
 # What there is: each method once, with all that others must know of it.
@@ -196,7 +196,7 @@ class Method:
     name: str
     help: str
     draw: Draw | str
-    judged: Judged = "chains"
+    judged: JudgedBy = "chains"
     independent: bool = False
     weighted: bool = False
     losses: bool = False
@@ -242,13 +242,12 @@ def register(method: Method) -> Method:
         InvalidSetting: If the name is that of a method which comes with the package.
     """
     if any(method.name == known.name for known in BUILT_IN):
-        message = explain(
+        raise InvalidSetting(
             f"There is a method `{method.name}` already.",
             expected="a name of its own",
             received=f"`{method.name}`, which comes with the package",
             advice="Choose another name.",
         )
-        raise InvalidSetting(message)
     METHODS[method.name] = method
     return method
 

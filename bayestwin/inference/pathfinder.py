@@ -15,7 +15,7 @@ from jax import Array
 
 from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
-from bayestwin.errors import NoValidStart, explain
+from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import approximate_along, draw_from
 from bayestwin.inference.laplace import as_draws
 from bayestwin.inference.method import Draws, Problem
@@ -38,7 +38,7 @@ def pathfinder(problem: Problem) -> Draws:
         z, log_density, log_approximation = (np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in found)
         fine = np.isfinite(log_density) & np.isfinite(log_approximation)
         if not fine.any():
-            raise NoValidStart(_nowhere())
+            raise _nowhere()
         z, log_density, log_approximation = z[fine], log_density[fine], log_approximation[fine]
         log_ratio = log_density - log_approximation
         weights = np.exp(np.asarray(psis_weights(jnp.asarray(log_ratio))[0]))
@@ -60,8 +60,8 @@ def _build_draw(density: Density, num: int) -> Callable[[Array, Array], tuple[Ar
     return lambda key, z: jax.lax.map(lambda path: one(*path), (jax.random.split(key, len(z)), z))
 
 
-def _nowhere() -> str:
-    return explain(
+def _nowhere() -> NoValidStart:
+    return NoValidStart(
         "No quasi-Newton path leads to where the twin can be solved.",
         expected="a normal with draws of finite log density along at least one path",
         received=f"none along {NUM_PATHS} paths",

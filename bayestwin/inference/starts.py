@@ -21,7 +21,7 @@ from bayestwin.dynamics.adaptive import Position
 from bayestwin.dynamics.events import build_interrupt
 from bayestwin.dynamics.grid import inputs_from, most_nodes, plan_mesh
 from bayestwin.dynamics.solve import STEPPERS, begin, trace_steps
-from bayestwin.errors import NoValidStart, explain
+from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import Climb, Mode, climb, follow_path, group_modes
 from bayestwin.inference.method import NEGLIGIBLE
 from bayestwin.model.twin import Twin
@@ -140,7 +140,7 @@ def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
                 order = np.argsort(-log_density)[: min(NUM_CLIMBED, int(finite.sum()))]
                 best = z[np.resize(order, NUM_CLIMBED)]
                 return Drawn(best, order.size, {"drawn": drawn, "failed": failed}, evaluate)
-    raise NoValidStart(explain_no_start(density, seed, NUM_DRAWN * MOST_BATCHES))
+    raise no_start(density, seed, NUM_DRAWN * MOST_BATCHES)
 
 
 def in_batches(log_density: Callable[[Array], Array]) -> Evaluate:
@@ -237,8 +237,8 @@ def agree(found: np.ndarray, exact: np.ndarray) -> bool:
 PIECES, DEPTH = 64, 3
 
 
-def explain_no_start(density: Density, seed: int, drawn: int) -> str:
-    """The message for a prior none of whose draws has a finite log density.
+def no_start(density: Density, seed: int, drawn: int) -> NoValidStart:
+    """The error for a prior none of whose draws has a finite log density.
 
     Args:
         density: The log density.
@@ -267,7 +267,7 @@ def explain_no_start(density: Density, seed: int, drawn: int) -> str:
         listed = ", ".join(f"`{name}`" for name in guilty) or "all observations together"
         what = f"{num_solved} of 64 can be solved, but the log likelihood of {listed} is never finite"
     sites = ", ".join(f"`{site.name}`" for site in density.sites)
-    return explain(
+    return NoValidStart(
         f"Twin `{density.twin.name}` has no valid start: not one prior draw has a finite log density.",
         expected=f"a finite log density for some of {drawn} draws of {sites}",
         received=what,

@@ -18,7 +18,7 @@ from arviz_stats.loo import loo, loo_approximate_posterior
 from arviz_stats.utils import ELPDDataLOOKFold
 
 from bayestwin._base.wording import not_to_rely_on
-from bayestwin.errors import InvalidInput, InvalidTwin, explain
+from bayestwin.errors import InvalidInput, InvalidTwin
 from bayestwin.inference.method import method_named
 from bayestwin.insight.future import GROUP
 from bayestwin.model.twin import Twin
@@ -67,13 +67,12 @@ def read_pointwise(name: str, result: xr.DataTree) -> Pointwise:
         return _of_future(result)
     if {"posterior", "log_likelihood"} <= set(groups):
         return _of_posterior(name, result)
-    message = explain(
+    raise InvalidInput(
         f"`{name}` cannot be compared.",
         expected="what `calibrate` or `leave_future_out` returned",
         received=f"the groups {', '.join(f'`{group}`' for group in groups) or 'none'}",
         advice="Pass posteriors by name, or results of `bt.leave_future_out` by name.",
     )
-    raise InvalidInput(message)
 
 
 def log_likelihood(result: xr.DataTree) -> xr.DataArray:
@@ -98,13 +97,12 @@ def _of_posterior(name: str, result: xr.DataTree) -> Pointwise:
     _refuse_conditional(name, result)
     terms = log_likelihood(result)
     if terms.sizes["chain"] * terms.sizes["draw"] < 2:
-        message = explain(
+        raise InvalidInput(
             f"`{name}` has no posterior to compare.",
             expected="draws",
             received=f"one point, by the method {result.attrs.get('method', '?')!r}",
             advice='Calibrate by `method="nuts"` or `"laplace"`.',
         )
-        raise InvalidInput(message)
     sound = np.isfinite(terms.to_numpy()).all(axis=(0, 1))
     elpd, pareto_k, p, max_k = np.full(sound.size, np.nan), np.full(sound.size, np.nan), np.nan, np.nan
     if sound.any():
@@ -163,13 +161,12 @@ def _refuse_conditional(name: str, result: xr.DataTree) -> None:
         "ProcessNoise": "process noise: each has the density given all observations before it",
         "Discrepancy": "a discrepancy: each has the density given the one that was drawn, from this observation too",
     }.get(error, f"autocorrelated noise of `{noisy[0]}`: each has the density given the one before" if noisy else error)
-    message = explain(
+    raise InvalidInput(
         f"Leaving one observation out says nothing about `{name}`, and cannot be compared with other twins.",
         expected="observations that are independent given what is inferred",
         received=what,
         advice="Compare results of `bt.leave_future_out`, which hold for every twin.",
     )
-    raise InvalidInput(message)
 
 
 def _target(result: xr.DataTree) -> dict[str, Any]:
@@ -232,13 +229,12 @@ def compare(results: Mapping[str, xr.DataTree], *, reference: str | None = None)
     """
     names = [str(name) for name in results]
     if len(names) < 2 or (reference is not None and reference not in names):
-        message = explain(
+        raise InvalidInput(
             "There is nothing to compare with." if len(names) < 2 else f"There is no result named `{reference}`.",
             expected='at least two results by name: `{"with sun": posterior, "without": …}`',
             received=", ".join(f"`{name}`" for name in names) or "none",
             advice="Name the results, and perhaps one of them as `reference`.",
         )
-        raise InvalidInput(message)
     found = {name: read_pointwise(name, result) for name, result in zip(names, results.values(), strict=True)}
     _check_same(found)
     table = _table(found, reference)
@@ -270,13 +266,12 @@ def _check_same(found: Mapping[str, Pointwise]) -> None:
             what = "the same observations"
             expected, received = (f"{one.points.sizes['point']} points" for one in (ours, theirs))
         if received:
-            message = explain(
+            raise InvalidInput(
                 f"`{name}` and `{first}` are not about the same: their difference would mean nothing.",
                 expected=f"{what}, {expected}",
                 received=received,
                 advice="Calibrate both on the same telemetry, with the same observations.",
             )
-            raise InvalidInput(message)
 
 
 def _table(found: Mapping[str, Pointwise], reference: str | None) -> xr.Dataset:
@@ -395,24 +390,22 @@ def ablate(twin: Twin, off: Mapping[str, float]) -> Twin:
     unfit = [f"`{name}` is no parameter that is inferred" for name in off if name not in inferred]
     unfit += [f"{name} = {value!r} is no finite number" for name, value in off.items() if not _is_number(value)]
     if unfit or not off:
-        message = explain(
+        raise InvalidTwin(
             f"This cannot be switched off in twin `{twin.name}`: {unfit[0] if unfit else 'nothing is named'}.",
             expected=f"any of {', '.join(f'`{name}`' for name in inferred) or 'no parameter'}, each with a number",
             received=", ".join(f"{name} = {value!r}" for name, value in off.items()) or "an empty mapping",
             advice="A term is switched off by the parameter that it is multiplied by: "
             "where there is none, give the equations one with the value 1.",
         )
-        raise InvalidTwin(message)
     known = {name: dataclasses.replace(twin.parameters[name], prior=float(value)) for name, value in off.items()}
     found = dataclasses.replace(twin, parameters={**twin.parameters, **known})
     if not found.sites():
-        message = explain(
+        raise InvalidTwin(
             f"Twin `{twin.name}` has nothing left to infer.",
             expected="a prior on at least one parameter, initial state or noise parameter",
             received=", ".join(f"{name} = {v!r}" for name, v in off.items()),
             advice="Switch off less.",
         )
-        raise InvalidTwin(message)
     return found
 
 

@@ -215,12 +215,10 @@ def _windows(
             found.append((stage, start, end))
     if not found:
         raise errors.InvalidSetting(
-            errors.explain(
-                "Nothing is observed ahead of any origin.",
-                expected="observations within `horizon` after an origin",
-                received=f"a horizon of {horizon:g}",
-                advice="Take a longer horizon, or other origins.",
-            )
+            "Nothing is observed ahead of any origin.",
+            expected="observations within `horizon` after an origin",
+            received=f"a horizon of {horizon:g}",
+            advice="Take a longer horizon, or other origins.",
         )
     stages, starts, ends = zip(*found, strict=True)
     return list(stages), list(starts), list(ends)

@@ -24,7 +24,7 @@ from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
 from bayestwin.density.density import Density, Predicted, build_density
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
@@ -144,26 +144,24 @@ def check_names(names: Sequence[str], wanted: Sequence[str]) -> None:
     """
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        message = explain(
+        raise InvalidSetting(
             f"There is no `{unknown[0]}` to profile.",
             expected=", ".join(f"`{name}`" for name in names),
             received=", ".join(f"`{name}`" for name in wanted),
             advice="Name quantities with a prior as they are called in the posterior.",
         )
-        raise InvalidSetting(message)
 
 
 def _numbers_of(coordinates: Coordinates, profile: Sequence[str], prob: float) -> list[int]:
     """Which coordinates are to be profiled."""
     check_names(coordinates.names, profile)
     if not 0.0 < prob < 1.0:
-        message = explain(
+        raise InvalidSetting(
             "`prob` makes no sense.",
             expected="between 0 and 1",
             received=f"{prob!r}",
             advice="Leave it out for 0.95.",
         )
-        raise InvalidSetting(message)
     return [coordinates.names.index(name) for name in dict.fromkeys(profile)]
 
 
@@ -417,24 +415,22 @@ def with_planned(
         InvalidTelemetry: If what is planned does not go on from what there is.
     """
     if isinstance(twin.model_error, ProcessNoise):
-        message = explain(
+        raise InvalidSetting(
             f"What planned telemetry would say of twin `{twin.name}` is not known.",
             expected="a twin without process noise, whose information does not hang on the values to come",
             received="`model_error=bt.ProcessNoise(…)`",
             advice="Pass `model_error=None` for an answer that leaves out disturbances, or leave out `planned`.",
         )
-        raise InvalidSetting(message)
     if isinstance(telemetry, Telemetry) and isinstance(planned, Telemetry):
         bounds = _continued(twin, telemetry, planned)
         return build_density(twin, bounds[0]), build_density(twin, bounds[1])
     if isinstance(telemetry, Telemetry) or isinstance(planned, Telemetry):
-        message = explain(
+        raise InvalidTelemetry(
             "`planned` does not go on from `telemetry`.",
             expected="telemetry after telemetry, or experiments by name beside experiments",
             received="one telemetry and several experiments",
             advice='Name both: `{"first": telemetry}` and `{"second": planned}`.',
         )
-        raise InvalidTelemetry(message)
     pairs = {name: _one_planned(twin, telemetry, planned, name) for name in dict.fromkeys([*telemetry, *planned])}
     before, after = ({name: pair[part] for name, pair in pairs.items()} for part in range(2))
     return build_density(twin, before), build_density(twin, after)
@@ -458,13 +454,12 @@ def _continued(twin: Twin, telemetry: Telemetry, planned: Telemetry) -> tuple[Bo
     clocks = [(one.dated, one.units.get("time", twin.time_unit)) for one in (telemetry, planned)]
     last = telemetry.table.index[-1]
     if clocks[0] != clocks[1] or not planned.table.index[0] > last:
-        message = explain(
+        raise InvalidTelemetry(
             "`planned` does not go on from `telemetry`.",
             expected=f"times after {telemetry.shown(last)}, dates or numbers in the same unit as those before",
             received=f"times from {planned.shown(planned.table.index[0])} on",
             advice="Shift its times; what begins anew is another experiment: pass both by name.",
         )
-        raise InvalidTelemetry(message)
     ahead = bind(twin, dataclasses.replace(planned, t0=telemetry.t0), observed=False)
 
     def joined(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from bayestwin._base.progress import Phase, Progress
 from bayestwin.assess.gates import Chains, read_chains
 from bayestwin.assess.recorded import record
 from bayestwin.calibrate import with_model_error
-from bayestwin.errors import InvalidArtifact, explain
+from bayestwin.errors import InvalidArtifact
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.predict import check_belongs
@@ -104,13 +104,12 @@ def _standardised(chains: Chains) -> _Standard:
         InvalidArtifact: If they are too few.
     """
     if chains.num_draws < MIN_DRAWS:
-        message = explain(
+        raise InvalidArtifact(
             "This posterior has too few draws to leave observations out by weights.",
             expected=f"at least {MIN_DRAWS} draws",
             received=f"{chains.num_draws}",
             advice='Calibrate with `method="nuts"`, and more `num_samples`.',
         )
-        raise InvalidArtifact(message)
     draws = np.stack([values.ravel() for values in chains.draws.values()], axis=1)
     r_eff = 1.0
     if len(chains.labels) > 1:
@@ -294,13 +293,12 @@ def likelihoods_of(posterior: xr.DataTree) -> xr.Dataset:
     group = posterior["log_likelihood"].to_dataset() if "log_likelihood" in posterior.children else xr.Dataset()
     if group.data_vars:
         return group
-    message = explain(
+    raise InvalidArtifact(
         "This posterior has no log likelihoods.",
         expected="the group `log_likelihood`, with a variable for each observation",
         received=", ".join(f"`{name}`" for name in posterior.children) or "no groups",
         advice="Pass what `calibrate` returned, whole.",
     )
-    raise InvalidArtifact(message)
 
 
 def _log_likelihood(posterior: xr.DataTree) -> xr.DataArray:

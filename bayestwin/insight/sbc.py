@@ -27,7 +27,6 @@ from bayestwin.assess.pit import simultaneous_band, transform
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
-from bayestwin.errors import NoValidStart, explain
 from bayestwin.inference.many import Lengths, autocorrelation, draw_many, given
 from bayestwin.inference.solver import choose, choose_at
 from bayestwin.model.error import ModelError
@@ -133,20 +132,18 @@ def _check(num_simulations: int, num_draws: int, level: float) -> None:
         faults.append(("level", "a number between 0 and 1", repr(level)))
     for name, expected, received in faults:
         advice = "Leave it out for the default."
-        message = errors.explain(f"`{name}` makes no sense.", expected=expected, received=received, advice=advice)
-        raise errors.InvalidSetting(message)
+        raise errors.InvalidSetting(f"`{name}` makes no sense.", expected=expected, received=received, advice=advice)
 
 
 def _check_single(telemetry: object) -> None:
     if isinstance(telemetry, Telemetry):
         return
-    message = errors.explain(
+    raise errors.InvalidTelemetry(
         "Simulation-based calibration is of one experiment.",
         expected="a bt.Telemetry",
         received=type(telemetry).__name__,
         advice="Check each experiment by itself.",
     )
-    raise errors.InvalidTelemetry(message)
 
 
 # Telemetry simulated with values drawn from the prior, and what is asked of each: its truth among draws.
@@ -195,7 +192,7 @@ def simulate_many(density: Density, num: int, seed: int, phase: Phase) -> Simula
     solved = drawn = 0
     while solved < num:
         if drawn * FEWEST_SOLVED >= num:
-            raise NoValidStart(_explain_unsolved(density, solved, drawn))
+            raise _unsolved(density, solved, drawn)
         priors, noises = (jax.random.split(key_for(seed, f"sbc {use} {drawn}"), num) for use in ("prior", "noise"))
         values, z = density.draw_prior(priors)
         made, good = simulate(values, noises)
@@ -252,8 +249,8 @@ def _simulator(density: Density) -> Callable[[Mapping[str, Array], Array], tuple
     return simulate
 
 
-def _explain_unsolved(density: Density, solved: int, drawn: int) -> str:
-    return explain(
+def _unsolved(density: Density, solved: int, drawn: int) -> errors.NoValidStart:
+    return errors.NoValidStart(
         f"Twin `{density.twin.name}` cannot be simulated at most draws of its prior.",
         expected=f"a solution, and observations that can occur, at {FEWEST_SOLVED:.0%} of them at least",
         received=f"{solved} of {drawn}",

@@ -22,7 +22,7 @@ from bayestwin.density.bind import Bound, Experiments, bind_all
 from bayestwin.density.density import Density, join
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import build_grid
-from bayestwin.errors import InvalidSetting, InvalidTwin, explain
+from bayestwin.errors import InvalidSetting, InvalidTwin
 from bayestwin.inference.solver import choose
 from bayestwin.insight.influence import MIN_DRAWS
 from bayestwin.insight.sobol import (
@@ -348,43 +348,39 @@ def sensitivity(
 def _check(distribution: str, posterior: xr.DataTree | None, num_samples: int, max_times: int) -> None:
     check_choice("distribution", distribution, DISTRIBUTIONS)
     if not (isinstance(num_samples, int) and num_samples >= 2 and num_samples & (num_samples - 1) == 0):
-        message = explain(
+        raise InvalidSetting(
             "`num_samples` is no size of a Sobol sequence.",
             expected="a power of two, such as 256, 1024 or 4096",
             received=f"{num_samples!r}",
             advice="Twice as many points make intervals about 0.7 times as wide.",
         )
-        raise InvalidSetting(message)
     if not (isinstance(max_times, int) and max_times >= 1):
-        message = explain(
+        raise InvalidSetting(
             "`max_times` makes no sense.",
             expected="a whole number, at least 1",
             received=f"{max_times!r}",
             advice="Leave it out for the default.",
         )
-        raise InvalidSetting(message)
     if distribution == "prior":
         return
     draws = 0 if posterior is None else posterior["posterior"].sizes["chain"] * posterior["posterior"].sizes["draw"]
     if draws < MIN_DRAWS:
-        message = explain(
+        raise InvalidSetting(
             '`distribution="posterior"` has too little to draw quantities from.',
             expected=f"`posterior=` with at least {MIN_DRAWS} draws",
             received="no posterior" if posterior is None else f"{draws} draws",
             advice='Pass what `calibrate` returned (by `method="nuts"`), or leave out `distribution`.',
         )
-        raise InvalidSetting(message)
 
 
 def _check_something_varies(density: Density) -> None:
     if not varied(density):
-        message = explain(
+        raise InvalidTwin(
             f"Twin `{density.twin.name}` has nothing that its equations hang on and that is not known.",
             expected="a prior on at least one parameter or initial state",
             received="known numbers, and priors of noise and model error alone",
             advice="Give what you are not sure of a prior.",
         )
-        raise InvalidTwin(message)
 
 
 def _solved_suitably(

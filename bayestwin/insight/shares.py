@@ -26,7 +26,7 @@ from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.calibrate import root_attributes, thinned, with_model_error
 from bayestwin.density.bind import Bound, elapsed
 from bayestwin.density.density import Density
-from bayestwin.errors import InvalidInput, InvalidSetting, explain
+from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise.base import Noise
 from bayestwin.model.twin import Twin
@@ -350,13 +350,12 @@ def _draws_of(density: Density, posterior: xr.DataTree, wanted: int) -> tuple[Re
 
 def _check_one_experiment(posterior: xr.DataTree) -> None:
     if "experiment" in posterior["observed_data"].coords:
-        message = explain(
+        raise InvalidInput(
             "Shares of uncertainty are of one telemetry.",
             expected="a posterior of one telemetry",
             received="one of several experiments",
             advice="Calibrate the experiment that you ask about by itself.",
         )
-        raise InvalidInput(message)
 
 
 def _check_ensemble(future: Telemetry, inputs: Sequence[Telemetry] | None) -> list[Telemetry]:
@@ -371,13 +370,12 @@ def _check_ensemble(future: Telemetry, inputs: Sequence[Telemetry] | None) -> li
     other = [number for number, one in enumerate(inputs) if not one.table.index.equals(times)]
     if len(inputs) >= 2 and not other:
         return list(inputs)
-    message = explain(
+    raise InvalidSetting(
         "`inputs` is no ensemble of futures.",
         expected=f"at least 2 telemetries with the {len(times)} times of `future`",
         received=f"{len(inputs)} telemetries; with other times: {', '.join(map(str, other)) or 'none'}",
         advice="Interpolate all members to the same times, or leave `inputs` out where they are known.",
     )
-    raise InvalidSetting(message)
 
 
 # Evaluations of a twin with some sources in common, and the shares of the variance that follow from them.

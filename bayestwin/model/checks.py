@@ -8,7 +8,7 @@ from typing import Any
 import numpyro.distributions as dist
 
 from bayestwin._base.units import check_unit
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise.base import Noise, check_shared, trace_noise
@@ -39,13 +39,12 @@ def check_twin(twin: Checked) -> None:
         if observation.of is not None:
             trace_scalar(observation.of, f"`of=` of observation `{name}`", names)
         elif name not in twin.states:
-            message = explain(
+            raise InvalidTwin(
                 f"Observation `{name}` says nothing about what it observes.",
                 expected="the name of a state, or `of=function(t, x, p, u)`",
                 received=f"`{name}`, with the states {_names(twin.states)}",
                 advice="Rename it to a state, or pass `of=`.",
             )
-            raise InvalidTwin(message)
         trace_noise(observation.noise, f"observation `{name}`")
     for name, state in twin.states.items():
         if state.derived:
@@ -71,13 +70,12 @@ def _check_event(name: str, event: Event, names: tuple[tuple[str, ...], ...]) ->
     increasing = event.at is None or all(a < b for a, b in zip(event.at, event.at[1:], strict=False))
     if increasing and (event.at is None or event.when is None):
         return
-    message = explain(
+    raise InvalidTwin(
         f"Event `{name}` does not say clearly when it happens.",
         expected="`at=` increasing times, or `when=` a function, or neither for a column of the telemetry",
         received=f"at={event.at!r}, when={event.when!r}",
         advice="Make two events of it, or sort the times.",
     )
-    raise InvalidTwin(message)
 
 
 def _names(mapping: Mapping[str, object]) -> str:
@@ -88,13 +86,12 @@ def check_name(name: object, owner: str) -> None:
     """Names become attributes, columns, files: refuse what is not a plain identifier."""
     if isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_"):
         return
-    message = explain(
+    raise InvalidTwin(
         f"The name of {owner} cannot be used.",
         expected="letters, digits and `_`, not starting with a digit or `_`, not a Python keyword",
         received=f"{name!r}",
         advice="Choose a plain identifier; put longer words into `doc=`.",
     )
-    raise InvalidTwin(message)
 
 
 def _check_members(twin: Checked) -> None:
@@ -104,47 +101,43 @@ def _check_members(twin: Checked) -> None:
     for group, kind in groups.items():
         members = getattr(twin, group)
         if not members and group in ("states", "observations"):
-            message = explain(
+            raise InvalidTwin(
                 f"Twin `{twin.name}` has no {group}.",
                 expected=f"at least one, `{group}={{name: bt.{kind.__name__}(…)}}`",
                 received="none",
                 advice="Without it there is nothing to solve or to compare with.",
             )
-            raise InvalidTwin(message)
         for name, member in members.items():
             owner = f"{kind.__name__.lower()} `{name}`"
             check_name(name, owner)
             if not isinstance(member, kind):
-                message = explain(
+                raise InvalidTwin(
                     f"`{group}` of twin `{twin.name}` holds something else under `{name}`.",
                     expected=f"bt.{kind.__name__}(…)",
                     received=f"{type(member).__name__}",
                     advice=f"Wrap it: `bt.{kind.__name__}(…)`.",
                 )
-                raise InvalidTwin(message)
             check_unit(member.unit, owner, InvalidTwin)
     for name, observation in twin.observations.items():
         if not isinstance(observation.noise, Noise):
-            message = explain(
+            raise InvalidTwin(
                 f"Observation `{name}` has no noise model.",
                 expected="a noise model such as bt.Gaussian, bt.LogNormal or bt.Poisson",
                 received=f"{type(observation.noise).__name__}",
                 advice="For example `noise=bt.Gaussian(scale=dist.HalfNormal(1.0))`.",
             )
-            raise InvalidTwin(message)
     check_unit(twin.time_unit, f"the time of twin `{twin.name}`", InvalidTwin)
 
 
 def _check_choices(twin: Checked) -> None:
     """Settings that are one word out of a few."""
     if not isinstance(twin.solver, Solver):
-        message = explain(
+        raise InvalidTwin(
             f"The solver of twin `{twin.name}` is something else.",
             expected='bt.Solver(…), for example bt.Solver("rodas5p")',
             received=f"{twin.solver!r}",
             advice="Wrap it: `solver=bt.Solver(…)`.",
         )
-        raise InvalidTwin(message)
     choices = [(f"`hold` of input `{n}`", i.hold, ("linear", "previous", "cubic")) for n, i in twin.inputs.items()]
     choices += [(f"`beyond` of input `{n}`", i.beyond, ("error", "hold", "periodic")) for n, i in twin.inputs.items()]
     choices += [("`method` of the solver", twin.solver.method, ("auto", "exact", "tsit5", "rodas5p"))]
@@ -152,13 +145,12 @@ def _check_choices(twin: Checked) -> None:
         _check_period(name, spec)
     for owner, received, allowed in choices:
         if received not in allowed:
-            message = explain(
+            raise InvalidTwin(
                 f"{owner} is unknown.",
                 expected=" or ".join(f'"{word}"' for word in allowed),
                 received=f"{received!r}",
                 advice="Use one of these words.",
             )
-            raise InvalidTwin(message)
 
 
 def _check_priors(twin: Checked) -> None:
@@ -191,13 +183,12 @@ def _check_prior(prior: object, owner: str) -> None:
         received = f"{type(prior).__name__}, which is discrete"
         expected = "a continuous prior: NUTS follows gradients"
     if received is not None:
-        message = explain(
+        raise InvalidTwin(
             f"The prior of {owner} cannot be used.",
             expected=expected,
             received=received,
             advice="For example `dist.LogNormal(0.0, 1.0)`; give each scalar its own name.",
         )
-        raise InvalidTwin(message)
 
 
 def _check_model_error(twin: Checked) -> None:
@@ -205,13 +196,12 @@ def _check_model_error(twin: Checked) -> None:
     if twin.model_error is None:
         return
     if not isinstance(twin.model_error, ModelError):
-        message = explain(
+        raise InvalidTwin(
             f"The model error of twin `{twin.name}` is something else.",
             expected="bt.ProcessNoise(…), bt.Discrepancy(…), or None",
             received=f"{twin.model_error!r}",
             advice="For example `model_error=bt.ProcessNoise(scale={'<state>': dist.HalfNormal(1.0)})`.",
         )
-        raise InvalidTwin(message)
     twin.model_error.check(twin.units, {name: o.noise for name, o in twin.observations.items()})
 
 
@@ -222,36 +212,33 @@ def _check_disturbed(twin: Checked) -> None:
     hindrances += [f"state `{name}`, which is positive" for name, state in twin.states.items() if state.positive]
     hindrances += [f"input `{name}`, which is cubic" for name, spec in twin.inputs.items() if spec.hold == "cubic"]
     if hindrances:
-        message = explain(
+        raise InvalidTwin(
             f"Process noise does not go with {hindrances[0]}.",
             expected="states of any sign, linear or held inputs, events of known time that change states alone",
             received=", ".join(hindrances),
             advice="Write it as an input or another state, or leave process noise out.",
         )
-        raise InvalidTwin(message)
 
 
 def _check_own(name: str, parameter: Parameter) -> None:
     """What is another value in each experiment is inferred."""
     if parameter.shared or isinstance(parameter.prior, dist.Distribution):
         return
-    message = explain(
+    raise InvalidTwin(
         f"Parameter `{name}` is said to differ between experiments, and is known.",
         expected="a prior, from which each experiment has its own value",
         received=f"{parameter.prior!r}",
         advice="Give it a prior; what is known and changes over time or between experiments is an input.",
     )
-    raise InvalidTwin(message)
 
 
 def _check_period(name: str, spec: Input) -> None:
     fine = spec.period is None if spec.beyond != "periodic" else spec.period is not None and spec.period > 0.0
     if fine:
         return
-    message = explain(
+    raise InvalidTwin(
         f"Input `{name}` does not say how it repeats itself.",
         expected='`beyond="periodic"` and a positive `period=`, or neither',
         received=f'beyond="{spec.beyond}", period={spec.period!r}',
         advice="Give the period in the twin's time unit, e.g. 24 for a day of hours.",
     )
-    raise InvalidTwin(message)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpyro.distributions as dist
 
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.noise.base import Noise
 from bayestwin.model.noise.plain import Gaussian
 from bayestwin.model.types import Prior
@@ -69,26 +69,24 @@ def check_word(word: str, owner: str, words: Iterable[str]) -> None:
     """Refuse a setting that is not one of these words."""
     if word in words:
         return
-    message = explain(
+    raise InvalidTwin(
         f"The {owner} is unknown.",
         expected=" or ".join(f'"{one}"' for one in words),
         received=f"{word!r}",
         advice="Use one of these words.",
     )
-    raise InvalidTwin(message)
 
 
 def check_gaussian(noise: Mapping[str, Noise], kind: str) -> None:
     """Refuse observations whose noise is not Gaussian, the only one that the error can be integrated out with."""
     for name, model in noise.items():
         if not isinstance(model, Gaussian):
-            message = explain(
+            raise InvalidTwin(
                 f"{kind} does not go with the noise of observation `{name}`.",
                 expected="bt.Gaussian, with which it is integrated out exactly",
                 received=f"bt.{type(model).__name__}",
                 advice="Take bt.Gaussian, perhaps of a transformed observation, or leave the model error out.",
             )
-            raise InvalidTwin(message)
 
 
 def check_positive(prior: Prior, owner: str, *, zero: bool = False) -> None:
@@ -100,13 +98,12 @@ def check_positive(prior: Prior, owner: str, *, zero: bool = False) -> None:
         number = isinstance(prior, int | float) and math.isfinite(prior)
         fine = number and (prior > 0 or (zero and prior == 0))
     if not fine:
-        message = explain(
+        raise InvalidTwin(
             f"The prior of {owner} cannot be used.",
             expected=f"a prior on positive numbers, or a {'number from 0 on' if zero else 'positive number'}",
             received=f"{prior!r}",
             advice="For example `dist.HalfNormal(1.0)`." if zero else "For example `dist.LogNormal(0.0, 0.5)`.",
         )
-        raise InvalidTwin(message)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -168,14 +165,13 @@ class Discrepancy(ModelError):
         """Names of observations, positive scales and lengths, and Gaussian noise."""
         fine = self.scale and set(self.scale) == set(self.length) and set(self.scale) <= set(units.observations)
         if not fine:
-            message = explain(
+            raise InvalidTwin(
                 "The discrepancy does not fit the observations of the twin.",
                 expected=f"a scale and a length for at least one of {listed(units.observations)}, and for nothing else",
                 received=f"scales for {listed(self.scale)}, lengths for {listed(self.length)}",
                 advice="For example `bt.Discrepancy(scale={'<observation>': dist.HalfNormal(1.0)}, "
                 "length={'<observation>': dist.LogNormal(1.0, 0.5)})`.",
             )
-            raise InvalidTwin(message)
         for name in self.scale:
             check_positive(self.scale[name], f"`scale` of the discrepancy of observation `{name}`", zero=True)
             check_positive(self.length[name], f"`length` of the discrepancy of observation `{name}`")
@@ -183,13 +179,12 @@ class Discrepancy(ModelError):
         check_word(self.kernel, "kernel of the discrepancy", KERNELS)
         number = self.num_basis
         if number is not None and not (type(number) is int and FEWEST_BASIS <= number <= MOST_BASIS):
-            message = explain(
+            raise InvalidTwin(
                 "`num_basis` of the discrepancy makes no sense.",
                 expected=f"an integer from {FEWEST_BASIS} to {MOST_BASIS}, or None",
                 received=f"{number!r}",
                 advice="Leave it out: it then follows from the prior of the length.",
             )
-            raise InvalidTwin(message)
         check_gaussian({name: noise[name] for name in self.scale}, "A discrepancy")
 
 
@@ -233,13 +228,12 @@ class ProcessNoise(ModelError):
         """Names of states, scales that are not negative, and Gaussian noise, for which the filter is right."""
         named = [*self.scale, *self.initial_scale]
         if not self.scale or any(name not in units.states for name in named):
-            message = explain(
+            raise InvalidTwin(
                 "Process noise does not fit the states of the twin.",
                 expected=f"a scale for at least one of {listed(units.states)}, and for nothing else",
                 received=listed(named),
                 advice="For example `bt.ProcessNoise(scale={'<state>': dist.HalfNormal(1.0)})`.",
             )
-            raise InvalidTwin(message)
         for group in ("scale", "initial_scale"):
             for name, prior in getattr(self, group).items():
                 check_positive(prior, f"`{group}` of the process noise of state `{name}`", zero=True)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 
 
 @functools.cache
@@ -38,13 +38,12 @@ def trace_vector_field(function: Callable, owner: str, names: Sequence[tuple[str
     result = _trace(function, owner, names)
     if not isinstance(result, dict) or set(result) != set(states):
         received = _listed(result) if isinstance(result, dict) else type(result).__name__
-        message = explain(
+        raise InvalidTwin(
             f"{owner} does not return the derivative of each state.",
             expected=f"a dict with the keys {_listed(states)}",
             received=f"a dict with the keys {received}" if isinstance(result, dict) else received,
             advice=_difference(result, states) if isinstance(result, dict) else "Return `{name: derivative, …}`.",
         )
-        raise InvalidTwin(message)
     for name, value in result.items():
         _check_scalar(value, f"the derivative of `{name}` that {owner} returns")
 
@@ -89,13 +88,12 @@ def trace_effect(function: Callable, owner: str, names: Sequence[tuple[str, ...]
     result = _trace(function, owner, names)
     known = (*names[0], *names[1])
     if not isinstance(result, dict) or not set(result) <= set(known) or not result:
-        message = explain(
+        raise InvalidTwin(
             f"{owner} does not return new values of states or parameters.",
             expected=f"a dict with some of the keys {_listed(known)}",
             received=f"a dict with the keys {_listed(result)}" if isinstance(result, dict) else type(result).__name__,
             advice="Return `{name: new value, …}` for what changes, and leave out what stays.",
         )
-        raise InvalidTwin(message)
     for name, value in result.items():
         _check_scalar(value, f"the new value of `{name}` that {owner} returns")
     return tuple(result)
@@ -113,13 +111,12 @@ def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> 
         if group is None:
             raise _does_not_trace(owner, function, reason) from reason
         close = difflib.get_close_matches(reason.name or "", group, n=1)
-        message = explain(
+        raise InvalidTwin(
             f"{owner} asks for `{reason.name}`, which is not one of the {type(reason.obj).__name__}.",
             expected=_listed(group),
             received=f"`{reason.name}`",
             advice=f"Did you mean `{close[0]}`?" if close else "Add it to the twin, or correct the name.",
-        )
-        raise InvalidTwin(message) from reason
+        ) from reason
     except Exception as reason:
         raise _does_not_trace(owner, function, reason) from reason
 
@@ -127,12 +124,10 @@ def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> 
 def _does_not_trace(owner: str, function: Callable, reason: Exception) -> InvalidTwin:
     first_line = str(reason).strip().splitlines()[:1]
     return InvalidTwin(
-        explain(
-            f"{owner} cannot be traced by JAX{_line(function, reason)}.",
-            expected="a function `(t, x, p, u)` written with `jax.numpy` (`jnp.where` for `if`)",
-            received=f"{type(reason).__name__}: {first_line[0] if first_line else 'no message'}",
-            advice="Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms.",
-        )
+        f"{owner} cannot be traced by JAX{_line(function, reason)}.",
+        expected="a function `(t, x, p, u)` written with `jax.numpy` (`jnp.where` for `if`)",
+        received=f"{type(reason).__name__}: {first_line[0] if first_line else 'no message'}",
+        advice="Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms.",
     )
 
 
@@ -153,13 +148,12 @@ def _check_scalar(value: Any, owner: str) -> None:
     shape, dtype = jnp.shape(value), jnp.result_type(value)
     if shape == () and jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating):
         return
-    message = explain(
+    raise InvalidTwin(
         f"{owner[0].upper()}{owner[1:]} has the wrong shape or type.",
         expected="a real scalar",
         received=f"shape {shape}, {dtype}",
         advice="Write vectors and matrices out as scalar states and parameters.",
     )
-    raise InvalidTwin(message)
 
 
 def _listed(names: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpyro.distributions as dist
 
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
@@ -121,7 +121,7 @@ def _check_names(twin: Twin) -> None:
         names += [f"{name}_discrepancy" for name in twin.model_error.scale]
     for name in [*names, *twin.inputs, *twin.events]:
         if names.count(name) > 1 or name in DIMENSIONS:
-            message = explain(
+            raise InvalidTwin(
                 f"The name `{name}` stands for two things in a result of twin `{twin.name}`.",
                 expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and "
                 "quantities of noise and model error are appended and the dimensions are "
@@ -129,4 +129,3 @@ def _check_names(twin: Twin) -> None:
                 received=", ".join(f"`{n}`" for n in names),
                 advice="Rename one of them.",
             )
-            raise InvalidTwin(message)

@@ -27,7 +27,7 @@ from bayestwin._base.process import keep_compiled, require_float64
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, InvalidTwin, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry, InvalidTwin
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
 from bayestwin.model.error import Discrepancy
@@ -150,13 +150,12 @@ def _transform(site: Site) -> Any:
     lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
     if lower is None and upper is None:
         known = ", ".join(sorted(family.__name__ for family in FAMILIES))
-        message = explain(
+        raise InvalidTwin(
             f"The prior of `{site.name}` cannot be given to PyMC.",
             expected=f"{known}, TruncatedNormal, or any other on the real line or an interval",
             received=f"{type(site.prior).__name__}, which lives on {support}",
             advice=f"Give this one as a variable of PyMC's: `pymc_model(..., priors={{'{site.name}': …}})`.",
         )
-        raise InvalidTwin(message)
     return pm.distributions.transforms.Interval(
         *(None if bound is None else np.float64(bound) for bound in (lower, upper))
     )
@@ -220,23 +219,21 @@ def pymc_model(
 def _check_fits(twin: Twin, telemetry: object) -> None:
     """Refuse what a PyMC model cannot have: several experiments, and observations that are not a product of terms."""
     if isinstance(twin.model_error, Discrepancy):
-        message = explain(
+        raise InvalidTwin(
             f"Twin `{twin.name}` has a discrepancy, which ties its observations together.",
             expected="a twin without model error, or with bt.ProcessNoise",
             received="bt.Discrepancy",
             advice="Take `bt.calibrate` or `bt.numpyro_model`; or leave it out here, and add a process of PyMC's own.",
         )
-        raise InvalidTwin(message)
     if isinstance(telemetry, Telemetry):
         return
-    message = explain(
+    raise InvalidTelemetry(
         "A PyMC model has one telemetry.",
         expected="a bt.Telemetry",
         received=type(telemetry).__name__,
         advice="Put each experiment into a model of its own name, and what they share into `priors=`; `bt.calibrate` "
         "and `bt.numpyro_model` take several experiments as they are.",
     )
-    raise InvalidTelemetry(message)
 
 
 def _find_start(density: Density) -> tuple[Density, dict[str, VariableStart]]:
@@ -328,23 +325,21 @@ def _checked(twin: Twin, priors: dict[str, Any], around: pm.Model | None) -> dic
     """The user's own priors, if they can be taken as they are."""
     names = [site.name for site in twin.sites()]
     if not names:
-        message = explain(
+        raise InvalidTwin(
             f"Twin `{twin.name}` has nothing to infer.",
             expected="a prior on at least one parameter, initial state or noise parameter",
             received="known numbers only",
             advice="Use `simulate` to solve it.",
         )
-        raise InvalidTwin(message)
     for name, value in priors.items():
         fault = _fault(name, value, names, around)
         if fault:
-            message = explain(
+            raise InvalidSetting(
                 f"`priors` cannot be used: {fault}.",
                 expected=f"scalar PyMC variables or numbers, for any of {', '.join(f'`{n}`' for n in names)}",
                 received=f"`{name}`: {value if isinstance(value, int | float | str) else type(value).__name__}",
                 advice="Make the variables within `with pm.Model():`, and call `pymc_model` there as well.",
             )
-            raise InvalidSetting(message)
     if around is not None:
         _check_names(twin, [*(n for n in names if n not in priors), *twin.observations], around)
     return priors
@@ -367,14 +362,13 @@ def _check_names(twin: Twin, names: list[str], around: pm.Model) -> None:
     taken = [name for name in names if around.name_for(name) in around.named_vars]
     if not taken:
         return
-    message = explain(
+    raise InvalidSetting(
         f"The model around has variables that twin `{twin.name}` adds itself.",
         expected=f"a model without {', '.join(f'`{name}`' for name in names)}",
         received=f"one that has {', '.join(f'`{name}`' for name in taken)}",
         advice=f"Pass a prior of your own as `priors={{'{taken[0]}': …}}`; for a second asset, go into a model of its "
         f'own name: `with pm.Model(name="asset2"):`.',
     )
-    raise InvalidSetting(message)
 
 
 # A JAX function as one operator of PyTensor's: its values and its Jacobian come out of a single call.
@@ -428,14 +422,13 @@ class JaxTerms(Op):
             InvalidSetting: In a process forked from the one that made the operator, where JAX would hang.
         """
         if os.getpid() != self._process:
-            message = explain(
+            raise InvalidSetting(
                 "PyMC samples in processes forked from one in which JAX has started: there JAX hangs.",
                 expected='`pm.sample(..., mp_ctx="forkserver")`, `cores=1`, or `nuts_sampler="nutpie"` or `"numpyro"`',
                 received="chains in forked processes, which is PyMC's default on Linux",
                 advice='Pass `mp_ctx="forkserver"`, from a script whose main part stands under `if __name__ == '
                 '"__main__":`.',
             )
-            raise InvalidSetting(message)
         terms, jacobian = self._compiled(values)
         return np.array(terms), np.array(jacobian)  # copies: PyTensor may write into what it gets
 

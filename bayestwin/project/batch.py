@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from typing import Any, Literal, NamedTuple
 
 from bayestwin._base.wording import fixed, percent
-from bayestwin.errors import CorruptArtifact, InvalidInput, explain
+from bayestwin.errors import CorruptArtifact, InvalidInput
 from bayestwin.project.model import Model, changed, check_ready, load_model, load_telemetry
 from bayestwin.project.record import coverage_words, read_record
 from bayestwin.project.run import ENDED, REPORT
@@ -74,25 +74,26 @@ def plan(
     """
     tasks: list[Task] = []
     refused: list[Refused] = []
+    wrong: list[InvalidInput] = []
     for path in jobs:
         folder, job = (path.parent, path.name) if path.suffix == ".toml" else (path, "job.toml")
         for file in telemetry or [None]:
             try:
                 tasks.append(_task(folder, job, file, results))
             except InvalidInput as reason:
+                wrong.append(reason)
                 refused.append(Refused(f"{path} with {file}" if file else str(path), str(reason)))
     keys = [task.key for task in tasks]
     twice = [task.name for task in tasks if keys.count(task.key) > 1]
     if twice or not (tasks or refused):
-        message = explain(
+        raise InvalidInput(
             "The batch has the same task twice." if twice else "The batch has no tasks.",
             expected="job files such as `models/NAME/job.toml`, each pair of job and telemetry once",
             received=", ".join(f"`{name}`" for name in twice) or "none",
             advice="Name each once.",
         )
-        raise InvalidInput(message)
     if not tasks:
-        raise InvalidInput("\n".join(one.words for one in refused))
+        raise InvalidInput.all_of(wrong)
     return tuple(tasks), tuple(refused)
 
 

@@ -19,7 +19,7 @@ from bayestwin.calibrate import calibrate, with_model_error
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
 from bayestwin.density.discrepancy import build_discrepancies
-from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidTwin, explain
+from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidTwin
 from bayestwin.insight.shares import uncertainty_shares
 from bayestwin.model.describe import fingerprint
 from bayestwin.predict import predict
@@ -272,26 +272,24 @@ def read_resumable(run: pathlib.Path) -> dict[str, Any]:
     status = record.get("status")
     if record.get("command") == "calibrate" and status not in ENDED:
         return record
-    message = explain(
+    raise InvalidInput(
         f"There is no run to resume in `{run}`.",
         expected="the folder of a calibration that was killed or interrupted",
         received=f"a run with the status “{status}”" if record else "no run: there is no record in it",
         advice="`bayestwin report MODEL` shows a run that came to its end.",
     )
-    raise InvalidInput(message)
 
 
 def _check_same(run: pathlib.Path, record: dict[str, Any], now: dict[str, Any]) -> None:
     """Draws of another twin or of other telemetry must not be mixed with those that are there."""
     names = [name for name in ("twin_sha256", "telemetry_sha256", BESIDE) if record.get(name) != now.get(name)]
     if names:
-        message = explain(
+        raise InvalidInput(
             f"Run `{run.name}` cannot be resumed: what it calibrates has changed since it was begun.",
             expected="; ".join(f"{name} {record.get(name)}" for name in names),
             received="; ".join(f"{name} {now.get(name)}" for name in names),
             advice="Restore the twin and the telemetry, or begin a new run by `bayestwin calibrate`.",
         )
-        raise InvalidInput(message)
 
 
 def judge(
@@ -375,19 +373,17 @@ def models_beside(model: Model, split: Split, device: str | None = None) -> dict
             density = build_density(other.twin, bind(other.twin, split.calibration))
             build_discrepancies(density.twin, density.bound, density.grid)
         except InvalidTwin as reason:
-            message = f"Model error `{name}` of `{model.folder / 'twin.py'}`: {reason}"
-            raise InvalidTwin(message) from reason
+            raise reason.within(f"Model error `{name}` of `{model.folder / 'twin.py'}`") from reason
         if fingerprint(other.twin) != fingerprint(model.twin):
             models[name] = other
     if models:
         return models
-    message = explain(
+    raise InvalidInput(
         f"`{model.folder / 'twin.py'}` names no model errors to compare.",
         expected="a mapping of names to model errors that the twin does not have already",
         received="only the twin's own" if model.model_errors else "no variable `model_errors`, or an empty one",
         advice='Write beneath the twin, say, `model_errors = {"none": None, "discrepancy": bt.Discrepancy(…)}`.',
     )
-    raise InvalidInput(message)
 
 
 def calibrate_beside(

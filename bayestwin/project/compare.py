@@ -11,7 +11,7 @@ import xarray as xr
 from bayestwin._base.progress import Progress
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.calibrate import with_model_error
-from bayestwin.errors import InvalidInput, InvalidTwin, explain
+from bayestwin.errors import InvalidInput, InvalidTwin
 from bayestwin.insight.compare import ablate, compare
 from bayestwin.insight.future import leave_future_out
 from bayestwin.model.describe import fingerprint
@@ -108,21 +108,19 @@ def variants(model: Model, ablations: Mapping[str, Mapping[str, float]], model_e
         try:
             models[name] = model._replace(twin=ablate(model.twin, off))
         except InvalidTwin as reason:
-            message = f"Ablation `{name}` of `{model.folder / 'twin.py'}`: {reason}"
-            raise InvalidTwin(message) from reason
+            raise reason.within(f"Ablation `{name}` of `{model.folder / 'twin.py'}`") from reason
     for name, error in model.model_errors.items() if model_errors else ():
         other = model._replace(twin=with_model_error(model.twin, error))
         if fingerprint(other.twin) != fingerprint(model.twin):
             models[f"model error {name}"] = other
     if len(models) > 1:
         return models
-    message = explain(
+    raise InvalidInput(
         f"There is nothing to compare `{model.folder}` with.",
         expected="a term to switch off, or model errors by `--model-errors`",
         received="no `--off`, and no variable `ablations` in its `twin.py`",
         advice='Say `--off aperture=0`, or write beneath the twin, say, `ablations = {"no sun": {"aperture": 0.0}}`.',
     )
-    raise InvalidInput(message)
 
 
 def _found(

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from bayestwin._base.process import cache_folder, make_private, require_float64
 from bayestwin.check import Finding
-from bayestwin.errors import BayestwinError, CorruptArtifact, InvalidInput, StorageFailure, explain
+from bayestwin.errors import BayestwinError, CorruptArtifact, InvalidInput, StorageFailure
 from bayestwin.project.record import RECORD, files_of, is_locked, read_record
 from bayestwin.results.store import check_writable, sweep_orphans
 
@@ -81,13 +81,12 @@ def read_index(results: pathlib.Path) -> tuple[Entry, ...]:
         StorageFailure: If the index stays locked, or cannot be written.
     """
     if not results.is_dir():
-        message = explain(
+        raise InvalidInput(
             f"There is no folder `{results}`.",
             expected="the folder in which runs are filed",
             received="a file" if results.exists() else "nothing under that path",
             advice="Make a run by `bayestwin calibrate MODEL`, or name the folder by `--results`.",
         )
-        raise InvalidInput(message)
     with _open(results / INDEX) as index:
         _refresh(index, results)
         rows = index.execute(f"SELECT path, coverage, {', '.join(COLUMNS)} FROM runs ORDER BY run, path").fetchall()
@@ -111,13 +110,12 @@ def find_any_run(results: pathlib.Path, name: str) -> pathlib.Path:
     exact = [entry for entry in fitting if entry.run == name]
     if len(found := exact or fitting) == 1:
         return found[0].path
-    message = explain(
+    raise InvalidInput(
         f"There is no run `{name}`." if not found else f"`{name}` may be any of {len(found)} runs.",
         expected=f"the id of a run in `{results}`, or the beginning of it, or the path of its folder",
         received=", ".join(f"`{entry.run}`" for entry in (found or known)[-5:]) or "no runs there",
         advice="`bayestwin runs` lists them.",
     )
-    raise InvalidInput(message)
 
 
 def rebuild(results: pathlib.Path) -> tuple[Entry, ...]:
@@ -134,13 +132,12 @@ def _open(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(_connect(path)) as index, index:
             yield index
     except sqlite3.OperationalError as reason:
-        message = explain(
+        raise StorageFailure(
             f"The index of runs `{path}` cannot be used.",
             expected=f"a local file that is free within {PATIENCE:g} s and can be written",
             received=str(reason),
             advice="End what holds it; or delete it: it is made anew from the runs.",
-        )
-        raise StorageFailure(message) from reason
+        ) from reason
 
 
 def _connect(path: pathlib.Path) -> sqlite3.Connection:
@@ -234,7 +231,7 @@ def examine_run(run: pathlib.Path) -> list[Finding]:
     try:
         record = read_record(run)
     except CorruptArtifact as reason:
-        return [*findings, Finding("run_files", "fail", name, str(reason).splitlines()[0], {})]
+        return [*findings, Finding("run_files", "fail", name, reason.summary, {})]
     if record.get("status") == "running":
         advice = f" Go on by `bayestwin resume {run}`." if record.get("command") == "calibrate" else ""
         return [*findings, Finding("run_files", "warn", name, f"The process that wrote this run has died.{advice}", {})]
@@ -283,7 +280,7 @@ def _environment() -> list[Finding]:
     try:
         require_float64()
     except BayestwinError as reason:
-        findings.append(Finding("environment", "fail", "float64", str(reason).splitlines()[0], {}))
+        findings.append(Finding("environment", "fail", "float64", reason.summary, {}))
     return findings
 
 
@@ -301,7 +298,7 @@ def _storage(results: pathlib.Path) -> list[Finding]:
     try:
         make_private(cache_folder())
     except BayestwinError as reason:
-        findings.append(Finding("environment", "warn", "cache", str(reason).splitlines()[0], {}))
+        findings.append(Finding("environment", "warn", "cache", reason.summary, {}))
     if not results.is_dir():
         return [*findings, Finding("results", "note", "results", f"There is no folder `{results}` yet.", {})]
     try:
@@ -309,7 +306,7 @@ def _storage(results: pathlib.Path) -> list[Finding]:
         before = _indexed(results)
         kept, anew = read_index(results), rebuild(results)
     except BayestwinError as reason:
-        return [*findings, Finding("results", "fail", "results", str(reason).splitlines()[0], {})]
+        return [*findings, Finding("results", "fail", "results", reason.summary, {})]
     if before is None or kept != anew:
         findings.append(
             Finding("results", "note", "index", f"The index of {len(anew)} runs was made anew.", {"runs": len(anew)})

@@ -17,7 +17,7 @@ from typing import Any
 
 import pydantic
 
-from bayestwin.errors import InvalidInput, InvalidJob, explain
+from bayestwin.errors import InvalidInput, InvalidJob
 from bayestwin.project.sections import Job, Moment, Section
 
 WORDS = {
@@ -49,25 +49,23 @@ def read_job(path: pathlib.Path) -> Job:
         text = path.read_text(encoding="utf-8-sig")
         found = tomllib.loads(text + "\n")
     except OSError as reason:
-        message = explain(
+        raise InvalidJob(
             f"There is no job file `{path}`.",
             expected="a TOML file with at least a `[telemetry]` table",
             received=f"{reason.strerror or reason}; in that folder: {_jobs_beside(path)}",
             advice="Write one, or name another with `--job`; `bayestwin new NAME` makes a folder that has one.",
-        )
-        raise InvalidJob(message) from reason
+        ) from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
-        message = explain(
+        raise InvalidJob(
             f"Job file `{path}` is not valid TOML.",
             expected='lines like `key = "text"` or `key = 1.5` beneath `[tables]`, each key once',
             received=_with_line(str(reason), text),
             advice="Correct that line.",
-        )
-        raise InvalidJob(message) from reason
+        ) from reason
     try:
         return Job.model_validate(found)
     except pydantic.ValidationError as reason:
-        raise InvalidJob(_explained(path, reason.errors())) from reason
+        raise _first_fault(path, reason.errors()) from reason
 
 
 def _with_line(reason: str, text: str) -> str:
@@ -82,8 +80,8 @@ def _jobs_beside(path: pathlib.Path) -> str:
     return ", ".join(f"`{found.name}`" for found in sorted(path.parent.glob("*.toml"))) or "none"
 
 
-def _explained(path: pathlib.Path, found: list[Any]) -> str:
-    """The message for the first error; a key that is not known comes first, since what is missing may be misspelt."""
+def _first_fault(path: pathlib.Path, found: list[Any]) -> InvalidJob:
+    """The first error; a key that is not known comes first, since what is missing may be misspelt."""
     error = min(found, key=lambda one: one["type"] != "extra_forbidden")
     location, moment = within(Job, error["loc"])
     key = ".".join(location) or "telemetry"
@@ -92,7 +90,7 @@ def _explained(path: pathlib.Path, found: list[Any]) -> str:
     if error["type"] == "extra_forbidden":
         *table, name = location
         keys = known(Job, tuple(table), kind=error["loc"][-2] if table else None)
-        return explain(
+        return InvalidJob(
             f"Job file `{path}` has the unknown key `{key}`{also}.",
             expected=", ".join(f"`{one}`" for one in keys),
             received=f"`{name}`",
@@ -104,14 +102,14 @@ def _explained(path: pathlib.Path, found: list[Any]) -> str:
         whole = key == "telemetry"
         table = f"a table `[{key}]`, with at least `file` or `dataset`"
         there = ", ".join(f"`[{name}]`" if whole else f"`{name}`" for name in error["input"])
-        return explain(
+        return InvalidJob(
             f"Job file `{path}` lacks `{key}`{also}.",
             expected=table if whole else f"a value for `{key.rpartition('.')[2]}`",
             received=there or ("an empty file" if whole else "an empty table"),
             advice=f"Add it; {SETTINGS_PAGE} shows a whole job file.",
         )
     wanted = MOMENT if moment else str(WORDS.get(error["type"], error["msg"]))
-    return explain(
+    return InvalidJob(
         f"Job file `{path}` has a wrong value for `{key}`{also}.",
         expected=wanted.removeprefix("Value error, ").removeprefix("Input should be "),
         received=_received(error["input"]),
@@ -119,12 +117,12 @@ def _explained(path: pathlib.Path, found: list[Any]) -> str:
     )
 
 
-def _no_kind(path: pathlib.Path, key: str, error: Any) -> str:
-    """The message where a table does not say of which kind it is, or of one that there is not."""
+def _no_kind(path: pathlib.Path, key: str, error: Any) -> InvalidJob:
+    """The error where a table does not say of which kind it is, or of one that there is not."""
     kinds = error.get("ctx", {}).get("expected_tags", "").replace("'", "").split(", ")
     kind = str(error["input"].get("kind", ""))
     close = difflib.get_close_matches(kind, kinds, n=1)
-    return explain(
+    return InvalidJob(
         f"Job file `{path}` has a wrong value for `{key}`.",
         expected="one of " + ", ".join(f"`{one}`" for one in kinds) if any(kinds) else 'a line `kind = "…"`',
         received=f"`{kind}`" if kind else "none",
@@ -250,8 +248,8 @@ def about_job(where: str = "") -> Iterator[None]:
     try:
         yield
     except InvalidInput as reason:
-        message = as_toml(str(reason))
-        raise type(reason)(f"In {where}: {message}" if where else message) from reason
+        told = reason.reworded(as_toml)
+        raise (told.within(f"In {where}") if where else told) from reason
 
 
 def _translated(code: str) -> str:

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bayestwin.errors import InvalidInput, UnsafeArtifact, explain
+from bayestwin.errors import InvalidInput, UnsafeArtifact
 from bayestwin.project.index import find_any_run
 from bayestwin.project.record import ENVIRONMENT, MADE, RECORD, code_path, files_of, read_record
 from bayestwin.project.run import CHECKPOINT, ENDED, used_runs
@@ -82,13 +82,12 @@ def export(results: pathlib.Path, run: pathlib.Path, out: pathlib.Path) -> pathl
     missing += [] if code.is_file() else [f"its code, `{code}`"]
     missing += [] if record.get("status") in ENDED else [f"an end: its status is “{record.get('status')}”"]
     if missing:
-        message = explain(
+        raise InvalidInput(
             f"Run `{run.name}` cannot be exported.",
             expected="a run that came to its end, with the inputs and the code that it was made from",
             received="without " + "; without ".join(missing),
             advice="Calibrate anew by `bayestwin calibrate`: runs keep inputs and code.",
         )
-        raise InvalidInput(message)
     files = _files(run, RUN)
     for used in used_runs(run, record):
         files |= _files(used, used.name)
@@ -117,23 +116,21 @@ def unpack(kit: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
             _check(kit, archive)
             archive.extractall(folder)
     except (zipfile.BadZipFile, OSError) as reason:
-        message = explain(
+        raise InvalidInput(
             f"`{kit}` is no kit of a run.",
             expected="an archive that `bayestwin export` wrote",
             received=str(reason),
             advice="Export the run again.",
-        )
-        raise InvalidInput(message) from reason
+        ) from reason
     found = sorted(folder.glob(f"*/{RUN}/{RECORD}"))
     if len(found) == 1:
         return found[0].parents[1]
-    message = explain(
+    raise InvalidInput(
         f"`{kit}` is no kit of a run.",
         expected=f"one folder with `{RUN}/{RECORD}` in it",
         received=f"{len(found)} of them",
         advice="Export the run again.",
     )
-    raise InvalidInput(message)
 
 
 def _files(run: pathlib.Path, folder: str) -> dict[str, bytes]:
@@ -167,13 +164,12 @@ def _check(kit: pathlib.Path, archive: zipfile.ZipFile) -> None:
     strange = [one.filename for one in entries if _leaves(one.filename) or stat.S_ISLNK(one.external_attr >> 16)]
     size = sum(one.file_size for one in entries)
     if strange or len(entries) > MOST_FILES or size > MOST_BYTES:
-        message = explain(
+        raise UnsafeArtifact(
             f"`{kit}` is not unpacked: it is not what `bayestwin export` writes.",
             expected=f"plain files within one folder, at most {MOST_FILES:,} of them and {MOST_BYTES / 2**30:g} GiB",
             received=f"`{strange[0]}`" if strange else f"{len(entries):,} files of {size / 2**30:.1f} GiB",
             advice="Do not use it unless you know who made it.",
         )
-        raise UnsafeArtifact(message)
 
 
 def _leaves(name: str) -> bool:

@@ -23,15 +23,7 @@ import pydantic
 from bayestwin._base.process import check_seed, on_device, require_float64
 from bayestwin.calibrate import check_settings
 from bayestwin.density.bind import bind
-from bayestwin.errors import (
-    BayestwinError,
-    InvalidInput,
-    InvalidJob,
-    InvalidTelemetry,
-    InvalidTwin,
-    StorageFailure,
-    explain,
-)
+from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin, StorageFailure
 from bayestwin.model.checks import check_name
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
@@ -93,13 +85,12 @@ def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
     if folder.is_file() and folder.suffix == ".toml":
         folder, job_name = folder.parent, folder.name
     if not folder.is_dir():
-        message = explain(
+        raise InvalidInput(
             f"There is no model folder `{folder}`.",
             expected="a folder with `twin.py` and `job.toml`",
             received="a file" if folder.exists() else "nothing under that path",
             advice=_meant(folder),
         )
-        raise InvalidInput(message)
     job_path = folder / job_name
     defined = import_model(folder / "twin.py")
     return Model(folder, defined.twin, read_job(job_path), job_path, defined.model_errors, defined.ablations)
@@ -143,14 +134,13 @@ def _split_at(telemetry: Telemetry, moment: Any, model: Model) -> Split:
         return Split(telemetry.between(end=moment), telemetry.between(start=moment))
     except InvalidTelemetry as reason:
         times = telemetry.table.index
-        message = explain(
+        raise InvalidTelemetry(
             f"The telemetry of `{model.folder}` cannot be split where the held-out part is to begin.",
             expected=f"a time after {telemetry.shown(times[0])} and not after {telemetry.shown(times[-1])}, so that "
             "both parts have rows",
             received=telemetry.shown(moment),
             advice="Correct `hold_out_from` in `[split]`, or `--hold-out-from`.",
-        )
-        raise InvalidTelemetry(message) from reason
+        ) from reason
 
 
 def read_model_telemetry(
@@ -194,13 +184,12 @@ def changed(model: Model, *, telemetry: pathlib.Path | None = None, **tables: Ma
             replaced = type(section).model_validate(section.model_dump() | told)
         except pydantic.ValidationError as reason:
             (error, *_) = reason.errors()
-            message = explain(
+            raise InvalidJob(
                 f"`--{str(error['loc'][0]).replace('_', '-')}` makes no sense.",
                 expected=str(error["msg"]).removeprefix("Input should be "),
                 received=f"{error['input']!r}",
                 advice="Leave it out for what the job says.",
-            )
-            raise InvalidJob(message) from reason
+            ) from reason
         job = job.model_copy(update={table: replaced})
     return model._replace(job=job)
 
@@ -254,7 +243,7 @@ def import_model(path: pathlib.Path) -> Defined:
             or `ablations` is no mapping of simple names to what they should be.
     """
     if not path.is_file():
-        raise InvalidTwin(_absent(path))
+        raise _absent(path)
     name = f"bayestwin_model_{pathlib.Path(os.path.abspath(path)).parent.name}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -267,22 +256,20 @@ def import_model(path: pathlib.Path) -> Defined:
     except BayestwinError:
         raise
     except (Exception, SystemExit) as reason:
-        message = explain(
+        raise InvalidTwin(
             f"`{path}` does not run.",
             expected="Python that assigns `twin = bt.Twin(…)`",
             received=_failure(reason, path),
             advice="Correct that line.",
-        )
-        raise InvalidTwin(message) from reason
+        ) from reason
     twin = getattr(module, "twin", None)
     if not isinstance(twin, Twin):
-        message = explain(
+        raise InvalidTwin(
             f"`{path}` defines no twin.",
             expected="`twin = bt.Twin(…)` at the top level",
             received="no variable `twin`" if twin is None else f"`twin` is a {type(twin).__name__}",
             advice="Assign the twin to the variable `twin`.",
         )
-        raise InvalidTwin(message)
     return Defined(twin, _model_errors(module, path), _ablations(module, path))
 
 
@@ -291,13 +278,12 @@ def _model_errors(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, 
     fault = _fault(found, SIMPLE, lambda error: error is None or isinstance(error, ModelError))
     if not fault:
         return found
-    message = explain(
+    raise InvalidTwin(
         f"`model_errors` of `{path}` cannot be used.",
         expected="a mapping of names, of letters, digits, `-` and `_`, to model errors or None",
         received=fault,
         advice='For example `model_errors = {"none": None, "discrepancy": bt.Discrepancy(…)}`.',
     )
-    raise InvalidTwin(message)
 
 
 def _ablations(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, Mapping[str, float]]:
@@ -305,13 +291,12 @@ def _ablations(module: types.ModuleType, path: pathlib.Path) -> Mapping[str, Map
     fault = _fault(found, SPOKEN, lambda off: isinstance(off, Mapping) and bool(off))
     if not fault:
         return found
-    message = explain(
+    raise InvalidTwin(
         f"`ablations` of `{path}` cannot be used.",
         expected="a mapping of names, of letters, digits, spaces, `-` and `_`, to parameters and their values",
         received=fault,
         advice='For example `ablations = {"no sun": {"aperture": 0.0}}`.',
     )
-    raise InvalidTwin(message)
 
 
 def _fault(found: object, named: re.Pattern[str], fits: Callable[[object], bool]) -> str:
@@ -327,10 +312,10 @@ def _fault(found: object, named: re.Pattern[str], fits: Callable[[object], bool]
     return ""
 
 
-def _absent(path: pathlib.Path) -> str:
+def _absent(path: pathlib.Path) -> InvalidTwin:
     there = sorted(found.name for found in path.parent.iterdir())
     run = "This is the folder of a run: name that of its model, and the run by `--run`."
-    return explain(
+    return InvalidTwin(
         f"Model folder `{path.parent}` has no `{path.name}`.",
         expected="a file that assigns `twin = bt.Twin(…)`",
         received=", ".join(f"`{name}`" for name in there) or "an empty folder",
@@ -358,14 +343,13 @@ def list_models(root: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
         InvalidInput: If there is no such folder.
     """
     if not root.is_dir():
-        message = explain(
+        raise InvalidInput(
             f"There is no folder `{root}`.",
             expected="a folder that holds model folders",
             received="a file" if root.exists() else "nothing under that path",
             advice="Start where `models/` is, or name the folder: `bayestwin models FOLDER`. "
             "`bayestwin new NAME` makes a first one.",
         )
-        raise InvalidInput(message)
     found = sorted(path.parent for path in root.glob("*/twin.py"))
     return [(folder, _first_words(folder / "card.md")) for folder in found]
 
@@ -400,7 +384,7 @@ def new_model(name: str, root: pathlib.Path = pathlib.Path("models")) -> pathlib
     check_name(name, "the model")
     folder = root / name
     if os.path.lexists(folder):
-        message = explain(
+        raise InvalidInput(
             f"There is something under `{folder}` already.",
             expected="a name that is free: nothing is written over",
             received="a model folder"
@@ -410,7 +394,6 @@ def new_model(name: str, root: pathlib.Path = pathlib.Path("models")) -> pathlib
             else "a file",
             advice="Choose another name, or `--in FOLDER` for another place.",
         )
-        raise InvalidInput(message)
     unfinished = root / f".{name}-{secrets.token_hex(4)}"
     try:
         for path, text in _template(name).items():
@@ -418,13 +401,12 @@ def new_model(name: str, root: pathlib.Path = pathlib.Path("models")) -> pathlib
             (unfinished / path).write_text(text, encoding="utf-8", newline="\n")
         unfinished.rename(folder)
     except OSError as reason:
-        message = explain(
+        raise StorageFailure(
             f"The model folder `{folder}` cannot be made.",
             expected="a folder that can be written to",
             received=reason.strerror or str(reason),
             advice="Go to a folder of your own, or name one by `--in FOLDER`.",
-        )
-        raise StorageFailure(message) from reason
+        ) from reason
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

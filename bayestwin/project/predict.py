@@ -8,7 +8,7 @@ from typing import NamedTuple
 import xarray as xr
 
 from bayestwin.assess import diagnose
-from bayestwin.errors import InvalidInput, explain
+from bayestwin.errors import InvalidInput
 from bayestwin.predict import check_belongs, predict
 from bayestwin.project.calibrate import (
     Results,
@@ -72,13 +72,12 @@ def predict_again(
     else:
         future = _split_of(model, run, posterior).held_out
     if future is None:
-        message = explain(
+        raise InvalidInput(
             f"Run `{run.name}` of `{model.folder}` held nothing out, so there is nothing to predict.",
             expected="`--telemetry FILE`, or a run with `hold_out_from` in the `[split]` of its job",
             received="neither",
             advice="Say for which times and inputs you want predictions.",
         )
-        raise InvalidInput(message)
     path = out or run / (PREDICTIONS if file is None else LATER.replace("*", file.stem))
     predictions = predict(model.twin, posterior, future, initial=initial, **model.job.predict.model_dump())
     save(predictions, path)
@@ -126,10 +125,9 @@ def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
     other = (
         f"That run was made with `--job {job}`." if job != model.job_path.name else "Its data or units have changed."
     )
-    message = explain(
+    raise InvalidInput(
         f"Run `{run.name}` was not calibrated on the telemetry that `{model.job_path}` names.",
         expected=f"telemetry with the sha256 {theirs[:12]}",
         received=f"{ours[:12]}",
         advice=f"{other} Name another run by `--run`, or calibrate again.",
     )
-    raise InvalidInput(message)

@@ -25,7 +25,7 @@ import xarray as xr
 
 from bayestwin._base.files import PACKAGE, source_files, source_sha256
 from bayestwin._base.progress import ORDER, Progress
-from bayestwin.errors import CorruptArtifact, RunLocked, StorageFailure, explain
+from bayestwin.errors import CorruptArtifact, RunLocked
 from bayestwin.results.durable import without_locks
 from bayestwin.results.store import check_writable, write_bytes_durably, write_text_durably
 
@@ -134,13 +134,12 @@ def read_record(run: pathlib.Path) -> dict[str, Any]:
         reason = f"a {type(record).__name__}"
     except ValueError as failure:
         reason = str(failure)
-    message = explain(
+    raise CorruptArtifact(
         f"`{path}` is damaged.",
         expected="the record of a run: one JSON object",
         received=reason,
         advice="The results beside it may be whole; without the record nothing says what they were made of.",
     )
-    raise CorruptArtifact(message)
 
 
 def files_of(run: pathlib.Path) -> list[str]:
@@ -282,15 +281,14 @@ def locked(run: pathlib.Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as reason:
-        message = explain(
+        raise RunLocked(
             f"Run `{run.name}` is being written by another process.",
             expected="one writer at a time",
             received=_holder(path),
             advice="Wait until it has ended, or begin a run of your own.",
-        )
-        raise RunLocked(message) from reason
+        ) from reason
     except OSError as reason:
-        raise StorageFailure(without_locks(run, reason)) from reason
+        raise without_locks(run, reason) from reason
     try:
         path.write_text(f"{os.getpid()}\n", encoding="utf-8")  # for people: what counts is the system's lock
         yield

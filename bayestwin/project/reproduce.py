@@ -14,7 +14,7 @@ from arviz_stats.sampling_diagnostics import mcse
 
 from bayestwin._base.files import source_sha256
 from bayestwin._base.progress import Progress
-from bayestwin.errors import InvalidInput, explain
+from bayestwin.errors import InvalidInput
 from bayestwin.project.calibrate import BESIDE, FINDINGS, calibrate_model
 from bayestwin.project.check import check_model
 from bayestwin.project.compare import compare_model
@@ -275,13 +275,12 @@ def reproduce(run: pathlib.Path, *, device: str | None = None, progress: Progres
     record = read_record(run)
     remake = REMAKE.get(str(record.get("command")))
     if remake is None or record.get("status") not in ENDED:
-        message = explain(
+        raise InvalidInput(
             f"There is no run in `{run}` that can be made again.",
             expected=f"the folder of a run of {', '.join(f'`{name}`' for name in REMAKE)} that came to its end",
             received=f"`{record.get('command')}` with the status “{record.get('status')}”" if record else "no record",
             advice="`bayestwin runs` lists the runs.",
         )
-        raise InvalidInput(message)
     model = recorded_model(run, record)
     with tempfile.TemporaryDirectory() as folder:
         results = pathlib.Path(folder)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bayestwin._base.progress import Progress
-from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput, explain
+from bayestwin.errors import BayestwinError, InvalidArtifact, InvalidInput
 from bayestwin.project.model import Model, load_model
 from bayestwin.project.record import (
     RECORD,
@@ -73,14 +73,13 @@ def find_run(results: pathlib.Path, model: Model, run: str | None = None) -> pat
         for name, status in found.items()
         if name in stored or _command(folder / name) in ("calibrate", None)
     ]
-    message = explain(
+    raise InvalidInput(
         f"There is no such run of `{model.folder}`.",
         expected=f"{wanted}, in `{folder}`",
         received=", ".join(listed[-5:]) or "no runs there",
         advice=f"Run `bayestwin calibrate {model.folder}` first"
         + (", or name one of these by `--run`." if stored else ", or say by `--results` where runs are filed."),
     )
-    raise InvalidInput(message)
 
 
 def newest(results: pathlib.Path, model: Model, command: str, twin_sha256: str) -> pathlib.Path | None:
@@ -150,13 +149,12 @@ def used_runs(run: pathlib.Path, record: Mapping[str, Any]) -> list[pathlib.Path
         changed = [file for file, sha256 in recorded.items() if sha256_of(folder / file) != sha256]
         if changed or not folder.is_dir():
             listed = ", ".join(f"`{file}`" for file in changed)
-            message = explain(
+            raise InvalidInput(
                 f"Run `{run.name}` cannot be made again: it looked at run `{name}`, which is not as it was.",
                 expected=f"that run in `{folder}`, with the results that it had then",
                 received=f"changed or missing: {listed}" if listed else "no such folder",
                 advice=f"Restore it, or do `bayestwin {record.get('command')}` anew.",
             )
-            raise InvalidInput(message)
         folders.append(folder)
     return folders
 
@@ -175,13 +173,12 @@ def named_value(option: str, word: str) -> dict[str, float]:
     try:
         return {name.strip(): float(value)}
     except ValueError as reason:
-        message = explain(
+        raise InvalidInput(
             f"`--{option} {word}` cannot be read.",
             expected=f"a name and a number: `--{option} {name.strip() or 'name'}=0`",
             received=f"`{word}`",
             advice="Give the option once for each name.",
-        )
-        raise InvalidInput(message) from reason
+        ) from reason
 
 
 def sha256_of(path: pathlib.Path) -> str:
@@ -243,13 +240,12 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
     telemetry = {"/".join(name.split("/")[1:-1]): name for name in kept if name.startswith(f"{TELEMETRY}/")}
     changed = [name for name, sha256 in kept.items() if sha256_of(run / INPUTS / name) != sha256]
     if not telemetry or changed:
-        message = explain(
+        raise InvalidInput(
             f"Run `{run.name}` cannot be made again from its own inputs.",
             expected=f"the files that it was made from, unchanged, in `{run / INPUTS}`",
             received="changed or missing: " + ", ".join(f"`{name}`" for name in changed) if changed else "none kept",
             advice="Calibrate anew by `bayestwin calibrate`: runs keep their inputs.",
         )
-        raise InvalidInput(message)
     model = load_model(run / INPUTS, str(record["job_file"]))
     job = Job.model_validate(record["job"])
     return model._replace(job=job.model_copy(update={"telemetry": kept_at(job.telemetry, telemetry)}))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.density.bind import elapsed
-from bayestwin.errors import InvalidJob, InvalidTelemetry, explain
+from bayestwin.errors import InvalidJob, InvalidTelemetry
 from bayestwin.model.twin import Twin
 from bayestwin.project.job import about_job, as_toml
 from bayestwin.project.sections import KINDS, FeatureSection, Job, ReadingSection, SplitSection, TelemetrySection
@@ -55,8 +55,8 @@ def read_sources(section: TelemetrySection, folder: pathlib.Path, job_path: path
             return align(found, t0=section.t0, **how)
     except InvalidTelemetry as reason:
         if section.align is None:
-            message = f"{reason} In a job file they stand beneath `[telemetry.align]`."
-            raise InvalidTelemetry(message) from reason
+            advice = f"{reason.advice} In a job file they stand beneath `[telemetry.align]`."
+            raise reason.replace(advice=advice) from reason
         raise
 
 
@@ -122,13 +122,12 @@ def _file(section: ReadingSection, name: str, folder: pathlib.Path, job_path: pa
     if not path.is_file():
         there = sorted(found.relative_to(folder) for found in folder.glob("**/*") if found.suffix in usual_suffixes())
         table = f"telemetry.sources.{name}" if name else "telemetry"
-        message = explain(
+        raise InvalidJob(
             f"Job file `{job_path}` names the telemetry file `{section.file}`, which is not there.",
             expected=f"a CSV, Parquet or netCDF file, its path counted from `{folder}`",
             received="in that folder: " + (", ".join(f"`{found}`" for found in there) or "no such file"),
             advice=f"Correct `file` in `[{table}]`.",
         )
-        raise InvalidJob(message)
     return path
 
 
@@ -191,14 +190,13 @@ def check_driven(twin: Twin, calibration: Telemetry, held_out: Telemetry | None,
         first = table.index[int(known.argmax())]
         moment = f'"{calibration.shown(first)}"' if calibration.dated else f"{float(first)!r}"
         late = driving[int(np.isnan(table[driving].to_numpy(np.float64)[0]).argmax())]
-        message = explain(
+        raise InvalidTelemetry(
             f"The input `{late}` is a feature that is not known at first.",
             expected="a value from the start on: the twin is driven by it",
             received=f"none before {calibration.shown(first)}",
             advice=f"Begin there: `start = {moment}` in `[split]` of `{job_path}`. What was recorded before is used "
             "for features alone.",
         )
-        raise InvalidTelemetry(message)
     if held_out is None:
         return
     unit = calibration.units.get("time", twin.time_unit)
@@ -207,8 +205,7 @@ def check_driven(twin: Twin, calibration: Telemetry, held_out: Telemetry | None,
     try:
         refuse_ahead(held_out, twin.inputs, twin.observations, last=last, times=both[1], time_unit=twin.time_unit)
     except InvalidTelemetry as reason:
-        message = f"In the part that is held out: {reason}"
-        raise InvalidTelemetry(message) from reason
+        raise reason.within("In the part that is held out") from reason
 
 
 def _declared(section: FeatureSection, telemetry: Telemetry, calibrated_until: Any) -> Feature:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from bayestwin.errors import InvalidInput, InvalidSetting, StorageFailure, explain
+from bayestwin.errors import InvalidInput, InvalidSetting, StorageFailure
 from bayestwin.project.record import RECORD, files_of, read_record
 from bayestwin.project.run import POSTERIOR
 from bayestwin.results.store import load
@@ -66,37 +66,34 @@ def track(results: pathlib.Path, run: pathlib.Path, store: str | None = None) ->
     """
     record = read_record(run)
     if record.get("status") not in STATUS:
-        message = explain(
+        raise InvalidInput(
             f"Run `{run.name}` cannot be tracked.",
             expected=f"a run that has ended: {', '.join(STATUS)}",
             received=f"the status “{record.get('status')}”" if record else "no record",
             advice="Wait until it has ended; `bayestwin resume` goes on with one that was killed.",
         )
-        raise InvalidInput(message)
     client, failure = _client(store or f"sqlite:///{(results / STORE).absolute()}")
     place = None if store else (results / ARTIFACTS / str(record["model"])).absolute().as_uri()
     try:
         return _logged(client, run, record, store or str(results / STORE), place)
     except failure as reason:
-        message = explain(
+        raise StorageFailure(
             f"Run `{run.name}` could not be logged.",
             expected="a tracking store that takes it",
             received=str(reason),
             advice="Check the store; the same call goes on where this one ended.",
-        )
-        raise StorageFailure(message) from reason
+        ) from reason
 
 
 def _client(address: str) -> tuple[Any, type[Exception]]:
     """A client of MLflow, which says nothing to anyone else, and what it raises."""
     if importlib.util.find_spec("mlflow") is None:
-        message = explain(
+        raise InvalidSetting(
             "MLflow is not installed.",
             expected="mlflow-skinny with SQLAlchemy, an optional extra",
             received="no `mlflow`",
             advice='Install it: `pip install "bayestwin[mlflow]"`.',
         )
-        raise InvalidSetting(message)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.exceptions import MlflowException  # type: ignore[import-not-found]
     from mlflow.tracking import MlflowClient  # type: ignore[import-not-found]
@@ -106,13 +103,12 @@ def _client(address: str) -> tuple[Any, type[Exception]]:
     try:
         return MlflowClient(tracking_uri=address), MlflowException
     except (MlflowException, ImportError) as reason:
-        message = explain(
+        raise StorageFailure(
             f"The tracking store `{address}` cannot be opened.",
             expected="an address that MLflow takes, such as `sqlite:///runs.db` or `http://localhost:5000`",
             received=str(reason),
             advice="Correct `--store`.",
-        )
-        raise StorageFailure(message) from reason
+        ) from reason
 
 
 def _logged(client: Any, run: pathlib.Path, record: Mapping[str, Any], store: str, place: str | None) -> Tracked:

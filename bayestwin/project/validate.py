@@ -20,7 +20,7 @@ from bayestwin.assess.evidence import Evidence, Regime, gather, ranks, together
 from bayestwin.assess.grouping import BinEdges, find_groups, name_of
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, Validated, as_plain, trust
 from bayestwin.density.bind import elapsed
-from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting, explain
+from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.project.calibrate import Results, inputs_of
 from bayestwin.project.model import Model, Split
 from bayestwin.project.predict import open_results
@@ -156,13 +156,12 @@ def _regimes(model: Model, calibrated: Telemetry, held_out: Telemetry, asked: Va
         for name in names:
             if name not in table.columns or (key == "bins" and name not in asked.by):
                 expected = ", ".join(f"`{column}`" for column in (table.columns if key == "by" else asked.by))
-                message = explain(
+                raise InvalidJob(
                     f"Job file `{model.job_path}` names `{name}` in `{key}` of `[validate]`, which is no column.",
                     expected=(expected or "a column that `by` names") + (", or `horizon`" if key == "bins" else ""),
                     received=f"`{name}`",
                     advice="Name columns of the telemetry, as they are called in the twin.",
                 )
-                raise InvalidJob(message)
     regimes = {}
     for name in asked.by:
         values = pd.Series(table[name], name=name)
@@ -359,17 +358,17 @@ def find_judgeable(results: pathlib.Path, model: Model, run: str | None) -> path
     found = find_run(results, model, run)
     if (found / PREDICTIONS).is_file():
         return found
-    raise InvalidInput(_nothing_held_out(model, found.name))
+    raise _nothing_held_out(model, found.name)
 
 
 def _held_out(model: Model, found: Results) -> Telemetry:
     if found.split.held_out is None:
-        raise InvalidInput(_nothing_held_out(model, found.run.name))
+        raise _nothing_held_out(model, found.run.name)
     return found.split.held_out
 
 
-def _nothing_held_out(model: Model, run: str) -> str:
-    return explain(
+def _nothing_held_out(model: Model, run: str) -> InvalidInput:
+    return InvalidInput(
         f"Run `{run}` of `{model.folder}` held nothing out, so there is nothing to hold its intervals against.",
         expected="a run that was calibrated on the first part of its telemetry and predicted the rest",
         received="a calibration on all telemetry",

@@ -141,13 +141,11 @@ def _of_one(
         return draws.alone(posterior), None if forecast is None else draws.alone(forecast), counted
     names = known["experiment"].to_numpy()
     raise errors.InvalidInput(
-        errors.explain(
-            "A report is about one experiment.",
-            expected="a result of one telemetry, or one experiment of it",
-            received=f"{len(names)} experiments: {', '.join(f'`{name}`' for name in names)}",
-            advice="`write_reports` writes a page about each. Or take one, and its forecast likewise: "
-            f"`posterior.sel(experiment={str(names[0])!r})`.",
-        )
+        "A report is about one experiment.",
+        expected="a result of one telemetry, or one experiment of it",
+        received=f"{len(names)} experiments: {', '.join(f'`{name}`' for name in names)}",
+        advice="`write_reports` writes a page about each. Or take one, and its forecast likewise: "
+        f"`posterior.sel(experiment={str(names[0])!r})`.",
     )
 
 

@@ -178,23 +178,21 @@ def file_name(place: int, name: str) -> str:
 def _names(posterior: xr.DataTree, validation: Mapping[str, Telemetry]) -> list[str]:
     known = group(posterior, "observed_data")
     if "experiment" not in known.dims:
-        message = errors.explain(
+        raise errors.InvalidInput(
             "These are not several experiments.",
             expected="a result with the dimension `experiment`",
             received="the result of one telemetry",
             advice="`render_report` writes the page about one.",
         )
-        raise errors.InvalidInput(message)
     names = [str(name) for name in known["experiment"].to_numpy()]
     strange = [name for name in validation if name not in names]
     if strange:
-        message = errors.explain(
+        raise errors.InvalidInput(
             f"`validation` has an experiment `{strange[0]}` that was not calibrated.",
             expected=", ".join(f"`{name}`" for name in names),
             received=f"`{strange[0]}`",
             advice="Give what was held out of each experiment under the name that it was calibrated by.",
         )
-        raise errors.InvalidInput(message)
     return names
 
 

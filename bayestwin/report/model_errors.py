@@ -71,13 +71,12 @@ def check_beside(posterior: xr.DataTree, beside: Mapping[str, Calibrated]) -> No
         for key, words in (("twin", "twin"), ("telemetry_sha256", "telemetry")):
             ours, theirs = posterior.attrs.get(key), other.attrs.get(key)
             if ours != theirs:
-                message = errors.explain(
+                raise errors.InvalidInput(
                     f"The calibration `{name}` cannot stand beside this one: it is of another {words}.",
                     expected=f"{key} {ours}",
                     received=f"{theirs}",
                     advice="Compare calibrations of one twin on the same telemetry, which differ in their model error.",
                 )
-                raise errors.InvalidInput(message)
 
 
 def read_settings(

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.density.density import Density
-from bayestwin.errors import InvalidArtifact, explain
+from bayestwin.errors import InvalidArtifact
 from bayestwin.inference.method import Draws
 from bayestwin.results.schema import Axes, sites_dataset, stats_dataset
 from bayestwin.results.store import load, save
@@ -59,13 +59,12 @@ class FileCheckpoint:
         if found != self.identity or "checkpoint" not in tree.children:
             found = found if isinstance(found, dict) else {}
             other = [name for name, value in self.identity.items() if found.get(name) != value]
-            message = explain(
+            raise InvalidArtifact(
                 f"The checkpoint `{self.path}` belongs to another calibration.",
                 expected=", ".join(f"{name} {self.identity[name]}" for name in other) or "a checkpoint",
                 received=", ".join(f"{name} {found.get(name)}" for name in other) or "a result",
                 advice="Go on with what it was made with, or remove it to begin anew.",
             )
-            raise InvalidArtifact(message)
         return {str(name): array.values for name, array in tree["checkpoint"].data_vars.items()}
 
     def due(self) -> bool:

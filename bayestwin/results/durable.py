@@ -112,9 +112,9 @@ def sweep_orphans(folder: Path) -> list[Path]:
     return removed
 
 
-def without_locks(path: Path, failure: OSError) -> str:
-    """The message where a file system does not lock files, as some network file systems do not."""
-    return errors.explain(
+def without_locks(path: Path, failure: OSError) -> errors.StorageFailure:
+    """The error where a file system does not lock files, as some network file systems do not."""
+    return errors.StorageFailure(
         f"The file system of `{path}` does not lock files.",
         expected="a file system that does, so that no two processes write one file",
         received=f"{failure.strerror} (errno {failure.errno})",
@@ -178,19 +178,19 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        message = errors.explain(
+        error = errors.StorageFailure(
             f"Cannot write `{path}`.",
             expected="a folder that can be written to",
             received=f"{failure.strerror} (errno {failure.errno})",
             advice="What was there is untouched. Check the permissions, or choose another local folder.",
         )
         if failure.errno in _NO_SPACE:
-            message = errors.explain(
+            error = errors.StorageFailure(
                 f"There is no space for `{path}`.",
                 expected="room for the whole file, on the disk and in the quota",
                 received=f"{failure.strerror} (errno {failure.errno})",
                 advice="What was there is untouched. Free some space, or choose another local folder.",
             )
         if failure.errno in LOCKLESS:
-            message = without_locks(path, failure)
-        raise errors.StorageFailure(message) from failure
+            error = without_locks(path, failure)
+        raise error from failure

@@ -66,21 +66,19 @@ def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     """
     location = local_path(path)
     if not isinstance(tree, xr.DataTree):
-        message = errors.explain(
+        raise errors.InvalidInput(
             f"Only a tree can be saved to `{location}`.",
             expected="an xarray.DataTree",
             received=f"an object of type `{type(tree).__name__}`",
             advice="Make one by `xarray.DataTree.from_dict({'posterior': dataset})`.",
         )
-        raise errors.InvalidInput(message)
     if bad := _nonfinite_variables(tree):
-        message = errors.explain(
+        raise errors.InvalidInput(
             f"The posterior has draws that are not finite, so it is not saved to `{location}`.",
             expected="finite numbers in every variable of the group `posterior`",
             received=f"NaN or infinity in {bad}",
             advice="Drop these draws, or calibrate again; `load` would refuse the file.",
         )
-        raise errors.InvalidInput(message)
     body = to_bytes(_with_schema(tree))
     return write_bytes_durably(location, body, trailer(body))
 
@@ -124,13 +122,12 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
             received=f"{type(failure).__name__}: {failure}",
         )
     if bad := _nonfinite_variables(tree):
-        message = errors.explain(
+        raise errors.CorruptArtifact(
             f"`{location}` holds a posterior that is not finite.",
             expected="finite numbers in every variable of the group `posterior`",
             received=f"NaN or infinity in {bad}",
             advice="Calibrate again: a posterior with such draws must not be used.",
         )
-        raise errors.CorruptArtifact(message)
     return tree
 
 
@@ -138,13 +135,12 @@ def _with_schema(tree: xr.DataTree) -> xr.DataTree:
     """Give a tree whose root says its schema, or raise `InvalidInput` if it says one of another version."""
     found = tree.attrs.get("schema_version", SCHEMA_VERSION)
     if not isinstance(found, int | np.integer) or not 1 <= found <= SCHEMA_VERSION:
-        message = errors.explain(
+        raise errors.InvalidInput(
             "The tree cannot be saved: this version of bayestwin does not know its `schema_version`.",
             expected=f"a whole number from 1 to {SCHEMA_VERSION}, or none",
             received=repr(found),
             advice="Drop the attribute, or upgrade: `pip install --upgrade bayestwin`.",
         )
-        raise errors.InvalidInput(message)
     complete = tree.copy()
     complete.attrs = {**tree.attrs, "schema_version": int(found)}
     return complete
@@ -195,9 +191,9 @@ def to_bytes(tree: xr.DataTree) -> bytes:
         with _opened(data) as back:
             changed = _first_change(back, plain)
     except FAILURES as failure:
-        raise errors.InvalidInput(_explain("the tree", f"{type(failure).__name__}: {failure}")) from failure
+        raise _unstorable("the tree", f"{type(failure).__name__}: {failure}") from failure
     if changed:
-        raise errors.InvalidInput(_explain(changed, "a name, values or attributes that would come back changed"))
+        raise _unstorable(changed, "a name, values or attributes that would come back changed")
     return data
 
 
@@ -235,7 +231,7 @@ def _plain_dataset(dataset: xr.Dataset) -> xr.Dataset:
     """Give a dataset as it will come back, with what xarray is to know about writing it."""
     for name in [*dataset.variables, *dataset.sizes]:
         if not isinstance(name, str) or not name.isidentifier():
-            raise errors.InvalidInput(_explain(f"the name {name!r}", "a name of more than letters, digits and `_`"))
+            raise _unstorable(f"the name {name!r}", "a name of more than letters, digits and `_`")
     variables = {name: _plain_variable(variable, f"`{name}`") for name, variable in dataset.variables.items()}
     return xr.Dataset(variables, attrs=_plain_attributes(dataset.attrs)).set_coords(list(dataset.coords))
 
@@ -251,7 +247,7 @@ def _plain_variable(variable: xr.Variable, where: str) -> xr.Variable:
         since = " since 1970-01-01" if dtype.kind == "M" else ""
         encoding |= {"dtype": "int64", "units": _TIMES[dtype] + since}
     elif dtype not in _NUMBERS:
-        raise errors.InvalidInput(_explain(f"the values of {where}", f"dtype `{dtype}`"))
+        raise _unstorable(f"the values of {where}", f"dtype `{dtype}`")
     elif dtype.kind == "f":
         encoding["_FillValue"] = None
     attributes = _plain_attributes({**variable.attrs, **notes})
@@ -266,7 +262,7 @@ def _without_time_zone(variable: xr.Variable, where: str) -> tuple[np.ndarray, d
         return values, {}
     aware = {getattr(value, "tzinfo", None) is not None for value in values.flat if not pd.isna(value)}
     if len(aware) > 1:
-        raise errors.InvalidInput(_explain(f"the values of {where}", "times with and without a time zone"))
+        raise _unstorable(f"the values of {where}", "times with and without a time zone")
     times = pd.DatetimeIndex(pd.to_datetime(values.ravel(), utc=True)).tz_convert(None)
     return times.to_numpy().reshape(values.shape), {"time_zone": "UTC"} if aware == {True} else {}
 
@@ -289,7 +285,7 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(element, where) for element in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {str(key): _plain(element, where) for key, element in value.items()}
-    raise errors.InvalidInput(_explain(where, f"a `{type(value).__name__}`, or a mapping with keys that are not text"))
+    raise _unstorable(where, f"a `{type(value).__name__}`, or a mapping with keys that are not text")
 
 
 def _stored_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
@@ -327,9 +323,9 @@ def _first_change(new: xr.DataTree, old: xr.DataTree) -> str:
     return ""
 
 
-def _explain(what: str, received: str) -> str:
-    """Say that something cannot be stored."""
-    return errors.explain(
+def _unstorable(what: str, received: str) -> errors.InvalidInput:
+    """The error that something cannot be stored."""
+    return errors.InvalidInput(
         f"A file cannot hold {what}.",
         expected="numbers of up to 64 bits, booleans, text, times in s, ms, us or ns; attributes that JSON can hold",
         received=received,
@@ -360,22 +356,21 @@ def read_whole(path: Path) -> bytes:
             return path.read_bytes()
         received = "something that is not a regular file" if path.exists() else "nothing of that name"
     except OSError as failure:
-        message = errors.explain(
+        error = errors.StorageFailure(
             f"Cannot read `{path}`.",
             expected="a file that this user may read",
             received=f"{failure.strerror} (errno {failure.errno})",
             advice="Check its permissions and the file system, or copy it to a local folder.",
         )
         if failure.errno in LOCKLESS:
-            message = without_locks(path, failure)
-        raise errors.StorageFailure(message) from failure
-    message = errors.explain(
+            error = without_locks(path, failure)
+        raise error from failure
+    raise errors.InvalidArtifact(
         f"There is no file `{path}`.",
         expected="a file written by `bayestwin.save`",
         received=received,
         advice=f"Check the path; it is taken relative to `{Path.cwd()}`.",
     )
-    raise errors.InvalidArtifact(message)
 
 
 def trailer(body: bytes) -> bytes:
@@ -402,7 +397,7 @@ def is_sealed(data: bytes, path: Path) -> bool:
 def refuse_damaged(problem: str, *, received: str, expected: str = f"{_WRITTEN}, with its last line") -> NoReturn:
     """Raise `CorruptArtifact`."""
     advice = f"{_CAUSES} Restore it from a copy, or run the job again."
-    raise errors.CorruptArtifact(errors.explain(problem, expected=expected, received=received, advice=advice))
+    raise errors.CorruptArtifact(problem, expected=expected, received=received, advice=advice)
 
 
 def refuse_other_formats(data: bytes, path: Path) -> None:
@@ -424,13 +419,12 @@ def refuse_other_formats(data: bytes, path: Path) -> None:
         refuse_damaged(f"`{path}` is cut off at its very start.", received=received)
     received = f"a file that starts with {data[:8]!r}"
     if _looks_pickled(data) or path.suffix.lower() in _PICKLE_SUFFIXES:
-        message = errors.explain(
+        raise errors.UnsafeArtifact(
             f"`{path}` is a pickle, which can run any code when it is opened.",
             expected=_WRITTEN,
             received=received,
             advice="Where it was made, load it, if you trust it, and write it with `bayestwin.save`.",
         )
-        raise errors.UnsafeArtifact(message)
     _refuse_foreign(path, received)
 
 
@@ -440,24 +434,22 @@ def refuse_other_schema(file: h5py.File, path: Path) -> None:
     if found.size != 1 or found.dtype.kind not in "iu":
         _refuse_foreign(path, "a valid HDF5 file without a `schema_version`, which something else wrote")
     if found.item() > SCHEMA_VERSION:
-        message = errors.explain(
+        raise errors.NewerSchema(
             f"`{path}` was written by a newer version of bayestwin.",
             expected=f"schema_version {SCHEMA_VERSION} or older",
             received=f"schema_version {found.item()}",
             advice="Upgrade: `pip install --upgrade bayestwin`.",
         )
-        raise errors.NewerSchema(message)
 
 
 def _refuse_foreign(path: Path, received: str) -> NoReturn:
     """Raise for a file that something else wrote."""
-    message = errors.explain(
+    raise errors.InvalidArtifact(
         f"`{path}` is not a file of bayestwin.",
         expected=_WRITTEN,
         received=received,
         advice="Check the path. If xarray opens it, save the tree with `bayestwin.save`.",
     )
-    raise errors.InvalidArtifact(message)
 
 
 def _looks_pickled(data: bytes) -> bool:

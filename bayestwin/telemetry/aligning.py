@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import numpy as np
 import pandas as pd
 
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.telemetry.record import Telemetry, Zone, sealed, time_in
 from bayestwin.telemetry.times import counted, length_of
 
@@ -293,4 +293,4 @@ def _check_exact(sources: Mapping[str, Telemetry]) -> None:
 
 
 def _refuse(problem: str, expected: str, received: str, advice: str) -> NoReturn:
-    raise InvalidTelemetry(explain(problem, expected=expected, received=received, advice=advice))
+    raise InvalidTelemetry(problem, expected=expected, received=received, advice=advice)

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin._base.units import check_unit, named_alike
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.telemetry.times import rows_in_words
 
 SENTINELS = (
@@ -87,13 +87,12 @@ def found_names(
     for name in found:
         if name not in columns:
             close = difflib.get_close_matches(name, columns, n=1)
-            message = explain(
+            raise InvalidTelemetry(
                 f"`{argument}` names the column `{name}`, which the telemetry does not have.",
                 expected=", ".join(labels.get(c, f"`{c}`") for c in columns),
                 received=f"`{name}`",
                 advice=f"Did you mean `{close[0]}`?" if close else "Correct the name.",
             )
-            raise InvalidTelemetry(message)
     return found
 
 
@@ -101,13 +100,12 @@ def check_unique(columns: pd.Index) -> None:
     """Refuse a name that is there twice."""
     twice = columns[columns.duplicated()]
     if twice.size:
-        message = explain(
+        raise InvalidTelemetry(
             f"Telemetry has two columns called `{twice[0]}`.",
             expected="each name once, also after `rename`",
             received=", ".join(f"`{c}`" for c in columns),
             advice="Drop one of them, or rename it.",
         )
-        raise InvalidTelemetry(message)
 
 
 def numbers(
@@ -153,15 +151,8 @@ def numbers(
     if suspected:
         wrong.append(_sentinels(suspected))
     if wrong:
-        raise InvalidTelemetry(together(wrong))
+        raise InvalidTelemetry.all_of(wrong)
     return pd.DataFrame(columns, index=table.index), tuple(notices)
-
-
-def together(wrong: Sequence[str]) -> str:
-    """One message of several."""
-    if len(wrong) == 1:
-        return wrong[0]
-    return f"{len(wrong)} things are wrong:\n" + "\n".join(f"({number}) {one}" for number, one in enumerate(wrong, 1))
 
 
 def _parsed(column: pd.Series, sentinels: Sequence[Any], decimal: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -193,14 +184,14 @@ def _looks_like_numbers(cells: Sequence[Any], alone: bool, decimal: str) -> bool
     return decimal == "." and all(isinstance(cell, str) and _COMMA.fullmatch(cell) for cell in cells)
 
 
-def _not_numbers(label: str, column: pd.Series, bad: np.ndarray, rows: np.ndarray, decimal: str) -> str:
+def _not_numbers(label: str, column: pd.Series, bad: np.ndarray, rows: np.ndarray, decimal: str) -> InvalidTelemetry:
     cells = [f"{column.iloc[place]!r} in row {rows[place] + 1}" for place in np.flatnonzero(bad)[:5]]
     texts = [str(cell) for cell in column[bad]]
     words = ", ".join(repr(text) for text in dict.fromkeys(texts[:3]))
     advice = f"If they mean “missing”: `sentinels=({words},)`, or replace them with NaN."
     if decimal == "." and all(_COMMA.fullmatch(text) for text in texts):
         advice = "Is that a decimal comma? Then pass `decimal=','`; in a file, columns also need `separator=';'`."
-    return explain(
+    return InvalidTelemetry(
         f"Telemetry column {label} holds something that is not a number.",
         expected="numbers, and nothing or NaN where a value is missing",
         received=f"{', '.join(cells)}{', …' if len(texts) > 5 else ''}, and {len(texts)} such cells in all",
@@ -208,8 +199,8 @@ def _not_numbers(label: str, column: pd.Series, bad: np.ndarray, rows: np.ndarra
     )
 
 
-def _infinite(label: str, rows: np.ndarray) -> str:
-    return explain(
+def _infinite(label: str, rows: np.ndarray) -> InvalidTelemetry:
+    return InvalidTelemetry(
         f"Telemetry column {label} holds an infinite value.",
         expected="finite numbers, or nothing where a value is missing",
         received=f"{counted_noun(rows.size, 'infinite cell')}: {rows_in_words(rows)}",
@@ -228,8 +219,8 @@ def _suspected(values: np.ndarray, rows: np.ndarray) -> dict[float, np.ndarray]:
     }
 
 
-def _sentinels(suspected: Mapping[str, Mapping[float, np.ndarray]]) -> str:
-    """The message about all columns that hold what loggers write for “missing”."""
+def _sentinels(suspected: Mapping[str, Mapping[float, np.ndarray]]) -> InvalidTelemetry:
+    """The error about all columns that hold what loggers write for “missing”."""
     held = list(dict.fromkeys(f"{sentinel:g}" for found in suspected.values() for sentinel in found))
     cells = [
         f"{sentinel:g} in {counted_noun(rows.size, 'cell')} of {label}: {rows_in_words(rows)}"
@@ -239,7 +230,7 @@ def _sentinels(suspected: Mapping[str, Mapping[float, np.ndarray]]) -> str:
     columns = f"column{'s' if len(suspected) > 1 else ''} {', '.join(suspected)}"
     hold = f"hold{'' if len(suspected) > 1 else 's'} {' and '.join(held)}"
     passed = f"({', '.join(held)}{',' if len(held) == 1 else ''})"
-    return explain(
+    return InvalidTelemetry(
         f"Telemetry {columns} {hold}, which loggers write where a value is missing.",
         expected="numbers that were observed, and NaN where none was",
         received="; ".join(cells),
@@ -251,13 +242,12 @@ def _check_flat(table: pd.DataFrame) -> None:
     """Levels of columns, or of rows as a two-dimensional variable gives them, have no place in a record of signals."""
     for what, index in (("column", table.columns), ("row", table.index)):
         if isinstance(index, pd.MultiIndex):
-            message = explain(
+            raise InvalidTelemetry(
                 f"Telemetry has {what}s in {index.nlevels} levels.",
                 expected="one row a time and one column a signal, each value a plain number",
                 received=f"levels {', '.join(f'`{n}`' for n in index.names)}",
                 advice="Select one entry of the further dimension, or give each a column of its own.",
             )
-            raise InvalidTelemetry(message)
 
 
 # Units that data carry themselves: attributes of xarray variables, and pint quantities. NumPy would drop them.
@@ -299,13 +289,12 @@ def of_table(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         try:
             plain = [cell.to(there[0].units).magnitude if _is_quantity(cell) else cell for cell in column]
         except Exception as reason:  # of pint, or of a registry of the user's
-            message = explain(
+            raise InvalidTelemetry(
                 f"Telemetry column `{name}` holds quantities of different kinds.",
                 expected=f"all of them in units that convert to `{there[0].units}`, as the first one is",
                 received=str(reason),
                 advice="Give each kind a column of its own.",
-            )
-            raise InvalidTelemetry(message) from reason
+            ) from reason
         table = table.assign(**{str(name): plain})
     return table, units
 
@@ -338,13 +327,12 @@ def _parses(unit: str) -> bool:
 def _check_same(label: str, carried: str, given: str, where: str) -> None:
     if named_alike(carried, given):
         return
-    message = explain(
+    raise InvalidTelemetry(
         f"Telemetry column {label} has two units.",
         expected=f"`{carried}`, as the data themselves state it",
         received=f"`{given}` by {where}",
         advice="Drop the wrong one. To convert, state the unit that the numbers are in: the twin's is made of it.",
     )
-    raise InvalidTelemetry(message)
 
 
 def _is_quantity(value: Any) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin._base.process import cache_folder
-from bayestwin.errors import InvalidTelemetry, StorageFailure, explain
+from bayestwin.errors import InvalidTelemetry, StorageFailure
 from bayestwin.telemetry.reading import read_experiments, read_telemetry
 from bayestwin.telemetry.record import Telemetry
 
@@ -192,7 +192,7 @@ def find(name: str, file: str | None = None) -> pathlib.Path:
 def _entry(name: str) -> Dataset:
     if name not in REGISTRY:
         advice = "Read your own files with `bt.read_telemetry`."
-        raise InvalidTelemetry(_unknown(f"There is no dataset `{name}`.", REGISTRY, name, advice))
+        raise _unknown(f"There is no dataset `{name}`.", REGISTRY, name, advice)
     return REGISTRY[name]
 
 
@@ -202,7 +202,7 @@ def _file(name: str, file: str | None) -> File:
         return next(iter(files.values()))
     if file not in files:
         advice = "`bt.datasets.describe` says what they are."
-        raise InvalidTelemetry(_unknown(f"Dataset `{name}` has no file `{file}`.", files, file, advice))
+        raise _unknown(f"Dataset `{name}` has no file `{file}`.", files, file, advice)
     return files[file]
 
 
@@ -214,13 +214,13 @@ def _record(name: str, file: str | None) -> Record:
         _file(name, file)
         advice = f"Open it as what it is: `bt.datasets.find({name!r}, {file!r})` gives its path."
         words = f"`{file}` of dataset `{name}` is no record over time."
-        raise InvalidTelemetry(_unknown(words, records, file, advice))
+        raise _unknown(words, records, file, advice)
     return records[file]
 
 
-def _unknown(words: str, known: Iterable[str], received: str, advice: str) -> str:
+def _unknown(words: str, known: Iterable[str], received: str, advice: str) -> InvalidTelemetry:
     listed = ", ".join(f"`{name}`" for name in known)
-    return explain(words, expected=listed, received=f"`{received}`", advice=advice)
+    return InvalidTelemetry(words, expected=listed, received=f"`{received}`", advice=advice)
 
 
 @functools.cache
@@ -232,37 +232,34 @@ def _say_source(words: str) -> None:
 def _check_hash(data: bytes, file: File, where: str) -> None:
     received = hashlib.sha256(data).hexdigest()
     if received != file.sha256:
-        message = explain(
+        raise InvalidTelemetry(
             f"`{where}` is not the file that was published.",
             expected=f"sha256 {file.sha256}",
             received=f"sha256 {received}",
             advice="It was changed or damaged on the way: remove it to have it downloaded again.",
         )
-        raise InvalidTelemetry(message)
 
 
 def _download(name: str, file: File) -> bytes:
     if file.url is None:
-        message = explain(
+        raise StorageFailure(
             f"`{file.name}` of dataset `{name}` is not on this machine.",
             expected=f"`{name}/{file.name}` under BAYESTWIN_DATA_DIR or in `{cache_folder()}`",
             received="no such file, and no public address of these very bytes",
             advice=f"It comes from {REGISTRY[name].source} ({REGISTRY[name].made or 'not published as it is'}).",
         )
-        raise StorageFailure(message)
     try:
         with urllib.request.urlopen(file.url, timeout=30) as response:
             return response.read()
     except (OSError, http.client.HTTPException) as reason:
         if isinstance(reason, urllib.error.HTTPError):
             reason.close()
-        message = explain(
+        raise StorageFailure(
             f"Dataset `{name}` is not on this machine and cannot be downloaded.",
             expected=f"`{name}/{file.name}` under BAYESTWIN_DATA_DIR or in `{cache_folder()}`",
             received=f"{getattr(reason, 'reason', None) or reason or type(reason).__name__}",
             advice=f"Download {file.url} yourself and put it there.",
-        )
-        raise StorageFailure(message) from reason
+        ) from reason
 
 
 def _keep(data: bytes, path: pathlib.Path) -> None:
@@ -276,13 +273,12 @@ def _keep(data: bytes, path: pathlib.Path) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as reason:
-        message = explain(
+        raise StorageFailure(
             f"The download cannot be kept as `{path}`.",
             expected="a folder that can be written to",
             received=reason.strerror or str(reason),
             advice="Name another by BAYESTWIN_CACHE_DIR.",
-        )
-        raise StorageFailure(message) from reason
+        ) from reason
 
 
 # Public files that are no tables of rows by time, laid out as such.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin._base.units import registry
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.telemetry.record import Zone
 from bayestwin.telemetry.times import counted, length_of
 
@@ -224,9 +224,7 @@ class RecordedColumns:
 
     def refuse(self, problem: str, expected: str, received: str, advice: str) -> NoReturn:
         """Raise the error that a feature cannot be made."""
-        raise InvalidTelemetry(
-            explain(f"Feature `{self.name}` {problem}", expected=expected, received=received, advice=advice)
-        )
+        raise InvalidTelemetry(f"Feature `{self.name}` {problem}", expected=expected, received=received, advice=advice)
 
 
 class Column(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin._base.units import convert
-from bayestwin.errors import BayestwinError, InvalidTelemetry, explain
+from bayestwin.errors import BayestwinError, InvalidTelemetry
 from bayestwin.telemetry.derived import Column, Feature, RecordedColumns
 from bayestwin.telemetry.record import Telemetry, said, sealed, time_in
 
@@ -59,13 +59,12 @@ def refuse_same_time(telemetry: Telemetry, inputs: Iterable[str], observations: 
     """
     for name, column, delay in _fed_back(telemetry, inputs, observations):
         if not delay > 0:
-            message = explain(
+            raise InvalidTelemetry(
                 f"The input `{name}` is made of the observation `{column}` at the same time.",
                 expected="an input that is known before the observation that it helps to explain",
                 received=made_of(telemetry)[name].recipe,
                 advice=f"Take `{column}` from an earlier time, by a lag.",
             )
-            raise InvalidTelemetry(message)
 
 
 def refuse_ahead(
@@ -98,27 +97,25 @@ def refuse_ahead(
         late = np.flatnonzero(times - wait > last + slack)
         if late.size:
             when = telemetry.shown(telemetry.table.index[late[0]])
-            message = explain(
+            raise InvalidTelemetry(
                 f"The input `{name}` is made of the observation `{column}`, which is not known ahead.",
                 expected=f"an input that is known as far ahead as is predicted, {times[-1] - last:g} {time_unit}",
                 received=f"at {when} it needs `{column}` of {wait:g} {time_unit} before, "
                 "which is after the last time that is known",
                 advice=f"Take `{column}` from longer ago, predict less far ahead, or make it a state of the twin.",
             )
-            raise InvalidTelemetry(message)
     made = made_of(telemetry)
     start = telemetry.table.index[0]
     for name in inputs:
         until = made[name].until if name in made else None
         # `last` lies before the first time ahead, so that a part which ends there or before is known
         if until is not None and until > start:
-            message = explain(
+            raise InvalidTelemetry(
                 f"Statistics in the input `{name}` are of what is not known where the forecast begins.",
                 expected=f"a part that ends at or before {telemetry.shown(start)}",
                 received=f"{made[name].recipe}, until {telemetry.shown(until)}",
                 advice=f"Let `until` of `{name}` be earlier; for a backtest, not after its first origin.",
             )
-            raise InvalidTelemetry(message)
 
 
 def _fed_back(telemetry: Telemetry, inputs: Iterable[str], observations: Iterable[str]) -> list[tuple[str, str, float]]:
@@ -269,13 +266,12 @@ def check_causal(telemetry: Telemetry, features: Mapping[str, Feature]) -> None:
     if leak is not None:
         name = names[leak.column]
         at, cut = telemetry.shown(leak.at), telemetry.shown(leak.cut)
-        message = explain(
+        raise InvalidTelemetry(
             f"Feature `{name}` looks ahead.",
             expected=f"at {at} the same value whatever is recorded after {cut}",
             received=f"{leak.was:g}, and {leak.became:g} where all after {cut} is {leak.how}",
             advice=f"It is {made_of(whole)[name].recipe}.",
         )
-        raise InvalidTelemetry(message)
 
 
 def _added(telemetry: Telemetry, features: Mapping[str, Feature], *, strict: bool) -> Telemetry:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 import numpy as np
 import pandas as pd
 
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.telemetry.columns import counted_noun, found_names
 from bayestwin.telemetry.record import Telemetry, said
 from bayestwin.telemetry.times import Clock, counted, given_time, length_of
@@ -165,13 +165,12 @@ def _stretch(
 ) -> Stretch:
     said_of = {name for name, value in one.items() if value is not None} if isinstance(one, Mapping) else set()
     if said_of - {"column", "start", "end"} or not said_of & {"start", "end"}:
-        message = explain(
+        raise InvalidTelemetry(
             f"`{argument}` does not say what is to be dropped.",
             expected="`start`, `end` or both, both included, and perhaps `column`",
             received=", ".join(f"`{name}`" for name in sorted(said_of)) or repr(one),
             advice="A column that is not needed at all need not be dropped: the twin takes those that it has.",
         )
-        raise InvalidTelemetry(message)
     ends = [
         None if moment is None else given_time(moment, table.index, clock, f"{argument}.{name}")
         for name, moment in (("start", one.get("start")), ("end", one.get("end")))
@@ -179,13 +178,12 @@ def _stretch(
     start, end = ends
     if start is not None and end is not None and start > end:
         shown = " to ".join(said(moment, clock.timezone) for moment in ends)
-        message = explain(
+        raise InvalidTelemetry(
             f"`{argument}` ends before it starts.",
             expected="a stretch whose end is not before its start",
             received=f"from {shown}",
             advice="Swap them, or leave one out.",
         )
-        raise InvalidTelemetry(message)
     columns = tuple(map(str, table.columns))
     if (column := one.get("column")) is not None:
         columns = tuple(found_names({own(column): None}, columns, f"{argument}.column", labels))
@@ -197,25 +195,23 @@ def _rule(label: str, wanted: FillHow | Fill, *, dated: bool) -> tuple[FillHow, 
     how = wanted if isinstance(wanted, str) else wanted.get("how") if isinstance(wanted, Mapping) else None
     stray = set(wanted) - {"how", "within"} if isinstance(wanted, Mapping) else set()
     if how not in ("previous", "linear") or stray:
-        message = explain(
+        raise InvalidTelemetry(
             f"How {label} is to be filled makes no sense.",
             expected="`fill={'column': 'previous'}`, `'linear'`, or `{'how': 'linear', 'within': '15min'}`",
             received=f"{wanted!r}",
             advice="Cells are filled between known ones alone, by the value before or on a line between both.",
         )
-        raise InvalidTelemetry(message)
     within = wanted.get("within") if isinstance(wanted, Mapping) else None
     if within is None:
         return how, None
     found = length_of(within, dated=dated)
     if found is None or found <= 0:
-        message = explain(
+        raise InvalidTelemetry(
             f"`within` of `fill` is no length of time, for {label}.",
             expected="a duration such as `'15min'`" if dated else "a positive number, in the unit of the times",
             received=f"{within!r}",
             advice="It is the widest distance of the two known values around a stretch that is filled.",
         )
-        raise InvalidTelemetry(message)
     return how, found
 
 
@@ -241,23 +237,21 @@ def cut_at_gaps(telemetry: Telemetry, longest: str | float) -> dict[str, Telemet
     times = telemetry.table.index
     length = length_of(longest, dated=telemetry.dated)
     if length is None or length <= 0:
-        message = explain(
+        raise InvalidTelemetry(
             "`longest` is no length of time.",
             expected='text such as `"1h"`' if telemetry.dated else "a positive number, in the unit of the times",
             received=repr(longest),
             advice="Say how far apart two rows may be before something may have happened between them.",
         )
-        raise InvalidTelemetry(message)
     edges = [0, *(np.flatnonzero(np.diff(counted(times)) > length) + 1).tolist(), len(times)]
     short = [first for first, last in pairwise(edges) if last - first < 2]
     if short:
-        message = explain(
+        raise InvalidTelemetry(
             "A part of the telemetry between two gaps has a single row.",
             expected=f"at least two rows that are at most {longest} apart",
             received=f"one at {times[short[0]]}",
             advice="Choose a larger `longest`, or drop that row.",
         )
-        raise InvalidTelemetry(message)
     parts = [telemetry.table.iloc[first:last] for first, last in pairwise(edges)]
     return {
         f"part_{number}": telemetry.with_table(part, t0=part.index[0]) for number, part in enumerate(parts, start=1)

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
-from bayestwin.telemetry.columns import check_unique, find, found_names, joined, labelled, numbers, tidy, together
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
+from bayestwin.telemetry.columns import check_unique, find, found_names, joined, labelled, numbers, tidy
 from bayestwin.telemetry.mending import Drop, Fill, FillHow, dropped, filled
 from bayestwin.telemetry.record import Telemetry, sealed
 from bayestwin.telemetry.sources import Rows, read_source
@@ -64,13 +64,12 @@ def check_choices(settings: Mapping[str, Any]) -> None:
         received = settings[argument]
         if received not in choices:
             close = difflib.get_close_matches(str(received), [str(choice) for choice in choices], n=1)
-            message = explain(
+            raise InvalidTelemetry(
                 f"`{argument}` has no such choice.",
                 expected=", ".join(repr(choice) for choice in choices),
                 received=repr(received),
                 advice=f"Did you mean `{close[0]}`?" if close else "Choose one of them.",
             )
-            raise InvalidTelemetry(message)
 
 
 def plain(value: Any) -> Any:
@@ -195,14 +194,13 @@ def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
     clock = Clock(chosen["timezone"], chosen["ambiguous"], chosen["time_format"])
     table, raw_times, time = time_apart(rows.table, chosen["time"])
     if len(table) == 0:
-        message = explain(
+        raise InvalidTelemetry(
             "Telemetry has no rows.",
             expected="at least one time",
             received="an empty table",
             advice="Check the file, and any filter in front of it.",
         )
-        raise InvalidTelemetry(message)
-    wrong: list[str] = []
+    wrong: list[InvalidTelemetry] = []
     times, notices = pd.Index(np.arange(len(table), dtype=np.float64)), ()
     with _noted(wrong):
         times, notices = parse_times(raw_times, time, clock)
@@ -224,7 +222,7 @@ def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
     with _noted(wrong):
         blocks, told = _blocks(table, times, names, kept, chosen, time, labels)
     if wrong:
-        raise InvalidTelemetry(together(wrong))
+        raise InvalidTelemetry.all_of(wrong)
     wide = pd.concat(blocks, axis="columns", join="outer").sort_index() if len(blocks) > 1 else blocks[0]
     wide.index.name = "time"
     wide, mended, shaped = _mended(wide, chosen, clock, renamed)
@@ -250,13 +248,12 @@ def time_apart(table: pd.DataFrame, time: str) -> tuple[pd.DataFrame, pd.Index, 
         return table.drop(columns=time).reset_index(drop=True), pd.Index(table[time]), time
     if table.index.name == time or not isinstance(table.index, pd.RangeIndex):
         return table.reset_index(drop=True), table.index, time
-    message = explain(
+    raise InvalidTelemetry(
         f"Telemetry has no time column `{time}`.",
         expected=f"one of {', '.join(f'`{c}`' for c in table.columns)} named as the time",
         received=f"`time='{time}'`",
         advice="Pass `time='<the column with the times>'`.",
     )
-    raise InvalidTelemetry(message)
 
 
 def signals(table: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
@@ -271,24 +268,23 @@ def signals(table: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
     said = (f"Columns that the long layout does not use were left out: {', '.join(others)}.",) if others else ()
     nameless = np.flatnonzero(table[variable].isna())
     if nameless.size:
-        message = explain(
+        raise InvalidTelemetry(
             f"Rows of the long table have no name in `{variable}`.",
             expected="the name of a signal in each row",
             received=f"{nameless.size} rows without one, the first is row {nameless[0] + 1}",
             advice="Drop these rows, or name them.",
         )
-        raise InvalidTelemetry(message)
     names = table[variable].astype(str).str.strip().to_numpy(dtype=object)
     return table.loc[:, [name for name in wanted if name in table.columns and name != variable]], names, said
 
 
 @contextlib.contextmanager
-def _noted(wrong: list[str]) -> Iterator[None]:
-    """Keep what is wrong for one message about all of it."""
+def _noted(wrong: list[InvalidTelemetry]) -> Iterator[None]:
+    """Keep what is wrong for one error about all of it."""
     try:
         yield
     except InvalidTelemetry as reason:
-        wrong.append(str(reason))
+        wrong.append(reason)
 
 
 def _mended(
@@ -320,13 +316,12 @@ def _in_force(
     if known_at is None and as_of is None:
         return np.ones(len(times), dtype=bool), ()
     if known_at is None:
-        message = explain(
+        raise InvalidTelemetry(
             "`as_of` is given, but not when each row became known.",
             expected="`known_at='<the column that says when>'` with it",
             received=f"`as_of={as_of!r}` alone",
             advice="To cut the record itself, use `telemetry.between(end=…)`.",
         )
-        raise InvalidTelemetry(message)
     (column,) = found_names({known_at: None}, table.columns, "known_at")
     known, notices = parse_times(pd.Index(table[column]), column, clock)
     moment = None if as_of is None else given_time(as_of, known, clock, "as_of")
@@ -346,7 +341,7 @@ def _blocks(
     """Numbers in order of time: all columns at once, or signal by signal of a long table; and notices."""
     long = settings["layout"] == "long"
     blocks, notices = [], []
-    wrong: list[str] = []
+    wrong: list[InvalidTelemetry] = []
     for name in pd.unique(names[kept]):
         rows = np.flatnonzero(kept & (names == name))
         block = table.iloc[rows]
@@ -361,7 +356,7 @@ def _blocks(
             notices += [f"{labels[name]}: {one}" for one in told] if long else told
         blocks.append(found)
     if wrong:
-        raise InvalidTelemetry(together(wrong))
+        raise InvalidTelemetry.all_of(wrong)
     return blocks, tuple(notices)
 
 
@@ -419,13 +414,12 @@ def read_experiments(
         nameless = int(np.count_nonzero(table[by].isna()))
         received = f"{nameless} rows without one" if nameless else ""
     if received:
-        message = explain(
+        raise InvalidTelemetry(
             f"Telemetry has no experiments in `{by}`.",
             expected="a column with the name of an experiment in each row",
             received=received,
             advice="Pass `by='<the column with the experiments>'`, and drop rows that belong to none.",
         )
-        raise InvalidTelemetry(message)
     found = {}
     for name, rows in table.groupby(by, sort=False):
         own = rows.drop(columns=by)
@@ -434,6 +428,5 @@ def read_experiments(
         try:
             found[str(name)] = read_rows(source._replace(table=own), **settings)
         except InvalidTelemetry as reason:
-            message = f"In experiment `{name}`: {reason}"
-            raise InvalidTelemetry(message) from reason
+            raise reason.within(f"In experiment `{name}`") from reason
     return found

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayestwin._base.units import check_undeclared, convert
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 
 # Single moments: what the user gives beside the data, read by one rule; and moments in words, on a clock that is said.
 #
@@ -107,50 +107,46 @@ def _parsed(text: str, subject: str) -> Any:
             advice = f"Write `{days[0]}`."
         elif days:
             advice = f"It could be two days: write `{days[0]}` if the day comes first in it, `{days[1]}` if the month."
-        message = explain(
+        raise InvalidTelemetry(
             f"{subject} is not written as ISO 8601.",
             expected="a date such as `2026-03-21`, `2026-03-21 13:00` or `2026-03-21 13:00+01:00`",
             received=f"`{text}`",
             advice=advice,
-        )
-        raise InvalidTelemetry(message) from reason
+        ) from reason
 
 
 def _in_utc(stamp: pd.Timestamp, zone: str | Sequence[str], subject: str) -> Any:
     """A moment on the clock of a zone, where that is one instant."""
     shown = stamp.isoformat(sep=" ", timespec="minutes" if stamp == stamp.floor("min") else "auto")
     if not isinstance(zone, str):
-        message = explain(
+        raise InvalidTelemetry(
             f"{subject} has no UTC offset, and the sources of the telemetry have different time zones.",
             expected=f"an offset with it, as in `{shown}+01:00` or `{shown}Z`",
             received=f"`{shown}`, and the zones {', '.join(f'`{one}`' for one in zone)}",
             advice="Write the offset.",
         )
-        raise InvalidTelemetry(message)
     both = [stamp.tz_localize(zone, ambiguous=summer, nonexistent="NaT") for summer in (True, False)]
     instants = [one for one in dict.fromkeys(both) if isinstance(one, pd.Timestamp)]
     if len(instants) == 1:
         return instants[0].tz_convert("UTC").tz_localize(None)
     never = not instants
     forms = [f"`{one.isoformat(sep=' ', timespec='minutes')}`" for one in instants] or [f"`{shown}Z`"]
-    message = explain(
+    raise InvalidTelemetry(
         f"The clock of `{zone}` {'never showed' if never else 'showed twice'} `{shown}`: it was put "
         f"{'forward' if never else 'back'} then.",
         expected=f"the moment with its UTC offset: {' or '.join(forms)}",
         received=f"`{shown}`",
         advice=f"{subject} is read on that clock, since it has no offset.",
     )
-    raise InvalidTelemetry(message)
 
 
 def _misfit(subject: str, expected: str, value: Any, index: pd.Index, zone: Zone) -> InvalidTelemetry:
-    message = explain(
+    return InvalidTelemetry(
         f"{subject} does not fit the times of the telemetry.",
         expected=expected,
         received=f"{value!r}",
         advice=f"The telemetry runs from {said(index[0], zone)} to {said(index[-1], zone)}.",
     )
-    return InvalidTelemetry(message)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -242,13 +238,12 @@ class Telemetry:
             keep &= np.asarray(times < ends[1])
         if not keep.any():
             first, last = ("none" if one is None else self.shown(one) for one in ends)
-            message = explain(
+            raise InvalidTelemetry(
                 "No telemetry is left between the given times.",
                 expected=f"times between {self.shown(times[0])} and {self.shown(times[-1])}",
                 received=f"start {first}, end {last}",
                 advice="Choose limits inside the record.",
             )
-            raise InvalidTelemetry(message)
         return self.with_table(self.table.loc[keep])
 
     def with_table(self, table: pd.DataFrame, *, t0: Any = None) -> "Telemetry":

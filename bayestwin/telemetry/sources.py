@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin._base.files import local_path, refuse_reaching_out
-from bayestwin.errors import InvalidSetting, InvalidTelemetry, explain
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.telemetry.columns import of_dataset, of_table
 
 _HDF5, _NETCDF3, _PARQUET = b"\x89HDF\r\n\x1a\n", b"CDF", b"PAR1"
@@ -61,13 +61,12 @@ def read_source(data: Any, separator: str = ",", decimal: str = ".") -> Rows:
         return Rows(dataset.to_dataframe(), "xarray dataset", units)
     path = local_path(data) if isinstance(data, str | os.PathLike) else None
     if path is None or not path.is_file():
-        message = explain(
+        raise InvalidTelemetry(
             f"There is no telemetry file `{path}`." if path else "Telemetry comes from something else.",
             expected=f"the path of a {_named('CSV', *FORMATS)} file, a pandas table or an xarray dataset",
             received=f"`{path}`" if path else type(data).__name__,
             advice="Check the path; it is taken from the current folder.",
         )
-        raise InvalidTelemetry(message)
     with path.open("rb") as file:
         head = file.read(1024)
     for kind in FORMATS.values():
@@ -120,20 +119,19 @@ def _unreadable(
     path: pathlib.Path, received: str, advice: str, expected: str = "text with one header line, then one row a time"
 ) -> InvalidTelemetry:
     problem = f"`{path}` does not read as a CSV file."
-    return InvalidTelemetry(explain(problem, expected=expected, received=received, advice=advice))
+    return InvalidTelemetry(problem, expected=expected, received=received, advice=advice)
 
 
 def _read_parquet(path: pathlib.Path) -> Rows:
     try:
         return Rows(pd.read_parquet(path), path.name, {})
     except ImportError as reason:
-        message = explain(
+        raise InvalidSetting(
             f"`{path}` is a Parquet file, which nothing that is installed can read.",
             expected="pyarrow, an optional extra",
             received="no pyarrow",
             advice='Install it: `pip install "bayestwin[parquet]"`. Or pass the table, or a CSV file.',
-        )
-        raise InvalidSetting(message) from reason
+        ) from reason
     except (OSError, ValueError) as reason:
         raise _damaged(path, "Parquet", reason) from reason
 
@@ -155,13 +153,12 @@ def _read_netcdf(path: pathlib.Path) -> Rows:
 
 
 def _damaged(path: pathlib.Path, kind: str, reason: Exception) -> InvalidTelemetry:
-    message = explain(
+    return InvalidTelemetry(
         f"`{path}` does not read as a {kind} file.",
         expected=f"a whole {kind} file with one row a time",
         received=f"{type(reason).__name__}: {reason}",
         advice="Restore it from a copy, or read it with another program and pass the table.",
     )
-    return InvalidTelemetry(message)
 
 
 # Kinds of files: each once, with all that others must know of it. What is none of them is taken for CSV.

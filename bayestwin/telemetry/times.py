@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bayestwin.errors import InvalidTelemetry, explain
+from bayestwin.errors import InvalidTelemetry
 from bayestwin.telemetry.record import Zone, days_meant, said, time_in
 
 type Ambiguous = Literal["earlier", "later", "infer"]
@@ -51,7 +51,7 @@ def parse_times(index: pd.Index, name: str, clock: Clock) -> tuple[pd.Index, tup
         index = _formatted(index, name, clock.time_format)
     if pd.api.types.is_numeric_dtype(index.dtype):
         if clock.timezone is not None:
-            raise InvalidTelemetry(_no_dates(index, name, clock.timezone))
+            raise _no_dates(index, name, clock.timezone)
         times = pd.Index(index.to_numpy(np.float64))
         notices: tuple[str, ...] = ()
     else:
@@ -78,18 +78,17 @@ def check_zone(timezone: str | None) -> None:
         pd.Timestamp("2026-01-01").tz_localize(timezone)
     except Exception as reason:  # pandas, zoneinfo and dateutil each raise their own
         known = difflib.get_close_matches(str(timezone), zoneinfo.available_timezones(), n=3)
-        message = explain(
+        raise InvalidTelemetry(
             f"There is no time zone `{timezone}`.",
             expected="a name such as `Europe/Berlin`, `UTC`, or a fixed offset such as `+01:00`",
             received=f"`{timezone}`",
             advice=f"Did you mean {', '.join(f'`{name}`' for name in known)}?" if known else "Correct the name.",
-        )
-        raise InvalidTelemetry(message) from reason
+        ) from reason
 
 
-def time_message(name: str, what: str, rows: np.ndarray, advice: str) -> str:
-    """A message about the times in some rows, which are counted from 0 here and from 1 there."""
-    return explain(
+def wrong_times(name: str, what: str, rows: np.ndarray, advice: str) -> InvalidTelemetry:
+    """The error about the times in some rows, which are counted from 0 here and from 1 there."""
+    return InvalidTelemetry(
         f"The time in `{name}` {what}.",
         expected="one time a row, each after the one before",
         received=f"{rows.size} such row{'s' if rows.size > 1 else ''}: {rows_in_words(rows)}",
@@ -100,7 +99,7 @@ def time_message(name: str, what: str, rows: np.ndarray, advice: str) -> str:
 def _check_there(missing: np.ndarray, name: str) -> None:
     rows = np.flatnonzero(missing)
     if rows.size:
-        raise InvalidTelemetry(time_message(name, "is missing", rows, "Drop these rows or fill in their times."))
+        raise wrong_times(name, "is missing", rows, "Drop these rows or fill in their times.")
 
 
 def _formatted(index: pd.Index, name: str, time_format: str) -> pd.DatetimeIndex:
@@ -110,23 +109,21 @@ def _formatted(index: pd.Index, name: str, time_format: str) -> pd.DatetimeIndex
     try:
         found = pd.to_datetime(texts, format=time_format, errors="coerce", utc=utc)
     except (ValueError, TypeError) as reason:
-        message = explain(
+        raise InvalidTelemetry(
             f"`time_format` is no format of dates: {reason}.",
             expected="codes such as `%d.%m.%Y %H:%M` for 08.11.2026 13:00",
             received=f"`{time_format}`",
             advice="%d day, %m month, %Y year, %y year in two digits, %H hour, %M minute, %S second, %z UTC offset.",
-        )
-        raise InvalidTelemetry(message) from reason
+        ) from reason
     wrong = np.flatnonzero(found.isna())
     if wrong.size:
         such = f"{wrong.size} such time{'s' if wrong.size > 1 else ''}: {rows_in_words(wrong)}"
-        message = explain(
+        raise InvalidTelemetry(
             f"The times in `{name}` are not all written as `time_format` says.",
             expected=f"`{time_format}` throughout",
             received=f"`{texts.iloc[int(wrong[0])]}`, and {such}",
             advice="Correct `time_format`, or these rows.",
         )
-        raise InvalidTelemetry(message)
     return pd.DatetimeIndex(found)
 
 
@@ -143,13 +140,12 @@ def _dates(index: pd.Index, name: str, timezone: str | None) -> pd.DatetimeIndex
         advice = _format_meant(texts)
         if texts.str.fullmatch(r"\s*[+-]?\d+,\d+\s*").all():
             advice = "Are they numbers with a decimal comma? Then pass `decimal=','`."
-        message = explain(
+        raise InvalidTelemetry(
             f"The times in `{name}` do not read as dates.",
             expected="ISO dates such as 2026-03-29T13:00:00 or 2026-03-29 13:00+01:00 throughout, or numbers",
             received=f"{index[0]!r}, … ({str(reason).partition('. ')[0]})",
             advice=advice,
-        )
-        raise InvalidTelemetry(message) from reason
+        ) from reason
     if zoned.any():
         _check_offsets(found, offsets, texts, name, timezone)
     return found
@@ -188,23 +184,21 @@ def _check_offsets(
     local = instants.tz_convert(timezone).tz_localize(None) - instants.tz_localize(None)
     wrong = np.flatnonzero(local.to_numpy() != minutes * np.timedelta64(1, "m").astype("timedelta64[ns]"))
     if wrong.size:
-        message = explain(
+        raise InvalidTelemetry(
             f"The times in `{name}` carry UTC offsets that are not those of `{timezone}`.",
             expected=f"an offset of {local[wrong[0]]} in row {wrong[0] + 1}",
             received=f"{texts.iloc[int(wrong[0])]}, and {wrong.size} such rows in all",
             advice="Pass `timezone='UTC'` if the offsets are right: each time is then unambiguous as it stands.",
         )
-        raise InvalidTelemetry(message)
 
 
 def _refuse_mixed(texts: pd.Series, name: str, received: str, rows: np.ndarray) -> None:
-    message = explain(
+    raise InvalidTelemetry(
         f"The times in `{name}` do not read as dates on one clock.",
         expected="one UTC offset throughout, or none throughout; best UTC, as in 2026-03-29T01:30:00Z",
         received=f"{received}: {texts.iloc[0]}, and {texts.iloc[int(rows[0])]} in row {rows[0] + 1}",
         advice="Write them all in UTC. If each time has an offset and it is right, pass `timezone='UTC'`.",
     )
-    raise InvalidTelemetry(message)
 
 
 def _minutes(offset: str) -> int:
@@ -232,13 +226,12 @@ def _localized(index: pd.DatetimeIndex, name: str, zone: str, ambiguous: Ambiguo
     later = np.zeros(len(index), dtype=bool)
     absent = np.flatnonzero(index.tz_localize(zone, ambiguous=later, nonexistent="NaT").isna())
     if absent.size:
-        message = explain(
+        raise InvalidTelemetry(
             f"The clock of `{zone}` never showed times that stand in `{name}`: it went forward over them.",
             expected=f"times that exist in `{zone}`",
             received=f"{index[absent[0]]}, and {absent.size} such times in all: {rows_in_words(absent)}",
             advice="Does the logger stay on winter time, or on UTC? Then pass `timezone='+01:00'`, or `'UTC'`.",
         )
-        raise InvalidTelemetry(message)
     twice = np.flatnonzero(index.tz_localize(zone, ambiguous="NaT").isna())
     if not twice.size:
         return index.tz_localize(zone)
@@ -246,14 +239,14 @@ def _localized(index: pd.DatetimeIndex, name: str, zone: str, ambiguous: Ambiguo
         try:
             return index.tz_localize(zone, ambiguous="infer")
         except ValueError as reason:
-            raise InvalidTelemetry(_ambiguous(index, twice, name, zone, f" ({reason})")) from reason
+            raise _ambiguous(index, twice, name, zone, f" ({reason})") from reason
     if ambiguous is None:
-        raise InvalidTelemetry(_ambiguous(index, twice, name, zone))
+        raise _ambiguous(index, twice, name, zone)
     return index.tz_localize(zone, ambiguous=~later if ambiguous == "earlier" else later)
 
 
-def _ambiguous(index: pd.DatetimeIndex, rows: np.ndarray, name: str, zone: str, reason: str = "") -> str:
-    return explain(
+def _ambiguous(index: pd.DatetimeIndex, rows: np.ndarray, name: str, zone: str, reason: str = "") -> InvalidTelemetry:
+    return InvalidTelemetry(
         f"The clock of `{zone}` showed times that stand in `{name}` twice: it went back.",
         expected="a UTC offset with each time, or the choice which of the two instants is meant",
         received=f"{index[rows[0]]}, and {rows.size} such times in all: {rows_in_words(rows)}{reason}",
@@ -262,8 +255,8 @@ def _ambiguous(index: pd.DatetimeIndex, rows: np.ndarray, name: str, zone: str, 
     )
 
 
-def _no_dates(index: pd.Index, name: str, timezone: str) -> str:
-    return explain(
+def _no_dates(index: pd.Index, name: str, timezone: str) -> InvalidTelemetry:
+    return InvalidTelemetry(
         f"`timezone` is given, but the times in `{name}` are numbers.",
         expected="dates, which have a time zone",
         received=f"{index[0]!r}, … and `timezone='{timezone}'`",
@@ -319,13 +312,12 @@ def revisions(
     """
     there = np.ones(len(times), dtype=bool) if as_of is None else np.asarray(known <= as_of)
     if not there.any():
-        message = explain(
+        raise InvalidTelemetry(
             f"Nothing was known as of {said(as_of, zone)}.",
             expected=f"a time from {said(known.min(), zone)} on, the first in `{known_at}`",
             received=said(as_of, zone),
             advice="Correct `as_of`.",
         )
-        raise InvalidTelemetry(message)
     rows = pd.DataFrame({"time": times, "name": names, "known": known})[there]
     newest = rows.groupby(["time", "name"])["known"].transform("max")
     kept = there.copy()
@@ -361,7 +353,7 @@ def in_order(
         where = rows_in_words(rows[backwards])
         if order == "error":
             advice = "Pass `order='sort'` to have it sorted, or correct the record."
-            raise InvalidTelemetry(time_message(time, "runs backwards", rows[backwards], advice))
+            raise wrong_times(time, "runs backwards", rows[backwards], advice)
         place = np.argsort(table.index.to_numpy(), kind="stable")
         table, rows = table.iloc[place], rows[place]
         how_often = f"{backwards.size} time{'s' if backwards.size > 1 else ''}"
@@ -372,7 +364,7 @@ def in_order(
         if duplicates == "error":
             advice = "Keep one: `duplicates='first'` or `'last'`, or take their `'mean'`."
             advice += _clock(steps, table.index)
-            raise InvalidTelemetry(time_message(time, "occurs twice", again_rows, advice))
+            raise wrong_times(time, "occurs twice", again_rows, advice)
         if duplicates == "mean":
             table = pd.DataFrame(table.groupby(level=0).mean())
         else:

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
 from bayestwin._base.units import same_unit
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.types import NoiseParameter
 
 type NoiseUnit = Literal["observation", "time", "rate"]
@@ -49,13 +49,12 @@ class Noise(abc.ABC):
             "__dataclass_fields__" not in vars(type(self)) and inspect.get_annotations(type(self))
         ):
             own = type(self).__name__
-            message = explain(
+            raise InvalidTwin(
                 f"The fields of the noise model `{own}` are not known.",
                 expected="a frozen dataclass",
                 received=f"`class {own}` without a decorator",
                 advice=f"Write `@dataclasses.dataclass(frozen=True)` above `class {own}`.",
             )
-            raise InvalidTwin(message)
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return {field.name: getattr(self, field.name) for field in fields if _is_parameter(field.type)}
 
@@ -165,34 +164,31 @@ def check_shared(noise: Noise, owner: str, own_units: tuple[str, str], twin_unit
     names = [name for layer in noise.layers() for name in layer.own_parameters]
     for name in names:
         if names.count(name) > 1:
-            message = explain(
+            raise InvalidTwin(
                 f"Two layers of the noise of {owner} have a parameter `{name}`.",
                 expected="each parameter once",
                 received=" around ".join(type(layer).__name__ for layer in reversed([*noise.layers()])),
                 advice="Leave out one of them.",
             )
-            raise InvalidTwin(message)
     for name, shared in noise.parameters.items():
         if not isinstance(shared, str):
             continue
         if shared not in twin_units:
             close = difflib.get_close_matches(shared, twin_units, n=1)
-            message = explain(
+            raise InvalidTwin(
                 f"Noise `{name}` of {owner} is said to be the parameter `{shared}`, which the twin does not have.",
                 expected=", ".join(f"`{parameter}`" for parameter in twin_units) or "a prior, or a number",
                 received=f"`{shared}`",
                 advice=f"Did you mean `{close[0]}`?" if close else "Add it to `parameters`, or give a prior here.",
             )
-            raise InvalidTwin(message)
         unit = noise.unit_of(name, *own_units)
         if unit is not None and not same_unit(unit, twin_units[shared]):
-            message = explain(
+            raise InvalidTwin(
                 f"Parameter `{shared}` has another unit than the noise `{name}` of {owner}, which it is said to be.",
                 expected=f"`{unit}`",
                 received=f"`{twin_units[shared]}`",
                 advice="Sensors share a noise parameter only where it means the same for each of them.",
             )
-            raise InvalidTwin(message)
 
 
 def trace_noise(noise: Noise, owner: str) -> None:
@@ -217,18 +213,16 @@ def trace_noise(noise: Noise, owner: str) -> None:
         jax.eval_shape(jax.jacfwd(terms, (0, 1)), two, free)
     except Exception as reason:
         first_line = str(reason).strip().splitlines()[:1]
-        message = explain(
+        raise InvalidTwin(
             f"The noise of {owner} cannot be traced and differentiated by JAX.",
             expected="a log density written with `jax.numpy`; under limits also that of what lies beyond them",
             received=f"{type(reason).__name__}: {first_line[0] if first_line else 'no message'}",
             advice="Correct the function, or choose another noise model.",
-        )
-        raise InvalidTwin(message) from reason
+        ) from reason
     if shape != ((2,), ()):
-        message = explain(
+        raise InvalidTwin(
             f"The noise of {owner} is a distribution of the wrong shape.",
             expected="one of a scalar for each observation",
             received=f"batch shape {shape[0]} and event shape {shape[1]} for two observations",
             advice="Return a univariate distribution whose batch shape is that of the value.",
         )
-        raise InvalidTwin(message)

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.noise.base import Noise, NoiseUnit, known
 from bayestwin.model.tracing import namespace
 from bayestwin.model.types import NoiseParameter
@@ -144,13 +144,12 @@ class Binomial(Noise):
     def __post_init__(self) -> None:
         """Refuse a number of trials that cannot be."""
         if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
-            message = explain(
+            raise InvalidTwin(
                 "`trials` of bt.Binomial makes no sense.",
                 expected="an integer, at least 1",
                 received=f"{self.trials!r}",
                 advice="It is a known number, the same for all observations.",
             )
-            raise InvalidTwin(message)
 
     @property
     def support(self) -> Any:

@@ -15,7 +15,7 @@ from jax.scipy.special import betainc, gammainc, gammaincc, gammaln, log_ndtr, l
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
-from bayestwin.errors import InvalidTwin, explain
+from bayestwin.errors import InvalidTwin
 from bayestwin.model.noise.base import Noise, NoiseUnit
 from bayestwin.model.types import NoiseParameter
 
@@ -168,13 +168,12 @@ class Censored(Noise):
         limits = [limit for limit in (self.lower, self.upper) if limit is not None]
         in_order = len(limits) < 2 or limits[0] < limits[1]
         if not limits or not in_order or not all(math.isfinite(limit) for limit in limits):
-            message = explain(
+            raise InvalidTwin(
                 "The limits of bt.Censored make no sense.",
                 expected="`lower=` or `upper=`, or both, finite and in this order",
                 received=f"lower {self.lower}, upper {self.upper}",
                 advice="Leave out a limit that is never reached.",
             )
-            raise InvalidTwin(message)
         _check_inner(self, (Censored,), "Give both limits at once: `bt.Censored(noise, lower=…, upper=…)`.")
 
     @property
@@ -206,22 +205,20 @@ class Rounded(Noise):
     def __post_init__(self) -> None:
         """Refuse a step and noise that make no sense."""
         if not (self.step > 0.0 and math.isfinite(self.step)):
-            message = explain(
+            raise InvalidTwin(
                 "`step` of bt.Rounded makes no sense.",
                 expected="a positive number, in the unit of the observation",
                 received=f"{self.step!r}",
                 advice="It is the distance of two neighbouring readings.",
             )
-            raise InvalidTwin(message)
         _check_inner(self, (Censored, Rounded), "Limits go outside: `bt.Censored(bt.Rounded(noise, step), …)`.")
         if self.noise.support.is_discrete:
-            message = explain(
+            raise InvalidTwin(
                 f"bt.Rounded cannot change {type(self.noise).__name__} noise.",
                 expected="noise on a continuous scale",
                 received="noise of counts",
                 advice="Leave out bt.Rounded: counts are whole numbers already.",
             )
-            raise InvalidTwin(message)
 
     @property
     def support(self) -> Any:
@@ -331,13 +328,12 @@ def _check_inner(outer: Noise, kinds: tuple[type[Noise], ...], advice: str) -> N
     fine = isinstance(inner, Noise) and not any(isinstance(layer, kinds) for layer in inner.layers())
     if fine and inner.independent:
         return
-    message = explain(
+    raise InvalidTwin(
         f"bt.{type(outer).__name__} cannot change this noise.",
         expected="a noise model such as bt.Gaussian, whose observations are independent",
         received=f"{inner!r}",
         advice=advice if isinstance(inner, Noise) and inner.independent else "Use another noise model inside it.",
     )
-    raise InvalidTwin(message)
 
 
 # Sensors that are off: a bias, and a bias that grows with time.
