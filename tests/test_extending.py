@@ -24,7 +24,7 @@ import typer.main
 import typer.testing
 
 import bayestwin as bt
-from bayestwin.assess.trust import Trial
+from bayestwin.assess.trust import BacktestTrial
 from bayestwin.check import KINDS
 from bayestwin.check import unregister as unregister_check
 from bayestwin.cli import app
@@ -305,7 +305,7 @@ def test_a_kind_of_file_is_read_and_listed(extended: dict[str, Any], tmp_path: p
 def test_a_section_is_an_entry(extended: dict[str, Any]) -> None:
     assert extended["told"](extended["Found"]("run", {"kilograms": 3}, None)).words == ("It weighed 3 kg.",)
     words = unchecked(
-        trial=Trial(None, 8), regimes=("load",), inputs=(), ran=("sbc",), folder="models/tank", reach="1 h"
+        trial=BacktestTrial(None, 8), regimes=("load",), inputs=(), ran=("sbc",), folder="models/tank", reach="1 h"
     )
     assert words[-1] == "Weight: not done yet, run `bayestwin weigh models/tank`."
     assert not any("sbc" in line for line in words)

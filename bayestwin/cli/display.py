@@ -1,12 +1,15 @@
 """What commands print, and its style: one kind of table, marked lines, numbers with as many digits as they are worth.
 
-Here stand calibrations, forecasts, checks, validations and runs; the other verbs are in `display_insight`.
+Here stand calibrations, forecasts, checks, validations and runs; the other verbs are in `display_insight`. The verbs
+that draw are named for the reader of types alone: showing a calibration loads none of them.
 """
+
+from __future__ import annotations
 
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,13 +26,15 @@ from bayestwin.assess.trust import Validated
 from bayestwin.check import Finding
 from bayestwin.check.finding import where
 from bayestwin.project.calibrate import Results
-from bayestwin.project.check import CheckedModel
-from bayestwin.project.diff import Change, RunDifference
 from bayestwin.project.index import Entry
 from bayestwin.project.record import coverage_words, is_locked
-from bayestwin.project.reproduce import Reproduction
 from bayestwin.project.run import Carried, results_of
 from bayestwin.telemetry import said
+
+if TYPE_CHECKING:
+    from bayestwin.project.check import CheckedModel
+    from bayestwin.project.diff import Change, RunDifference
+    from bayestwin.project.reproduce import Reproduction
 
 RELY = f"[red]{DO_NOT_RELY_ON} this result[/red] before the failed gates are understood."
 

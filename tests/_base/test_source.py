@@ -19,8 +19,8 @@ def test_it_changes_with_any_line_or_name(tmp_path: Path) -> None:
     (copy / "__pycache__").mkdir()
     (copy / "__pycache__" / "density.pyc").write_bytes(b"made from it")
     assert hash_now(copy) == before
-    density = copy / "density.py"
+    density = copy / "density" / "density.py"
     density.write_text(density.read_text() + "\n")
     changed = hash_now(copy)
-    density.rename(copy / "thickness.py")
+    density.rename(density.with_name("thickness.py"))
     assert len({before, changed, hash_now(copy)}) == 3

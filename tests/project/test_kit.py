@@ -29,7 +29,13 @@ def test_the_same_run_gives_the_same_archive(two_runs: Runs, packed: pathlib.Pat
 
 def test_unpacked_it_holds_run_inputs_code_and_lock(packed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     folder = unpack(packed, tmp_path / "unpacked")
-    for name in ("run/run.json", "run/inputs/twin.py", "run/posterior.nc", "code/bayestwin/density.py", "README.md"):
+    for name in (
+        "run/run.json",
+        "run/inputs/twin.py",
+        "run/posterior.nc",
+        "code/bayestwin/density/density.py",
+        "README.md",
+    ):
         assert (folder / name).is_file()
     lock = (folder / "requirements.lock").read_text(encoding="utf-8")
     assert "jax==" in lock

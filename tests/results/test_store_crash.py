@@ -23,7 +23,8 @@ import os, resource, signal, sys, time
 from pathlib import Path
 import numpy as np
 import xarray as xr
-from bayestwin import errors, store
+from bayestwin import errors
+from bayestwin.results import store
 
 NOISE = np.random.default_rng(0).normal(size=(4, 50_000))
 
