@@ -37,13 +37,11 @@ def triggers_of(field: Field, inputs_at: InputsAt) -> Triggers:
 
 
 def happen(field: Field, inputs_at: InputsAt, which: Array, t: Array, state: Array) -> Array:
-    """The state right after the event of that number among those that the state triggers."""
+    """The state right after those events that the state triggers, one after the other; whether each is, shape (k,)."""
     inputs = dict(zip(field.twin.inputs, inputs_at(t), strict=True))
-
-    def effect(name: str) -> Callable[[Array, Array], Array]:
-        return lambda t, state: field.jump(name, t, state, inputs | {name: jnp.ones(())})
-
-    return lax.switch(which, [effect(name) for name in field.twin.triggered], t, state)
+    for name, happens in zip(field.twin.triggered, which, strict=True):
+        state = jnp.where(happens, field.jump(name, t, state, inputs | {name: jnp.ones(())}), state)
+    return state
 
 
 def build_interrupt(field: Field, inputs_at: InputsAt) -> Interrupt:
@@ -66,18 +64,23 @@ def build_interrupt(field: Field, inputs_at: InputsAt) -> Interrupt:
         before, falling = jax.jvp(triggers, (t, state), (one, slope(t, state)))
         # right after an event it is at zero; it can happen again once it has fallen, be that within this step
         armed = (before < 0.0) | ((before == 0.0) & (falling < 0.0))
-        happens = accepted & (armed & (triggers(t + step, proposed) >= 0.0)).any()
+        at_end = armed & (triggers(t + step, proposed) >= 0.0)
+        happens = accepted & at_end.any()
 
         def after(part: Array) -> tuple[Array, Array]:
             there, _ = take_step(slope, t, state, part)
             return triggers(t + part, there), there
 
-        nearest = _bracket(lambda part: armed & (after(part)[0] >= 0.0), lax.stop_gradient(step), happens)
-        which = jnp.argmax(armed & (after(nearest)[0] >= 0.0))
-        level, rate = jax.jvp(lambda part: after(part)[0][which], (nearest,), (one,))
+        # which events are crossed is what the search saw: so near to zero, asking again may give another answer
+        nearest, which = _bracket(
+            lambda part: armed & (after(part)[0] >= 0.0), lax.stop_gradient(step), at_end, happens
+        )
+        level, rate = jax.jvp(lambda part: after(part)[0][jnp.argmax(which)], (nearest,), (one,))
         rate = lax.stop_gradient(jnp.where(rate == 0.0, 1.0, rate))
         part = nearest - (level - lax.stop_gradient(level)) / rate
-        there = happen(field, inputs_at, which, t + part, after(part)[1])
+        levels, there = after(part)
+        there = happen(field, inputs_at, which, t + part, there)
+        there = across(field, inputs_at, jnp.where(which, 0.0, levels), t + part, there)
         return jnp.where(happens, part, step), jnp.where(happens, there, proposed), happens
 
     return interrupt
@@ -93,22 +96,29 @@ def across(field: Field, inputs_at: InputsAt, before: Array, t: Array, state: Ar
         t: Now.
         state: Shape (s,).
     """
-    crossed = (before < 0.0) & (triggers_of(field, inputs_at)(t, state) >= 0.0)
-    for number in range(len(field.twin.triggered)):
-        state = jnp.where(crossed[number], happen(field, inputs_at, jnp.asarray(number), t, state), state)
-    return state
+    return happen(field, inputs_at, (before < 0.0) & (triggers_of(field, inputs_at)(t, state) >= 0.0), t, state)
 
 
-def _bracket(crossed: Callable[[Array], Array], step: Array, happens: Array) -> Array:
-    """The end of the shortest bracketed part of a step within which some event is crossed; without derivatives."""
+def _bracket(crossed: Callable[[Array], Array], step: Array, at_end: Array, happens: Array) -> tuple[Array, Array]:
+    """The end of the shortest bracketed part of a step within which some event is crossed, and which are there.
 
-    def unfinished(loop: tuple[Array, Array, Array]) -> Array:
-        return happens & (loop[2] < HALVINGS)
+    Args:
+        crossed: Which events are crossed after a part of the step; shape (k,).
+        step: The whole of it.
+        at_end: Which are crossed at its end.
+        happens: Whether any is; where none is nothing is looked for.
+    """
 
-    def halve(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        low, high, number = loop
+    def unfinished(loop: tuple[Array, ...]) -> Array:
+        return happens & (loop[3] < HALVINGS)
+
+    def halve(loop: tuple[Array, ...]) -> tuple[Array, ...]:
+        low, high, at_high, number = loop
         middle = (low + high) / 2.0
-        beyond = lax.stop_gradient(crossed(middle)).any()
-        return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high), number + 1
+        there = crossed(lax.stop_gradient(middle))
+        beyond = there.any()
+        low, high = jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
+        return low, high, jnp.where(beyond, there, at_high), number + 1
 
-    return lax.while_loop(unfinished, halve, (jnp.zeros_like(step), step, jnp.zeros((), int)))[1]
+    _, high, at_high, _ = lax.while_loop(unfinished, halve, (jnp.zeros_like(step), step, at_end, jnp.zeros((), int)))
+    return high, at_high
