@@ -1,4 +1,7 @@
-"""Many jobs at once: what a batch consists of, each task in a watched process of its own, and the page about it.
+"""Many jobs at once: what a batch consists of, its tasks in watched processes, and the page about it.
+
+A process does one task after the other, so that what is compiled for one serves the next; one that dies loses the task
+that it was at, and is replaced.
 
 A task is a function of plain values, which any executor can run anywhere.
 """
@@ -8,12 +11,13 @@ import hashlib
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, Literal, NamedTuple
 
@@ -132,6 +136,9 @@ def _task(folder: pathlib.Path, job: str, file: pathlib.Path | None, results: pa
 PAUSE = 0.2
 """Seconds between two looks at a process."""
 
+MOST_LEFT = 4 * 2**30
+"""Bytes that a process may hold, of which half are left by tasks that are done, where there is no other limit."""
+
 type Status = Literal["finished", "failed gates", "failed", "crashed", "timed out", "out of memory", "interrupted"]
 
 
@@ -169,13 +176,104 @@ class TaskOutcome(NamedTuple):
     words: str
 
 
-def attempt(task: Task, limits: Limits, stop: threading.Event | None = None) -> TaskOutcome:
-    """Do a task in a process of its own, again where it dies.
+class Worker:
+    """A process that does one task after the other."""
+
+    def __init__(self, log: pathlib.Path) -> None:
+        """Start it; until its first task it prints to this log."""
+        command = [sys.executable, "-m", "bayestwin.project.worker", "-", str(os.getpid())]
+        pipe = subprocess.PIPE
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=errors, start_new_session=True, close_fds=True
+            )
+
+    @property
+    def living(self) -> bool:
+        """Whether it can do another task."""
+        return self.process.poll() is None
+
+    def begin(self, task: Task) -> None:
+        """Have it do a task."""
+        assert self.process.stdin is not None
+        line = json.dumps({"task": task._asdict(), "log": str(_log(task))})
+        with contextlib.suppress(BrokenPipeError):  # it has died, as `code` will say
+            self.process.stdin.write(f"{line}\n".encode())
+            self.process.stdin.flush()
+
+    def code(self, wait: float) -> int | None:
+        """The code of its task, or that with which it died, in so many seconds at most; None if it is still at it."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], wait)
+        line = self.process.stdout.readline() if ready else b""
+        if line.endswith(b"goes on\n"):
+            return int(line.split()[0])
+        if ready:
+            died = self.process.wait()
+            return int(line.split()[0]) if line else died
+        return None
+
+    def end(self, *, gently: bool) -> None:
+        """End it and all that it started; gently lets it keep what it has drawn."""
+        with contextlib.suppress(ProcessLookupError):
+            if gently:
+                os.killpg(self.process.pid, signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(20.0)
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Let it end, once its task is done."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        self.process.wait()
+
+
+class Workers:
+    """Processes that wait for tasks: one is started where none waits."""
+
+    def __init__(self) -> None:
+        """There are none yet."""
+        self._waiting: list[Worker] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def lent(self, task: Task, memory: int | None) -> Iterator[Worker]:
+        """A worker for a task that may take so many bytes; it comes back if it lives."""
+        with self._lock:
+            worker = self._waiting.pop() if self._waiting else None
+        # what earlier tasks have left in memory must not count against this one
+        if worker is not None and _resident(worker.process.pid) > (memory or MOST_LEFT) / 2:
+            worker.close()
+            worker = None
+        worker = worker or Worker(_log(task))
+        yield worker
+        if worker.living:
+            with self._lock:
+                self._waiting.append(worker)
+        else:
+            worker.close()
+
+    def close(self) -> None:
+        """End those that wait."""
+        while self._waiting:
+            self._waiting.pop().close()
+
+
+def attempt(
+    task: Task, limits: Limits, stop: threading.Event | None = None, workers: Workers | None = None
+) -> TaskOutcome:
+    """Do a task in another process, again where that dies.
 
     Args:
         task: The task.
         limits: What it may take.
         stop: Set from elsewhere to interrupt it.
+        workers: Of which one does it; by default one that does nothing else.
 
     Returns:
         What became of it; nothing is raised for what happens to the process.
@@ -185,11 +283,14 @@ def attempt(task: Task, limits: Limits, stop: threading.Event | None = None) -> 
         return TaskOutcome(task, status, str(run_of(task)), 0, 0.0, "")
     number, again = 0, True
     status, words = "interrupted", ""
+    own = workers or Workers()
     while again:
         number += 1
-        status, words = _one(task, limits, stop)
+        status, words = _one(task, limits, stop, own)
         died = status in ("crashed", "timed out", "out of memory")
         again = died and number <= limits.retries and not (stop is not None and stop.is_set())
+    if workers is None:
+        own.close()
     run = run_of(task)
     return TaskOutcome(task, status, str(run or ""), number, time.perf_counter() - begun, words)
 
@@ -206,27 +307,23 @@ def ended(task: Task) -> Literal["finished", "failed gates"] | None:
     return status if status in ENDED else None
 
 
-def _one(task: Task, limits: Limits, stop: threading.Event | None) -> tuple[Status, str]:
-    """One process: its end, and why."""
-    command = [sys.executable, "-m", "bayestwin.project.worker", json.dumps(task._asdict()), str(os.getpid())]
-    with _log(task).open("ab") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
-        )
-        deadline = time.monotonic() + limits.timeout
-        reason: tuple[Status, str] | None = None
-        while process.poll() is None and reason is None:
-            time.sleep(PAUSE)
+def _one(task: Task, limits: Limits, stop: threading.Event | None, workers: Workers) -> tuple[Status, str]:
+    """One attempt: its end, and why."""
+    deadline = time.monotonic() + limits.timeout
+    with workers.lent(task, limits.memory) as worker:
+        worker.begin(task)
+        while (code := worker.code(PAUSE)) is None:
+            reason: tuple[Status, str] | None = None
             if stop is not None and stop.is_set():
                 reason = "interrupted", "interrupted; a second call goes on with it"
             elif time.monotonic() > deadline:
                 reason = "timed out", f"it took longer than {limits.timeout:g} s"
-            elif limits.memory is not None and _resident(process.pid) > limits.memory:
+            elif limits.memory is not None and _resident(worker.process.pid) > limits.memory:
                 reason = "out of memory", f"it took more than {limits.memory / 2**30:.3g} GiB"
-        if reason is not None:
-            _end(process, gently=reason[0] == "interrupted")
-            return reason
-    return _judged(task, process.returncode)
+            if reason is not None:
+                worker.end(gently=reason[0] == "interrupted")
+                return reason
+    return _judged(task, code)
 
 
 def _judged(task: Task, code: int) -> tuple[Status, str]:
@@ -256,17 +353,6 @@ def _resident(pid: int) -> int:
             "SC_PAGE_SIZE"
         )
     return 0
-
-
-def _end(process: subprocess.Popen[bytes], *, gently: bool) -> None:
-    """End a process and all that it started; gently lets it keep what it has drawn."""
-    with contextlib.suppress(ProcessLookupError):
-        if gently:
-            os.killpg(process.pid, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20.0)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 # A batch from its first task to its page: as many at once as asked for, whatever becomes of any of them.
@@ -299,8 +385,10 @@ def carry_out(
     stop = threading.Event()
     if executor is not None:
         return _gathered(tasks, lambda task: executor.submit(attempt, task, limits), told, stop)
-    with ThreadPoolExecutor(workers or max(1, (os.cpu_count() or 2) // 2)) as pool:
-        return _gathered(tasks, lambda task: pool.submit(attempt, task, limits, stop), told, stop)
+    own = Workers()
+    # closed while its threads live: a process ends with the thread that started it
+    with ThreadPoolExecutor(workers or max(1, (os.cpu_count() or 2) // 2)) as pool, contextlib.closing(own):
+        return _gathered(tasks, lambda task: pool.submit(attempt, task, limits, stop, own), told, stop)
 
 
 def summary(outcomes: Iterable[TaskOutcome]) -> dict[str, int]:

@@ -1,4 +1,8 @@
-"""The process of one task: `python -m bayestwin.project.worker TASK` with the task as JSON; ends with its parent."""
+"""The process that does tasks: `python -m bayestwin.project.worker TASK PARENT`; it ends with its parent.
+
+The task is JSON. Where it is `-`, tasks are lines of the standard input, each with the log that it is to print to, and
+the code of each is a line of the standard output: what was compiled for one task serves the next.
+"""
 
 import ctypes
 import json
@@ -6,6 +10,7 @@ import os
 import pathlib
 import signal
 import sys
+import traceback
 
 from bayestwin._base.progress import Progress
 from bayestwin.errors import BayestwinError, InvalidInput
@@ -44,6 +49,28 @@ def work(task: Task) -> int:
     return {"finished": 0, "interrupted": INTERRUPTED}.get(status, FAILED_GATES)
 
 
+def work_on() -> None:
+    """Do the tasks of the standard input, one after the other, until there are none or something unforeseen happens."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    for line in sys.stdin:
+        asked = json.loads(line)
+        with pathlib.Path(asked["log"]).open("ab") as log:
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(log.fileno(), stream.fileno())
+        try:
+            code, foreseen = work(Task(**asked["task"])), True
+        except Exception:
+            traceback.print_exc()
+            code, foreseen = FAILED_GATES, False
+        sys.stdout.flush()
+        sys.stderr.flush()
+        goes_on = foreseen and code != INTERRUPTED
+        answers.write(f"{code} {'goes on' if goes_on else 'ends'}\n")
+        answers.flush()
+        if not goes_on:
+            return
+
+
 def end_with_parent(parent: int) -> None:
     """Die when the parent does, even by SIGKILL: else an orphan would hold the run that a second call goes on with."""
     if sys.platform == "linux":
@@ -54,4 +81,7 @@ def end_with_parent(parent: int) -> None:
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[2]))
-    sys.exit(work(Task(**json.loads(sys.argv[1]))))
+    if sys.argv[1] == "-":
+        work_on()
+    else:
+        sys.exit(work(Task(**json.loads(sys.argv[1]))))

@@ -9,10 +9,12 @@ import sys
 import time
 
 import pytest
+import xarray as xr
 from readable import faults
 from tank_model import TWIN, parse_strictly, run_command, telemetry_text, write_model
 
-from bayestwin.project.batch import Limits, Task, attempt, carry_out, plan, run_of, summary
+from bayestwin.project.batch import Limits, Task, Worker, attempt, carry_out, plan, run_of, summary
+from bayestwin.results.store import load
 
 # in the process of a task alone: here the twin must be readable
 DEATHS = {
@@ -60,6 +62,28 @@ def test_one_job_on_many_files_and_what_cannot_be_read_is_said(
     again = parse_strictly(run_command(*call)[1])
     assert [one["attempts"] for one in again["tasks"]] == [0, 0]
     assert [one["run"] for one in again["tasks"]] == [str(run) for run in runs]
+
+
+def test_one_process_does_one_task_after_the_other(
+    tmp_path: pathlib.Path, two_files: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, _ = plan([write_model(tmp_path / "tank")], two_files, tmp_path / "results")
+    begun: list[Worker] = []
+
+    class Counted(Worker):
+        def __init__(self, log: pathlib.Path) -> None:
+            super().__init__(log)
+            begun.append(self)
+
+    monkeypatch.setattr("bayestwin.project.batch.Worker", Counted)
+    outcomes = carry_out(tasks, Limits(), workers=1)
+    assert summary(outcomes) == {"finished": 2}
+    (worker,) = begun
+    assert worker.process.poll() == 0
+    # each is what it is in a process of its own, to the bit
+    alone = attempt(tasks[1]._replace(results=str(tmp_path / "alone")), Limits())
+    found = [load(pathlib.Path(run) / "posterior.nc")["posterior"] for run in (outcomes[1].run, alone.run)]
+    xr.testing.assert_identical(found[0].to_dataset(), found[1].to_dataset())
 
 
 @pytest.mark.parametrize("how", sorted(DEATHS))
