@@ -10,14 +10,14 @@ from types import EllipsisType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.density.bind import Experiments, bind_all, times_of
-from bayestwin.density.density import Density, Loss, Predictor, build_density
+from bayestwin.density.density import Density, Loss, build_density
+from bayestwin.density.predictor import Predictor
 from bayestwin.dynamics.choice import Choice
 from bayestwin.errors import InvalidSetting, InvalidTwin
 from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough
@@ -122,7 +122,7 @@ def calibrate(
         attributes = root_attributes(twin, telemetry, seed, job if job is not None else settings)
         axes = axes_of(density.bound, density.experiments, experiment_attributes(attributes))
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
-        drawn, audit = draw(method, Problem(density, asked, seed, shown, kept))
+        drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
     tree.attrs = attributes | _record(twin, method, drawn, audit, choice)
     return tree
@@ -242,8 +242,7 @@ def _groups(
     kept = thinned(chains, num, predictive_draws)
     rows = frozenset((np.arange(chains)[:, None] * num + kept).ravel().tolist())
     with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
-        values = jax.jit(jax.vmap(density.constrain))(jnp.asarray(drawn.z.reshape(chains * num, -1)))
-        values = {name: np.asarray(v) for name, v in values.items()}
+        values = density.constrain_all(drawn.z.reshape(chains * num, -1))
         found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows)
         prior, prior_found = _prior(density, predictor, seed, phase)
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}

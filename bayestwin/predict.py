@@ -16,7 +16,8 @@ from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import experiment_attributes, root_attributes, thinned, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed
-from bayestwin.density.density import Density, Predictor, build_density, join
+from bayestwin.density.density import Density, build_density, join
+from bayestwin.density.predictor import Predictor
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry

@@ -58,7 +58,8 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
     density = Density(chosen, bound, grid, twin.sites())
     keep_compiled()
-    predicted = jax.jit(lambda v: _drawn(density, v, seed))({n: float(v) for n, v in values.items()})
+    given = {name: np.asarray(value, float) for name, value in values.items()}
+    predicted = _drawn(density.filled, given, key_for(seed, "simulate"))
     if not bool(predicted.pop("solved")):
         raise SolverFailure(
             f"Twin `{twin.name}` cannot be solved at these values.",
@@ -68,12 +69,16 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         )
     units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
     units |= {f"{n}{part}": o.unit for n, o in twin.observations.items() for part in ("_noise_free", "_discrepancy")}
-    data = {name: (("time",), np.asarray(array), {"units": units[name]}) for name, array in predicted.items()}
+    data = {
+        name: (("time",), np.asarray(array)[: len(bound.times)], {"units": units[name]})
+        for name, array in predicted.items()
+    }
     return xr.Dataset(data, coords={"time": bound.labels}, attrs={"twin": twin.name, "seed": seed})
 
 
-def _drawn(density: Density, values: Mapping[str, float], seed: int) -> dict[str, jax.Array]:
+@jax.jit
+def _drawn(density: Density, values: Mapping[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
     predicted = density.predict(values)
-    found = density.draw(key_for(seed, "simulate"), values, predicted)
+    found = density.draw(key, values, predicted)
     paths = jnp.stack([found[f"{name}_state"] for name in density.twin.states])
     return found | {"solved": predicted.solved & jnp.isfinite(paths).all()}

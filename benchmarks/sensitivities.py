@@ -17,8 +17,8 @@ from rich.table import Table
 
 import bayestwin as bt
 from bayestwin.density.bind import bind
-from bayestwin.density.density import Density, build_density
-from bayestwin.dynamics.solve import count_steps, plan_substeps
+from bayestwin.density.density import Density, build_density, survey
+from bayestwin.dynamics.solve import plan_substeps
 from scaling import Size, row_of_tanks
 
 CHAINS, REPEATS = 4, 9
@@ -51,12 +51,9 @@ def main() -> None:
             record = pd.DataFrame({next(iter(twin.observations)): 0.5}, index=pd.Index(times, name="time"))
             forward = build_density(twin, bind(twin, bt.read_telemetry(record, t0=0.0)))
             z = jnp.asarray(0.1 * np.random.default_rng(0).standard_normal((CHAINS, len(forward.sites))))
-            taken = jax.vmap(lambda z, d=forward: count_steps(d.twin, d.grid, d.constrain(z)))(z)
-            substeps, plan = (
-                np.maximum(np.asarray(taken).max(axis=0), 1),
-                plan_substeps(np.asarray(taken), parameters)[1],
-            )
-            reverse = dataclasses.replace(forward, grid=forward.grid._replace(substeps=substeps))
+            taken = survey(forward, np.asarray(z)).num_steps
+            substeps, plan = np.maximum(taken.max(axis=0), 1), plan_substeps(taken, parameters)[1]
+            reverse = dataclasses.replace(forward, grid=forward.grid.with_substeps(substeps))
             (first, ahead), (second, back) = seconds(forward, z), seconds(reverse, z)
             row = (f"{1e3 * ahead:.3g}", f"{1e3 * back:.3g}", f"{ahead / back:.2f}", f"{first:.1f}, {second:.1f}")
             table.add_row(

@@ -313,7 +313,12 @@ def check_seed(seed: object) -> None:
 
 def key_for(seed: int, use: str) -> Array:
     """The random key of one use, e.g. `key_for(seed, "warmup")`; the same seed and use give the same key."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(use.encode()))
+    return _key(np.asarray(seed), np.uint32(zlib.crc32(use.encode())))
+
+
+@jax.jit
+def _key(seed: Array, use: Array) -> Array:
+    return jax.random.fold_in(jax.random.key(seed), use)
 
 
 def seed_for(seed: int, use: str) -> int:

@@ -19,7 +19,7 @@ from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
 from bayestwin.assess.scores import LAST
 from bayestwin.calibrate import calibrate, root_attributes, with_model_error
-from bayestwin.density.bind import bind, elapsed
+from bayestwin.density.bind import bind, elapsed, room_for
 from bayestwin.model.twin import Twin
 from bayestwin.predict import predict
 from bayestwin.results.schema import axes_of, signals_dataset
@@ -223,7 +223,8 @@ def backtest(
     computation = computing(seed=seed, progress=progress)
     stages = cut_stages(twin, telemetry, origins, horizon, gap, window)
     twin = with_model_error(twin, settings.pop("model_error", ...))
-    with computation as shown, shown.phase("backtest", "backtesting", len(stages)) as phase:
+    room = room_for(len(telemetry.table))  # origins come one after the other: each knows more than the one before it
+    with computation as shown, room, shown.phase("backtest", "backtesting", len(stages)) as phase:
         outcomes = _forecasts(twin, stages, seed, recalibrate, draws, settings, phase)
     job = {"origins": len(stages), "horizon": horizon, "window": window, "recalibrate": recalibrate, "gap": gap}
     tree = _assembled(twin, telemetry, stages[: len(outcomes)], outcomes)

@@ -13,6 +13,9 @@ import xarray as xr
 from bayestwin.assess.gates import Chains, Gate, read_chains, spread
 from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, JudgedBy, exact_enough, method_named
 
+RARELY = 0.1
+"""Share of climbs that found the best mode, below which there may be a better one."""
+
 
 def approximation_gate(tree: xr.DataTree, limit: float = MAX_PARETO_K) -> Gate:
     """The approximation covers the posterior."""
@@ -46,8 +49,15 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
     if "modes" not in starts:
         return None
     modes = int(starts["modes"])
-    passed = 1 <= modes <= limit
-    if modes == 1:
+    climbs, highest = int(starts.get("optimised", 0)), int(starts.get("highest", starts.get("optimised", 0)))
+    rare = highest < RARELY * climbs
+    passed = 1 <= modes <= limit and not rare
+    if rare:
+        sentence = (
+            f"{highest} of {climbs} climbs found the best mode: there may be better ones that none found. Narrow "
+            "priors to what is plausible, compare several seeds, and look whether residuals stay in phase."
+        )
+    elif modes == 1:
         sentence = "Climbing from many starts found one mode: one set of values explains the data best."
     else:
         shares = ", ".join(f"{100 * float(weight):.3g} %" for weight in starts.get("weights", ()))

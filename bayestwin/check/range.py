@@ -11,7 +11,8 @@ from bayestwin._base.progress import Progress
 from bayestwin.check.finding import Finding, Limit, Thresholds, ranges_of
 from bayestwin.check.signals import Signal, SignalRecord, percentage
 from bayestwin.check.values import TEMPERATURES, changes_of
-from bayestwin.density.density import Density, Predictor
+from bayestwin.density.density import Density
+from bayestwin.density.predictor import Predictor
 from bayestwin.inference.starts import blame_state
 from bayestwin.telemetry import Telemetry
 

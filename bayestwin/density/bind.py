@@ -4,11 +4,13 @@ What comes out is plain float64 arrays, so that nothing has to be checked again 
 experiments are bound one by one and padded to one shape.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +21,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bayestwin._base.units import convert
-from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.grid import Grid, Kinds
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.twin import Twin
@@ -262,17 +264,103 @@ def stack_grids(grids: Sequence[Grid]) -> Grid:
                 save=_padded(grid.save, times, grid.save[-1]),
                 inputs=_padded(grid.inputs, times, grid.inputs[-1]),
                 amounts=_padded(grid.amounts, stops - 1, np.nan),
+                precision=grid.precision,
             )
         )
-    parts = zip(*[(g.edges, g.coefficients, g.save, g.inputs, g.amounts) for g in stacked], strict=True)
-    edges, coefficients, save, inputs, amounts = (np.stack(part) for part in parts)
-    return Grid(edges, coefficients, save, inputs, amounts)
+    return jax.tree.map(lambda *own: np.stack(own), *stacked)
 
 
-def _padded(array: np.ndarray, num: int, value: Any) -> np.ndarray:
-    """An array as long as `num`, with `value` in each row that it did not have."""
-    missing = np.broadcast_to(value, (num - len(array), *array.shape[1:]))
-    return np.concatenate([array, missing.astype(array.dtype)])
+def _padded(array: np.ndarray, num: int, value: Any, axis: int = 0) -> np.ndarray:
+    """An array as long as `num` along an axis, with `value` where it had nothing."""
+    shape = list(array.shape)
+    shape[axis] = num - shape[axis]
+    missing = np.broadcast_to(value, shape)
+    return np.concatenate([array, missing.astype(array.dtype)], axis=axis)
+
+
+# Programs are compiled for few sizes: times and stops are filled up to the next one, as experiments are to the longest.
+
+FEW, MANY = 8, 120
+
+
+def size_for(num: int) -> int:
+    """The least size that programs are compiled for with room for so many: one eighth more at most, from 120 on."""
+    if num <= FEW:
+        return 1 << (num - 1).bit_length()
+    if num <= MANY:
+        return -(-num // 8) * 8
+    unit = 15 << ((num - 1) // MANY).bit_length() - 1
+    return -(-num // unit) * unit
+
+
+_least: contextvars.ContextVar[int] = contextvars.ContextVar("least", default=0)
+
+
+@contextlib.contextmanager
+def room_for(num: int) -> Iterator[None]:
+    """Leave room for so many times and stops in all densities that are filled meanwhile: they share their programs."""
+    token = _least.set(num)
+    try:
+        yield
+    finally:
+        _least.reset(token)
+
+
+def fill_bound(bound: Bound) -> Bound:
+    """What a density is computed from, with room for more times: these stand still, and nothing is observed at them.
+
+    Args:
+        bound: Of one record, or with a leading axis of experiments; its labels, inputs and events are left out.
+    """
+    axis = bound.times.ndim - 1
+    num = size_for(max(bound.times.shape[axis], _least.get()))
+    observations = {name: _padded(values, num, np.nan, axis) for name, values in bound.observations.items()}
+    times = _padded(bound.times, num, bound.times[..., -1:], axis)
+    nothing: Any = None
+    return Bound(times, nothing, observations, {}, {})
+
+
+def fill_grid(grid: Grid, *, alike: bool) -> Grid:
+    """A grid with room for more stops, after the last one, and more saved times, which are the last one again.
+
+    Args:
+        grid: Of one record, or with a leading axis of experiments.
+        alike: Whether intervals that are added are as long as the last one, and not of length zero.
+    """
+    axis = grid.edges.ndim - 1
+    stops, times = (size_for(max(n, _least.get())) for n in (grid.edges.shape[axis] - 1, grid.save.shape[axis]))
+    length = grid.edges[..., -1:] - grid.edges[..., -2:-1]
+    new = np.arange(1, stops - grid.edges.shape[axis] + 2) * (length if alike else 0.0 * length)
+    powers = length[..., None] ** np.arange(grid.coefficients.shape[-2])[:, None]
+    still = np.zeros_like(grid.coefficients[..., -1:, :, :])
+    still[..., 0, 0, :] = (powers * grid.coefficients[..., -1, :, :]).sum(axis=-2)
+    return grid._replace(
+        edges=np.concatenate([grid.edges, grid.edges[..., -1:] + new], axis=axis),
+        coefficients=_padded(grid.coefficients, stops, still, axis),
+        save=_padded(grid.save, times, grid.save[..., -1:], axis),
+        inputs=_padded(grid.inputs, times, grid.inputs[..., -1:, :], axis),
+        amounts=_padded(grid.amounts, stops, np.nan, axis),
+    )
+
+
+def fill_kinds(kinds: Kinds) -> Kinds:
+    """Kinds of intervals with room for more, unless all are of one kind."""
+    if len(kinds.first) == 1:
+        return kinds
+    num = size_for(len(kinds.first))
+    return kinds._replace(first=_padded(kinds.first, num, 0), lengths=_padded(kinds.lengths, num, kinds.lengths[-1]))
+
+
+def fill_steps(substeps: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Steps of each interval, shape (m,), with more of them where they are longest, so that their sum is such a size.
+
+    Intervals of length zero get none.
+    """
+    lengths = np.diff(edges)
+    filled = np.where(lengths > 0.0, substeps, 0)
+    for _ in range(size_for(int(filled.sum())) - int(filled.sum())):
+        filled[np.argmax(lengths / np.maximum(filled, 1))] += 1
+    return filled
 
 
 def times_of(twin: Twin, telemetry: Telemetry | Experiments) -> dict[str, Any]:

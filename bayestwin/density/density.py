@@ -1,8 +1,7 @@
-"""Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move, and predictions.
+"""Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move.
 
 `log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site, and of
-several experiments one for each of them where the site is not shared. `Predictor` goes from draws of the sites to
-trajectories and predictions, many draws at a time.
+several experiments one for each of them where the site is not shared.
 """
 
 import dataclasses
@@ -14,19 +13,31 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
 
-from bayestwin._base.progress import Phase
-from bayestwin.density.bind import Bound, each, each_experiment, stack_bounds, stack_grids
+from bayestwin.density.bind import (
+    Bound,
+    each,
+    each_experiment,
+    fill_bound,
+    fill_grid,
+    fill_kinds,
+    stack_bounds,
+    stack_grids,
+)
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
-from bayestwin.dynamics.filter import Expected, Filter
-from bayestwin.dynamics.grid import Grid, build_grid
+from bayestwin.dynamics.adaptive import Precision
+from bayestwin.dynamics.affine import kinds_of
+from bayestwin.dynamics.filter import Expected, Filter, last_observed, steps_exactly
+from bayestwin.dynamics.grid import Grid, build_grid, precision_of
 from bayestwin.dynamics.solve import Trajectory, observe, solve
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.noise.base import Noise
+from bayestwin.model.tracing import Keyed, key_of
 from bayestwin.model.twin import Site, Twin
 
 # What a twin says for one value of all its sites.
@@ -74,10 +85,6 @@ LOSSES: Mapping[str, Callable[[Array], Array]] = {
 doi:10.1214/aoms/1177703732; the others as in SciPy's `least_squares`."""
 
 
-BATCH = 100
-"""Prior draws made in one call, so that there is one compilation for any number of them."""
-
-
 class Local(NamedTuple):
     """What a log density looks like around one point.
 
@@ -92,9 +99,40 @@ class Local(NamedTuple):
     hessian: Array
 
 
+class Parts(NamedTuple):
+    """What a density is made of beside its arrays: programs are compiled once for all densities that have these.
+
+    Attributes:
+        twin: The twin.
+        sites: What is inferred.
+        loss: The loss.
+        of_values: Of which values it is the density.
+        experiments: Names of the experiments.
+        last: With process noise, the last stop with an observation.
+    """
+
+    twin: Twin
+    sites: tuple[Site, ...]
+    loss: Loss
+    of_values: bool
+    experiments: tuple[str, ...]
+    last: int | None
+
+    def keyed(self) -> "Keyed[Parts]":
+        """These parts as they are found again; how precisely a twin is solved is among the arrays."""
+        twin = self.twin
+        members = (twin.vector_field, twin.states, twin.parameters, twin.observations, twin.inputs, twin.events)
+        settings = (twin.model_error, twin.solver.method, self.loss, self.of_values, len(self.experiments), self.last)
+        return Keyed(self, key_of((*members, *settings)))
+
+
+@jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Density:
     """The log density of a twin given telemetry; a function of z with shape (d,).
+
+    It is a pytree whose leaves are telemetry, grid and tolerances. Compiled programs take it as an argument, so that
+    one that is there serves all densities of the same twin and the same shapes.
 
     Attributes:
         twin: The twin.
@@ -116,11 +154,52 @@ class Density:
     of_values: bool = False
     experiments: tuple[str, ...] = ()
 
-    def solved_as(self, twin: Twin) -> "Density":
-        """The density of the same twin with another solver; what is compiled for the prior stays."""
-        found = dataclasses.replace(self, twin=twin)
-        vars(found)["_prior_batch"] = self._prior_batch
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Keyed[Parts]]:
+        """Arrays, and all else; labels are for people."""
+        processes = None if self.discrepancies is None else dict(self.discrepancies.processes)
+        return (self.bound.times, self.bound.observations, self._compiled_grid, processes), self._parts_of
+
+    @classmethod
+    def tree_unflatten(cls, parts: Keyed[Parts], leaves: tuple[Any, ...]) -> "Density":
+        """The density again, of arrays that may be traced."""
+        (times, observations, grid, processes), (twin, sites, loss, of_values, experiments, _) = leaves, parts.value
+        nothing: Any = None
+        bound = Bound(times, nothing, observations, {}, {})
+        found = cls(twin, bound, grid, sites, loss, of_values, experiments)
+        known = None if processes is None else Discrepancies(twin, observations, processes)
+        vars(found).update(discrepancies=known, _compiled_grid=grid, _parts_of=parts)
         return found
+
+    @functools.cached_property
+    def _compiled_grid(self) -> Grid:
+        """The grid with what depends on its numbers and cannot be found where it is traced."""
+        exact = self.twin.solver.method == "exact" or steps_exactly(self.twin)
+        if self.experiments or not exact or isinstance(self.grid.edges, Array):
+            return self.grid
+        return self.grid._replace(kinds=fill_kinds(kinds_of(self.twin, self.grid)))
+
+    @functools.cached_property
+    def filled(self) -> "Density":
+        """The same density with room for more times and stops, so that records of about one length share programs."""
+        if self.grid.edges.shape[-1] < 2 or self.bound.labels is None:
+            return self
+        alike = self.twin.solver.method == "exact" or steps_exactly(self.twin)
+        return dataclasses.replace(self, bound=fill_bound(self.bound), grid=fill_grid(self.grid, alike=alike))
+
+    @functools.cached_property
+    def _parts_of(self) -> Keyed[Parts]:
+        noisy = isinstance(self.twin.model_error, ProcessNoise)
+        last = last_observed(self.grid, self.bound.observations) if noisy else None
+        return Parts(self.twin, self.sites, self.loss, self.of_values, self.experiments, last).keyed()
+
+    def solved_as(self, twin: Twin) -> "Density":
+        """The density of the same twin with another solver."""
+        return dataclasses.replace(self, twin=twin).solved_to(precision_of(twin))
+
+    def solved_to(self, precision: Precision) -> "Density":
+        """The density solved to another precision."""
+        each = jax.tree.map(lambda own, new: np.full(np.shape(own), new), self.grid.precision, precision)
+        return dataclasses.replace(self, grid=self.grid._replace(precision=Precision(*each)))
 
     def __call__(self, z: Array) -> Array:
         """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
@@ -136,21 +215,24 @@ class Density:
         path = self.path_along(z)
 
         def linearised(step: Array) -> Array:
-            return self._given(z + step, path(step))
+            return self.given(z + step, path(step))
 
-        nowhere = jnp.zeros_like(z)
-        value, gradient = jax.value_and_grad(linearised)(nowhere)
-        return Local(value, gradient, jax.hessian(linearised)(nowhere))
+        def gradient_and_all(step: Array) -> tuple[Array, tuple[Array, Array]]:
+            value, gradient = jax.value_and_grad(linearised)(step)
+            return gradient, (value, gradient)
+
+        hessian, (value, gradient) = jax.jacfwd(gradient_and_all, has_aux=True)(jnp.zeros_like(z))
+        return Local(value, gradient, hessian)
 
     def path_along(self, z: Array) -> Callable[[Array], Trajectory | Expected]:
         """What solving gives a step away from z, with the twin replaced by its linearisation at z."""
 
         def values_and_path(z: Array) -> tuple[Array, Trajectory | Expected]:
-            path = self._solve(self.constrain(z))
+            path = self.path(z)
             return path[0], path
 
         jacobian, path = jax.jacfwd(values_and_path, has_aux=True)(z)
-        return lambda step: type(path)(path[0] + jacobian @ step, path.solved, path.num_steps)
+        return lambda step: path._replace(**{path._fields[0]: path[0] + jacobian @ step})  # type: ignore[arg-type]
 
     def constrain(self, z: Array) -> dict[str, Array]:
         """Values of all sites, by name, for unconstrained z."""
@@ -185,26 +267,32 @@ class Density:
 
     def sample_prior(self, key: Array) -> dict[str, Array]:
         """One draw of all sites from their priors."""
-        keys = jax.random.split(key, len(self.sites))
-        pairs = zip(self.sites, keys, strict=True)
-        return {site.name: jnp.asarray(site.prior.sample(key, self.shape_of(site))) for site, key in pairs}
+        shapes = [self.shape_of(site) for site in self.sites]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        # one call for all that are normal: each takes long to compile
+        shares = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+        found = {}
+        for number, (site, shape, share) in enumerate(zip(self.sites, shapes, shares, strict=True)):
+            drawn = _from_normal(site.prior, share.reshape(shape))
+            own = jax.random.fold_in(key, number)
+            found[site.name] = jnp.asarray(site.prior.sample(own, shape) if drawn is None else drawn, float)
+        return found
 
     def draw_prior(self, keys: Array) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws from the priors, one for each of n keys: values by site, n first, and their z, shape (n, d)."""
-        bits = np.asarray(jax.random.key_data(keys))
-        num = len(bits)
-        rows = np.resize(np.arange(num), (-(-num // BATCH), BATCH))
-        drawn = [jax.tree.map(np.asarray, self._prior_batch(bits[some])) for some in rows]
-        values = {site.name: np.concatenate([v[site.name] for v, _ in drawn])[:num] for site in self.sites}
-        return values, np.concatenate([z for _, z in drawn])[:num]
+        return in_batches(functools.partial(_draw_prior, self._coordinates), np.asarray(jax.random.key_data(keys)))
+
+    def constrain_all(self, z: np.ndarray) -> dict[str, np.ndarray]:
+        """Values of all sites for n points, shape (n, d); n first."""
+        return in_batches(functools.partial(_constrain, self._coordinates), z)
 
     @functools.cached_property
-    def _prior_batch(self) -> Callable[[np.ndarray], tuple[dict[str, Array], Array]]:
-        def prior_draw(bits: Array) -> tuple[dict[str, Array], Array]:
-            values = self.sample_prior(jax.random.wrap_key_data(bits))
-            return values, self.unconstrain(values)
-
-        return jax.jit(jax.vmap(prior_draw))
+    def _coordinates(self) -> "Keyed[Density]":
+        """The density as far as it is about coordinates: its sites, and how many experiments there are."""
+        own = [(site.name, site.prior, site.shared) for site in self.sites]
+        blank: Any = None  # no telemetry is needed, nor kept
+        bare = Density(self.twin, blank, blank, self.sites, experiments=self.experiments)
+        return Keyed(bare, key_of((own, len(self.experiments))))
 
     def log_prior(self, values: Mapping[str, Array]) -> Array:
         """Log prior density of values, in the constrained space."""
@@ -219,24 +307,30 @@ class Density:
 
     @functools.cached_property
     def _log_density(self) -> Callable[[Array], Array]:
-        return jax.jit(lambda z: self._given(z, self._solve(self.constrain(z))))
+        return jax.jit(lambda z: self.given(z, self.path(z)))
 
     @functools.cached_property
     def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory | Expected]:
         if self._filter is not None:
             return jax.jit(self._filter.expect)
-        return jax.jit(lambda values: solve(self.twin, self.grid, values))
+        return jax.jit(lambda values: solve(self.twin, self._compiled_grid, values))
 
     @functools.cached_property
     def _filter(self) -> Filter | None:
         noisy = isinstance(self.twin.model_error, ProcessNoise)
-        return Filter(self.twin, self.grid, self.bound.observations) if noisy else None
+        known = vars(self).get("_parts_of")
+        last = known.value.last if known else None
+        return Filter(self.twin, self._compiled_grid, self.bound.observations, last) if noisy else None
 
     def parts(self, z: Array) -> tuple[Array, Array]:
         """Log prior density and log likelihood at z; their sum is the log density."""
-        return self._parts(z, self._solve(self.constrain(z)))
+        return self._parts(z, self.path(z))
 
-    def _given(self, z: Array, path: Trajectory | Expected) -> Array:
+    def path(self, z: Array) -> Trajectory | Expected:
+        """What solving gives at z."""
+        return self._solve(self.constrain(z))
+
+    def given(self, z: Array, path: Trajectory | Expected) -> Array:
         """Log density at z, if that is what solving gives."""
         prior, likelihood = self._parts(z, path)
         total = prior + likelihood
@@ -351,10 +445,107 @@ class Density:
         found |= {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
         return {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
 
+    def until(self, share: float) -> "Density":
+        """The density given the first observations alone, that share of all, but twice as many as there are sites."""
+        present = np.any([np.isfinite(values) for values in self.bound.observations.values()], axis=0)
+        times = np.sort(self.bound.times[present])
+        last = times[min(len(times), max(2 * len(self.sites), math.ceil(share * len(times)))) - 1]
+        early = self.bound.times <= last
+        observations = {name: np.where(early, values, np.nan) for name, values in self.bound.observations.items()}
+        return dataclasses.replace(self, bound=self.bound._replace(observations=observations))
+
     def alone(self, number: int) -> "Density":
         """The density of one experiment by itself."""
         bound, grid = jax.tree.map(lambda array: array[number], (self.bound, self.grid))
         return dataclasses.replace(self, bound=bound, grid=grid, experiments=())
+
+
+# Few sites in, few numbers out, for many points at once: always in batches of one size, so that each function is
+# compiled once for any number of points.
+
+BATCH = 64
+
+
+def in_batches[T](function: Callable[[np.ndarray], T], rows: np.ndarray) -> T:
+    """Apply a function of `BATCH` rows to any number of rows, at least one; leading axes of what it gives are rows."""
+    num = len(rows)
+    padded = np.resize(rows, (-(-num // BATCH), BATCH, *rows.shape[1:]))
+    found = [jax.tree.map(np.asarray, function(batch)) for batch in padded]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)
+
+
+# Where a program runs but once or twice, what it takes to compile counts, and not what it takes to run.
+hastily = functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@hastily
+def _draw_prior(coordinates: Keyed[Density], bits: Array) -> tuple[dict[str, Array], Array]:
+    def one(bits: Array) -> tuple[dict[str, Array], Array]:
+        values = coordinates.value.sample_prior(jax.random.wrap_key_data(bits))
+        return values, coordinates.value.unconstrain(values)
+
+    return jax.vmap(one)(bits)
+
+
+@hastily
+def _constrain(coordinates: Keyed[Density], z: Array) -> dict[str, Array]:
+    return jax.vmap(coordinates.value.constrain)(z)
+
+
+class Survey(NamedTuple):
+    """What a density says at n points: JAX's arrays within a program, NumPy's outside.
+
+    Attributes:
+        log_density: Shape (n,).
+        solved: Whether the solves succeeded; shape (n,).
+        num_steps: Steps that an adaptive solver took in each of m intervals, shape (n, m), or (n, E, m) for E
+            experiments; 0 where there is none.
+    """
+
+    log_density: Any
+    solved: Any
+    num_steps: Any
+
+
+@jax.jit
+def _survey(log_density: Callable[[Array], Array], z: Array) -> Survey:
+    def one(z: Array) -> tuple[Array, Array, Array]:
+        if not isinstance(log_density, Density):
+            return log_density(z), jnp.ones((), bool), jnp.zeros(0, int)
+        path = log_density.path(z)
+        by_interval = path.by_interval if isinstance(path, Trajectory) else path.num_steps
+        return log_density.given(z, path), path.solved.all(), by_interval
+
+    return Survey(*jax.vmap(one)(z))
+
+
+def survey(log_density: Callable[[Array], Array], z: np.ndarray) -> Survey:
+    """Look at n points, shape (n, d); compiled once for any number of them, and for any precision."""
+    return in_batches(functools.partial(_survey, as_pytree(log_density)), z)
+
+
+def evaluate(log_density: Callable[[Array], Array], z: np.ndarray) -> np.ndarray:
+    """Log densities of n points, shape (n, d); shape (n,)."""
+    return survey(log_density, z).log_density
+
+
+def as_pytree(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A log density as compiled programs take it: a `Density` as it is, another function as itself alone."""
+    return function if isinstance(function, Density) else jax.tree_util.Partial(function)
+
+
+def _from_normal(prior: dist.Distribution, drawn: Array) -> Array | None:
+    """A draw of a prior, from one of a standard normal; None where it is not made of a normal."""
+    if isinstance(prior, dist.Normal):
+        return jnp.asarray(prior.loc) + jnp.asarray(prior.scale) * drawn
+    if isinstance(prior, dist.HalfNormal):
+        return jnp.asarray(prior.scale) * jnp.abs(drawn)
+    if not isinstance(prior, dist.TransformedDistribution) or not isinstance(prior.base_dist, dist.Normal):
+        return None
+    value: Any = _from_normal(prior.base_dist, drawn)
+    for transform in prior.transforms:
+        value = transform(value)
+    return value
 
 
 def _total(terms: ArrayLike) -> Array:
@@ -388,58 +579,3 @@ def join(twin: Twin, bounds: Mapping[str, Bound], grids: Mapping[str, Grid]) -> 
         )
     stacked = stack_bounds(list(bounds.values())), stack_grids(list(grids.values()))
     return Density(twin, *stacked, twin.sites(), experiments=tuple(bounds))
-
-
-# From values of the sites to trajectories, predictions and log likelihoods, many draws at a time.
-
-PREDICTED_AT_ONCE = 100
-"""Draws solved in one call; the last batch is padded, so that there is one compilation."""
-
-
-class Predictor:
-    """Evaluates a density's twin for many draws; compiled once, for any number of draws.
-
-    Results are dicts of arrays with leading axis n, the number of draws: `<observation>`, `<observation>_noise_free`,
-    `<state>_state` with shape (n, times), `log_likelihood/<observation>` likewise, and `solved`, `num_steps` with
-    shape (n,). Several experiments stand before the times. Where a solve failed the rest is NaN.
-    """
-
-    def __init__(self, density: Density) -> None:
-        """Prepare for one density; nothing is compiled before the first call."""
-        self.density = density
-        self._batch = jax.jit(jax.vmap(functools.partial(_one, density)))
-
-    def __call__(
-        self, values: Mapping[str, np.ndarray], key: Array, phase: Phase, keep: frozenset[int] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Predict.
-
-        Args:
-            values: By site; shape (n,) each, or (n, E) where each of E experiments has its own.
-            key: Randomness of the noise.
-            phase: Told of each draw.
-            keep: Draws whose trajectories are wanted (all by default); log likelihoods are of all draws.
-        """
-        num = next(iter(values.values())).shape[0] if values else 1
-        parts: dict[str, list[np.ndarray]] = {}
-        for first in range(0, num, PREDICTED_AT_ONCE):
-            rows = np.minimum(np.arange(first, first + PREDICTED_AT_ONCE), num - 1)
-            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(rows))
-            found = self._batch({name: jnp.asarray(v[rows]) for name, v in values.items()}, keys)
-            size = min(PREDICTED_AT_ONCE, num - first)
-            wanted = np.array([keep is None or first + i in keep for i in range(size)])
-            for name, array in found.items():
-                whole = name.startswith("log_likelihood/") or name in ("solved", "num_steps")
-                parts.setdefault(name, []).append(np.asarray(array)[:size][slice(None) if whole else wanted])
-            phase.advance(size)
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
-    predicted = density.disturbed(jax.random.fold_in(key, 1), values, density.predict(values))
-    found = density.draw(key, values, predicted)
-    terms = density.log_likelihood(values, predicted)
-    found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
-    solved = predicted.solved[:, None] if density.experiments else predicted.solved
-    found = {name: jnp.where(solved, array, jnp.nan) for name, array in found.items()}
-    return found | {"solved": predicted.solved.all(), "num_steps": predicted.num_steps.sum()}

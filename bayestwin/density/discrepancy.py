@@ -64,6 +64,7 @@ KERNELS = {
 }
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class HilbertProcess:
     """A Gaussian process at n places, some of them observed with Gaussian noise; a sum of m functions.
@@ -73,12 +74,14 @@ class HilbertProcess:
         frequencies: ω; shape (m,).
         basis: Its functions at the places; shape (n, m).
         observed: Which places are observed; shape (n,).
+        gram: Products of the functions, summed over what is observed; shape (m, m).
     """
 
-    kernel: Kernel
+    kernel: Kernel = dataclasses.field(metadata={"static": True})
     frequencies: np.ndarray
     basis: np.ndarray
     observed: np.ndarray
+    gram: np.ndarray
 
     def log_likelihood(self, residuals: ArrayLike, noise: ArrayLike, scale: ArrayLike, length: ArrayLike) -> Array:
         """Log density of all that is observed together, with the process integrated out.
@@ -90,7 +93,7 @@ class HilbertProcess:
             length: Its length.
         """
         residuals = jnp.where(self.observed, residuals, 0.0)
-        num = int(self.observed.sum())
+        num = jnp.asarray(self.observed).sum()
         root, mean = self._weights(residuals, noise, scale, length)
         explained = jnp.sum((root.T @ mean) ** 2)
         quadratic = jnp.sum(residuals**2) / noise**2 - explained  # type: ignore[operator]
@@ -112,8 +115,7 @@ class HilbertProcess:
     def _weights(self, residuals: Array, noise: ArrayLike, scale: ArrayLike, length: ArrayLike) -> tuple[Array, Array]:
         """Of the standardised weights given what is observed: Cholesky factor of the precision, and the mean."""
         amplitudes = self._amplitudes(scale, length)
-        seen = self.basis[self.observed]
-        shared = amplitudes[:, None] * (seen.T @ seen) * amplitudes[None]
+        shared = amplitudes[:, None] * self.gram * amplitudes[None]
         precision = jnp.eye(len(amplitudes)) + shared / noise**2  # type: ignore[operator]
         root = jnp.linalg.cholesky(precision)
         pulled = amplitudes * (self.basis.T @ residuals) / noise**2  # type: ignore[operator]
@@ -152,7 +154,8 @@ def build_process(error: Discrepancy, name: str, places: np.ndarray, observed: n
     frequencies = np.arange(1, (error.num_basis or needed) + 1) * math.pi / (2.0 * reach)
     from_edge = places - 0.5 * (low + high) + reach
     basis = np.sin(from_edge[:, None] * frequencies) / math.sqrt(reach)
-    return HilbertProcess(kernel, frequencies, basis, observed)
+    seen = basis[observed]
+    return HilbertProcess(kernel, frequencies, basis, observed, seen.T @ seen)
 
 
 def _plausible(length: object) -> tuple[float, float]:

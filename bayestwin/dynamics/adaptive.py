@@ -1,9 +1,10 @@
-"""The loop over adaptive steps from one stop to the next, whatever the method of a step is.
+"""The loop over adaptive steps from one stop to the next, whatever the method of a step is, and an explicit method.
 
 A loop that ends at the next stop needs no buffer for saved times and no search for the next kink, which under `vmap`
 over chains and tangents is where the time goes: see `benchmarks/solve.py`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-
-from bayestwin.model.components import Solver
+from jax.typing import ArrayLike
 
 SAFETY, SHRINK_LEAST, GROW_MOST = 0.9, 0.2, 10.0
 
@@ -34,6 +34,20 @@ def larger(before: Array, after: Array) -> Array:
 
 type Interrupt = Callable[..., tuple[Array, Array, Array]]
 """As `crossings.build_interrupt` makes it."""
+
+
+class Precision(NamedTuple):
+    """How exactly to solve; numbers, or arrays where a compiled program takes them as arguments.
+
+    Attributes:
+        rtol: Relative tolerance of a step.
+        atol: Absolute tolerance of a step, in the units of the states.
+        max_steps: Most steps of one interval.
+    """
+
+    rtol: ArrayLike
+    atol: ArrayLike
+    max_steps: ArrayLike
 
 
 class Position(NamedTuple):
@@ -58,7 +72,7 @@ def march(
     start: Array,
     end: Array,
     at: Position,
-    solver: Solver,
+    precision: Precision,
     size: Size = larger,
     interrupt: Interrupt | None = None,
 ) -> Position:
@@ -73,7 +87,7 @@ def march(
         start: Time of `at`.
         end: Time to reach.
         at: Where the solver stands; it is left there once an interval has failed.
-        solver: Tolerances and the most steps for this interval.
+        precision: Tolerances and the most steps for this interval.
         size: What the relative tolerance is relative to.
         interrupt: Ends a step early where the state triggers an event.
 
@@ -86,11 +100,11 @@ def march(
 
     def unfinished(loop: tuple[Array, Position, Array]) -> Array:
         t, now, taken = loop
-        return now.solved & (t < end) & (taken < solver.max_steps) & (now.step > smallest)
+        return now.solved & (t < end) & (taken < precision.max_steps) & (now.step > smallest)
 
     def body(loop: tuple[Array, Position, Array]) -> tuple[Array, Position, Array]:
         t, now, taken = loop
-        t, now = _attempt(take_step, slope, t, end, now, solver, size, interrupt)
+        t, now = _attempt(take_step, slope, t, end, now, precision, size, interrupt)
         return t, now, taken + 1
 
     t, at, _ = lax.while_loop(unfinished, body, (start, at, jnp.zeros((), int)))
@@ -98,7 +112,7 @@ def march(
 
 
 def trace(
-    take_step: AdaptiveStep, slope: Slope, end: Array, at: Position, solver: Solver, size: Size, most: int
+    take_step: AdaptiveStep, slope: Slope, end: Array, at: Position, precision: Precision, size: Size, most: int
 ) -> tuple[Array, Array]:
     """The steps that fit the solution from 0 to `end`, with no stop between.
 
@@ -107,7 +121,7 @@ def trace(
         slope: The right-hand side.
         end: Time to reach.
         at: Where the solver stands at time 0.
-        solver: Its tolerances.
+        precision: Its tolerances.
         size: What the relative tolerance is relative to.
         most: Steps after which to give up.
 
@@ -121,7 +135,7 @@ def trace(
 
     def body(loop: tuple[Array, Position, Array, Array]) -> tuple[Array, Position, Array, Array]:
         t, now, times, num = loop
-        after, now = _attempt(take_step, slope, t, end, now, solver, size, None)
+        after, now = _attempt(take_step, slope, t, end, now, precision, size, None)
         return after, now, times.at[num].set(after), num + (after > t)
 
     start = (jnp.zeros_like(end), at, jnp.full(most, end), jnp.zeros((), int))
@@ -135,7 +149,7 @@ def _attempt(
     t: Array,
     end: Array,
     now: Position,
-    solver: Solver,
+    precision: Precision,
     size: Size,
     interrupt: Interrupt | None,
 ) -> tuple[Array, Position]:
@@ -143,7 +157,7 @@ def _attempt(
     last = now.step >= end - t
     step = jnp.where(last, end - t, lax.stop_gradient(now.step))
     proposed, error = take_step(slope, t, now.state, step)
-    scale = solver.atol + solver.rtol * size(now.state, proposed)
+    scale = precision.atol + precision.rtol * size(now.state, proposed)
     norm = jnp.sqrt(jnp.mean(lax.stop_gradient(error / scale) ** 2))
     accepted = norm <= 1.0
     factor = jnp.clip(SAFETY * jnp.maximum(norm, 1e-10) ** -0.2, SHRINK_LEAST, GROW_MOST)
@@ -162,6 +176,43 @@ def weighted(weights: Sequence[float], vectors: Sequence[Array]) -> Array:
     """The sum of vectors, each times its weight; those of weight 0 are left out."""
     terms = [weight * vector for weight, vector in zip(weights, vectors, strict=True) if weight != 0.0]
     return sum(terms[1:], start=terms[0])
+
+
+# One explicit Runge–Kutta step, Tsit5.
+#
+# C. Tsitouras (2011), Runge–Kutta pairs of order 5(4), doi:10.1016/j.camwa.2011.06.002.
+
+# As diffrax has them to the bit; diffrax itself takes a second to import.
+NODES = (0.161, 0.327, 0.9, 0.9800255409045097, 1.0, 1.0)
+STAGES = (
+    (0.161,),
+    (-0.008480655492356989, 0.335480655492357),
+    (2.8971530571054935, -6.359448489975075, 4.3622954328695815),
+    (5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525),
+    (5.86145544294642, -12.92096931784711, 8.159367898576159, -0.071584973281401, -0.028269050394068383),
+    (0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774),
+)
+WEIGHTS = (*STAGES[-1], 0.0)
+ERRORS = (
+    0.0017800110522257773,
+    0.0008164344596567463,
+    -0.007880878010261994,
+    0.1447110071732629,
+    -0.5823571654525552,
+    0.45808210592918686,
+    -0.015151515151515152,
+)
+
+
+def take_step(slope: Slope, t: Array, state: Array, step: Array) -> tuple[Array, Array]:
+    """One step: the proposed state and the estimate of its error."""
+    slopes = [slope(t, state)]
+    for node, stage in zip(NODES, STAGES, strict=True):
+        slopes.append(slope(t + node * step, state + step * weighted(stage, slopes)))
+    return state + step * weighted(WEIGHTS, slopes), step * weighted(ERRORS, slopes)
+
+
+advance = functools.partial(march, take_step)
 
 
 # Derivatives of a solve with respect to few quantities: all tangents in one batched forward pass.

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from bayestwin.dynamics.adaptive import through_jacobian
 from bayestwin.dynamics.field import Field
-from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.grid import Grid, Kinds
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
@@ -155,24 +155,6 @@ def _series(matrix: Array, diffusion: Array, span: Array) -> Step:
 # they lead from nothing and what they make of a state, then the blocks are gone through one by one.
 
 
-class Kinds(NamedTuple):
-    """Intervals of a grid that have a step in common.
-
-    Attributes:
-        first: One interval of each kind; shape (g,).
-        which: The kind of each interval; shape (m,).
-        lengths: Of each kind; shape (g,).
-    """
-
-    first: np.ndarray
-    which: np.ndarray
-    lengths: np.ndarray
-
-    def each(self, leaf: Array) -> Array:
-        """What each interval has of what its kind has, shape (…, g): (…, m), or (…, 1) where all are of one kind."""
-        return leaf if len(self.first) == 1 else leaf[..., self.which]
-
-
 def needs_no_solver(twin: Twin) -> bool:
     """Whether steps from stop to stop are exact: affine, inputs straight between samples, and no events.
 
@@ -196,22 +178,25 @@ def solve_exactly(field_of: Callable[[Array], Field], theta: Array, state: Array
         InvalidTwin: If the twin needs a solver.
     """
     field = field_of(theta)
-    if isinstance(grid.edges, Array) or not needs_no_solver(field.twin):
+    unknown = isinstance(grid.edges, Array) and grid.kinds is None  # of experiments, each has its own intervals
+    if unknown or not needs_no_solver(field.twin):
         raise _not_exact(field.twin)
     kinds = kinds_of(field.twin, grid)
 
-    def steps(theta: Array) -> tuple[Array, tuple[()]]:
+    def steps(theta: Array, grid: Grid, kinds: Kinds) -> tuple[Array, tuple[()]]:
         found = exact_steps(field_of(theta), jnp.zeros(len(state)), grid, kinds)
         return jnp.stack(found[:3]), ()
 
     # how often a step is doubled depends on its parameters: reverse mode does not go through such a loop
-    found = (through_jacobian(steps) if theta.size else steps)(theta)[0]
+    found = (through_jacobian(steps) if theta.size else steps)(theta, grid, kinds)[0]
     phi, gamma, lam = (kinds.each(jnp.moveaxis(leaf, 0, -1)) for leaf in found)
     return recur(phi, constants(field, gamma, lam, grid), state).T
 
 
 def kinds_of(twin: Twin, grid: Grid) -> Kinds:
     """Which intervals of an affine twin have a step in common: those of one length, with the same held inputs."""
+    if grid.kinds is not None:
+        return grid.kinds
     lengths = _rounded(np.diff(grid.edges))
     alike = lengths[:, None]
     if has_held_matrix(twin):
@@ -233,7 +218,7 @@ def exact_steps(field: Field, diffusion: Array, grid: Grid, kinds: Kinds) -> Ste
         kinds: Of `kinds_of`.
     """
     slope, nothing = _slope(field), jnp.zeros(len(diffusion))
-    start, left = jnp.asarray(grid.edges[0]), jnp.asarray(grid.left[kinds.first])
+    start, left = jnp.asarray(grid.edges[0]), jnp.asarray(grid.left)[kinds.first]
     matrices = jax.vmap(lambda inputs: jax.jacfwd(slope, argnums=1)(start, nothing, inputs))(left)
     return jax.vmap(exact_step, in_axes=(0, None, 0))(matrices, diffusion, jnp.asarray(kinds.lengths))
 
@@ -254,7 +239,7 @@ def constants(field: Field, gamma: Array, lam: Array, grid: Grid) -> Array:
     along = jax.vmap(_slope(field), in_axes=(0, None, 0), out_axes=1)
     begin = along(edges[:-1], nothing, jnp.asarray(grid.left))
     end = along(edges[1:], nothing, jnp.asarray(grid.right))
-    return _apply(gamma, begin) + _apply(lam, (end - begin) / np.diff(grid.edges)[None])
+    return _apply(gamma, begin) + _apply(lam, (end - begin) / jnp.diff(edges)[None])
 
 
 def _slope(field: Field) -> Callable[[Any, Array, Array], Array]:

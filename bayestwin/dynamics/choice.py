@@ -5,12 +5,14 @@ steps that the stiff one could pay off.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics.affine import needs_no_solver
@@ -19,6 +21,7 @@ from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import solve
 from bayestwin.model.components import SolverMethod
 from bayestwin.model.error import ProcessNoise
+from bayestwin.model.tracing import Keyed, key_of
 from bayestwin.model.twin import Twin
 
 EXPLICIT, STIFF, EXACT = "tsit5", "rodas5p", "exact"
@@ -59,7 +62,13 @@ class Choice(NamedTuple):
     evidence: Mapping[str, float]
 
 
-def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tuple[Twin, Choice]:
+type Attempt = Callable[[Twin, Grid], SolverTrial]
+"""Tries a twin, which says by which method, on a grid, which says how many steps that may take."""
+
+
+def choose_solver(
+    twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike], attempt: Attempt | None = None
+) -> tuple[Twin, Choice]:
     """Replace the method `"auto"` by the one that suits.
 
     Args:
@@ -67,6 +76,7 @@ def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tup
         grid: Where the solver will stop.
         draws: By site, the values at which the solvers are tried; shape (n,) each, or (n, E) for E experiments; a few
             dozen will do.
+        attempt: Solves at these draws; by default by a program of its own.
 
     Returns:
         The twin with its method fixed, and why that one.
@@ -78,10 +88,14 @@ def choose_solver(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> tup
     if steps_exactly(twin):
         return with_method(twin, EXPLICIT), Choice(EXPLICIT, NO_SOLVER, {})
     ratio = cost_ratio(len(twin.states))
-    explicit = attempt(with_method(twin, EXPLICIT), grid, draws)
+    attempt = attempt or functools.partial(_attempt, draws)
+    limit = max(100, BUDGET // max(grid.edges.shape[-1] - 1, 1))
+    most = np.asarray(np.minimum(grid.precision.max_steps, limit))
+    bounded = grid._replace(precision=grid.precision._replace(max_steps=most))
+    explicit = attempt(with_method(twin, EXPLICIT), bounded)
     enough = max(FEW_STEPS, ADVANTAGE * ratio * (grid.edges.shape[-1] - 1))  # the stiff one stops at every edge as well
     fine = explicit.solved.mean() >= 1.0 - RARE and np.median(explicit.num_steps) <= enough
-    choice = judge(explicit, None if fine else attempt(with_method(twin, STIFF), grid, draws), ratio)
+    choice = judge(explicit, None if fine else attempt(with_method(twin, STIFF), bounded), ratio)
     return with_method(twin, choice.method), choice
 
 
@@ -95,21 +109,21 @@ def cost_ratio(num_states: int) -> float:
     return 4.0 + num_states**2 / 25.0
 
 
-def attempt(twin: Twin, grid: Grid, draws: Mapping[str, ArrayLike]) -> SolverTrial:
-    """Solve a twin at every draw, in one batch; `draws` as in `choose_solver`."""
-    limit = max(100, BUDGET // max(grid.edges.shape[-1] - 1, 1))
-    solver = dataclasses.replace(twin.solver, max_steps=min(twin.solver.max_steps, limit))
-    tried = dataclasses.replace(twin, solver=solver)
+def _attempt(draws: Mapping[str, ArrayLike], twin: Twin, grid: Grid) -> SolverTrial:
+    """Solve a twin at every draw, in one batch."""
     batch = {name: jnp.asarray(value, float) for name, value in draws.items()}
-    num = len(next(iter(batch.values()))) if batch else 1
+    solved, num_steps = _solve_all(Keyed(twin, (key_of(twin), twin.solver.method)), grid, batch)
+    return SolverTrial(np.atleast_1d(solved), np.atleast_1d(num_steps))
 
-    def one(i: jax.Array) -> tuple[jax.Array, jax.Array]:
-        trajectory = solve(tried, grid, {name: value[i] for name, value in batch.items()})
+
+@functools.partial(jax.jit, static_argnums=0)
+def _solve_all(twin: Keyed[Twin], grid: Grid, batch: Mapping[str, Array]) -> tuple[Array, Array]:
+    def one(values: Mapping[str, Array]) -> tuple[Array, Array]:
+        trajectory = solve(twin.value, grid, values)
         # experiments are solved side by side: what takes the longest is what they take
         return trajectory.solved.all(), trajectory.num_steps.max()
 
-    solved, num_steps = jax.jit(jax.vmap(one))(jnp.arange(num))
-    return SolverTrial(np.asarray(solved), np.asarray(num_steps))
+    return jax.vmap(one)(batch) if batch else one(batch)
 
 
 def judge(explicit: SolverTrial, stiff: SolverTrial | None, ratio: float) -> Choice:

@@ -15,13 +15,14 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics.adaptive import Position, Slope, through_jacobian
+from bayestwin.dynamics.adaptive import Position, Precision, Slope, through_jacobian
 from bayestwin.dynamics.affine import constants, exact_steps, is_affine, kinds_of
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer
+from bayestwin.model.components import SolverMethod
 from bayestwin.model.error import ProcessNoise
-from bayestwin.model.twin import Solver, Twin
+from bayestwin.model.twin import Twin
 
 # From one stop to the next with process noise: mean and covariance of the states, linearised in one of three ways.
 #
@@ -77,16 +78,16 @@ type Move = Callable[[Array, Array, Position, FilterInterval], Moved]
 
 def rows_of(grid: Grid) -> FilterInterval:
     """The interval before each of the m + 1 stops of a grid; a leading axis in each field."""
-    start = np.concatenate([grid.edges[:1], grid.edges[:-1]])
-    left, right = (jnp.asarray(_with_first(grid, inputs)) for inputs in (grid.left, grid.right))
-    nothing = np.full((1, grid.amounts.shape[1]), np.nan)
-    amounts = jnp.asarray(np.concatenate([nothing, grid.amounts]))
-    return FilterInterval(jnp.asarray(start), jnp.asarray(grid.edges), left, right, amounts)
+    edges = jnp.asarray(grid.edges)
+    start = jnp.concatenate([edges[:1], edges[:-1]])
+    left, right = (_with_first(grid, inputs) for inputs in (grid.left, grid.right))
+    nothing = jnp.full((1, grid.amounts.shape[1]), jnp.nan)
+    return FilterInterval(start, edges, left, right, jnp.concatenate([nothing, jnp.asarray(grid.amounts)]))
 
 
-def _with_first(grid: Grid, inputs: np.ndarray) -> np.ndarray:
+def _with_first(grid: Grid, inputs: ArrayLike) -> Array:
     """Inputs of the m intervals, shape (m, q), with those at the first stop before them."""
-    return np.concatenate([grid.left[:1] if len(grid.left) else grid.inputs[:1], inputs])
+    return jnp.concatenate([jnp.asarray(grid.left[:1] if len(grid.left) else grid.inputs[:1]), jnp.asarray(inputs)])
 
 
 def affine_rows(twin: Twin, p: Any, diffusion: Array, grid: Grid) -> FilterInterval:
@@ -118,7 +119,7 @@ def exact(mean: Array, covariance: Array, at: Position, row: FilterInterval) -> 
     return Moved(jnp.sum(transition * mean[None, :], axis=1) + constant, transition, added, at)
 
 
-def extended(twin: Twin, p: Any, diffusion: Array) -> Move:
+def extended(twin: Twin, p: Any, diffusion: Array, precision: Precision) -> Move:
     """Steps that linearise along the mean; Q is solved for in units of the largest diffusion, as tolerances need."""
     size = len(twin.states)
     unit = jnp.max(diffusion)
@@ -135,17 +136,17 @@ def extended(twin: Twin, p: Any, diffusion: Array) -> Move:
             return jnp.concatenate([rates, (jacobian @ phi).ravel(), (half + half.T + relative).ravel()])
 
         begin = jnp.concatenate([mean, jnp.eye(size).ravel(), jnp.zeros(size * size)])
-        at = _advance(twin.solver, joint, row, at, begin)
+        at = _advance(twin.solver.method, precision, joint, row, at, begin)
         phi, q = at.state[size:].reshape(2, size, size)
         return Moved(at.state[:size], phi, unit * (q + q.T) / 2, at)
 
     return move
 
 
-def unscented(twin: Twin, p: Any, diffusion: Array) -> Move:
+def unscented(twin: Twin, p: Any, diffusion: Array, precision: Precision) -> Move:
     """Steps that average over points around the mean, which are solved for without noise; Q has what they add to."""
     size = len(twin.states)
-    linearised = extended(twin, p, diffusion)
+    linearised = extended(twin, p, diffusion, precision)
 
     def move(mean: Array, covariance: Array, at: Position, row: FilterInterval) -> Moved:
         moved = linearised(mean, covariance, at, row)
@@ -155,7 +156,7 @@ def unscented(twin: Twin, p: Any, diffusion: Array) -> Move:
             return jax.vmap(lambda state: slope(t, state))(states.reshape(-1, size)).ravel()
 
         points, spread = points_around(mean, covariance)
-        at = _advance(twin.solver, joint, row, moved.at, points.ravel())
+        at = _advance(twin.solver.method, precision, joint, row, moved.at, points.ravel())
         centre, transition, curved = regress(at.state.reshape(points.shape), spread)
         return Moved(centre, transition, moved.added + curved, at)
 
@@ -220,8 +221,10 @@ def _slope_in(twin: Twin, p: Any, row: FilterInterval) -> Slope:
     return Field(twin, p).slope(lambda t: row.left + rate * (t - row.start))
 
 
-def _advance(solver: Solver, slope: Slope, row: FilterInterval, at: Position, begin: Array) -> Position:
-    return STEPPERS[solver.method](slope, row.start, row.end, at._replace(state=begin), solver)
+def _advance(
+    method: SolverMethod, precision: Precision, slope: Slope, row: FilterInterval, at: Position, begin: Array
+) -> Position:
+    return STEPPERS[method](slope, row.start, row.end, at._replace(state=begin), precision)
 
 
 # The Kalman filter on plain arrays: updates by one observation at a time, and draws of states given all of them.
@@ -408,6 +411,13 @@ def steps_exactly(twin: Twin) -> bool:
     return isinstance(error, ProcessNoise) and error.filter == "auto" and is_affine(twin)
 
 
+def last_observed(grid: Grid, observations: Mapping[str, np.ndarray]) -> int:
+    """The last stop at which something was observed; −1 where nothing was."""
+    there = [np.isfinite(values) for values in observations.values()]
+    rows = np.flatnonzero(np.any(there, axis=0)) if there else np.zeros(0, int)
+    return int(grid.save[rows[-1]]) if rows.size else -1
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filter:
     """A twin with process noise, given what was observed.
@@ -416,24 +426,34 @@ class Filter:
         twin: The twin.
         grid: Where to stop and to save.
         observations: By name, NaN = missing, shape (n,) each; those that are not there are missing throughout.
+        last: The last stop with an observation, where observations are traced; by default it is looked for.
     """
 
     twin: Twin
     grid: Grid
     observations: Mapping[str, np.ndarray]
+    last: int | None = None
+
+    @property
+    def last_observed(self) -> int:
+        """The last stop with an observation; −1 where there is none."""
+        return last_observed(self.grid, self.observations) if self.last is None else self.last
 
     def expect(self, values: Mapping[str, ArrayLike]) -> Expected:
         """What each observation is expected to be, differentiably in the free quantities."""
         free = [site.name for site in self.twin.sites()]
         theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
 
-        def of_theta(theta: Array, observed: Array) -> tuple[Array, tuple[Array, Array]]:
-            model = self._model(dict(zip(free, theta, strict=True)))
-            at, kept = self._run(model, lambda found, means: jnp.stack([means, jnp.log(found.gains.scale)]), observed)
-            moments = jnp.swapaxes(kept[self.grid.save], 0, 1)
+        def of_theta(theta: Array, grid: Grid, observed: Array) -> tuple[Array, tuple[Array, Array]]:
+            own = dataclasses.replace(self, grid=grid)  # it may be traced, and then cannot be closed over
+            model = own._model(dict(zip(free, theta, strict=True)))
+            at, kept = own._run(model, lambda found, means: jnp.stack([means, jnp.log(found.gains.scale)]), observed)
+            moments = jnp.swapaxes(kept[grid.save], 0, 1)
             return moments, (at.solved & jnp.isfinite(moments).all(), at.num_steps)
 
-        moments, (solved, num_steps) = (through_jacobian(of_theta) if free else of_theta)(theta, self._observed())
+        grid = self.grid._replace(kinds=kinds_of(self.twin, self.grid)) if steps_exactly(self.twin) else self.grid
+        expect = through_jacobian(of_theta) if free else of_theta
+        moments, (solved, num_steps) = expect(theta, grid, self._observed())
         return Expected(jnp.where(solved, moments, 0.0), solved, num_steps)
 
     def draw(self, values: Mapping[str, ArrayLike], key: Array) -> Trajectory:
@@ -454,11 +474,8 @@ class Filter:
             normals: For each of the m + 1 stops.
         """
         model = self._model(values)
-        # what was observed is known, where a trajectory is drawn given it
-        there = [np.isfinite(values) for values in self.observations.values()]
-        observed = self.grid.save[np.flatnonzero(np.any(there, axis=0))] if there else np.zeros(0, int)
-        last = int(observed[-1]) if observed.size else 0
-        if observed.size:
+        last = max(self.last_observed, 0)
+        if self.last_observed >= 0:
             at, found = self._run(model, lambda found, _: found, self._observed()[: last + 1])
             used = Normals(normals.begin, normals.pushes[: last + 1], normals.noises[: last + 1])
             states = draw_states(found, model.covariance, used)
@@ -467,14 +484,17 @@ class Filter:
         at, after = self._simulate(model, at._replace(state=states[-1]), last + 1, normals.pushes[last + 1 :])
         states = jnp.concatenate([states, after])[self.grid.save]
         solved = at.solved & jnp.isfinite(states).all()
-        return Trajectory(jnp.where(solved, states, 1.0), solved, at.num_steps)
+        return Trajectory(jnp.where(solved, states, 1.0), solved, at.num_steps, at.num_steps[None])
 
     def _observed(self) -> Array:
         """Observations at all stops, NaN = missing; shape (m + 1, o)."""
         table = jnp.full((len(self.grid.edges), len(self.twin.observations)), jnp.nan)
         for number, name in enumerate(self.twin.observations):
             if name in self.observations:
-                table = table.at[self.grid.save, number].set(self.observations[name])
+                observed = jnp.asarray(self.observations[name])
+                # where nothing was observed it is left as it is: times that fill the grid up are at the last stop again
+                rows = jnp.where(jnp.isfinite(observed), jnp.asarray(self.grid.save), len(table))
+                table = table.at[rows, number].set(observed, mode="drop")
         return table
 
     def _model(self, values: Mapping[str, ArrayLike]) -> _Model:
@@ -490,7 +510,7 @@ class Filter:
         if steps_exactly(twin):
             move, rows = exact, affine_rows(twin, p, diffusion, self.grid)
         else:
-            move = (unscented if error.filter == "unscented" else extended)(twin, p, diffusion)
+            move = (unscented if error.filter == "unscented" else extended)(twin, p, diffusion, self.grid.precision)
             rows = rows_of(self.grid)
         if twin.timed:
             move = after_events(field, move)
@@ -510,8 +530,9 @@ class Filter:
     def _run(self, model: _Model, keep: Callable[[Pass, Array], Any], observed: Array) -> tuple[Position, Any]:
         """Filter the stops that there are observations for: where the solver stands, and what is to be kept of each."""
         stops = len(observed)
-        inputs = np.concatenate([self.grid.left, self.grid.right[-1:] if len(self.grid.right) else self.grid.inputs])
-        inputs[self.grid.save] = self.grid.inputs
+        ends = self.grid.right[-1:] if len(self.grid.right) else self.grid.inputs
+        inputs = jnp.concatenate([jnp.asarray(self.grid.left), jnp.asarray(ends)])
+        inputs = inputs.at[self.grid.save].set(self.grid.inputs)
         present = jnp.isfinite(observed)
 
         def body(carry: tuple[Position, Array], row: Any) -> tuple[tuple[Position, Array], Any]:

@@ -8,14 +8,14 @@ may stop on a coarser mesh and interpolate.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bayestwin.dynamics.adaptive import Slope
+from bayestwin.dynamics.adaptive import Precision, Slope
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.error import ProcessNoise
@@ -149,7 +149,7 @@ def interpolate(slope: Slope, edges: np.ndarray, states: Array, at: Between) -> 
         return first, jax.jvp(slope, (t, state), (jnp.ones_like(t), first))[1]
 
     first, second = jax.vmap(derivatives)(jnp.asarray(edges), states)
-    length = jnp.asarray(np.diff(edges))[:, None]
+    length = jnp.diff(jnp.asarray(edges))[:, None]
     ends = [(x[:-1] * scale, x[1:] * scale) for x, scale in ((states, 1.0), (first, length), (second, length**2))]
     known = jnp.stack([side for both in ends for side in both], axis=1)
     known = known.at[at.interval].get(mode="promise_in_bounds", indices_are_sorted=True)
@@ -171,8 +171,44 @@ def _basis(x: Array) -> list[Array]:
     ]
 
 
+class FixedSteps(NamedTuple):
+    """Explicit steps of fixed length, one after the other; k in all.
+
+    Attributes:
+        interval: In which interval each is; shape (k,).
+        number: The how manieth of its interval each is, from 0 on; shape (k,).
+        length: Shape (k,).
+        last: The last step of each interval, or of those before it where it has none; shape (m,).
+    """
+
+    interval: np.ndarray
+    number: np.ndarray
+    length: np.ndarray
+    last: np.ndarray
+
+
+class Kinds(NamedTuple):
+    """Intervals of a grid that have an exact step in common.
+
+    Attributes:
+        first: One interval of each kind; shape (g,).
+        which: The kind of each interval; shape (m,).
+        lengths: Of each kind; shape (g,).
+    """
+
+    first: np.ndarray
+    which: np.ndarray
+    lengths: np.ndarray
+
+    def each(self, leaf: Array) -> Array:
+        """What each interval has of what its kind has, shape (…, g): (…, m), or (…, 1) where all are of one kind."""
+        return leaf if len(self.first) == 1 else leaf[..., self.which]
+
+
 class Grid(NamedTuple):
     """Stops of the solver: m intervals, n saved times, q inputs, e events whose times are known.
+
+    All fields may be traced: what is compiled for a grid depends on its shapes alone.
 
     Attributes:
         edges: Elapsed times of the stops, increasing from 0; shape (m + 1,).
@@ -182,8 +218,10 @@ class Grid(NamedTuple):
         inputs: Inputs at the saved times; shape (n, q).
         amounts: The value with which each event (`twin.timed`) happens at the start of each interval, NaN where it
             does not; shape (m, e).
-        substeps: Equal explicit steps in each interval, shape (m,); None where an adaptive solver chooses.
+        precision: Of the steps of an adaptive solver.
+        fixed: Explicit steps that are laid out beforehand; None where an adaptive solver chooses.
         between: Where the saved times lie between the stops; None where each of them is a stop, as `save` says.
+        kinds: Of an affine twin, which intervals are alike.
     """
 
     edges: np.ndarray
@@ -191,13 +229,20 @@ class Grid(NamedTuple):
     save: np.ndarray
     inputs: np.ndarray
     amounts: np.ndarray
-    substeps: np.ndarray | None = None
+    precision: Precision
+    fixed: FixedSteps | None = None
     between: Between | None = None
+    kinds: Kinds | None = None
 
     @property
     def times(self) -> np.ndarray:
         """The saved times; shape (n,)."""
         return self.edges[self.save]
+
+    @property
+    def num_stops(self) -> int:
+        """Stops after the first one, without those that only fill the grid up."""
+        return int(np.max(self.save)) if np.size(self.save) else len(self.edges) - 1
 
     def on_mesh(self, mesh: np.ndarray) -> "Grid":
         """The same saved times, while the solver stops elsewhere.
@@ -207,7 +252,16 @@ class Grid(NamedTuple):
         """
         num = len(mesh) - 1
         none = {"coefficients": np.empty((num, 1, 0)), "save": np.empty(0, int), "amounts": np.empty((num, 0))}
-        return Grid(edges=mesh, **none, inputs=self.inputs, between=locate(mesh, self.times))
+        between = locate(mesh, self.times)
+        return Grid(edges=mesh, **none, inputs=self.inputs, precision=self.precision, between=between)
+
+    def with_substeps(self, substeps: np.ndarray) -> "Grid":
+        """The same grid with equal explicit steps laid out in each interval; how many of them, shape (m,)."""
+        last = np.cumsum(substeps) - 1
+        interval = np.repeat(np.arange(len(substeps)), substeps)
+        number = np.arange(len(interval)) - (last - substeps + 1)[interval]
+        length = np.diff(self.edges)[interval] / substeps[interval]
+        return self._replace(fixed=FixedSteps(interval, number, length, last))
 
     @property
     def at_start(self) -> np.ndarray:
@@ -215,14 +269,14 @@ class Grid(NamedTuple):
         return self.coefficients[0, 0] if len(self.coefficients) else self.inputs[0]
 
     @property
-    def left(self) -> np.ndarray:
+    def left(self) -> Any:
         """Inputs at the start of each interval; shape (m, q)."""
         return self.coefficients[:, 0]
 
     @property
-    def right(self) -> np.ndarray:
+    def right(self) -> Any:
         """Inputs at the end of each interval; shape (m, q)."""
-        powers = np.diff(self.edges)[:, None] ** np.arange(self.coefficients.shape[1])
+        powers = (self.edges[1:] - self.edges[:-1])[:, None] ** np.arange(self.coefficients.shape[1])[None]
         return (powers[:, :, None] * self.coefficients).sum(axis=1)
 
 
@@ -275,7 +329,14 @@ def build_grid(
         inside = (event.times >= 0.0) & (event.times <= end)
         amounts[np.searchsorted(edges, event.times[inside]), number] = event.values[inside]
     save = np.searchsorted(edges, times)
-    return Grid(edges, coefficients[:-1], save, coefficients[save, 0], amounts[:-1])
+    precision = precision_of(twin)
+    return Grid(edges, coefficients[:-1], save, coefficients[save, 0], amounts[:-1], precision)
+
+
+def precision_of(twin: Twin) -> Precision:
+    """How exactly a twin asks to be solved."""
+    solver = twin.solver
+    return Precision(np.asarray(solver.rtol, float), np.asarray(solver.atol, float), np.asarray(solver.max_steps))
 
 
 def _happening(at: tuple[float, ...] | None, knots: np.ndarray, values: np.ndarray | None) -> SampledSignal:

@@ -13,22 +13,21 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics import explicit, rosenbrock
-from bayestwin.dynamics.adaptive import Position, through_jacobian, trace
+from bayestwin.dynamics import adaptive, rosenbrock
+from bayestwin.dynamics.adaptive import Position, take_step, through_jacobian, trace
 from bayestwin.dynamics.affine import solve_exactly
 from bayestwin.dynamics.events import across, build_interrupt, triggers_of
-from bayestwin.dynamics.explicit import take_step
 from bayestwin.dynamics.field import Field, find_equilibrium
-from bayestwin.dynamics.grid import Grid, inputs_from, interpolate
+from bayestwin.dynamics.grid import FixedSteps, Grid, inputs_from, interpolate
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import SteadyState
 
 STEPPERS = {
-    "tsit5": explicit.advance,
+    "tsit5": adaptive.advance,
     "rodas5p": rosenbrock.advance,
-    "auto": explicit.advance,  # where nobody asked `probe.choose_solver`
-    "exact": explicit.advance,  # where single steps are looked at
+    "auto": adaptive.advance,  # where nobody asked `probe.choose_solver`
+    "exact": adaptive.advance,  # where single steps are looked at
 }
 
 
@@ -40,11 +39,13 @@ class Trajectory(NamedTuple):
             solve failed, so that nothing computed from them is NaN; shape (n, s).
         solved: Whether the solver reached the last time.
         num_steps: Steps taken, rejected ones included.
+        by_interval: Those of each of m intervals; shape (m,).
     """
 
     states: Array
     solved: Array
     num_steps: Array
+    by_interval: Array
 
 
 def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory:
@@ -67,23 +68,17 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
     free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
     theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
 
-    def of_theta(theta: Array, grid: Grid = grid) -> tuple[Array, tuple[Array, Array]]:
+    def of_theta(theta: Array, grid: Grid) -> tuple[Array, tuple[Array, Array]]:
         return _integrate(twin, grid, dict(zip(free, theta, strict=True)))
 
     if twin.solver.method == "exact":
         states, solved = _recur(twin, grid, free, theta)
-        return Trajectory(jnp.where(solved, states, 1.0), solved, jnp.zeros((), int))
-    adaptive = grid.substeps is None
-    # where it is traced, what has a derivative of its own may not close over it
-    given = (grid,) if isinstance(grid.coefficients, Array) else ()
-    states, (solved, num_steps) = (through_jacobian(of_theta) if free and adaptive else of_theta)(theta, *given)
-    return Trajectory(jnp.where(solved, states, 1.0), solved, num_steps)
-
-
-def count_steps(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Array:
-    """Steps that the adaptive solver takes in each of m intervals, shape (m,); arguments as of `solve`."""
-    free = {name: jnp.asarray(value, float) for name, value in values.items()}
-    return jnp.diff(_march(grid, *begin(twin, grid, free))[1].num_steps, prepend=0)
+        none = jnp.zeros(len(grid.edges) - 1, int)
+        return Trajectory(jnp.where(solved, states, 1.0), solved, none.sum(), none)
+    adaptive = grid.fixed is None
+    # where the grid is traced, what has a derivative of its own may not close over it
+    states, (solved, by_interval) = (through_jacobian(of_theta) if free and adaptive else of_theta)(theta, grid)
+    return Trajectory(jnp.where(solved, states, 1.0), solved, by_interval.sum(), by_interval)
 
 
 def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLike]) -> tuple[Array, Array]:
@@ -99,25 +94,25 @@ def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLik
     field, state, found = begin(twin, grid, free)
     at = Position(state, jnp.asarray(grid.edges[-1] / most), found, jnp.zeros((), int))
     slope = field.slope(lambda _: jnp.empty(0))
-    return trace(explicit.take_step, slope, jnp.asarray(grid.edges[-1]), at, twin.solver, field.size, most)
+    return trace(take_step, slope, jnp.asarray(grid.edges[-1]), at, grid.precision, field.size, most)
 
 
 def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
-    """Values at the saved times, and the record (solved, number of steps)."""
+    """Values at the saved times, and the record (solved, number of steps of each interval)."""
     field, state, found = begin(twin, grid, free)
-    if grid.substeps is not None:
-        after = integrate(field, state, grid, grid.substeps)
-        solved, num_steps = found, jnp.asarray(int(grid.substeps.sum()))
+    if grid.fixed is not None:
+        after = integrate(field, state, grid, grid.fixed)
+        solved, by_interval = found, jnp.diff(jnp.asarray(grid.fixed.last), prepend=-1)
     else:
         at, passed = _march(grid, field, state, found)
-        after, solved, num_steps = passed.state, at.solved, at.num_steps
+        after, solved, by_interval = passed.state, at.solved, jnp.diff(passed.num_steps, prepend=0)
     states = jnp.concatenate([state[None], after])
     if grid.between is None:
         states = states[grid.save]
     else:
         states = interpolate(field.slope(lambda _: jnp.empty(0)), grid.edges, states, grid.between)
     values = field.values(states)
-    return values, (solved & jnp.isfinite(values).all(), num_steps)
+    return values, (solved & jnp.isfinite(values).all(), by_interval)
 
 
 def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array) -> tuple[Array, Array]:
@@ -169,7 +164,7 @@ def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Positi
             state = across(field, inputs_at, levels, start, state)
             interrupt = build_interrupt(field, inputs_at)
         at = at._replace(state=state)
-        at = stepper(field.slope(inputs_at), start, end, at, twin.solver, field.size, interrupt)
+        at = stepper(field.slope(inputs_at), start, end, at, grid.precision, field.size, interrupt)
         if twin.triggered:
             levels = triggers_of(field, inputs_at)(end, at.state)
         return (at, levels), at
@@ -231,21 +226,19 @@ WASTEFUL = 1.5
 """Fixed steps must be no more than this times those that a typical adaptive solve takes."""
 
 
-def integrate(field: Field, state: Array, grid: Grid, substeps: np.ndarray) -> Array:
+def integrate(field: Field, state: Array, grid: Grid, fixed: FixedSteps) -> Array:
     """States at the end of each interval; shape (m, s).
 
     Args:
         field: The twin with its parameters.
         state: At the first edge; shape (s,).
         grid: m intervals.
-        substeps: Equal steps in each; shape (m,).
+        fixed: The steps.
     """
-    interval = np.repeat(np.arange(len(substeps)), substeps)
-    number = np.arange(len(interval)) - np.repeat(np.cumsum(substeps) - substeps, substeps)
-    step = (np.diff(grid.edges) / substeps)[interval]
-    begun = grid.edges[interval]
+    interval, number, length, last = (jnp.asarray(leaf) for leaf in fixed)
+    begun = jnp.asarray(grid.edges)[interval]
     # what happens at the start of an interval happens before its first step only
-    amounts = np.where((number == 0)[:, None], grid.amounts[interval], np.nan)
+    amounts = jnp.where((number == 0)[:, None], jnp.asarray(grid.amounts)[interval], jnp.nan)
 
     @jax.checkpoint  # its stages are computed again on the way back: less memory, and not slower
     def body(state: Array, span: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -254,9 +247,8 @@ def integrate(field: Field, state: Array, grid: Grid, substeps: np.ndarray) -> A
         state, _ = take_step(field.slope(inputs_from(begun, coefficients)), start, state, step)
         return state, state
 
-    spans = (begun, begun + number * step, step, grid.coefficients[interval], amounts)
-    _, after = lax.scan(body, state, tuple(jnp.asarray(a) for a in spans))
-    return after[np.cumsum(substeps) - 1]
+    spans = (begun, begun + number * length, length, jnp.asarray(grid.coefficients)[interval], amounts)
+    return lax.scan(body, state, spans)[1][last]
 
 
 def plan_substeps(num_steps: np.ndarray, num_derivatives: int) -> tuple[np.ndarray | None, Mapping[str, Any]]:

@@ -7,15 +7,16 @@ arXiv:1406.2572 (saddle-free Newton).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from blackjax.vi.pathfinder import PathfinderState, approximate, sample
 from jax import Array, lax
+from jax.typing import ArrayLike
 
-from bayestwin.density.density import Local
+from bayestwin.density.density import Local, as_pytree, evaluate
 
 FLATTEST = 1e-3
 """Least curvature used in a step; a unit of z is about a prior standard deviation."""
@@ -25,7 +26,7 @@ CONVERGED = 1e-6
 
 
 class Climb(NamedTuple):
-    """Points on their way up.
+    """Points on their way up: JAX's arrays within a program, NumPy's outside.
 
     Attributes:
         z: Shape (d,).
@@ -36,15 +37,15 @@ class Climb(NamedTuple):
         decrement: About how much log density is still to gain.
     """
 
-    z: Array
-    log_density: Array
-    gradient: Array
-    hessian: Array
-    damping: Array
-    decrement: Array
+    z: Any
+    log_density: Any
+    gradient: Any
+    hessian: Any
+    damping: Any
+    decrement: Any
 
 
-def climb(local: Callable[[Array], Local], z: Array, max_steps: int = 60) -> Climb:
+def climb(local: Callable[[Array], Local], z: Array, max_steps: ArrayLike = 60) -> Climb:
     """Climb from each of n points.
 
     Args:
@@ -117,6 +118,11 @@ def approximate_along(key: Array, log_density: Callable[[Array], Array], z: Arra
         return approximate(key, log_density, z, NUM_DRAWN, maxiter=MOST_STEPS, maxls=MOST_TRIALS)[0]
 
 
+@jax.jit
+def _approximate_along(log_density: Callable[[Array], Array], key: Array, z: Array) -> PathfinderState:
+    return approximate_along(key, log_density, z)
+
+
 def draw_from(key: Array, normal: PathfinderState, num: int) -> tuple[Array, Array]:
     """Draws from a normal, shape (n, d), and their log densities under it, shape (n,)."""
     with jax.numpy_rank_promotion("allow"):
@@ -126,10 +132,10 @@ def draw_from(key: Array, normal: PathfinderState, num: int) -> tuple[Array, Arr
 
 def follow_path(log_density: Callable[[Array], Array], z: np.ndarray, key: Array) -> PathNormal | None:
     """Follow the path from z, shape (d,); None where no normal along it covers anything of the posterior."""
-    found = jax.jit(lambda z: approximate_along(key, log_density, z))(jnp.asarray(z))
+    found = _approximate_along(as_pytree(log_density), key, z)
     covariance = np.diag(np.asarray(found.alpha)) + np.asarray(found.beta @ found.gamma @ found.beta.T)
     centre = np.asarray(found.position)
-    value = float(jax.jit(log_density)(jnp.asarray(centre)))
+    value = float(evaluate(log_density, centre[None])[0])
     eigenvalues, vectors = np.linalg.eigh(np.nan_to_num((covariance + covariance.T) / 2.0))
     if not (np.isfinite(value) and np.isfinite(float(found.elbo)) and eigenvalues.min() > 0):
         return None
@@ -181,8 +187,8 @@ def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: np.ndarray) -> 
     for i in np.argsort(-log_density):
         if any(np.linalg.norm(np.linalg.solve(scale, z[i] - at)) < near for at, _, scale, _ in found):
             continue
-        values, vectors = (np.asarray(a) for a in positive(jnp.asarray(hessian[i]), jnp.zeros(())))
-        values = np.maximum(values, WIDEST**-2)
+        values, vectors = np.linalg.eigh(-hessian[i])
+        values = np.maximum(np.abs(values), max(FLATTEST, WIDEST**-2))
         scale = vectors / np.sqrt(values)
         found.append((z[i], float(log_density[i]), scale, float(log_density[i] - 0.5 * np.log(values).sum())))
     evidence = np.array([mode[3] for mode in found])

@@ -4,20 +4,20 @@
 the posterior is normal in the unconstrained space.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from blackjax.diagnostics import psis_weights
+from arviz_stats.base.array import array_stats
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from bayestwin.density.density import evaluate
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import Mode, draw_around
 from bayestwin.inference.method import Draws, Problem
-from bayestwin.inference.starts import find_starts, in_batches
+from bayestwin.inference.starts import find_starts
 
 
 def laplace(problem: Problem) -> Draws:
@@ -28,7 +28,7 @@ def laplace(problem: Problem) -> Draws:
     with progress.phase("draws", "drawing", num) as phase:
         rng = np.random.default_rng([seed, 3])
         z, log_density, lost = draw_solvable(
-            lambda rng, n: draw_around(starts.modes, rng, n), in_batches(density), num, rng
+            lambda rng, n: draw_around(starts.modes, rng, n), functools.partial(evaluate, density), num, rng
         )
         phase.advance(num, f"{lost} draws cannot be solved")
     log_ratio = log_density - log_mixture(starts.modes, z)
@@ -53,6 +53,9 @@ def log_mixture(modes: tuple[Mode, ...], z: np.ndarray) -> np.ndarray:
 # approximation q covers the posterior p: below 0.7 it does (Vehtari et al. 2024, arXiv:1507.02646).
 
 MOST_ROUNDS = 50
+
+STATISTICS: Any = array_stats
+"""ArviZ's, which says nothing of its types."""
 
 
 def draw_solvable(
@@ -115,6 +118,17 @@ def as_draws(
     """
     stats = {"lp": log_density, "log_ratio": log_ratio}
     shaped = {name: values.reshape(num_chains, -1) for name, values in stats.items()}
-    pareto_k = float(jax.jit(psis_weights)(jnp.asarray(candidates))[1])
-    record = {"approximation": record | {"pareto_k": pareto_k}}
+    record = {"approximation": record | {"pareto_k": smooth_tail(candidates)[1]}}
     return Draws(z.reshape(num_chains, -1, z.shape[-1]), shaped, record)
+
+
+def smooth_tail(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
+    """Normalised log weights of n draws with the largest smoothed, shape (n,), and the Pareto shape of these.
+
+    Where there are too few draws for a tail, or all are the same, nothing is smoothed and the shape is infinite.
+    """
+    try:
+        log_weights, shape = STATISTICS.psislw(-log_ratio)
+    except ValueError:
+        log_weights, shape = log_ratio - logsumexp(log_ratio), np.inf
+    return np.asarray(log_weights), float(shape)

@@ -6,6 +6,7 @@ for the solve with the most steps in it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
@@ -100,14 +101,13 @@ def draw_many(
         lengths: Of the chains.
         phase: Told of each data set.
     """
-    begin, march = jax.jit(_build_begin(density)), jax.jit(_build_march(density, lengths))
     keys = [jax.random.fold_in(key, number) for number in range(len(z))]
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
     def work(number: int) -> _One:
         with jax.default_device(device):  # a setting of this thread, not of those it starts
             own = {name: jnp.asarray(values[number]) for name, values in observations.items()}
-            return _draw_one(own, jnp.asarray(z[number]), keys[number], begin, march, lengths)
+            return _draw_one(density, own, jnp.asarray(z[number]), keys[number], lengths)
 
     first = work(0)  # ahead of the threads, which would each compile it
     phase.advance(1)
@@ -148,25 +148,19 @@ def _results(jobs: list[Future[_One]]) -> Iterator[_One]:
         yield job.result()
 
 
-def _draw_one(
-    observed: Mapping[str, Array],
-    z: Array,
-    key: Array,
-    begin: Callable[..., tuple[Whitening, Array]],
-    march: Callable[..., tuple],
-    lengths: Lengths,
-) -> _One:
+def _draw_one(density: Density, observed: Mapping[str, Array], z: Array, key: Array, lengths: Lengths) -> _One:
     """The chain of one data set, begun anew with more transitions or smaller steps where that is needed."""
     beginning, *keys = jax.random.split(key, 1 + 2 * len(lengths.targets))
-    whitening, position = begin(observed, z, beginning)
+    march = functools.partial(_march, density, lengths, observed)
+    whitening, position = _begin(density, observed, z, beginning)
     thin, target = lengths.thin, 0
     number = 0
     while True:
         step = jnp.asarray(1.0 / z.size**0.25, float)  # as what comes back: else all is compiled twice
         warming, drawing = keys[2 * number : 2 * number + 2]
         aim = jnp.asarray(lengths.targets[target], float)
-        position, step, _ = march(observed, whitening, position, step, warming, lengths.num_warmup, 1, True, aim)
-        position, _, found = march(observed, whitening, position, step, drawing, lengths.num_draws, thin, False, aim)
+        position, step, _ = march(whitening, position, step, warming, lengths.num_warmup, 1, True, aim)
+        position, _, found = march(whitening, position, step, drawing, lengths.num_draws, thin, False, aim)
         drawn, diverging = np.asarray(found["z"]), float(found["diverging"]) / (lengths.num_draws * thin)
         remembered = float(autocorrelation(np.column_stack([drawn, np.asarray(found["lp"])])).max())
         apart = remembered <= lengths.most
@@ -186,64 +180,61 @@ def autocorrelation(columns: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, 1.0)
 
 
-def _build_begin(density: Density) -> Callable[..., tuple[Whitening, Array]]:
-    def begin(observed: Mapping[str, Array], z: Array, key: Array) -> tuple[Whitening, Array]:
-        """The metric at the mode above z, and a start around it."""
-        own = given(density, observed)
-        top = jax.tree.map(lambda leaf: leaf[0], climb(own.local, z[None], CLIMBING))
-        values, vectors = positive(top.hessian, jnp.zeros(()))
-        stretch = jnp.maximum(values, WIDEST**-2) ** -0.5
-        whitening = Whitening(top.z, jnp.ones_like(z), vectors, stretch)
-        start = jax.random.normal(key, z.shape)
-        return whitening, jnp.where(jnp.isfinite(own(whitening.unwhiten(start))), start, 0.0)
-
-    return begin
+@jax.jit
+def _begin(density: Density, observed: Mapping[str, Array], z: Array, key: Array) -> tuple[Whitening, Array]:
+    """The metric at the mode above z, and a start around it."""
+    own = given(density, observed)
+    top = jax.tree.map(lambda leaf: leaf[0], climb(own.local, z[None], CLIMBING))
+    values, vectors = positive(top.hessian, jnp.zeros(()))
+    stretch = jnp.maximum(values, WIDEST**-2) ** -0.5
+    whitening = Whitening(top.z, jnp.ones_like(z), vectors, stretch)
+    start = jax.random.normal(key, z.shape)
+    return whitening, jnp.where(jnp.isfinite(own(whitening.unwhiten(start))), start, 0.0)
 
 
-def _build_march(density: Density, lengths: Lengths) -> Callable[..., tuple]:
+@functools.partial(jax.jit, static_argnums=1)
+def _march(
+    density: Density,
+    lengths: Lengths,
+    observed: Mapping[str, Array],
+    whitening: Whitening,
+    position: Array,
+    step_size: Array,
+    key: Array,
+    num: Array,
+    thin: Array,
+    adapting: Array,
+    target: Array,
+) -> tuple[Array, Array, dict[str, Array]]:
+    """Transitions, `thin` for each of `num`: where they lead, the step size, and what was found on the way."""
     kernel, num_draws = blackjax.nuts.build_kernel(), lengths.num_draws
+    own = given(density, observed)
+    init, update, final = dual_averaging_adaptation(target)  # type: ignore[arg-type]
 
-    def march(
-        observed: Mapping[str, Array],
-        whitening: Whitening,
-        position: Array,
-        step_size: Array,
-        key: Array,
-        num: Array,
-        thin: Array,
-        adapting: Array,
-        target: Array,
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        """Transitions, `thin` for each of `num`: where they lead, the step size, and what was found on the way."""
-        own = given(density, observed)
-        init, update, final = dual_averaging_adaptation(target)  # type: ignore[arg-type]
+    def log_density(w: Array) -> Array:
+        return own(whitening.unwhiten(w))
 
-        def log_density(w: Array) -> Array:
-            return own(whitening.unwhiten(w))
-
-        def body(number: Array, loop: tuple[HMCState, Any, dict[str, Array]]) -> tuple[HMCState, Any, dict[str, Array]]:
-            state, averaging, found = loop
-            step = jnp.where(adapting, jnp.exp(averaging.log_step_size), step_size)
-            own_key, unit = jax.random.fold_in(key, number), jnp.ones_like(position)
-            state, info = kernel(own_key, state, log_density, step, unit, lengths.doublings)
-            averaging = update(averaging, jnp.nan_to_num(info.acceptance_rate))
-            # each place is written `thin` times, and the last one stays
-            place = (number // thin) % num_draws
-            found = {
-                "z": found["z"].at[place].set(whitening.unwhiten(state.position)),
-                "lp": found["lp"].at[place].set(state.logdensity),
-                "diverging": found["diverging"] + info.is_divergent,
-            }
-            return state, averaging, found
-
-        begun = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), init(step_size))
-        nothing = {
-            "z": jnp.zeros((num_draws, position.size)),
-            "lp": jnp.zeros(num_draws),
-            "diverging": jnp.zeros((), int),
+    def body(number: Array, loop: tuple[HMCState, Any, dict[str, Array]]) -> tuple[HMCState, Any, dict[str, Array]]:
+        state, averaging, found = loop
+        step = jnp.where(adapting, jnp.exp(averaging.log_step_size), step_size)
+        own_key, unit = jax.random.fold_in(key, number), jnp.ones_like(position)
+        state, info = kernel(own_key, state, log_density, step, unit, lengths.doublings)
+        averaging = update(averaging, jnp.nan_to_num(info.acceptance_rate))
+        # each place is written `thin` times, and the last one stays
+        place = (number // thin) % num_draws
+        found = {
+            "z": found["z"].at[place].set(whitening.unwhiten(state.position)),
+            "lp": found["lp"].at[place].set(state.logdensity),
+            "diverging": found["diverging"] + info.is_divergent,
         }
-        loop = (blackjax.nuts.init(position, log_density), begun, nothing)
-        state, averaging, found = lax.fori_loop(0, num * thin, body, loop)
-        return state.position, jnp.where(adapting, final(averaging), step_size), found
+        return state, averaging, found
 
-    return march
+    begun = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), init(step_size))
+    nothing = {
+        "z": jnp.zeros((num_draws, position.size)),
+        "lp": jnp.zeros(num_draws),
+        "diverging": jnp.zeros((), int),
+    }
+    loop = (blackjax.nuts.init(position, log_density), begun, nothing)
+    state, averaging, found = lax.fori_loop(0, num * thin, body, loop)
+    return state.position, jnp.where(adapting, final(averaging), step_size), found

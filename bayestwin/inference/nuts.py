@@ -24,10 +24,11 @@ from jax import Array, lax
 
 from bayestwin._base.process import deferred_interrupts, key_for
 from bayestwin._base.progress import Phase, Progress
+from bayestwin.density.density import as_pytree
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Checkpoint, Draws, Problem, Settings
 from bayestwin.inference.solver import choose_sensitivities
-from bayestwin.inference.starts import Starts, disperse, find_starts, in_batches
+from bayestwin.inference.starts import Starts, disperse, find_starts, gradients
 
 # The metric of the sampler, as the coordinates in which the posterior looks like a unit normal.
 #
@@ -43,7 +44,7 @@ PRIOR_DRAWS = 5.0
 
 
 class Whitening(NamedTuple):
-    """Coordinates of the sampler, for d dimensions and r directions.
+    """Coordinates of the sampler, for d dimensions and r directions; NumPy arrays, or traced ones.
 
     Attributes:
         centre: Shape (d,).
@@ -52,16 +53,21 @@ class Whitening(NamedTuple):
         stretch: Shape (r,).
     """
 
-    centre: Array
-    deviation: Array
-    directions: Array
-    stretch: Array
+    centre: Any
+    deviation: Any
+    directions: Any
+    stretch: Any
 
     def unwhiten(self, w: Array) -> Array:
         """Z of w; shape (d,)."""
         return self.centre + self.deviation * (w + self.directions @ ((self.stretch - 1.0) * (self.directions.T @ w)))
 
-    def whiten(self, z: Array) -> Array:
+    def along(self, gradient: Any) -> Any:
+        """The gradient in w of what has that gradient in z; shape (d,)."""
+        pulled = self.deviation * gradient
+        return pulled + self.directions @ ((self.stretch - 1.0) * (self.directions.T @ pulled))
+
+    def whiten(self, z: Any) -> Any:
         """W of z; shape (d,)."""
         w = (z - self.centre) / self.deviation
         return w + self.directions @ ((1.0 / self.stretch - 1.0) * (self.directions.T @ w))
@@ -83,13 +89,13 @@ def whitening_of(centre: np.ndarray, covariance: np.ndarray) -> Whitening:
     dim = centre.size
     deviation = np.sqrt(np.diag(covariance))
     if dim > LOW_RANK_UP_TO:
-        return Whitening(jnp.asarray(centre), jnp.asarray(deviation), jnp.zeros((dim, 0)), jnp.zeros(0))
+        return Whitening(centre, deviation, np.zeros((dim, 0)), np.zeros(0))
     values, directions = np.linalg.eigh(covariance / np.outer(deviation, deviation))
     stretch = np.sqrt(np.maximum(values, 1e-12))
     if dim > DENSE_UP_TO:
         most = np.argsort(-np.abs(np.log(stretch)))[:RANK]
         directions, stretch = directions[:, most], stretch[most]
-    return Whitening(jnp.asarray(centre), jnp.asarray(deviation), jnp.asarray(directions), jnp.asarray(stretch))
+    return Whitening(centre, deviation, directions, stretch)
 
 
 def rescale(whitening: Whitening, z: np.ndarray) -> Whitening:
@@ -131,7 +137,7 @@ class Team(NamedTuple):
     @property
     def step_size(self) -> float:
         """The step size found so far."""
-        return float(jnp.exp(self.averaging.log_step_size_avg))
+        return float(np.exp(self.averaging.log_step_size_avg))
 
 
 class Engine:
@@ -147,17 +153,17 @@ class Engine:
         """
         self.num_teams = num_teams or _num_teams(num_chains)
         self.members = np.arange(num_chains).reshape(self.num_teams, -1)
-        self._begin = jax.jit(_build_begin(log_density))
-        self._jitted = jax.jit(_build_chunk(log_density))
-        self._chunk: Any = None
+        self._log_density = as_pytree(log_density)
+        self._compiled = False
         self._seconds_each = 0.0
 
     def begin(self, z: np.ndarray, whitening: Whitening, step_sizes: Sequence[float]) -> tuple[Team, ...]:
         """Teams at z, shape (c, d), with a fresh search for their step sizes."""
-        return tuple(
-            self._begin(jnp.asarray(z[members]), whitening, jnp.asarray(step_size, float))
-            for members, step_size in zip(self.members, step_sizes, strict=True)
-        )
+        value, gradient = gradients(self._log_density, z)
+        w = np.stack([whitening.whiten(point) for point in z])
+        slope = np.stack([whitening.along(one) for one in gradient])
+        states: list[Any] = [HMCState(w[own], value[own], slope[own]) for own in self.members]  # type: ignore[arg-type]
+        return tuple(Team(own, searching_from(step)) for own, step in zip(states, step_sizes, strict=True))
 
     def length(self, most: int) -> int:
         """How many transitions to make in the next call: few at first, then as many as fit into `SECONDS`."""
@@ -188,17 +194,17 @@ class Engine:
         Returns:
             Where the teams stand then, and by name what was found; shape (length, c, …) each.
         """
-        adapting = jnp.asarray(target is not None)
-        numbers = (jnp.asarray(first), jnp.asarray(length), adapting, jnp.asarray(target or 0.5, float))
-        jobs = [(team, whitening, key, jnp.asarray(m), *numbers) for team, m in zip(teams, self.members, strict=True)]
-        if self._chunk is None:  # ahead of the threads, which would each compile it
-            self._chunk = self._jitted.lower(*jobs[0]).compile()
+        numbers = tuple(np.asarray(number) for number in (first, length, target is not None, target or 0.5))
+        jobs = [(team, whitening, key, members, *numbers) for team, members in zip(teams, self.members, strict=True)]
+        if not self._compiled:  # ahead of the threads, which would each compile it
+            _make(self._log_density, *jobs[0][:5], np.asarray(0), *jobs[0][6:])
+            self._compiled = True
         begun = time.perf_counter()
         device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
         def work(job: tuple) -> tuple[Team, dict[str, np.ndarray]]:
             with jax.default_device(device):  # a setting of this thread, not of those it starts
-                team, found = self._chunk(*job)
+                team, found = _make(self._log_density, *job)
                 return team, {name: np.asarray(values)[:length] for name, values in found.items()}
 
         with ThreadPoolExecutor(len(jobs)) as pool:
@@ -221,58 +227,52 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _build_begin(log_density: Callable[[Array], Array]) -> Callable[[Array, Whitening, Array], Team]:
-    def begin(z: Array, whitening: Whitening, step_size: Array) -> Team:
-        def start(z: Array) -> HMCState:
-            return blackjax.nuts.init(whitening.whiten(z), lambda w: log_density(whitening.unwhiten(w)))
-
-        init, _, _ = dual_averaging_adaptation(0.8)
-        averaging = init(step_size)._replace(log_step_size_avg=jnp.log(step_size))
-        return Team(jax.vmap(start)(z), jax.tree.map(lambda leaf: jnp.asarray(leaf, float), averaging))
-
-    return begin
+def searching_from(step_size: float) -> DualAveragingAdaptationState:
+    """The state of a search for a step size that has not begun: as blackjax's, but for an average that is known."""
+    log_step = np.log(step_size)
+    begun: list[Any] = [np.asarray(one) for one in (log_step, log_step, 1.0, 0.0, np.log(10.0 * step_size))]
+    return DualAveragingAdaptationState(*begun)
 
 
-def _build_chunk(log_density: Callable[[Array], Array]) -> Callable[..., tuple[Team, dict[str, Array]]]:
+@jax.jit
+def _make(
+    log_density: Callable[[Array], Array],
+    team: Team,
+    whitening: Whitening,
+    key: Array,
+    members: Array,
+    first: Array,
+    length: Array,
+    adapting: Array,
+    target: Array,
+) -> tuple[Team, dict[str, Array]]:
+    """Make transitions; arguments as of `Engine.run`, of one team. There is room for `CHUNK` of them in the result."""
     kernel = blackjax.nuts.build_kernel()
+    _, update, _ = dual_averaging_adaptation(target)  # type: ignore[arg-type]
+    unit = jnp.ones(whitening.centre.shape[0])
 
-    def chunk(
-        team: Team,
-        whitening: Whitening,
-        key: Array,
-        members: Array,
-        first: Array,
-        length: Array,
-        adapting: Array,
-        target: Array,
-    ) -> tuple[Team, dict[str, Array]]:
-        _, update, _ = dual_averaging_adaptation(target)  # type: ignore[arg-type]
-        unit = jnp.ones(whitening.centre.shape[0])
+    def transition(team: Team, number: Array) -> tuple[Team, dict[str, Array]]:
+        states, averaging = team
+        step_size = jnp.exp(jnp.where(adapting, averaging.log_step_size, averaging.log_step_size_avg))
 
-        def transition(team: Team, number: Array) -> tuple[Team, dict[str, Array]]:
-            states, averaging = team
-            step_size = jnp.exp(jnp.where(adapting, averaging.log_step_size, averaging.log_step_size_avg))
+        def one(member: Array, state: HMCState) -> tuple:
+            own = jax.random.fold_in(jax.random.fold_in(key, number), member)
+            return kernel(own, state, lambda w: log_density(whitening.unwhiten(w)), step_size, unit)
 
-            def one(member: Array, state: HMCState) -> tuple:
-                own = jax.random.fold_in(jax.random.fold_in(key, number), member)
-                return kernel(own, state, lambda w: log_density(whitening.unwhiten(w)), step_size, unit)
+        states, info = jax.vmap(one)(members, states)
+        updated = update(averaging, jnp.nan_to_num(info.acceptance_rate).mean())
+        averaging = jax.tree.map(lambda new, old: jnp.where(adapting, new, old), updated, averaging)
+        return Team(states, averaging), _found(states, info, step_size, whitening)
 
-            states, info = jax.vmap(one)(members, states)
-            updated = update(averaging, jnp.nan_to_num(info.acceptance_rate).mean())
-            averaging = jax.tree.map(lambda new, old: jnp.where(adapting, new, old), updated, averaging)
-            return Team(states, averaging), _found(states, info, step_size, whitening)
+    blank = jax.eval_shape(lambda: transition(team, first)[1])
+    blank = jax.tree.map(lambda leaf: jnp.zeros((CHUNK, *leaf.shape), leaf.dtype), blank)
 
-        blank = jax.eval_shape(lambda: transition(team, first)[1])
-        blank = jax.tree.map(lambda leaf: jnp.zeros((CHUNK, *leaf.shape), leaf.dtype), blank)
+    def body(number: Array, loop: tuple[Team, dict[str, Array]]) -> tuple[Team, dict[str, Array]]:
+        team, kept = loop
+        team, found = transition(team, first + number)
+        return team, jax.tree.map(lambda all_, new: all_.at[number].set(new), kept, found)
 
-        def body(number: Array, loop: tuple[Team, dict[str, Array]]) -> tuple[Team, dict[str, Array]]:
-            team, kept = loop
-            team, found = transition(team, first + number)
-            return team, jax.tree.map(lambda all_, new: all_.at[number].set(new), kept, found)
-
-        return lax.fori_loop(0, length, body, (team, blank))
-
-    return chunk
+    return lax.fori_loop(0, length, body, (team, blank))
 
 
 def _found(states: HMCState, info: Any, step_size: Array, whitening: Whitening) -> dict[str, Array]:
@@ -453,7 +453,7 @@ class _March:
         if not stuck.any():
             return False
         z = np.asarray(self.drawn[-1]["z"][-1] if self.drawn else self.z).copy()
-        fresh = disperse(in_batches(self.log_density), self.starts.modes[:1], len(z), self.seed, attempt=2)
+        fresh = disperse(self.log_density, self.starts.modes[:1], len(z), self.seed, attempt=2)
         z[stuck] = fresh[stuck]
         where = "draws" if self.drawn else "warm-up"
         chains = [int(c) for c in np.flatnonzero(stuck)]
@@ -504,12 +504,12 @@ class _March:
         self.target, self.events = words["target"], words["events"]
         empty = {"directions": np.zeros((self.z.shape[1], 0)), "stretch": np.zeros(0)}  # of a diagonal metric
         leaves = {name: state.get(f"whitening_{name}", empty.get(name)) for name in Whitening._fields}
-        self.whitening = Whitening(**{name: jnp.asarray(leaf) for name, leaf in leaves.items()})
+        self.whitening = Whitening(**{name: np.asarray(leaf) for name, leaf in leaves.items()})
         self._open_window(words["window"], np.asarray(state["z"]), words["step_sizes"])
         drawn = {name.removeprefix("drawn_"): v for name, v in state.items() if name.startswith("drawn_")}
         if drawn:
             blank = self.engine.begin(self.z, self.whitening, self.step_sizes)
-            leaves = [jnp.asarray(state[f"team_{n}"]) for n in range(len(jax.tree.leaves(blank)))]
+            leaves = [np.asarray(state[f"team_{n}"]) for n in range(len(jax.tree.leaves(blank)))]
             self._take(jax.tree.unflatten(jax.tree.structure(blank), leaves), drawn)
 
 

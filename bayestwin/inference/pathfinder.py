@@ -5,19 +5,17 @@ It needs gradients alone, and no Hessian, so that it serves many parameters; the
 L. Zhang, B. Carpenter, A. Gelman & A. Vehtari (2022), jmlr.org/papers/v23/21-0889.html.
 """
 
-from collections.abc import Callable
+import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from blackjax.diagnostics import psis_weights
 from jax import Array
 
 from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import approximate_along, draw_from
-from bayestwin.inference.laplace import as_draws
+from bayestwin.inference.laplace import as_draws, smooth_tail
 from bayestwin.inference.method import Draws, Problem
 from bayestwin.inference.starts import draw_starts
 
@@ -33,15 +31,15 @@ def pathfinder(problem: Problem) -> Draws:
     num = settings.num_chains * settings.num_samples
     with progress.phase("draws", "following paths", 1) as phase:
         each = max(200, -(-2 * num // NUM_PATHS))
-        starts = drawn.best[:NUM_PATHS]
-        found = jax.jit(_build_draw(density, each))(key_for(seed, "pathfinder"), jnp.asarray(starts))
+        starts = np.resize(drawn.best, (NUM_PATHS, drawn.best.shape[1]))
+        found = _draw(density, each, key_for(seed, "pathfinder"), starts)
         z, log_density, log_approximation = (np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in found)
         fine = np.isfinite(log_density) & np.isfinite(log_approximation)
         if not fine.any():
             raise _nowhere()
         z, log_density, log_approximation = z[fine], log_density[fine], log_approximation[fine]
         log_ratio = log_density - log_approximation
-        weights = np.exp(np.asarray(psis_weights(jnp.asarray(log_ratio))[0]))
+        weights = np.exp(smooth_tail(log_ratio)[0])
         kept = np.random.default_rng([seed, 4]).choice(weights.size, size=num, p=weights / weights.sum())
         phase.advance(1)
     record = {"paths": NUM_PATHS, "thrown_away": int((~fine).sum())}
@@ -49,15 +47,16 @@ def pathfinder(problem: Problem) -> Draws:
     return draws._replace(record={"starts": drawn.record} | dict(draws.record))
 
 
-def _build_draw(density: Density, num: int) -> Callable[[Array, Array], tuple[Array, Array, Array]]:
-    """A function that follows the path from each point, shape (n, d), and draws `num` times from its best normal."""
+@functools.partial(jax.jit, static_argnums=1)
+def _draw(density: Density, num: int, key: Array, z: Array) -> tuple[Array, Array, Array]:
+    """Follow the path from each point, shape (n, d), and draw `num` times from its best normal."""
 
     def one(key: Array, z: Array) -> tuple[Array, Array, Array]:
         along, drawing = jax.random.split(key)
         draws, log_approximation = draw_from(drawing, approximate_along(along, density, z), num)
         return draws, jax.vmap(density)(draws), log_approximation
 
-    return lambda key, z: jax.lax.map(lambda path: one(*path), (jax.random.split(key, len(z)), z))
+    return jax.lax.map(lambda path: one(*path), (jax.random.split(key, len(z)), z))
 
 
 def _nowhere() -> NoValidStart:

@@ -5,19 +5,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from blackjax.diagnostics import psis_weights
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
-from bayestwin.density.density import Density
-from bayestwin.dynamics.choice import Choice, choose_solver
-from bayestwin.dynamics.solve import count_steps, plan_substeps
+from bayestwin.density.bind import fill_steps
+from bayestwin.density.density import Density, evaluate, survey
+from bayestwin.dynamics.adaptive import Precision
+from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
+from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.solve import plan_substeps
 from bayestwin.inference.climb import draw_around
+from bayestwin.inference.laplace import smooth_tail
 from bayestwin.inference.method import Draws
-from bayestwin.inference.starts import Starts, agree, in_batches, on_mesh
+from bayestwin.inference.starts import Starts, agree, on_mesh
 from bayestwin.model.error import ProcessNoise
+from bayestwin.model.twin import Twin
 
 NUM_TRIED = 64
 
@@ -31,8 +34,14 @@ def choose(density: Density, seed: int, progress: Progress) -> tuple[Density, Ch
         progress: Shows the phase "ladder".
     """
     with progress.phase("ladder", "choosing the solver", 1) as phase:
-        tried, _ = density.draw_prior(jax.random.split(key_for(seed, "solver"), NUM_TRIED))
-        chosen, choice = choose_solver(density.twin, density.grid, tried)
+        tried, z = density.draw_prior(jax.random.split(key_for(seed, "solver"), NUM_TRIED))
+
+        def attempt(twin: Twin, grid: Grid) -> SolverTrial:
+            _, solved, num_steps = survey(dataclasses.replace(density, twin=twin, grid=grid).filled, z)
+            # experiments are solved side by side: what takes the longest is what they take
+            return SolverTrial(solved, num_steps.sum(axis=-1).reshape(len(z), -1).max(axis=1))
+
+        chosen, choice = choose_solver(density.twin, density.grid, tried, attempt)
         phase.advance(1, choice.method)
     return density.solved_as(chosen), choice
 
@@ -80,12 +89,14 @@ def choose_at(density: Density, z: np.ndarray) -> tuple[Density, Mapping[str, An
         return density, {"mode": "forward", "reason": "the twin has process noise"}
     derivatives = sum(site.kind in ("parameter", "initial") for site in density.sites)
     meshed = on_mesh(density, z)
-    if meshed is not None and agree(in_batches(meshed)(z), in_batches(density)(z)):
+    if meshed is not None and agree(evaluate(meshed, z), evaluate(density, z)):
         evidence = {"steps": len(meshed.grid.edges) - 1, "derivatives": derivatives}
         return meshed, {"mode": "reverse", "reason": "fewer steps than observations", **evidence}
-    steps_at = jax.jit(jax.vmap(lambda z: count_steps(density.twin, density.grid, density.constrain(z))))
-    substeps, record = plan_substeps(np.asarray(steps_at(jnp.asarray(z))), derivatives)
-    return dataclasses.replace(density, grid=density.grid._replace(substeps=substeps)), record
+    substeps, record = plan_substeps(survey(density, z).num_steps, derivatives)
+    if substeps is None:
+        return density, record
+    substeps = fill_steps(substeps, density.grid.edges)
+    return dataclasses.replace(density, grid=density.grid.with_substeps(substeps)), record
 
 
 # The tolerance audit: does the error of the solver shape the posterior?
@@ -119,17 +130,14 @@ def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[
     rows = np.unique(np.linspace(0, len(z) - 1, NUM_AUDITED).round().astype(int))
     solver = density.twin.solver
     tighter = max(TIGHTER, solver.rtol / PRECISE)
-    precise = dataclasses.replace(
-        solver, rtol=solver.rtol / tighter, atol=solver.atol / tighter, max_steps=10 * solver.max_steps
-    )
-    tight = dataclasses.replace(density, twin=dataclasses.replace(density.twin, solver=precise))
+    tight = density.solved_to(Precision(solver.rtol / tighter, solver.atol / tighter, 10 * solver.max_steps))
     with progress.phase("predictive", "auditing the solver", len(rows)) as phase:
-        change = in_batches(tight)(z[rows]) - used[rows]
+        change = evaluate(tight, z[rows]) - used[rows]
         phase.advance(len(rows))
     solved = np.isfinite(change)
     change = change[solved]
     largest = float(np.abs(change - change.mean()).max()) if change.size else float("nan")
-    pareto_k = float(jax.jit(psis_weights)(jnp.asarray(change))[1]) if change.size else float("nan")
+    pareto_k = smooth_tail(change)[1] if change.size else float("nan")
     return {
         "draws": len(rows),
         "tighter": tighter,

@@ -1,11 +1,14 @@
 """The ladder that leads to where chains start: prior draws → the best of them climb to modes → chains around the modes.
 
 Chains of an ODE posterior are lost when they start where the solver fails or the likelihood is flat. This ladder
-starts none there, and its Laplace covariance is the first metric of the sampler. Where nothing can start, it says which
-likelihood or state is to blame; and it says whether a log density on a coarser mesh is the same one.
+starts none there, and its Laplace covariance is the first metric of the sampler. Where climbs disagree it looks
+further: from more draws, and from what explains the beginning of the record, followed as the record grows. Where
+nothing can start, it says which likelihood or state is to blame; and it says whether a log density on a coarser mesh is
+the same one.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +19,7 @@ from jax import Array
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress
-from bayestwin.density.density import Density
+from bayestwin.density.density import Density, as_pytree, evaluate, survey
 from bayestwin.dynamics.adaptive import Position
 from bayestwin.dynamics.events import build_interrupt
 from bayestwin.dynamics.grid import inputs_from, most_nodes, plan_mesh
@@ -24,31 +27,36 @@ from bayestwin.dynamics.solve import STEPPERS, begin, trace_steps
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import Climb, Mode, climb, follow_path, group_modes
 from bayestwin.inference.method import NEGLIGIBLE
+from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
 
-NUM_DRAWN, NUM_CLIMBED, MOST_BATCHES = 64, 16, 8
+NUM_DRAWN, NUM_CLIMBED, MOST_BATCHES, MOST_STEPS = 64, 16, 8, 60
+
+ENOUGH = 0.5
+"""Share of climbs that lead to the highest point, below which it is looked further."""
+
+MORE_BATCHES, MOST_WORK = 16, 5e6
+"""Batches of prior draws then, and steps and stops that may be spent on them."""
+
+GROWING = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Parts of the record that are explained one after the other."""
 
 CLIMBED = 1e-3
 """Log density still to gain below which a point counts as having reached its mode."""
-
-type Evaluate = Callable[[np.ndarray], np.ndarray]
-"""(n, d) → log densities, shape (n,)."""
 
 
 class Drawn(NamedTuple):
     """The first rung: prior draws.
 
     Attributes:
-        best: Those of the highest log density, always as many, repeated where fewer can be solved; shape (n, d).
-        num_distinct: How many of them are distinct.
+        best: Those of the highest log density; shape (n, d), n at most `NUM_CLIMBED`.
+        work: Steps and stops that solving all of them took.
         record: Plain numbers for the report: drawn, failed.
-        evaluate: The log density of any number of points, compiled.
     """
 
     best: np.ndarray
-    num_distinct: int
+    work: float
     record: dict[str, Any]
-    evaluate: Evaluate
 
 
 class Starts(NamedTuple):
@@ -79,45 +87,117 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
     """
     drawn = draw_starts(density, seed, progress)
     with progress.phase("ladder", "climbing to modes", NUM_CLIMBED) as phase:
-        points, stops = climb_all(density, drawn)
-        modes = group_modes(*map(np.asarray, (points.z, points.log_density, points.hessian)))
-        converged = np.asarray(points.decrement) < CLIMBED
-        record = drawn.record | {"optimised": drawn.num_distinct, "converged": int(converged.sum()), "stops": stops}
+        points, stops = climb_all(density, drawn.best)
+        record = drawn.record
+        if num_highest(points) < ENOUGH * len(points.z):
+            phase.advance(0, "climbs disagree; looking further")
+            points, record = look_further(density, points, drawn, seed)
+        modes = group_modes(points.z, points.log_density, points.hessian)
+        converged = points.decrement < CLIMBED
+        record |= {"optimised": len(points.z), "converged": int(converged.sum()), "highest": num_highest(points)}
+        record["stops"] = stops
         if not converged.any():
             modes = _by_path(density, modes, seed, phase)
             record["paths"] = 1
         phase.advance(NUM_CLIMBED, f"{len(modes)} mode{'s' if len(modes) > 1 else ''}")
     record |= {
-        "log_density": [round(float(v), 3) for v in -np.sort(-np.asarray(points.log_density))],
+        "log_density": [round(float(v), 3) for v in -np.sort(-points.log_density)],
         "modes": len(modes),
         "weights": [round(mode.weight, 6) for mode in modes],
     }
-    return Starts(disperse(drawn.evaluate, modes, num_chains, seed), modes, record)
+    return Starts(disperse(density, modes, num_chains, seed), modes, record)
 
 
-def climb_all(density: Density, drawn: Drawn) -> tuple[Climb, int]:
-    """Climb from the best draws: on a mesh where that pays, unless what is reached differs from what is exact there.
+def climb_all(density: Density, z: np.ndarray) -> tuple[Climb, int]:
+    """Climb from points: on a mesh where that pays, unless what is reached differs from what is exact there.
 
     Args:
         density: The log density.
-        drawn: The first rung.
+        z: The points; shape (n, d), n at most `NUM_CLIMBED`.
 
     Returns:
         The points reached, as NumPy arrays, and the number of stops of the solves that led there.
     """
-
-    def climbed(density: Density) -> Climb:
-        # a full batch whatever the number that is finite, so that there is one compilation
-        points = jax.jit(lambda z: climb(density.local, z))(jnp.asarray(drawn.best))
-        return Climb(*(np.asarray(leaf)[: drawn.num_distinct] for leaf in points))  # type: ignore[arg-type]
-
-    meshed = on_mesh(density, drawn.best)
+    meshed = on_mesh(density, z)
     if meshed is not None:
-        points = climbed(meshed)
-        exact = drawn.evaluate(np.asarray(points.z))
-        if agree(np.asarray(points.log_density), exact):
-            return points._replace(log_density=exact), len(meshed.grid.edges) - 1  # type: ignore[arg-type]
-    return climbed(density), len(density.grid.edges) - 1
+        points = _climb_from(meshed, z)
+        exact = evaluate(density, points.z)
+        if agree(points.log_density, exact):
+            return points._replace(log_density=exact), meshed.grid.num_stops
+    return _climb_from(density, z), density.grid.num_stops
+
+
+def _climb_from(density: Density, z: np.ndarray) -> Climb:
+    # a full batch whatever the number of points, so that there is one compilation
+    points = _climb(density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(MOST_STEPS))
+    return Climb(*(np.asarray(leaf)[: len(z)] for leaf in points))
+
+
+def num_highest(points: Climb) -> int:
+    """How many of the points are as high as the highest."""
+    return int((points.log_density > points.log_density.max() - NEGLIGIBLE).sum())
+
+
+def look_further(density: Density, points: Climb, drawn: Drawn, seed: int) -> tuple[Climb, dict[str, Any]]:
+    """Climb from the best of many more draws; and from those that explain the beginning of the record, as it grows.
+
+    Over a long record a wrong frequency gets out of phase, and the likelihood has a narrow peak at the right one among
+    many others; over its beginning the peak is wide.
+
+    Args:
+        density: The log density.
+        points: Where climbs have led so far.
+        drawn: What is known about the prior.
+        seed: Determines the draws.
+
+    Returns:
+        All points reached, and the plain numbers `drawn` and `failed`.
+    """
+    batches = int(np.clip(MOST_WORK / drawn.work, 1, MORE_BATCHES))
+    keys = [jax.random.split(key_for(seed, f"ladder {number}"), NUM_DRAWN) for number in range(batches)]
+    z = np.concatenate([density.draw_prior(own)[1] for own in keys])
+    z = z[np.isfinite(z).all(axis=1)]
+    log_density = evaluate(density, z)
+    found = [points, climb_all(density, _best(z, log_density))[0]]
+    candidates = z
+    for share in () if isinstance(density.twin.model_error, ProcessNoise) else GROWING:
+        part = density.until(share)
+        values = evaluate(part, candidates)
+        if np.isfinite(values).any():
+            reached = climb_all(part, _best(candidates, values))[0].z
+            candidates = np.concatenate([reached, z])
+    values = evaluate(density, candidates)
+    if np.isfinite(values).any():
+        found.append(climb_all(density, _best(candidates, values))[0])
+    failed = batches * NUM_DRAWN - int(np.isfinite(log_density).sum())
+    together = Climb(*(np.concatenate(leaves) for leaves in zip(*found, strict=True)))
+    return together, {"drawn": batches * NUM_DRAWN, "failed": failed}
+
+
+def _best(z: np.ndarray, log_density: np.ndarray) -> np.ndarray:
+    """The points of the highest log density, as many as climb together, of those where it is finite."""
+    order = np.argsort(-np.where(np.isfinite(log_density), log_density, -np.inf), kind="stable")
+    return z[order[: min(NUM_CLIMBED, int(np.isfinite(log_density).sum()))]]
+
+
+@jax.jit
+def _climb(density: Density, z: Array, max_steps: Array) -> Climb:
+    return climb(density.local, z, max_steps)
+
+
+@jax.jit
+def _value_and_gradient(log_density: Callable[[Array], Array], z: Array) -> tuple[Array, Array]:
+    return jax.vmap(jax.value_and_grad(log_density))(z)
+
+
+def gradients(log_density: Callable[[Array], Array], z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log densities, shape (c,), and gradients, shape (c, d), at points where they are finite, shape (c, d)."""
+    if not isinstance(log_density, Density) or log_density.grid.fixed is not None or len(z) > NUM_CLIMBED:
+        value, gradient = _value_and_gradient(as_pytree(log_density), z)
+    else:  # the first step of a climb is to the point itself, and there is a program for climbs already
+        at = _climb(log_density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(1))
+        value, gradient = at.log_density, at.gradient
+    return np.asarray(value)[: len(z)], np.asarray(gradient)[: len(z)]
 
 
 def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
@@ -126,33 +206,19 @@ def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
     Raises:
         NoValidStart: If no prior draw has a finite log density.
     """
-    evaluate = in_batches(density)
     with progress.phase("ladder", "trying the prior", NUM_DRAWN) as phase:
         for batch in range(MOST_BATCHES):
             z = density.draw_prior(jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN))[1]
-            log_density = np.where(np.isfinite(z).all(axis=1), evaluate(z), -np.inf)
-            finite = np.isfinite(log_density)
+            log_density, _, num_steps = survey(density, z)
+            finite = np.isfinite(log_density) & np.isfinite(z).all(axis=1)
             drawn = NUM_DRAWN * (batch + 1)
             failed = drawn - int(finite.sum())
             phase.advance(0, f"{failed} of {drawn} cannot be solved")
             if finite.any():
                 phase.advance(NUM_DRAWN)
-                order = np.argsort(-log_density)[: min(NUM_CLIMBED, int(finite.sum()))]
-                best = z[np.resize(order, NUM_CLIMBED)]
-                return Drawn(best, order.size, {"drawn": drawn, "failed": failed}, evaluate)
+                work = float(num_steps.sum()) + num_steps.size
+                return Drawn(_best(z, np.where(finite, log_density, -np.inf)), work, {"drawn": drawn, "failed": failed})
     raise no_start(density, seed, NUM_DRAWN * MOST_BATCHES)
-
-
-def in_batches(log_density: Callable[[Array], Array]) -> Evaluate:
-    """Evaluate any number of points, always `NUM_DRAWN` at a time, so that there is one compilation."""
-    evaluate = jax.jit(jax.vmap(log_density))
-
-    def whole(z: np.ndarray) -> np.ndarray:
-        batches = -(-len(z) // NUM_DRAWN)
-        padded = np.resize(z, (batches, NUM_DRAWN, z.shape[1]))
-        return np.concatenate([np.asarray(evaluate(jnp.asarray(batch))) for batch in padded])[: len(z)]
-
-    return whole
 
 
 def _by_path(density: Density, modes: tuple[Mode, ...], seed: int, phase: Phase) -> tuple[Mode, ...]:
@@ -163,11 +229,13 @@ def _by_path(density: Density, modes: tuple[Mode, ...], seed: int, phase: Phase)
     return modes if found is None else (Mode(found.centre, found.log_density, found.scale, 1.0),)
 
 
-def disperse(evaluate: Evaluate, modes: tuple[Mode, ...], num_chains: int, seed: int, attempt: int = 1) -> np.ndarray:
+def disperse(
+    log_density: Callable[[Array], Array], modes: tuple[Mode, ...], num_chains: int, seed: int, attempt: int = 1
+) -> np.ndarray:
     """Over-dispersed starts around the modes, drawn nearer wherever the log density is far below its mode's.
 
     Args:
-        evaluate: Log densities of points.
+        log_density: (d,) → scalar.
         modes: Each gets chains by its weight; shape (d,) each.
         num_chains: Number of starts.
         seed: Determines them, together with `attempt`.
@@ -187,7 +255,7 @@ def disperse(evaluate: Evaluate, modes: tuple[Mode, ...], num_chains: int, seed:
     settled = np.zeros(num_chains, dtype=bool)
     for spread in (2.0, 1.0, 0.5, 0.25, 0.1):
         trial = starts + spread * direction
-        good = ~settled & (evaluate(trial) > lowest)
+        good = ~settled & (evaluate(log_density, trial) > lowest)
         starts = np.where(good[:, None], trial, starts)
         direction = np.where(good[:, None], 0.0, direction)
         settled |= good
@@ -217,13 +285,17 @@ def on_mesh(density: Density, z: np.ndarray) -> Density | None:
     most = most_nodes(density.twin, density.grid)
     if not most:
         return None
-    trace = jax.jit(jax.vmap(lambda z: trace_steps(density.twin, density.grid, most, density.constrain(z))))
-    times, reached = map(np.asarray, trace(jnp.asarray(np.resize(z, (NUM_TRACED, z.shape[1])))))
+    times, reached = map(np.asarray, _trace_steps(density, most, np.resize(z, (NUM_TRACED, z.shape[1]))))
     mesh = plan_mesh(times) if reached.all() else None
     if mesh is None or len(mesh) > most:
         return None
     # adaptive steps between the stops would cost a climb five times as much, for points that it turns down anyway
-    return dataclasses.replace(density, grid=density.grid.on_mesh(mesh)._replace(substeps=np.ones(len(mesh) - 1, int)))
+    return dataclasses.replace(density, grid=density.grid.on_mesh(mesh).with_substeps(np.ones(len(mesh) - 1, int)))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _trace_steps(density: Density, most: int, z: Array) -> tuple[Array, Array]:
+    return jax.vmap(lambda z: trace_steps(density.twin, density.grid, most, density.constrain(z)))(z)
 
 
 def agree(found: np.ndarray, exact: np.ndarray) -> bool:
@@ -305,7 +377,7 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
         slope = field.slope(inputs_at)
         interrupt = build_interrupt(field, inputs_at) if twin.triggered else None
         at = Position(state, ends[1] - ends[0], jnp.asarray(True), jnp.zeros((), int))
-        at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, twin.solver, field.size, interrupt)
+        at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, grid.precision, field.size, interrupt)
         times = jnp.linspace(ends[0], ends[1], PIECES + 1)
         ahead = jax.vmap(lambda t: slope(t, state + (t - ends[0]) * slope(ends[0], state)))(times)
         return at.state, at.solved & jnp.isfinite(at.state).all(), ahead

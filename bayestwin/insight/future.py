@@ -25,7 +25,8 @@ from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
 from bayestwin.calibrate import calibrate, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, bind
-from bayestwin.density.density import PREDICTED_AT_ONCE, Density, build_density
+from bayestwin.density.density import Density, build_density
+from bayestwin.density.predictor import AT_ONCE
 from bayestwin.dynamics.choice import with_method
 from bayestwin.inference.method import USUAL, method_named
 from bayestwin.model.twin import Twin
@@ -60,8 +61,8 @@ class Ahead:
         values = {site.name: group[site.name].to_numpy().ravel() for site in self.density.sites}
         num = group.sizes["chain"] * group.sizes["draw"]
         found = []
-        for first in range(0, num, PREDICTED_AT_ONCE):
-            rows = np.minimum(np.arange(first, first + PREDICTED_AT_ONCE), num - 1)
+        for first in range(0, num, AT_ONCE):
+            rows = np.minimum(np.arange(first, first + AT_ONCE), num - 1)
             batch = self._batches[method]({name: jnp.asarray(v[rows]) for name, v in values.items()})
             found.append(np.asarray(batch)[: num - first])
         return np.concatenate(found)

@@ -14,9 +14,8 @@ import xarray as xr
 from jax import Array
 from scipy.stats import chi2
 
-from bayestwin.density.density import Density, Local
+from bayestwin.density.density import Density, Local, evaluate
 from bayestwin.inference.climb import Mode, climb
-from bayestwin.inference.starts import in_batches
 from bayestwin.insight.ties import Coordinates
 
 SIDE = 12
@@ -266,4 +265,4 @@ def points_of(
     if drawn is not None:
         return drawn[rng.choice(len(drawn), size=min(POINTS, len(drawn)), replace=False)]
     points = rng.multivariate_normal(mean, covariance, size=4 * POINTS, method="eigh")
-    return points[np.isfinite(in_batches(density)(points))][:POINTS]
+    return points[np.isfinite(evaluate(density, points))][:POINTS]

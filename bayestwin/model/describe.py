@@ -17,6 +17,7 @@ from numpyro.distributions import constraints
 
 from bayestwin.model.components import State
 from bayestwin.model.noise.base import Noise
+from bayestwin.model.tracing import nested_codes
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event, Prior, SteadyState
 
@@ -143,20 +144,13 @@ def bytecode(function: Callable, seen: frozenset[int] = frozenset()) -> str:
     code = getattr(function, "__code__", None)
     if code is None:
         return _outside(function, seen)
-    inner = list(_nested(code))
+    inner = list(nested_codes(code))
     constants = [c for one in inner for c in one.co_consts if isinstance(c, int | float | str | tuple)]
     closed = inspect.getclosurevars(function).nonlocals
     loaded = {i.argval for one in inner for i in dis.get_instructions(one) if i.opname == "LOAD_GLOBAL"}
     found = dict(closed) | {n: v for n, v in function.__globals__.items() if n in loaded}
     outside = [(name, _outside(found[name], seen | {id(code)})) for name in sorted(found)]
     return repr(([(one.co_names, one.co_varnames) for one in inner], constants, outside))
-
-
-def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _nested(constant)
 
 
 def _outside(value: Any, seen: frozenset[int]) -> str:

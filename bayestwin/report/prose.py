@@ -270,7 +270,8 @@ def start_words(posterior: xr.DataTree) -> list[str]:
     words = [f"{count(drawn, 'point was', 'points were')} drawn from the prior; {failed:,} could not be solved."]
     if "optimised" in starts:
         optimised, converged = int(starts["optimised"]), int(starts.get("converged", 0))
-        words.append(f"The best {optimised:,} were optimised, and {converged:,} converged.")
+        best = f", {int(starts['highest']):,} of them at the best mode" if "highest" in starts else ""
+        words.append(f"The best {optimised:,} were optimised, and {converged:,} converged{best}.")
     modes = int(starts.get("modes", 0))
     if modes == 1:
         words.append("One mode holds all but a negligible share of the posterior (Laplace's approximation).")

@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -81,8 +79,9 @@ class FileCheckpoint:
         }
         groups = {"checkpoint": xr.Dataset(data)}
         if draws is not None:
-            values = jax.jit(jax.vmap(jax.vmap(self.density.constrain)))(jnp.asarray(draws.z))
-            shown = {name: np.asarray(v) for name, v in values.items()}
+            chains, num, dim = draws.z.shape
+            values = self.density.constrain_all(draws.z.reshape(-1, dim))
+            shown = {name: value.reshape(chains, num, *value.shape[1:]) for name, value in values.items()}
             groups = {
                 "posterior": sites_dataset(self.density.twin, shown, self.coords),
                 "sample_stats": stats_dataset(draws.stats),

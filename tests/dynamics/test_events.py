@@ -72,7 +72,7 @@ def test_doses_of_the_telemetry_add_up(settings: dict) -> None:
 def test_fixed_steps_go_through_doses_too() -> None:
     density = density_of(dosed(), dose=pd.Series(DOSES))
     steps = np.full(len(density.grid.edges) - 1, 200)
-    found = solve(density.twin, density.grid._replace(substeps=steps), {"rate": 0.7})
+    found = solve(density.twin, density.grid.with_substeps(steps), {"rate": 0.7})
     assert np.allclose(found.states[:, 0], after_doses(density.bound.times, 0.7), rtol=1e-9)
 
 

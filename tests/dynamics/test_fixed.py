@@ -11,11 +11,11 @@ from twins import LYNX_HARE_VALUES, bound_density, lynx_hare, pelts, telemetry_o
 
 import bayestwin as bt
 from bayestwin.density.density import Density
-from bayestwin.dynamics.solve import LEAST_WORK, MANY, count_steps, plan_substeps
+from bayestwin.dynamics.solve import LEAST_WORK, MANY, plan_substeps, solve
 
 
 def with_substeps(density: Density, substeps: np.ndarray) -> Density:
-    return dataclasses.replace(density, grid=density.grid._replace(substeps=substeps))
+    return dataclasses.replace(density, grid=density.grid.with_substeps(substeps))
 
 
 def driven() -> tuple[bt.Twin, bt.Telemetry]:
@@ -50,7 +50,7 @@ def test_value_and_gradient_are_those_of_adaptive_steps(twin_and_telemetry: tupl
 
 def test_steps_are_counted_by_interval() -> None:
     density = bound_density(lynx_hare(), pelts())
-    counted = count_steps(density.twin, density.grid, LYNX_HARE_VALUES)
+    counted = solve(density.twin, density.grid, LYNX_HARE_VALUES).by_interval
     assert counted.shape == (20,)
     assert int(counted.sum()) == int(density.predict(LYNX_HARE_VALUES).num_steps)
     assert int(counted.min()) >= 1

@@ -56,7 +56,7 @@ def meshed(hares: Density, z: np.ndarray, request: pytest.FixtureRequest) -> Den
     assert len(found.grid.edges) < NUM / LEAST_SAVING
     if request.param == "fixed":
         return found
-    return dataclasses.replace(found, grid=found.grid._replace(substeps=None))
+    return dataclasses.replace(found, grid=found.grid._replace(fixed=None))
 
 
 @pytest.fixture(scope="module")

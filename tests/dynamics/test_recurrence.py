@@ -13,7 +13,7 @@ from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
 from bayestwin.dynamics.affine import needs_no_solver, recur
 from bayestwin.dynamics.choice import choose_solver
-from bayestwin.dynamics.grid import Grid, build_grid
+from bayestwin.dynamics.grid import Grid, build_grid, precision_of
 from bayestwin.dynamics.solve import Trajectory, solve
 from bayestwin.errors import InvalidTwin
 
@@ -43,7 +43,8 @@ def grid_at(twin: bt.Twin, times: np.ndarray, stride: int = 1) -> Grid:
 
 def solved(twin: bt.Twin, grid: Grid, solver: bt.Solver, **values: float) -> Trajectory:
     values = VALUES | {"second_initial": -1.0} | values
-    return jax.jit(lambda v: solve(dataclasses.replace(twin, solver=solver), grid, v))(values)
+    twin = dataclasses.replace(twin, solver=solver)
+    return jax.jit(lambda v: solve(twin, grid._replace(precision=precision_of(twin)), v))(values)
 
 
 @pytest.mark.parametrize("times", [IRREGULAR, REGULAR, REGULAR[:2]], ids=["irregular", "regular", "one interval"])

@@ -12,9 +12,9 @@ import bayestwin as bt
 from bayestwin._base.progress import Progress
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.recorded import tolerance_gate
+from bayestwin.density.density import evaluate
 from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, Draws
 from bayestwin.inference.solver import NUM_AUDITED, TIGHTER, audit_tolerance
-from bayestwin.inference.starts import in_batches
 
 
 def judged(twin: bt.Twin, telemetry: bt.Telemetry, tolerance: float | None) -> tuple[dict, Gate]:
@@ -67,7 +67,7 @@ def test_an_error_that_is_the_same_at_a_hundredth_of_the_tolerance_is_seen() -> 
     """From pelt to pelt one step passes at 0.3 as at 0.003: only what is precise tells how wrong it is."""
     density = bound_density(dataclasses.replace(lynx_hare(), solver=bt.Solver("tsit5", rtol=0.3, atol=0.3)), pelts())
     z = np.asarray(density.unconstrain(LYNX_HARE_VALUES)) + 0.05 * np.random.default_rng(0).standard_normal((1, 20, 8))
-    drawn = Draws(z, {"lp": in_batches(density)(z[0])[None]}, {})
+    drawn = Draws(z, {"lp": evaluate(density, z[0])[None]}, {})
     found = audit_tolerance(density, drawn, Progress(show=False))
     assert found["largest_difference"] > 0.5
     assert found["tighter"] == pytest.approx(3e5)
@@ -80,11 +80,11 @@ def test_the_figures_are_those_of_a_second_solve(shift: float) -> None:
     twin = dataclasses.replace(lynx_hare(), solver=bt.Solver(method="tsit5", rtol=1e-2, atol=1e-2))
     density = bound_density(twin, pelts())
     z = np.asarray(density.unconstrain(LYNX_HARE_VALUES)) + 0.02 * rng.standard_normal((2, 10, 8))
-    coarse = in_batches(density)(z.reshape(20, 8))
+    coarse = evaluate(density, z.reshape(20, 8))
     drawn = Draws(z, {"lp": coarse.reshape(2, 10) + shift}, {})
     found = audit_tolerance(density, drawn, Progress(show=False))
     precise = bt.Solver(method="tsit5", rtol=1e-6, atol=1e-6, max_steps=10 * twin.solver.max_steps)
-    fine = in_batches(bound_density(dataclasses.replace(twin, solver=precise), pelts()))(z.reshape(20, 8))
+    fine = evaluate(bound_density(dataclasses.replace(twin, solver=precise), pelts()), z.reshape(20, 8))
     change = fine - coarse
     np.testing.assert_allclose(found["largest_difference"], np.abs(change - change.mean()).max(), rtol=1e-9)
     assert found["draws"] == 20

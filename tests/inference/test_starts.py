@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from twins import bound_density, decay, decay_telemetry, telemetry_of
+from twins import bound_density, decay, decay_telemetry, known_decay_posterior, telemetry_of
 
 import bayestwin as bt
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.assess import diagnose, failed
+from bayestwin.dynamics.choice import with_method
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import group_modes
 from bayestwin.inference.starts import Starts, find_starts
@@ -157,3 +158,39 @@ def test_no_start_for_a_solve_names_the_state_and_the_time(field: object, words:
     assert words in received
     if "gives up" in words:
         assert "though no state blows up" in received
+
+
+def swinging(noise: float, seed: int) -> tuple[bt.Twin, bt.Telemetry]:
+    """A mass on a spring of unknown frequency, seen over 19 periods at 61 irregular times."""
+    twin = bt.Twin(
+        name="swing",
+        vector_field=lambda t, x, p, u: {"place": x.speed, "speed": -(p.frequency**2) * x.place},
+        states={"place": bt.State(dist.Normal(0.0, 2.0)), "speed": bt.State(dist.Normal(0.0, 2.0))},
+        parameters={"frequency": bt.Parameter(dist.LogNormal(0.0, 1.0))},
+        observations={"place": bt.Observation(bt.Gaussian(dist.HalfNormal(0.5)))},
+    )
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.uniform(0.0, 38.0 * np.pi, 61))
+    return twin, telemetry_of({"time": times, "place": np.cos(times) + noise * rng.standard_normal(61)}, t0=0.0)
+
+
+def test_the_frequency_of_a_long_record_is_found() -> None:
+    for seed in range(4):
+        twin, telemetry = swinging(0.3, seed)
+        exact = with_method(twin, "exact")
+        starts = find_starts(bound_density(exact, telemetry).filled, 4, seed, Progress(show=False))
+        frequency = bound_density(exact, telemetry).constrain(jnp.asarray(starts.modes[0].z))["frequency"]
+        # its standard deviation is about 0.3 √(24 / 61) / 119
+        assert float(frequency) == pytest.approx(1.0, abs=0.01), seed
+        assert starts.record["drawn"] == 1024
+        assert 1 <= starts.record["highest"] < starts.record["optimised"] <= 48
+
+
+@pytest.mark.parametrize(("highest", "passes"), [(1, False), (4, False), (5, True), (48, True)])
+def test_a_best_mode_that_few_climbs_found_is_not_trusted(highest: int, passes: bool) -> None:
+    posterior = known_decay_posterior().copy()
+    posterior.attrs["starts"] = dict(posterior.attrs["starts"], modes=1, optimised=48, highest=highest)
+    gate = next(gate for gate in diagnose(posterior) if gate.name == "modes")
+    assert gate.passed == passes
+    assert gate.severity == "warn"
+    assert passes or f"{highest} of 48 climbs found the best mode: there may be better ones" in gate.sentence

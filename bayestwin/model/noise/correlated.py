@@ -77,7 +77,7 @@ class Autocorrelated(Noise):
         """One path of the process at these times, from its stationary distribution on, with white noise on it."""
         scale, correlation_time, nugget = (parameters[name] for name in self.units)
         value = jnp.asarray(value)
-        pushes, white = jax.random.normal(key, (2, *value.shape))
+        pushes, white = jax.random.normal(key, (*value.shape, 2)).T  # times first: later ones change no earlier number
         kept, renewed = _transitions(times, correlation_time)
 
         def move(at: Array, step: tuple[Array, ...]) -> tuple[Array, Array]:

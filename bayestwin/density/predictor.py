@@ -1,0 +1,70 @@
+"""From values of the sites to trajectories, predictions and log likelihoods, many draws at a time."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bayestwin._base.progress import Phase
+from bayestwin.density.density import Density
+
+AT_ONCE = 100
+"""Draws solved in one call; the last batch is padded, so that there is one compilation."""
+
+
+class Predictor:
+    """Evaluates a density's twin for many draws; compiled once, for any number of draws.
+
+    Results are dicts of arrays with leading axis n, the number of draws: `<observation>`, `<observation>_noise_free`,
+    `<state>_state` with shape (n, times), `log_likelihood/<observation>` likewise, and `solved`, `num_steps` with
+    shape (n,). Several experiments stand before the times. Where a solve failed the rest is NaN.
+    """
+
+    def __init__(self, density: Density) -> None:
+        """Prepare for one density; nothing is compiled before the first call."""
+        self.density, self.num_times = density, density.bound.times.shape[-1]
+
+    def __call__(
+        self, values: Mapping[str, np.ndarray], key: Array, phase: Phase, keep: frozenset[int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Predict.
+
+        Args:
+            values: By site; shape (n,) each, or (n, E) where each of E experiments has its own.
+            key: Randomness of the noise.
+            phase: Told of each draw.
+            keep: Draws whose trajectories are wanted (all by default); log likelihoods are of all draws.
+        """
+        num = next(iter(values.values())).shape[0] if values else 1
+        parts: dict[str, list[np.ndarray]] = {}
+        for first in range(0, num, AT_ONCE):
+            rows = np.minimum(np.arange(first, first + AT_ONCE), num - 1)
+            found = _predict(self.density.filled, {name: v[rows] for name, v in values.items()}, key, rows)
+            size = min(AT_ONCE, num - first)
+            wanted = np.array([keep is None or first + i in keep for i in range(size)])
+            for name, array in found.items():
+                scalar = name in ("solved", "num_steps")
+                own = np.asarray(array)[:size] if scalar else np.asarray(array)[:size, ..., : self.num_times]
+                whole = scalar or name.startswith("log_likelihood/")
+                parts.setdefault(name, []).append(own if whole else own[wanted])
+            phase.advance(size)
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+@jax.jit
+def _predict(density: Density, values: Mapping[str, Array], key: Array, rows: Array) -> dict[str, Array]:
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
+    return jax.vmap(functools.partial(_one, density))(values, keys)
+
+
+def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
+    predicted = density.disturbed(jax.random.fold_in(key, 1), values, density.predict(values))
+    found = density.draw(key, values, predicted)
+    terms = density.log_likelihood(values, predicted)
+    found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
+    solved = predicted.solved[:, None] if density.experiments else predicted.solved
+    found = {name: jnp.where(solved, array, jnp.nan) for name, array in found.items()}
+    return found | {"solved": predicted.solved.all(), "num_steps": predicted.num_steps.sum()}
