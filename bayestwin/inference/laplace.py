@@ -55,7 +55,7 @@ def log_mixture(modes: tuple[Mode, ...], z: np.ndarray) -> np.ndarray:
 MOST_ROUNDS = 50
 
 STATISTICS: Any = array_stats
-"""ArviZ's, which says nothing of its types."""
+"""ArviZ's functions of plain arrays, which say nothing of their types."""
 
 
 def draw_solvable(

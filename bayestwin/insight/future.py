@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
-from arviz_stats.base.array import array_stats
 from jax import Array
 from scipy.special import logsumexp
 
@@ -28,6 +27,7 @@ from bayestwin.density.bind import Bound, bind
 from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import AT_ONCE
 from bayestwin.dynamics.choice import with_method
+from bayestwin.inference.laplace import STATISTICS
 from bayestwin.inference.method import USUAL, method_named
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
@@ -95,9 +95,6 @@ def _known_until(density: Density, end: int) -> Density:
 
 
 GROUP = "leave_future_out"
-
-STATISTICS: Any = array_stats
-"""ArviZ's functions of plain arrays."""
 
 
 class Weighted(NamedTuple):
