@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -39,6 +40,7 @@ def gauge(later: float = 0.0) -> bt.Telemetry:
     return telemetry_of({"time": times + later, "level": seen}, t0=0.0)
 
 
+@jax.tree_util.register_pytree_node_class
 class WrongJacobian(Density):
     """Changes of variables have the wrong sign."""
 
@@ -48,6 +50,7 @@ class WrongJacobian(Density):
         return values, -log_det
 
 
+@jax.tree_util.register_pytree_node_class
 class Dropped(Density):
     """The first observation is left out."""
 
