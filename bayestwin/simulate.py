@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from bayestwin._base.process import check_seed, keep_compiled, key_for, require_float64
+from bayestwin._base.compilation import Program, keep_compiled
+from bayestwin._base.process import check_seed, key_for, require_float64
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density
 from bayestwin.dynamics.choice import choose_solver
@@ -76,7 +77,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     return xr.Dataset(data, coords={"time": bound.labels}, attrs={"twin": twin.name, "seed": seed})
 
 
-@jax.jit
+@Program
 def _drawn(density: Density, values: Mapping[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
     predicted = density.predict(values)
     found = density.draw(key, values, predicted)

@@ -24,7 +24,7 @@ import numpy as np
 import bayestwin  # noqa: F401 (switches float64 on)
 import engines
 import posteriors
-from bayestwin._base.process import keep_compiled
+from bayestwin._base.compilation import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density

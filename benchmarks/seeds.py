@@ -28,7 +28,7 @@ import numpy as np
 import bayestwin  # noqa: F401 (switches float64 on)
 import posteriors
 import results_page
-from bayestwin._base.process import keep_compiled
+from bayestwin._base.compilation import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.calibrate import draw
 from bayestwin.density.bind import bind

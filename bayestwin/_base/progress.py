@@ -12,14 +12,8 @@ import rich.console
 import rich.progress
 import rich.table
 
-from bayestwin._base.process import (
-    check_seed,
-    compile_clock,
-    enough_memory,
-    keep_compiled,
-    on_device,
-    require_float64,
-)
+from bayestwin._base.compilation import compile_clock, keep_compiled
+from bayestwin._base.process import check_seed, enough_memory, on_device, require_float64
 
 ORDER = ("import", "compile", "ladder", "warmup", "draws", "predictive", "predict", "save", "report")
 """The order in which timings are told; others come last."""

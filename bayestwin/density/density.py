@@ -18,6 +18,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
 
+from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.density.bind import (
     Bound,
     each,
@@ -37,7 +38,6 @@ from bayestwin.dynamics.solve import Trajectory, observe, solve
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.noise.base import Noise
-from bayestwin.model.tracing import Keyed, key_of
 from bayestwin.model.twin import Site, Twin
 
 # What a twin says for one value of all its sites.
@@ -475,7 +475,7 @@ def in_batches[T](function: Callable[[np.ndarray], T], rows: np.ndarray) -> T:
 
 
 # Where a program runs but once or twice, what it takes to compile counts, and not what it takes to run.
-hastily = functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+hastily = functools.partial(Program, options={"xla_backend_optimization_level": 0})
 
 
 @hastily
@@ -507,7 +507,7 @@ class Survey(NamedTuple):
     num_steps: Any
 
 
-@jax.jit
+@Program
 def _survey(log_density: Callable[[Array], Array], z: Array) -> Survey:
     def one(z: Array) -> tuple[Array, Array, Array]:
         if not isinstance(log_density, Density):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bayestwin._base.compilation import Program
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
 
@@ -54,7 +55,7 @@ class Predictor:
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-@jax.jit
+@Program
 def _predict(density: Density, values: Mapping[str, Array], key: Array, rows: Array) -> dict[str, Array]:
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
     return jax.vmap(functools.partial(_one, density))(values, keys)

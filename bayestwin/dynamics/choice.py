@@ -15,13 +15,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.dynamics.affine import needs_no_solver
 from bayestwin.dynamics.filter import steps_exactly
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import solve
 from bayestwin.model.components import SolverMethod
 from bayestwin.model.error import ProcessNoise
-from bayestwin.model.tracing import Keyed, key_of
 from bayestwin.model.twin import Twin
 
 EXPLICIT, STIFF, EXACT = "tsit5", "rodas5p", "exact"
@@ -116,7 +116,7 @@ def _attempt(draws: Mapping[str, ArrayLike], twin: Twin, grid: Grid) -> SolverTr
     return SolverTrial(np.atleast_1d(solved), np.atleast_1d(num_steps))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@Program
 def _solve_all(twin: Keyed[Twin], grid: Grid, batch: Mapping[str, Array]) -> tuple[Array, Array]:
     def one(values: Mapping[str, Array]) -> tuple[Array, Array]:
         trajectory = solve(twin.value, grid, values)

@@ -16,6 +16,7 @@ from blackjax.vi.pathfinder import PathfinderState, approximate, sample
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from bayestwin._base.compilation import Program
 from bayestwin.density.density import Local, as_pytree, evaluate
 
 FLATTEST = 1e-3
@@ -118,7 +119,7 @@ def approximate_along(key: Array, log_density: Callable[[Array], Array], z: Arra
         return approximate(key, log_density, z, NUM_DRAWN, maxiter=MOST_STEPS, maxls=MOST_TRIALS)[0]
 
 
-@jax.jit
+@Program
 def _approximate_along(log_density: Callable[[Array], Array], key: Array, z: Array) -> PathfinderState:
     return approximate_along(key, log_density, z)
 

@@ -19,6 +19,7 @@ from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.mcmc.hmc import HMCState
 from jax import Array, lax
 
+from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
 from bayestwin.inference.climb import WIDEST, climb, positive
@@ -151,7 +152,7 @@ def _results(jobs: list[Future[_One]]) -> Iterator[_One]:
 def _draw_one(density: Density, observed: Mapping[str, Array], z: Array, key: Array, lengths: Lengths) -> _One:
     """The chain of one data set, begun anew with more transitions or smaller steps where that is needed."""
     beginning, *keys = jax.random.split(key, 1 + 2 * len(lengths.targets))
-    march = functools.partial(_march, density, lengths, observed)
+    march = functools.partial(_march, density, Keyed(lengths, key_of(lengths)), observed)
     whitening, position = _begin(density, observed, z, beginning)
     thin, target = lengths.thin, 0
     number = 0
@@ -180,7 +181,7 @@ def autocorrelation(columns: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, 1.0)
 
 
-@jax.jit
+@Program
 def _begin(density: Density, observed: Mapping[str, Array], z: Array, key: Array) -> tuple[Whitening, Array]:
     """The metric at the mode above z, and a start around it."""
     own = given(density, observed)
@@ -192,10 +193,10 @@ def _begin(density: Density, observed: Mapping[str, Array], z: Array, key: Array
     return whitening, jnp.where(jnp.isfinite(own(whitening.unwhiten(start))), start, 0.0)
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@Program
 def _march(
     density: Density,
-    lengths: Lengths,
+    lengths: Keyed[Lengths],
     observed: Mapping[str, Array],
     whitening: Whitening,
     position: Array,
@@ -207,7 +208,7 @@ def _march(
     target: Array,
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Transitions, `thin` for each of `num`: where they lead, the step size, and what was found on the way."""
-    kernel, num_draws = blackjax.nuts.build_kernel(), lengths.num_draws
+    kernel, num_draws = blackjax.nuts.build_kernel(), lengths.value.num_draws
     own = given(density, observed)
     init, update, final = dual_averaging_adaptation(target)  # type: ignore[arg-type]
 
@@ -218,7 +219,7 @@ def _march(
         state, averaging, found = loop
         step = jnp.where(adapting, jnp.exp(averaging.log_step_size), step_size)
         own_key, unit = jax.random.fold_in(key, number), jnp.ones_like(position)
-        state, info = kernel(own_key, state, log_density, step, unit, lengths.doublings)
+        state, info = kernel(own_key, state, log_density, step, unit, lengths.value.doublings)
         averaging = update(averaging, jnp.nan_to_num(info.acceptance_rate))
         # each place is written `thin` times, and the last one stays
         place = (number // thin) % num_draws

@@ -22,6 +22,7 @@ from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_ave
 from blackjax.mcmc.hmc import HMCState
 from jax import Array, lax
 
+from bayestwin._base.compilation import Program
 from bayestwin._base.process import deferred_interrupts, key_for
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.density import as_pytree
@@ -196,11 +197,12 @@ class Engine:
         """
         numbers = tuple(np.asarray(number) for number in (first, length, target is not None, target or 0.5))
         jobs = [(team, whitening, key, members, *numbers) for team, members in zip(teams, self.members, strict=True)]
+        device = jax.config.jax_default_device  # type: ignore[attr-defined]
         if not self._compiled:  # ahead of the threads, which would each compile it
-            _make(self._log_density, *jobs[0][:5], np.asarray(0), *jobs[0][6:])
+            with jax.default_device(device):
+                _make(self._log_density, *jobs[0][:5], np.asarray(0), *jobs[0][6:])
             self._compiled = True
         begun = time.perf_counter()
-        device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
         def work(job: tuple) -> tuple[Team, dict[str, np.ndarray]]:
             with jax.default_device(device):  # a setting of this thread, not of those it starts
@@ -234,7 +236,13 @@ def searching_from(step_size: float) -> DualAveragingAdaptationState:
     return DualAveragingAdaptationState(*begun)
 
 
-@jax.jit
+KEPT = {"lp": float, "diverging": bool, "solver_failed": bool, "n_steps": int, "tree_depth": int} | dict.fromkeys(
+    ("acceptance_rate", "step_size", "energy"), float
+)
+"""What is kept of each transition of a chain, beside where it led."""
+
+
+@Program
 def _make(
     log_density: Callable[[Array], Array],
     team: Team,
@@ -264,8 +272,8 @@ def _make(
         averaging = jax.tree.map(lambda new, old: jnp.where(adapting, new, old), updated, averaging)
         return Team(states, averaging), _found(states, info, step_size, whitening)
 
-    blank = jax.eval_shape(lambda: transition(team, first)[1])
-    blank = jax.tree.map(lambda leaf: jnp.zeros((CHUNK, *leaf.shape), leaf.dtype), blank)
+    blank = {name: jnp.zeros((CHUNK, len(members)), dtype) for name, dtype in KEPT.items()}
+    blank["z"] = jnp.zeros((CHUNK, *team.states.position.shape))  # type: ignore[union-attr]
 
     def body(number: Array, loop: tuple[Team, dict[str, Array]]) -> tuple[Team, dict[str, Array]]:
         team, kept = loop

@@ -5,12 +5,11 @@ It needs gradients alone, and no Hessian, so that it serves many parameters; the
 L. Zhang, B. Carpenter, A. Gelman & A. Vehtari (2022), jmlr.org/papers/v23/21-0889.html.
 """
 
-import functools
-
 import jax
 import numpy as np
 from jax import Array
 
+from bayestwin._base.compilation import Keyed, Program
 from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
 from bayestwin.errors import NoValidStart
@@ -32,7 +31,7 @@ def pathfinder(problem: Problem) -> Draws:
     with progress.phase("draws", "following paths", 1) as phase:
         each = max(200, -(-2 * num // NUM_PATHS))
         starts = np.resize(drawn.best, (NUM_PATHS, drawn.best.shape[1]))
-        found = _draw(density, each, key_for(seed, "pathfinder"), starts)
+        found = _draw(density, Keyed(each, each), key_for(seed, "pathfinder"), starts)
         z, log_density, log_approximation = (np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in found)
         fine = np.isfinite(log_density) & np.isfinite(log_approximation)
         if not fine.any():
@@ -47,13 +46,13 @@ def pathfinder(problem: Problem) -> Draws:
     return draws._replace(record={"starts": drawn.record} | dict(draws.record))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _draw(density: Density, num: int, key: Array, z: Array) -> tuple[Array, Array, Array]:
+@Program
+def _draw(density: Density, num: Keyed[int], key: Array, z: Array) -> tuple[Array, Array, Array]:
     """Follow the path from each point, shape (n, d), and draw `num` times from its best normal."""
 
     def one(key: Array, z: Array) -> tuple[Array, Array, Array]:
         along, drawing = jax.random.split(key)
-        draws, log_approximation = draw_from(drawing, approximate_along(along, density, z), num)
+        draws, log_approximation = draw_from(drawing, approximate_along(along, density, z), num.value)
         return draws, jax.vmap(density)(draws), log_approximation
 
     return jax.lax.map(lambda path: one(*path), (jax.random.split(key, len(z)), z))

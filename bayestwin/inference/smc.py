@@ -17,6 +17,7 @@ from blackjax.smc.base import extend_params
 from blackjax.smc.tempered import TemperedSMCState
 from jax import Array
 
+from bayestwin._base.compilation import Program
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density, evaluate
@@ -49,7 +50,7 @@ def smc(problem: Problem) -> Draws:
     return Draws(z, {"lp": log_density}, record)
 
 
-@jax.jit
+@Program
 def _step(
     density: Density, key: Array, state: TemperedSMCState, step_size: Array
 ) -> tuple[TemperedSMCState, Array, Array]:

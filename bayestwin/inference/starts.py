@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bayestwin._base.compilation import Program
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.density import Density, as_pytree, evaluate, survey
@@ -180,12 +181,12 @@ def _best(z: np.ndarray, log_density: np.ndarray) -> np.ndarray:
     return z[order[: min(NUM_CLIMBED, int(np.isfinite(log_density).sum()))]]
 
 
-@jax.jit
+@Program
 def _climb(density: Density, z: Array, max_steps: Array) -> Climb:
     return climb(density.local, z, max_steps)
 
 
-@jax.jit
+@Program
 def _value_and_gradient(log_density: Callable[[Array], Array], z: Array) -> tuple[Array, Array]:
     return jax.vmap(jax.value_and_grad(log_density))(z)
 

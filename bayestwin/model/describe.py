@@ -15,9 +15,9 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from bayestwin._base.compilation import nested_codes
 from bayestwin.model.components import State
 from bayestwin.model.noise.base import Noise
-from bayestwin.model.tracing import nested_codes
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event, Prior, SteadyState
 

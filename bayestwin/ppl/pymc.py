@@ -23,7 +23,8 @@ from pytensor.link.jax.dispatch.basic import jax_funcify
 from pytensor.link.numba.dispatch.basic import numba_funcify, numba_njit
 from pytensor.tensor.variable import TensorVariable
 
-from bayestwin._base.process import keep_compiled, require_float64
+from bayestwin._base.compilation import keep_compiled
+from bayestwin._base.process import require_float64
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bayestwin._base.process import keep_compiled
+from bayestwin._base.compilation import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.check import Finding, Limit, check, read_limits
 from bayestwin.check.check import record_for

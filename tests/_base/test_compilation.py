@@ -13,7 +13,7 @@ import pytest
 from tank_model import write_model
 
 import bayestwin as bt
-from bayestwin._base.process import STAGES, CompileClock, compile_clock
+from bayestwin._base.compilation import STAGES, CompileClock, compile_clock
 from bayestwin.project.model import load_model, load_telemetry
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -107,7 +107,7 @@ SWITCH_ON = """
 import warnings
 import jax
 import bayestwin
-from bayestwin._base.process import keep_compiled
+from bayestwin._base.compilation import keep_compiled
 
 assert jax.config.jax_compilation_cache_dir is None
 try:

@@ -10,7 +10,7 @@ import xarray as xr
 from twins import bound_density, telemetry_of
 
 import bayestwin as bt
-from bayestwin._base.process import keep_compiled
+from bayestwin._base.compilation import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.density.density import Density
 from bayestwin.inference.many import Lengths

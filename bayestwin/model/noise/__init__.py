@@ -4,8 +4,8 @@ A new one is a subclass of `Noise`, here or anywhere else; nothing keeps a list 
 """
 
 from bayestwin.model.noise.base import Noise
-from bayestwin.model.noise.correlated import Autocorrelated
 from bayestwin.model.noise.plain import (
+    Autocorrelated,
     Binomial,
     Gaussian,
     LogNormal,
