@@ -14,13 +14,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 from results_page import circumstances, markdown, number, write_section
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 BEGINNING = """
-import json, pathlib, time
+import json, pathlib, resource, shutil, subprocess, tempfile, time
 import jax
 from jax import monitoring
 compiled = []
@@ -50,10 +51,24 @@ def record(name, seed):
     for column in twin_of(name).observations:
         table[column] *= np.exp(0.01 * rng.normal(size=len(table)))
     return telemetry.with_table(table)
+def spent():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 def measured(work):
-    before, begun = len(compiled), time.process_time()
+    before, begun = len(compiled), spent()
     work()
-    return {"seconds": time.process_time() - begun, "programs": len(compiled) - before}
+    return {"seconds": spent() - begun, "programs": len(compiled) - before}
+def batch_of(num):
+    folder = pathlib.Path(tempfile.mkdtemp())
+    shutil.copytree(MODELS / "lynx_hare", folder / "lynx_hare")
+    own = pd.read_csv(MODELS / "lynx_hare" / "data" / "hudson_bay.csv", comment="#")
+    for number in range(num):
+        rng = np.random.default_rng(number)
+        own.assign(hare=own.hare * np.exp(0.01 * rng.normal(size=len(own)))).to_csv(folder / f"{number}.csv")
+    program = [sys.executable, "-m", "bayestwin", "batch", folder / "lynx_hare", "--telemetry", f"{folder}/*.csv"]
+    done = subprocess.run([*program, "--workers", "1", "--results", folder / "results"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    shutil.rmtree(folder)
 found = []
 """
 
@@ -77,15 +92,48 @@ found = found[-1:]
     "backtest of 10 origins, lynx_hare": """
 found = [measured(lambda: bt.backtest(twin_of("lynx_hare"), record("lynx_hare", 0), origins=10, horizon=2.0, seed=0))]
 """,
+    "batch of 50 files, lynx_hare": """
+found = [measured(lambda: batch_of(50))]
+""",
     "8 experiments, lynx_hare": """
 several = {str(seed): record("lynx_hare", seed) for seed in range(8)}
 found = [measured(lambda: bt.calibrate(twin_of("lynx_hare"), several, seed=0, num_samples=200))]
 """,
 }
+for _name in ("tanks", "armadillo"):
+    MEASURES[f"first record, {_name}"] = f"""
+from bayestwin.project.model import load_model, load_telemetry
+model = load_model(MODELS / "{_name}")
+telemetry = load_telemetry(model).calibration
+found = [measured(lambda: bt.calibrate(model.twin, telemetry, seed=0))]
+"""
+
+PADDING = """
+from bayestwin.density.bind import bind
+from bayestwin.density.density import build_density
+rows = []
+for name, num in (("lynx_hare", 13), ("room", 121), ("room", 481)):
+    telemetry = record(name, 0)
+    table = telemetry.table.iloc[:num]
+    whole = build_density(twin_of(name), bind(twin_of(name), telemetry.with_table(table)))
+    z = whole.draw_prior(jax.random.split(jax.random.key(0), 16))[1]
+    step = jax.jit(lambda density, z: jax.vmap(jax.value_and_grad(density))(z))
+    times = {"whole": [], "filled": []}
+    for turn in range(41):
+        for key, density in (("whole", whole), ("filled", whole.filled)):
+            begun = time.perf_counter()
+            jax.block_until_ready(step(density, z))
+            times[key].append(time.perf_counter() - begun)
+    one, other = (float(np.median(times[key][1:])) for key in ("whole", "filled"))
+    rows.append([name, len(whole.grid.edges), len(whole.filled.grid.edges), one * 1e3, other * 1e3, other / one])
+found = [rows]
+"""
+"""Gradients of densities as they are and with room, side by side, at lengths that leave the most room."""
+
 WARM = ("first record, lynx_hare", "first record, room")
 
 
-def run(program: str, root: pathlib.Path, cache: str | None) -> dict[str, float]:
+def run(program: str, root: pathlib.Path, cache: str | None) -> Any:
     """What a program finds in a process of its own; `cache` is the user's folder of compiled code."""
     folder = {"BAYESTWIN_CACHE_DIR": cache} if cache else {"BAYESTWIN_COMPILE_CACHE": "off"}
     done = subprocess.run(
@@ -99,11 +147,13 @@ def run(program: str, root: pathlib.Path, cache: str | None) -> dict[str, float]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(root: pathlib.Path, repeats: int) -> dict[str, dict[str, float]]:
+def measure(root: pathlib.Path, repeats: int, only: str) -> dict[str, dict[str, float]]:
     """By what is measured, the median seconds of CPU and the programs that were compiled."""
     rows: dict[str, list[dict[str, float]]] = {}
     for _ in range(repeats):
         for name, program in MEASURES.items():
+            if only not in name:
+                continue
             rows.setdefault(name, []).append(run(program, root, None))
             if name in WARM:
                 with tempfile.TemporaryDirectory() as cache:
@@ -119,10 +169,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--against", type=pathlib.Path, help="another clone, measured beside this one")
     options.add_argument("--repeats", type=int, default=1)
+    options.add_argument("--only", default="", help="measures whose name has this in it")
     options.add_argument("--write", action="store_true")
     asked = options.parse_args()
-    here = measure(ROOT, asked.repeats)
-    there = measure(asked.against.resolve(), asked.repeats) if asked.against else {}
+    here = measure(ROOT, asked.repeats, asked.only)
+    there = measure(asked.against.resolve(), asked.repeats, asked.only) if asked.against else {}
     header = ["", "CPU s", "programs", *(["before: CPU s", "programs", "ratio"] if there else [])]
     rows = []
     for name, one in here.items():
@@ -131,6 +182,9 @@ def main() -> None:
             row += [number(other["seconds"]), f"{other['programs']:.0f}", number(one["seconds"] / other["seconds"])]
         rows.append(row)
     table = markdown(header, rows)
+    header = ["", "stops", "with room", "gradients, ms", "with room, ms", "ratio"]
+    padding = [[name, f"{a}", f"{b}", *map(number, times)] for name, a, b, *times in run(PADDING, ROOT, None)]
+    table += "\n\nWhat room for more times costs: 16 gradients at once, medians of 40.\n\n" + markdown(header, padding)
     print(table)
     if asked.write:
         words = "CPU seconds without imports, and programs that were compiled or read from the user's cache."

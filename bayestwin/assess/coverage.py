@@ -77,7 +77,8 @@ def coverage(
         `num_effective`, `dependent_lower`, `dependent_upper` and `within_dependent_band` of that which allows for
         dependence, with `freedom`, the degrees of freedom by which that is known; `joint_lower`, `joint_upper` and
         `within_joint_band` of the bands in which, dependence allowed for, all entries lie together with probability
-        `level`: what verdicts go by, since of many bands some are left by chance. An observation that was never
+        `level`: what verdicts go by, since of many bands some are left by chance; and `noticed_below`: intervals that
+        hold no more than that in truth leave this band with a probability of 80 %. An observation that was never
         observed has num 0, NaN shares, and is not within its bands. Several experiments are a first dimension, then
         what `by` names, then `kind` (raw, conformal).
 
@@ -123,7 +124,11 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
     outside = ~covered["within_joint_band"]
     value, total = int(outside.sum()), outside.size
     if value == 0:
-        sentence = f"On held-out telemetry {total} of {total} intervals cover as promised."
+        for other in covered["observation"].to_numpy():
+            own = covered.sel(observation=other)
+            if not bool(can_tell(own).any()):
+                return Gate(name, False, nan, float(limit), _cannot_be_told(own), "warn")
+        sentence = f"On held-out telemetry {total} of {total} intervals cover as promised; {_noticed(covered)}."
         return Gate(name, True, 0.0, float(limit), sentence, "warn")
     # an observation that was never observed comes first: infinitely far off
     off = abs(covered["coverage"] - covered["prob"]).fillna(np.inf).where(outside, -1.0)
@@ -142,6 +147,31 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
             " model takes up what the equations leave out, and `bt.conformalize` corrects intervals by past errors."
         )
     return Gate(name, value <= limit, float(value), float(limit), sentence, "warn")
+
+
+def _noticed(covered: xr.Dataset) -> str:
+    """What the gate would have found, of the widest intervals of which it can tell something."""
+    words = []
+    for name in covered["observation"].to_numpy():
+        own = covered.sel(observation=name)
+        own = own.isel(prob=np.flatnonzero(can_tell(own).to_numpy())[-1])
+        prob, share = 100 * float(own["prob"]), 100 * float(own["noticed_below"])
+        words.append(f"{prob:g} % intervals of `{name}` that hold {share:.0f} % or less")
+    return f"{' and '.join(words)} would have been noticed (with a chance of {100 * POWER:g} %)"
+
+
+def _cannot_be_told(own: xr.Dataset) -> str:
+    """What a few independent observations leave open, of one observation of the twin."""
+    at = own.isel(prob=int(np.argmin(np.abs(own["prob"].to_numpy() - 0.9))))
+    num, worth = int(at["num"]), float(worth_in(at))
+    ends = f"{100 * float(at['joint_lower']):.0f} to {100 * float(at['joint_upper']):.0f} %"
+    few = f", whose errors follow each other, are worth {worth:.2g} independent ones" if worth < 0.9 * num else ""
+    return (
+        f"Whether intervals cover as promised cannot be told: {num:,} held-out observations of"
+        f" `{at['observation'].item()}`{few}{',' if few else ' are too few:'} {100 * float(at['coverage']):.3g} % lay"
+        f" inside the {100 * float(at['prob']):g} % interval, where {ends} would do. Hold out a longer stretch, or"
+        " other experiments; `bayestwin validate` forecasts from many origins."
+    )
 
 
 def _covered(found: xr.Dataset, pairs: Mapping[str, draws.ObservedPoints], keep: np.ndarray) -> xr.Dataset:
@@ -204,6 +234,10 @@ DEPENDENT = 0.5
 LEAST_COUNT = 3.0
 """So many independent ones show that intervals hold nothing at all, and nothing less than that."""
 
+POWER, LOSS = 0.8, 1 / 3
+"""With what probability a loss is to be noticed, and what share of the promise: where intervals may hold a third less
+than they promise and no band is likely to be left, a share inside says nothing."""
+
 WORTH = "worth"
 """Name of what a table holds until it has bands, see `dependence.worth_of`."""
 
@@ -251,16 +285,23 @@ def jointly(found: xr.Dataset, level: float, comparisons: int | None = None) -> 
         comparisons: How many there are; by default those of the table that anything was observed of.
     """
     number = int((found["num"] > 0).sum()) if comparisons is None else comparisons
-    low, high = band_at(found, 1 - (1 - level) / max(number, 1))
+    joint_level = 1 - (1 - level) / max(number, 1)
+    low, high = band_at(found, joint_level)
     within = (found["coverage"] >= low) & (found["coverage"] <= high)
-    made = {"joint_lower": low, "joint_upper": high, "within_joint_band": within}
+    noticed = _noticed_below(low, counts_as(found, joint_level))
+    made = {"joint_lower": low, "joint_upper": high, "within_joint_band": within, "noticed_below": noticed}
     dims = found["coverage"].dims
     # as plain arrays: what is known of the coordinates stays
     return found.assign({name: (dims, one.transpose(*dims).to_numpy()) for name, one in made.items()})
 
 
 def band_at(found: xr.Dataset, level: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """The band by which verdicts judge a share, at a probability of its own.
+    """The band by which verdicts judge a share, at a probability of its own."""
+    return _dependent(counts_as(found, level), level)
+
+
+def counts_as(found: xr.Dataset, level: float) -> xr.DataArray:
+    """How many independent observations those of a table count as in a band of that probability.
 
     Errors that do not visibly depend on each other count as what they are worth, which is at most their number: a
     band of probability `level` or more. Where they do (`DEPENDENT`), that what they are worth is estimated counts as
@@ -270,7 +311,30 @@ def band_at(found: xr.Dataset, level: float) -> tuple[xr.DataArray, xr.DataArray
     worth = worth_in(found)
     least = np.minimum(_number(found), LEAST_COUNT)
     known = np.maximum(worth * shrinkage(found["freedom"].to_numpy(), level), least)
-    return _dependent(worth.where(worth >= DEPENDENT * _number(found), known), level)
+    return worth.where(worth >= DEPENDENT * _number(found), known)
+
+
+def _noticed_below(lower: xr.DataArray, num: xr.DataArray) -> xr.DataArray:
+    """The largest true coverage at which shares lie below their band with probability `POWER`; 0 if none does."""
+    most, own = (lower * num).to_numpy() - 1.0, num.to_numpy()
+    some = (lower.to_numpy() > 0) & (own > 0)
+    most, own = np.where(some, most, 0.0), np.where(some, own, 1.0)
+    missed = scipy.special.betaincinv(np.maximum(own - most, np.finfo(float).tiny), most + 1.0, POWER)
+    return lower.copy(data=np.where(some, 1.0 - missed, 0.0))
+
+
+def can_tell(found: xr.Dataset) -> xr.DataArray:
+    """Whether intervals that hold `LOSS` less than they promise would have been noticed."""
+    return found["noticed_below"] >= (1 - LOSS) * found["prob"] - 1e-9
+
+
+def kept(one: xr.Dataset) -> bool | None:
+    """Whether one entry of a table kept its promise; None where that cannot be told, of too few or none at all."""
+    if not int(one["num"]):
+        return None
+    if not bool(one["within_joint_band"]):
+        return False
+    return True if bool(can_tell(one)) else None
 
 
 def worth_in(found: xr.Dataset) -> xr.DataArray:

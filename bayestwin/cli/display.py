@@ -22,6 +22,7 @@ import xarray as xr
 
 from bayestwin._base.wording import DO_NOT_RELY_ON, count
 from bayestwin.assess import Gate, failed
+from bayestwin.assess.coverage import kept
 from bayestwin.assess.trust import Validated
 from bayestwin.check import Finding
 from bayestwin.check.finding import where
@@ -177,9 +178,9 @@ def parameter_table(posterior: xr.Dataset) -> rich.table.Table:
 def held_out_words(found: Results) -> str:
     """What the coverage table is about."""
     if found.scores is not None:
-        return "Coverage of held-out observations (* outside what chance allows):"
+        return "Coverage of held-out observations (* outside what chance allows, ? too few to tell):"
     return (
-        "Coverage of the observations that were calibrated (* outside what chance allows); "
+        "Coverage of the observations that were calibrated (* outside what chance allows, ? too few to tell); "
         "nothing was held out (`calibrate --hold-out-from TIME` does that), so this flatters:"
     )
 
@@ -192,7 +193,7 @@ def coverage_table(covered: xr.Dataset) -> rich.table.Table:
         row = covered.sel(observation=name)
         cells = [
             f"{100 * float(row['coverage'].sel(prob=p)):.1f} %"
-            + ("" if bool(row["within_joint_band"].sel(prob=p)) else "*")
+            + {True: "", False: "*", None: "?"}[kept(row.sel(prob=p))]
             for p in probs
         ]
         made.add_row(str(name), *cells, f"{int(row['num'].values[0]):,}")
@@ -293,7 +294,7 @@ def show_validation(console: rich.console.Console, found: Carried[Validated]) ->
             for sentence in sentences:
                 show_line(console, mark, sentence)
     for part, evidence in found.found.evidence.items():
-        console.print(f"Coverage, {part} (* outside what chance allows):")
+        console.print(f"Coverage, {part} (* outside what chance allows, ? too few to tell):")
         console.print(coverage_table(evidence.whole))
     show_files(console, found.run)
 

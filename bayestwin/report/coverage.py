@@ -1,6 +1,6 @@
 """Pictures that hold predictions against what was observed: coverage and residuals, and the residuals themselves."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.special
@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bayestwin._base.wording import fixed, labelled, percent, scale_for
+from bayestwin.assess.coverage import kept
 from bayestwin.assess.residuals import MAX_CORRELATION, autocorrelation, normal_scores, successive, worth
 from bayestwin.report import prose
 from bayestwin.report.reading import Period, TimeAxis, as_numbers
@@ -128,7 +129,7 @@ def coverage_plot(found: xr.Dataset) -> Picture:
     handles = [
         Line2D([], [], linestyle="", marker="o", markersize=5, color=LIGHT["pass"], label="as promised"),
         Line2D([], [], linestyle="", marker="X", markersize=5.5, color=LIGHT["fail"], label="not as promised"),
-        Patch(facecolor=LIGHT["prior"], alpha=0.45, label=f"{level} binomial band"),
+        Patch(facecolor=LIGHT["prior"], alpha=0.45, label=f"{level} band of all shares together"),
     ]
     drawn.legend(handles=handles, loc="outside upper left", ncols=3 if across > 1 else 2, columnspacing=1.2)
     caption = (
@@ -170,23 +171,32 @@ def residual_plot(residuals: tuple[Residuals, ...], axis: TimeAxis) -> Picture:
     return picture(drawn, "residuals", alt, caption)
 
 
+MARKS: dict[bool | None, tuple[str, str, Literal["full", "none"]]] = {
+    True: ("o", LIGHT["pass"], "full"),
+    False: ("X", LIGHT["fail"], "full"),
+    None: ("o", LIGHT["muted"], "none"),
+}
+"""How a share is drawn whose interval kept its promise, did not, or of which that cannot be told."""
+
+
 def _cover(axes: Axes, found: xr.Dataset, name: str) -> None:
     """One panel: the diagonal, and at each nominal probability a band and the share found."""
     num = int(found["num"].max())
     title = f"{name}, n = {num:,}"
     axes.set_title(title, fontsize=fitting(title, 135, 9))
     axes.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3), zorder=1)
-    for prob, share, low, high, good in zip(
+    for prob, share, low, high, place in zip(
         found["prob"].to_numpy(),
         found["coverage"].to_numpy(),
-        found["band_lower"].to_numpy(),
-        found["band_upper"].to_numpy(),
-        found["within_joint_band"].to_numpy(),
+        found["joint_lower"].to_numpy(),
+        found["joint_upper"].to_numpy(),
+        range(found.sizes["prob"]),
         strict=True,
     ):
         axes.vlines(prob, low, high, color=LIGHT["prior"], alpha=0.45, linewidth=7, zorder=2)
-        marker, colour = ("o", LIGHT["pass"]) if good else ("X", LIGHT["fail"])
-        axes.plot([prob], [share], marker=marker, markersize=5, color=colour, zorder=3, clip_on=False)
+        marker, colour, fill = MARKS[kept(found.isel(prob=place))]
+        (dot,) = axes.plot([prob], [share], marker, color=colour, markersize=5, zorder=3)
+        dot.set(clip_on=False, fillstyle=fill)
     ticks = [0.0, 0.5, 1.0]
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)

@@ -15,6 +15,7 @@ from bayestwin import errors
 from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count, fixed, number, percent, scale_for
 from bayestwin.assess import Gate, diagnose, draws
+from bayestwin.assess.coverage import kept
 from bayestwin.assess.recorded import record
 from bayestwin.report import prose, tables
 from bayestwin.report.calibrate import Among, render_report
@@ -81,7 +82,7 @@ def experiment_rows(one: ExperimentResult) -> list[ExperimentRow]:
             own = one.covered.sel(observation=name, prob=PROB)
             num = fixed(float(own["num"]), 0)
             if int(own["num"]):
-                covered, good = percent(float(own["coverage"]), 1), bool(own["within_joint_band"])
+                covered, good = percent(float(own["coverage"]), 1), kept(own)
         if one.scored is not None and name in one.scored["observation"]:
             own = one.scored.sel(observation=name)
             scale = scale_for(float(own["rmse"]), str(own["units"].item()))

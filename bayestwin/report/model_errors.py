@@ -11,6 +11,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin._base.wording import decimals_for, fixed, not_to_rely_on, number, percent, scale_for, unit_text
 from bayestwin.assess import diagnose, draws, failed, intervals
+from bayestwin.assess.coverage import kept
 from bayestwin.assess.recorded import record
 from bayestwin.report import prose
 from bayestwin.report.posteriors import Line, Panel, draw_forest
@@ -131,7 +132,7 @@ def held_out_rows(settings: Sequence[ComparedCalibration]) -> list[HeldOutRow]:
                     unit=scale.unit or "–",
                     setting=setting,
                     covered="–" if found is None else percent(float(found["coverage"]), 1),
-                    good=None if found is None else bool(found["within_joint_band"]),
+                    good=None if found is None else kept(found),
                     width=number(scale.factor * width),
                     **score,
                 )
@@ -185,8 +186,9 @@ def _covered(setting: ComparedCalibration, name: str) -> xr.Dataset | None:
 
 
 def _judgement(found: xr.Dataset) -> str:
-    if bool(found["within_joint_band"]):
-        return ", as promised"
+    good = kept(found)
+    if good is not False:
+        return ", as promised" if good else ", which so few cannot tell from what was promised"
     return ": too narrow" if float(found["coverage"]) < float(found["prob"]) else ": too wide"
 
 

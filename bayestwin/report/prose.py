@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayestwin._base.wording import count, fixed, not_to_rely_on, number, percent, scale_for
 from bayestwin.assess import Gate, failed
+from bayestwin.assess.coverage import kept
 from bayestwin.assess.recorded import record
 from bayestwin.report.reading import PROB, PROBS, Period, Quantity, group
 
@@ -68,9 +69,11 @@ def correlations(quantities: Sequence[Quantity]) -> str:
 
 def covered(found: xr.Dataset) -> str:
     """Coverage by nominal probability of one observation's intervals, `found` being (prob)."""
-    names = ("prob", "coverage", "within_joint_band")
-    rows = zip(*(found[name].to_numpy() for name in names), strict=True)
-    told = [f"{percent(float(s), 1)} inside that of {percent(float(p))}{'' if good else ' (✗)'}" for p, s, good in rows]
+    told = []
+    for place, prob in enumerate(found["prob"].to_numpy()):
+        one = found.isel(prob=place)
+        mark = {True: "", False: " (✗)", None: " (cannot be told)"}[kept(one)]
+        told.append(f"{percent(float(one['coverage']), 1)} inside that of {percent(float(prob))}{mark}")
     return f"{', '.join(told)}, of {count(int(found['num'].max()), 'observation')}"
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayestwin._base.wording import Written, decimals_for, fixed, number, percent, scale_for
 from bayestwin.assess import Gate
+from bayestwin.assess.coverage import kept
 from bayestwin.check.finding import SEVERITIES, Severity, where
 from bayestwin.report.reading import Quantity
 
@@ -42,7 +43,7 @@ class CoverageRow(NamedTuple):
         share: The same as a share.
         lower: From where the band goes in which the share lies by chance.
         upper: To where.
-        good: Whether the promise was kept; None without observations.
+        good: Whether the promise was kept; None where that cannot be told.
         part: Kind of forecasts.
         first: Whether observation or kind of forecasts change here.
         group: Of which points it is.
@@ -143,10 +144,9 @@ def coverage_row(counted: xr.Dataset, name: str, prob: str = "") -> CoverageRow:
     """One line from the counts of one observation at one probability."""
     num = int(counted["num"])
     share, lower, upper = (
-        percent(float(counted[key]), 1) if num else "–" for key in ("coverage", "band_lower", "band_upper")
+        percent(float(counted[key]), 1) if num else "–" for key in ("coverage", "joint_lower", "joint_upper")
     )
-    good = bool(counted["within_joint_band"]) if num else None
-    return CoverageRow(name, prob, f"{int(counted['num_inside']):,} of {num:,}", share, lower, upper, good)
+    return CoverageRow(name, prob, f"{int(counted['num_inside']):,} of {num:,}", share, lower, upper, kept(counted))
 
 
 def score_rows(scored: xr.Dataset) -> list[ScoreRow]:

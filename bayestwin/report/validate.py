@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bayestwin._base.wording import duration, fixed, labelled, percent, span_for
 from bayestwin.assess import draws, intervals
+from bayestwin.assess.coverage import can_tell
 from bayestwin.assess.evidence import Evidence
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, Validated, group_names
 from bayestwin.report import coverage, prose, validation_tables
@@ -356,15 +357,16 @@ def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float, room: f
     kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else [""]
     for shift, kind in zip(np.linspace(-0.15, 0.15, len(kinds)) if len(kinds) > 1 else [0.0], kinds, strict=True):
         one = own.sel(kind=kind) if kind else own
-        lower, upper, inside = (one[name].to_numpy() for name in ("band_lower", "band_upper", "within_joint_band"))
+        lower, upper, inside = (one[name].to_numpy() for name in ("joint_lower", "joint_upper", "within_joint_band"))
+        told = can_tell(one).to_numpy()
         for place, share in enumerate(one["coverage"].to_numpy()):
             if not np.isfinite(share):
                 continue
             at = place + shift
             axes.vlines(at, lower[place], upper[place], color=LIGHT["prior"], alpha=0.45, linewidth=7)
-            good = bool(inside[place])
-            colour = COLOURS[kind or "raw"]
-            axes.plot([at], [share], marker="o" if good else "X", markersize=5.5, color=colour, clip_on=False, zorder=3)
+            shape = "o" if inside[place] else "X"
+            (dot,) = axes.plot([at], [share], shape, color=COLOURS[kind or "raw"], markersize=5.5, zorder=3)
+            dot.set(clip_on=False, fillstyle="none" if inside[place] and not told[place] else "full")
     axes.axhline(prob, color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3))
     texts = [label.replace(" to ", " to\n") for label in labels]
     longest = max((line for text in texts for line in text.split("\n")), key=len)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin._base.wording import count, duration, fixed, number, percent, scale_for
+from bayestwin.assess.coverage import kept
 from bayestwin.assess.evidence import Evidence
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, group_names
 from bayestwin.report.insight import SECTIONS
@@ -261,9 +262,14 @@ def conformal_words(
         raw, conformal = (float(own["coverage"].sel(kind=kind)) for kind in ("raw", "conformal"))
         wide = widths["width"].sel(observation=name)
         ratio = float(wide.sel(kind="conformal") / wide.sel(kind="raw"))
-        good = [bool(own["within_joint_band"].sel(kind=kind)) for kind in ("raw", "conformal")]
-        alike = abs(conformal - raw) < ALIKE and good[0] != good[1]
+        good = [kept(own.sel(kind=kind)) for kind in ("raw", "conformal")]
+        alike = abs(conformal - raw) < ALIKE and False in good and good[0] != good[1]
         advice = {
+            (None, None): "So few cannot tell whether they hold.",
+            (True, None): "The raw one holds; of the conformal one so few cannot tell.",
+            (None, True): "The conformal one holds; of the raw one so few cannot tell.",
+            (None, False): "The conformal one does not hold; of the raw one so few cannot tell.",
+            (False, None): "The raw one does not hold; of the conformal one so few cannot tell.",
             (True, True): "Both hold.",
             (True, False): "The raw one holds and the conformal one does not: keep the raw one.",
             (False, True): "The conformal one holds and the raw one does not: use the conformal one.",

@@ -57,11 +57,12 @@ def test_coverage_and_scores_fit() -> None:
         {
             "coverage": (dims, [[0.497, 0.794, 0.894, 1.0]]),
             "within_joint_band": (dims, [[True, True, False, True]]),
+            "noticed_below": (dims, [[0.4, 0.7, 0.8, 0.2]]),
             "num": (dims, np.full((1, 4), 12_345)),
         },
         coords={"observation": [LONG], "prob": PROBS},
     )
-    check_whole(printed(coverage_table(covered)), "49.7 %", "89.4 %*", "100.0 %", "12,345")
+    check_whole(printed(coverage_table(covered)), "49.7 %", "89.4 %*", "100.0 %?", "12,345")
     names = ("num", "rmse", "mae", "mape", "crps", "persistence_rmse", "persistence_mae", "skill")
     values = (12_345, 1234.5, 0.0012345, 187.3, 0.00056, 1970.5, 1.6, -0.1234)
     scored = xr.Dataset({n: ("observation", [v]) for n, v in zip(names, values, strict=True)})
