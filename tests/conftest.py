@@ -12,6 +12,8 @@ import tempfile
 import jax
 import pytest
 
+from bayestwin._base.compilation import keep_compiled
+
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -23,6 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit the environment
         os.environ["BAYESTWIN_CACHE_DIR"] = tempfile.mkdtemp(prefix="bayestwin-tests-")
         os.environ.pop("BAYESTWIN_COMPILE_CACHE", None)
+
+
+def pytest_sessionstart() -> None:
+    keep_compiled()  # what one worker has traced and compiled the other one reads
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -93,8 +93,20 @@ def bound(twin: bt.Twin, method: str, num: int) -> Density:
     return build_density(with_method(twin, method), bind(twin, telemetry))
 
 
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "exact"])
-@pytest.mark.parametrize("twin", [decay(), driven(), decay(model_error=bt.ProcessNoise({"level": 0.1}))])
+@pytest.mark.parametrize(
+    ("twin", "method"),
+    [
+        (decay(), "exact"),
+        (driven(), "tsit5"),
+        (driven(), "rodas5p"),
+        (decay(model_error=bt.ProcessNoise({"level": 0.1})), "tsit5"),
+        pytest.param(decay(), "tsit5", marks=pytest.mark.slow),
+        pytest.param(decay(), "rodas5p", marks=pytest.mark.slow),
+        pytest.param(driven(), "exact", marks=pytest.mark.slow),
+        pytest.param(decay(model_error=bt.ProcessNoise({"level": 0.1})), "rodas5p", marks=pytest.mark.slow),
+        pytest.param(decay(model_error=bt.ProcessNoise({"level": 0.1})), "exact", marks=pytest.mark.slow),
+    ],
+)
 def test_room_for_more_changes_a_density_by_rounding_at_most(twin: bt.Twin, method: str) -> None:
     whole = bound(twin, method, 21)
     assert whole.filled.bound.times.shape == (24,)
@@ -105,7 +117,7 @@ def test_room_for_more_changes_a_density_by_rounding_at_most(twin: bt.Twin, meth
     np.testing.assert_array_equal(filled.num_steps.sum(axis=-1), exact.num_steps.sum(axis=-1))
 
 
-@pytest.mark.parametrize("error", [bt.ProcessNoise({"level": 0.1}), None])
+@pytest.mark.parametrize("error", [pytest.param(bt.ProcessNoise({"level": 0.1}), marks=pytest.mark.slow), None])
 def test_room_for_more_changes_no_draw(error: bt.ProcessNoise | None) -> None:
     twin = decay(model_error=error)
     density = bound(twin, "tsit5", 21)

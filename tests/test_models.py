@@ -71,7 +71,13 @@ def test_priors_expect_the_truth(folder: pathlib.Path) -> None:
     assert [name for name, share in at.items() if not 0.001 < share < 0.999] == []
 
 
-@every_simulated_model
+QUICK = ("dosing", "queue", "tanks")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(f, id=name_of(f), marks=[] if f.name in QUICK else [pytest.mark.slow]) for f in SIMULATED],
+)
 def test_the_ladder_leads_to_the_truth(folder: pathlib.Path) -> None:
     """From prior draws to a mode whose Laplace approximation has the truth inside its 99.9 % ellipsoid."""
     model = load_model(folder)

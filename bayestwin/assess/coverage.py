@@ -19,7 +19,7 @@ from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.grouping import BinEdges, By, grouped
-from bayestwin.assess.intervals import KINDS, Kind, along_points, check_choice, checked_prob
+from bayestwin.assess.intervals import KINDS, Kind, along_points, check_choice, checked_prob, expected_shares
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
@@ -53,8 +53,9 @@ def coverage(
     `prob` say that the intervals hold at each time: those too wide by day can make up for those too narrow by night.
     `by` tells such times apart. To lie within a wide band is weak evidence.
 
-    An observation on an end counts as inside (whole-number observations are therefore covered somewhat too
-    often). One at a time where a draw is not finite has no interval, and counts as outside.
+    An observation on an end counts as inside. Whole numbers are therefore inside somewhat more often than `prob`, and
+    intervals from few draws hold somewhat less: the bands are those of what a forecast that is right would hold, see
+    `expected_shares`. An observation at a time where a draw is not finite has no interval, and counts as outside.
 
     Args:
         forecast: What `predict` or `backtest` returned (or a posterior, for coverage of the calibration's own data);
@@ -73,7 +74,7 @@ def coverage(
 
     Returns:
         All with dimensions (observation, prob): `coverage` (share inside), `num` (observations counted),
-        `num_inside`, `band_lower`, `band_upper` (shares) and `within_band` (bool) of the binomial band;
+        `num_inside`, `expected` (share, if the forecast is right), `band_lower`, `band_upper` (shares) and `within_band` (bool) of the binomial band;
         `num_effective`, `dependent_lower`, `dependent_upper` and `within_dependent_band` of that which allows for
         dependence, with `freedom`, the degrees of freedom by which that is known; `joint_lower`, `joint_upper` and
         `within_joint_band` of the bands in which, dependence allowed for, all entries lie together with probability
@@ -101,6 +102,7 @@ def coverage(
     def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:
         given = draws.INTERVALS in tree.children
         found = draws.axis(tree) if given else along_points(tree, levels, kind)
+        found = found if given else found.assign(expected=expected_shares(tree, found))
         pairs = draws.pairs(tree, draws.axis(tree), one)
         return lambda keep: _covered(found, pairs, keep)
 
@@ -180,19 +182,22 @@ def _covered(found: xr.Dataset, pairs: Mapping[str, draws.ObservedPoints], keep:
     lower, upper = (found[end].transpose(*dims).to_numpy() for end in ("lower", "upper"))
     there = _comparable(lower) if "kind" in found.dims else np.ones(lower.shape, dtype=bool)
     block = (found["origin"] if "origin" in found.coords else found["time"]).to_numpy()
-    inside, counted, worth, freedom = [], [], [], []
+    promised = found.get("expected", found["prob"].broadcast_like(found["lower"])).transpose(*dims).to_numpy()
+    inside, counted, worth, freedom, expected = [], [], [], [], []
     for place, pair in enumerate(pairs.values()):
         kept = keep[pair.positions]
         at, values = pair.positions[kept], pair.values[kept]
         low, high, judged = (ends[..., place, :, :][..., at] for ends in (lower, upper, there))
         inside.append(np.sum(judged & (low <= values) & (values <= high), axis=-1))
         counted.append(np.sum(judged, axis=-1))
+        shares = np.sum(np.where(judged, promised[..., place, :, :][..., at], 0.0), axis=-1)
+        expected.append(shares / np.maximum(counted[-1], 1))
         alone, known = _worth(_stretch(low, high, values), judged, block[at], found["prob"].to_numpy())
         worth.append(alone)
         freedom.append(known)
     where = {dim: found[dim] for dim in dims[:-1]}
-    names = ("num", "num_inside", WORTH, "freedom")
-    parts = zip(names, (counted, inside, worth, freedom), strict=True)
+    names = ("num", "num_inside", WORTH, "freedom", "expected")
+    parts = zip(names, (counted, inside, worth, freedom, expected), strict=True)
     return xr.Dataset(
         {name: xr.DataArray(np.stack(part, axis=-2), where, dims[:-1]) for name, part in parts},
         coords={"units": found["units"]},
@@ -246,20 +251,21 @@ def with_bands(counts: xr.Dataset, level: float) -> xr.Dataset:
     """Shares with their bands, from counts.
 
     Args:
-        counts: `num`, `num_inside`, `worth` and `freedom`, all with the dimension `prob`.
+        counts: `num`, `num_inside`, `worth`, `freedom` and `expected`, all with the dimension `prob`.
         level: Probability of each band, and that of all joint ones together.
     """
     num, dims = counts["num"], counts["num"].dims
     share = (counts["num_inside"] / num.where(num > 0)).rename("coverage")
     alone = counts[WORTH] * shrinkage(counts["freedom"].to_numpy(), level)
-    lower, upper = binomial_band(num, _prob(num), level)
-    low, high = _dependent(alone, level)
+    lower, upper = binomial_band(num, counts["expected"], level)
+    low, high = _dependent(alone, counts["expected"], level)
     words = "independent observations that say as much about coverage"
     dataset = xr.Dataset(
         {
             "coverage": share,
             "num": num,
             "num_inside": counts["num_inside"],
+            "expected": counts["expected"].assign_attrs(long_name="share inside if the forecast is right"),
             "band_lower": lower,
             "band_upper": upper,
             "within_band": (share >= lower) & (share <= upper),
@@ -297,7 +303,7 @@ def jointly(found: xr.Dataset, level: float, comparisons: int | None = None) -> 
 
 def band_at(found: xr.Dataset, level: float) -> tuple[xr.DataArray, xr.DataArray]:
     """The band by which verdicts judge a share, at a probability of its own."""
-    return _dependent(counts_as(found, level), level)
+    return _dependent(counts_as(found, level), found["expected"], level)
 
 
 def counts_as(found: xr.Dataset, level: float) -> xr.DataArray:
@@ -325,7 +331,7 @@ def _noticed_below(lower: xr.DataArray, num: xr.DataArray) -> xr.DataArray:
 
 def can_tell(found: xr.Dataset) -> xr.DataArray:
     """Whether intervals that hold `LOSS` less than they promise would have been noticed."""
-    return found["noticed_below"] >= (1 - LOSS) * found["prob"] - 1e-9
+    return found["noticed_below"] >= (1 - LOSS) * found["expected"] - 1e-9
 
 
 def kept(one: xr.Dataset) -> bool | None:
@@ -355,22 +361,18 @@ def _number(found: xr.Dataset) -> xr.DataArray:
     return found["num_distinct" if "num_distinct" in found else "num"].astype(float)
 
 
-def binomial_band(num: xr.DataArray, prob: xr.DataArray, level: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """Central `level` of Binomial(num, prob) / num; NaN where num is 0. Same shape as `num`."""
+def binomial_band(num: xr.DataArray, expected: xr.DataArray, level: float) -> tuple[xr.DataArray, xr.DataArray]:
+    """Central `level` of Binomial(num, expected) / num; NaN where num is 0. Same shape as `num`."""
     some = num.where(num > 0)
     tails = ((1 - level) / 2, (1 + level) / 2)
-    lower, upper = (some.copy(data=scipy.stats.binom.ppf(tail, some, prob)) / some for tail in tails)
+    lower, upper = (some.copy(data=scipy.stats.binom.ppf(tail, some, expected)) / some for tail in tails)
     return lower, upper
 
 
-def _dependent(alone: xr.DataArray, level: float) -> tuple[xr.DataArray, xr.DataArray]:
-    lower, upper = dependent_band(alone.to_numpy(), _prob(alone).to_numpy(), level)
+def _dependent(alone: xr.DataArray, expected: xr.DataArray, level: float) -> tuple[xr.DataArray, xr.DataArray]:
+    lower, upper = dependent_band(alone.to_numpy(), expected.transpose(*alone.dims).to_numpy(), level)
     plain = alone.drop_attrs()
     return plain.copy(data=lower), plain.copy(data=np.asarray(upper))
-
-
-def _prob(like: xr.DataArray) -> xr.DataArray:
-    return like["prob"].broadcast_like(like).transpose(*like.dims)
 
 
 # A band for coverage whose errors depend on each other: as many independent observations as these are worth.

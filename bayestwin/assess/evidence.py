@@ -88,7 +88,7 @@ def judged(
     distinct = _distinct(forecast, telemetry, by, bins).broadcast_like(found["num"]).transpose(*dims)
     distinct = distinct.where(distinct < found["num"], found["num"])
     level = 1 - (1 - LEVEL) / (1 if by is None else max(found.sizes[name_of(by)], 1))
-    lower, upper = binomial_band(distinct, found["prob"].broadcast_like(distinct).transpose(*dims), level)
+    lower, upper = binomial_band(distinct, found["expected"].transpose(*dims), level)
     within = (found["coverage"] >= lower) & (found["coverage"] <= upper)
     found = found.assign(num_distinct=distinct, band_lower=lower, band_upper=upper, within_band=within)
     found = found.assign_attrs(level=level, effective_level=found.attrs["level"])
@@ -152,7 +152,7 @@ def twice(found: xr.Dataset, comparisons: int) -> xr.DataArray:
         comparisons: How many shares are asked.
     """
     lower, _ = band_at(found, 1 - 2 * (1 - LEVEL) / max(comparisons, 2))
-    misses, promised = 1 - found["coverage"], 1 - found["prob"]
+    misses, promised = 1 - found["coverage"], 1 - found["expected"]
     return (misses >= TIMES * promised - 1e-9) & (found["coverage"] < lower)
 
 

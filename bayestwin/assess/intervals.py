@@ -99,6 +99,30 @@ def along_points(tree: xr.DataTree, levels: np.ndarray, kind: Kind, of: str = "o
     )
 
 
+def expected_shares(tree: xr.DataTree, found: xr.Dataset) -> xr.DataArray:
+    """What intervals hold if the draws are right, shape (observation, prob, time): not quite what they promise.
+
+    The ends of an interval from S draws lie between two of them, and of what comes each of the S + 1 gaps holds an
+    equal share: (S − 1) p / (S + 1). Of whole numbers many lie on the ends, and the draws themselves say how many.
+
+    Args:
+        tree: The forecast.
+        found: Its intervals, as `along_points` gives them.
+    """
+    _, dataset = draws.predictive(tree)
+    expected = found["lower"].copy(data=np.empty(found["lower"].shape)).drop_attrs()
+    for name in found["observation"].to_numpy():
+        samples = draws.samples(dataset, str(name))
+        num, own = samples.shape[-1], found.sel(observation=name)
+        shares = np.repeat(own["prob"].to_numpy()[:, None] * (num - 1), len(samples), axis=1)
+        if np.array_equal(samples, np.round(samples), equal_nan=True):
+            ends = zip(own["lower"].to_numpy(), own["upper"].to_numpy(), strict=True)
+            inside = [((low[:, None] <= samples) & (samples <= high[:, None])).sum(axis=-1) - 1 for low, high in ends]
+            shares = np.maximum(shares, inside)
+        expected.loc[{"observation": name}] = shares / (num + 1)
+    return expected
+
+
 def checked_prob(prob: float | Sequence[float]) -> np.ndarray:
     """Nominal probabilities as an array, shape (prob,), in the given order.
 

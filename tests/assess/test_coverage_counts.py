@@ -52,7 +52,9 @@ def test_band_holds_the_binomial_probability_and_no_narrower_one_does(make_forec
         for prob in PROB:
             here = found.sel(observation=name, prob=prob)
             num = int(here["num"])
-            mass = [math.comb(num, k) * prob**k * (1 - prob) ** (num - k) for k in range(num + 1)]
+            share = float(here["expected"])  # a little less than `prob`: there are but so many draws
+            assert 0 <= prob - share <= 2 * prob / (draws[name].shape[0] * draws[name].shape[1] + 1)
+            mass = [math.comb(num, k) * share**k * (1 - share) ** (num - k) for k in range(num + 1)]
             lower, upper = round(num * float(here["band_lower"])), round(num * float(here["band_upper"]))
             assert sum(mass[:lower]) < 0.05 <= sum(mass[: lower + 1])
             assert sum(mass[upper + 1 :]) <= 0.05 < sum(mass[upper:])
@@ -61,7 +63,7 @@ def test_band_holds_the_binomial_probability_and_no_narrower_one_does(make_forec
 
 def test_every_variable_has_observation_and_prob(make_forecast, make_telemetry, draws, columns):
     found = coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), PROB, kind="hdi")
-    names = {"coverage", "num", "num_inside", "band_lower", "band_upper", "within_band"}
+    names = {"coverage", "num", "num_inside", "expected", "band_lower", "band_upper", "within_band"}
     names |= {"num_effective", "freedom", "dependent_lower", "dependent_upper", "within_dependent_band"}
     names |= {"joint_lower", "joint_upper", "within_joint_band", "noticed_below"}
     assert set(found.data_vars) == names

@@ -16,7 +16,10 @@ CASES = {name: (counted(noise), counted_telemetry()) for name, noise in NOISES.i
 CASES["lynx_hare"] = (lynx_hare(), pelts())
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("lynx_hare", "gaussian")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in QUICK else [pytest.mark.slow]) for c in CASES])
 def test_its_log_density_is_ours_without_the_jacobian(case: str) -> None:
     twin, telemetry = CASES[case]
     density, model = bound_density(twin, telemetry), bt.numpyro_model(twin, telemetry)

@@ -47,7 +47,10 @@ def point_of(model: pm.Model, z: np.ndarray) -> dict[str, np.ndarray]:
     return {variable.name: np.asarray(value) for variable, value in zip(model.value_vars, z, strict=True)}
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("lynx_hare", "poisson")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in QUICK else [pytest.mark.slow]) for c in CASES])
 def test_its_log_density_and_gradient_are_ours(case: str) -> None:
     twin, telemetry = CASES[case]
     density, model = bound_density(twin, telemetry), bt.pymc_model(twin, telemetry, start=False)

@@ -86,7 +86,7 @@ def test_one_process_does_one_task_after_the_other(
     xr.testing.assert_identical(found[0].to_dataset(), found[1].to_dataset())
 
 
-@pytest.mark.parametrize("how", sorted(DEATHS))
+@pytest.mark.parametrize("how", [pytest.param(h, marks=[pytest.mark.slow] * (h != "crashed")) for h in sorted(DEATHS)])
 def test_a_process_that_dies_hangs_or_grows_loses_its_own_task_alone(how: str, tmp_path: pathlib.Path) -> None:
     model = write_model(tmp_path / "tank", twin=dying(how))
     tasks, _ = plan([model], [], tmp_path / "results")
