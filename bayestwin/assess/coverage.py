@@ -74,7 +74,8 @@ def coverage(
 
     Returns:
         All with dimensions (observation, prob): `coverage` (share inside), `num` (observations counted),
-        `num_inside`, `expected` (share, if the forecast is right), `band_lower`, `band_upper` (shares) and `within_band` (bool) of the binomial band;
+        `num_inside`, `expected` (share, if the forecast is right), `band_lower`, `band_upper` (shares) and
+        `within_band` (bool) of the binomial band;
         `num_effective`, `dependent_lower`, `dependent_upper` and `within_dependent_band` of that which allows for
         dependence, with `freedom`, the degrees of freedom by which that is known; `joint_lower`, `joint_upper` and
         `within_joint_band` of the bands in which, dependence allowed for, all entries lie together with probability

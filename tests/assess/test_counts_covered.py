@@ -1,4 +1,4 @@
-"""Whole numbers lie on the ends of their intervals, and few draws end short: a forecast that is right passes all the same."""
+"""Whole numbers lie on the ends of their intervals, few draws end short: a forecast that is right passes all the same."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ REPEATS = 40
 
 @pytest.fixture
 def gates(make_forecast, make_telemetry):
-    """The gate of each of many forecasts; of a draw function `(rng, shape)` for the forecast and another for what came."""
+    """How many forecasts are said not to cover, drawn by one function and held against what another one draws."""
 
     def judge(forecast, truth, num_draws=400, num=120):
         time = np.arange(num, dtype=float)
