@@ -22,6 +22,7 @@ from bayestwin.dynamics.choice import Choice
 from bayestwin.errors import InvalidSetting, InvalidTwin
 from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough
 from bayestwin.inference.solver import audit_tolerance, choose
+from bayestwin.model.components import ATOL
 from bayestwin.model.describe import describe, fingerprint
 from bayestwin.model.error import Discrepancy, ModelError
 from bayestwin.model.twin import Twin
@@ -125,6 +126,8 @@ def calibrate(
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
     tree.attrs = attributes | _record(twin, method, drawn, audit, choice)
+    if np.min(atol := density.grid.precision.atol) < ATOL and twin.solver.atol is None:
+        tree.attrs["atol_by_scale"] = dict(zip(twin.states, np.min(np.atleast_2d(atol), axis=0).tolist(), strict=False))
     return tree
 
 

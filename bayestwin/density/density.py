@@ -99,6 +99,10 @@ class Local(NamedTuple):
     hessian: Array
 
 
+FINER = 0.01
+"""An absolute tolerance that is set by the scale of a state is this times the relative one of that."""
+
+
 class Parts(NamedTuple):
     """What a density is made of beside its arrays: programs are compiled once for all densities that have these.
 
@@ -200,6 +204,19 @@ class Density:
         """The density solved to another precision."""
         each = jax.tree.map(lambda own, new: np.full(np.shape(own), new), self.grid.precision, precision)
         return dataclasses.replace(self, grid=self.grid._replace(precision=Precision(*each)))
+
+    def solved_for(self, scales: np.ndarray) -> "Density":
+        """The density with absolute tolerances that hide no state of these scales, shape (s,), if none was asked for.
+
+        As long as `rtol` of its scale is more than that, nothing changes.
+        """
+        precision, own = self.grid.precision, np.zeros(self.grid.precision.atol.shape[-1])
+        own[: len(scales)] = precision.rtol.max() * scales
+        own[: len(scales)][[state.positive for state in self.twin.states.values()]] = 0.0  # solved for as logarithms
+        hidden = (own > 0) & (own < precision.atol)
+        if self.twin.solver.atol is not None or not hidden.any():
+            return self
+        return self.solved_to(precision._replace(atol=np.where(hidden, FINER * own, precision.atol)))
 
     def __call__(self, z: Array) -> Array:
         """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
@@ -500,21 +517,26 @@ class Survey(NamedTuple):
         solved: Whether the solves succeeded; shape (n,).
         num_steps: Steps that an adaptive solver took in each of m intervals, shape (n, m), or (n, E, m) for E
             experiments; 0 where there is none.
+        scales: The largest absolute value of each state, shape (n, s); 0 where states are not known.
     """
 
     log_density: Any
     solved: Any
     num_steps: Any
+    scales: Any
 
 
 @Program
 def _survey(log_density: Callable[[Array], Array], z: Array) -> Survey:
-    def one(z: Array) -> tuple[Array, Array, Array]:
+    def one(z: Array) -> tuple[Array, Array, Array, Array]:
         if not isinstance(log_density, Density):
-            return log_density(z), jnp.ones((), bool), jnp.zeros(0, int)
+            return log_density(z), jnp.ones((), bool), jnp.zeros(0, int), jnp.zeros(0)
         path = log_density.path(z)
-        by_interval = path.by_interval if isinstance(path, Trajectory) else path.num_steps
-        return log_density.given(z, path), path.solved.all(), by_interval
+        if isinstance(path, Trajectory):
+            num_steps, scales = path.by_interval, jnp.abs(path.states).reshape(-1, path.states.shape[-1]).max(axis=0)
+        else:
+            num_steps, scales = path.num_steps, jnp.zeros(len(log_density.twin.states))
+        return log_density.given(z, path), path.solved.all(), num_steps, scales
 
     return Survey(*jax.vmap(one)(z))
 

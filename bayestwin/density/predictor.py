@@ -11,6 +11,7 @@ from jax import Array
 from bayestwin._base.compilation import Program
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
+from bayestwin.model.twin import Twin
 
 AT_ONCE = 100
 """Draws solved in one call; the last batch is padded, so that there is one compilation."""
@@ -43,7 +44,13 @@ class Predictor:
         parts: dict[str, list[np.ndarray]] = {}
         for first in range(0, num, AT_ONCE):
             rows = np.minimum(np.arange(first, first + AT_ONCE), num - 1)
-            found = _predict(self.density.filled, {name: v[rows] for name, v in values.items()}, key, rows)
+            given = {name: v[rows] for name, v in values.items()}
+            found = _predict(self.density.filled, given, key, rows)
+            if first == 0:
+                scaled = self.density.solved_for(scales_of(found, self.density.twin))
+                if scaled is not self.density:
+                    self.density = scaled
+                    found = _predict(self.density.filled, given, key, rows)
             size = min(AT_ONCE, num - first)
             wanted = np.array([keep is None or first + i in keep for i in range(size)])
             for name, array in found.items():
@@ -53,6 +60,13 @@ class Predictor:
                 parts.setdefault(name, []).append(own if whole else own[wanted])
             phase.advance(size)
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def scales_of(found: Mapping[str, Array], twin: Twin) -> np.ndarray:
+    """The typical scale of each state, shape (s,), from the paths of some draws; 0 where none is known."""
+    paths = [np.abs(np.asarray(found[f"{name}_state"])) for name in twin.states]
+    each = [path.reshape(len(path), -1).max(axis=1) for path in paths]
+    return np.array([np.median(one[np.isfinite(one)]) if np.isfinite(one).any() else 0.0 for one in each])
 
 
 @Program

@@ -41,7 +41,7 @@ class Precision(NamedTuple):
 
     Attributes:
         rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step, in the units of the states.
+        atol: Absolute tolerance of a step, of all entries of the solver's array or of each.
         max_steps: Most steps of one interval.
     """
 

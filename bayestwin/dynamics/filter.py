@@ -510,7 +510,9 @@ class Filter:
         if steps_exactly(twin):
             move, rows = exact, affine_rows(twin, p, diffusion, self.grid)
         else:
-            move = (unscented if error.filter == "unscented" else extended)(twin, p, diffusion, self.grid.precision)
+            # moments are solved for as well, whose scale is not that of a state
+            precision = self.grid.precision._replace(atol=jnp.min(jnp.asarray(self.grid.precision.atol)))
+            move = (unscented if error.filter == "unscented" else extended)(twin, p, diffusion, precision)
             rows = rows_of(self.grid)
         if twin.timed:
             move = after_events(field, move)

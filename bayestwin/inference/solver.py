@@ -10,7 +10,7 @@ import numpy as np
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import fill_steps
-from bayestwin.density.density import Density, evaluate, survey
+from bayestwin.density.density import FINER, Density, Survey, evaluate, survey
 from bayestwin.dynamics.adaptive import Precision
 from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
 from bayestwin.dynamics.grid import Grid
@@ -37,13 +37,22 @@ def choose(density: Density, seed: int, progress: Progress) -> tuple[Density, Ch
         tried, z = density.draw_prior(jax.random.split(key_for(seed, "solver"), NUM_TRIED))
 
         def attempt(twin: Twin, grid: Grid) -> SolverTrial:
-            _, solved, num_steps = survey(dataclasses.replace(density, twin=twin, grid=grid).filled, z)
+            _, solved, num_steps, _ = survey(dataclasses.replace(density, twin=twin, grid=grid).filled, z)
             # experiments are solved side by side: what takes the longest is what they take
             return SolverTrial(solved, num_steps.sum(axis=-1).reshape(len(z), -1).max(axis=1))
 
         chosen, choice = choose_solver(density.twin, density.grid, tried, attempt)
+        density = density.solved_as(chosen)
+        if choice.method != "exact":
+            density = density.solved_for(typical_scales(survey(density.filled, z)))
         phase.advance(1, choice.method)
-    return density.solved_as(chosen), choice
+    return density, choice
+
+
+def typical_scales(found: Survey) -> np.ndarray:
+    """The typical scale of each state over the points that were solved, shape (s,); 0 where there is none."""
+    scales = found.scales[found.solved & np.isfinite(found.scales).all(axis=1)]
+    return np.median(scales, axis=0) if len(scales) else np.zeros(found.scales.shape[1])
 
 
 # How derivatives are taken while sampling: forward through the adaptive solver, or in reverse through fixed steps.
@@ -113,6 +122,11 @@ PRECISE = 1e-6
 0.003 too, and the two solves would be the same."""
 
 
+def _fine(tolerances: np.ndarray) -> np.ndarray:
+    """A share of these; states that stay at zero have none."""
+    return np.where(tolerances > 0, FINER * tolerances, np.inf)
+
+
 def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[str, Any]:
     """Solve some draws again, at tolerances `TIGHTER` times smaller, and not above `PRECISE`.
 
@@ -128,10 +142,14 @@ def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[
     dim = drawn.z.shape[-1]
     z, used = drawn.z.reshape(-1, dim), drawn.stats["lp"].reshape(-1)
     rows = np.unique(np.linspace(0, len(z) - 1, NUM_AUDITED).round().astype(int))
-    solver = density.twin.solver
+    used_precision, solver = density.grid.precision, density.twin.solver
     tighter = max(TIGHTER, solver.rtol / PRECISE)
-    tight = density.solved_to(Precision(solver.rtol / tighter, solver.atol / tighter, 10 * solver.max_steps))
     with progress.phase("predictive", "auditing the solver", len(rows)) as phase:
+        # where an absolute tolerance hides a state, a hundredth of it may hide it still
+        scales = typical_scales(survey(density, z[rows]))
+        atol = np.asarray(used_precision.atol) / tighter
+        atol[..., : len(scales)] = np.minimum(atol[..., : len(scales)], _fine(scales * solver.rtol / tighter))
+        tight = density.solved_to(Precision(solver.rtol / tighter, atol, 10 * solver.max_steps))
         change = evaluate(tight, z[rows]) - used[rows]
         phase.advance(len(rows))
     solved = np.isfinite(change)

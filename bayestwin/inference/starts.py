@@ -210,7 +210,7 @@ def draw_starts(density: Density, seed: int, progress: Progress) -> Drawn:
     with progress.phase("ladder", "trying the prior", NUM_DRAWN) as phase:
         for batch in range(MOST_BATCHES):
             z = density.draw_prior(jax.random.split(key_for(seed, f"ladder {batch}"), NUM_DRAWN))[1]
-            log_density, _, num_steps = survey(density, z)
+            log_density, _, num_steps, _ = survey(density, z)
             finite = np.isfinite(log_density) & np.isfinite(z).all(axis=1)
             drawn = NUM_DRAWN * (batch + 1)
             failed = drawn - int(finite.sum())

@@ -96,6 +96,10 @@ type SolverMethod = Literal["auto", "exact", "tsit5", "rodas5p"]
 """How a twin is solved."""
 
 
+ATOL = 1e-8
+"""Absolute tolerance where none is asked for and no state is small."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Solver:
     """How the twin is solved.
@@ -105,11 +109,12 @@ class Solver:
             vector fields that are affine in states, inputs and time), or `"auto"`: exact where that can be, else
             whichever solver needs less work.
         rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step, in the units of the states.
+        atol: Absolute tolerance of a step, in the units of the states; None for `ATOL`, and less where a state is so
+            small that this would hide it.
         max_steps: Most steps between two times at which the solver has to stop (observations, input samples).
     """
 
     method: SolverMethod = "auto"
     rtol: float = 1e-6
-    atol: float = 1e-8
+    atol: float | None = None
     max_steps: int = 1000

@@ -1,4 +1,4 @@
-"""Whole numbers lie on the ends of their intervals, few draws end short: a forecast that is right passes all the same."""
+"""Whole numbers lie on the ends of their intervals, few draws end short: a right forecast passes all the same."""
 
 import numpy as np
 import pytest
