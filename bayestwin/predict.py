@@ -119,8 +119,9 @@ def predict(
     """Predict at the times of `future`, driven by its inputs.
 
     The twin is solved from the start of the calibration: the inputs of the calibration are taken from the posterior
-    and continued by those of `future`, which win where both have the same time. A twin with model error is led by the
-    observations of the calibration as long as they last, and goes on from what is known there.
+    and continued by those of `future`, which win where both have the same time. A twin with model error, or with noise
+    that remembers, is led by the observations of the calibration as long as they last, and goes on from what is known
+    there.
 
     Args:
         twin: The twin that was calibrated.
@@ -158,7 +159,7 @@ def predict(
     kept = thinned(chains, num, draws)
     begun: dict[str, np.ndarray] = {}
     if initial is None:
-        future, bound, density = density_ahead(twin, posterior, future)
+        future, bound, density = density_ahead(twin, posterior, future, remembered=True)
     else:
         check_start(twin, posterior, initial, future)
         future, bound, density = restarted(twin, posterior, initial, future)  # type: ignore[arg-type]
@@ -170,7 +171,7 @@ def predict(
     values = begun | {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
     with computation as shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)
-    if twin.model_error is not None:
+    if density.bound.times.shape[-1] != bound.times.shape[-1]:
         rows = np.searchsorted(density.bound.times, bound.times)
         found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
     given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
@@ -193,20 +194,27 @@ def predict(
 
 
 def density_ahead(
-    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments
+    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments, *, remembered: bool = False
 ) -> tuple[Telemetry | Experiments, Bound, Density]:
     """What a posterior's future is predicted by.
 
+    Args:
+        twin: The twin that was calibrated.
+        posterior: As `calibrate` returned it.
+        future: As of `predict`.
+        remembered: Whether noise that remembers goes on from what was observed in the calibration.
+
     Returns:
         The future telemetry, with times counted as the calibration counts them; its times, inputs and events; and the
-        density, which with model error has the times of the calibration as well, led by what was observed then.
+        density, which with model error, or where it is led, has the times of the calibration as well.
 
     Raises:
         InvalidTelemetry: As `predict`.
     """
     future, density = _ahead(twin, posterior, future)
     bound = density.bound
-    if twin.model_error is not None and isinstance(future, Telemetry):
+    remembers = remembered and not all(observation.noise.independent for observation in twin.observations.values())
+    if (twin.model_error is not None or remembers) and isinstance(future, Telemetry):
         density = _led(posterior, future, density)
     # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
     chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))

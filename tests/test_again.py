@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from jax import monitoring
@@ -115,6 +116,35 @@ def test_room_for_more_changes_a_density_by_rounding_at_most(twin: bt.Twin, meth
     # sums of 21 terms and of 24, of which three are zero, may be taken in another order
     np.testing.assert_allclose(filled.log_density, exact.log_density, rtol=1e-13)
     np.testing.assert_array_equal(filled.num_steps.sum(axis=-1), exact.num_steps.sum(axis=-1))
+
+
+ROOMY = {
+    "autocorrelated": decay(observations={"level": bt.Observation(bt.Autocorrelated(dist.HalfNormal(0.5), 2.0))}),
+    "autocorrelated with a nugget": decay(
+        observations={"level": bt.Observation(bt.Autocorrelated(dist.HalfNormal(0.5), dist.LogNormal(0.0, 1.0), 0.1))}
+    ),
+    "process noise": decay(model_error=bt.ProcessNoise({"level": dist.HalfNormal(0.1)})),
+    "discrepancy": decay(
+        model_error=bt.Discrepancy(scale={"level": dist.HalfNormal(0.5)}, length={"level": dist.LogNormal(0.5, 0.2)})
+    ),
+    "proportional": decay(observations={"level": bt.Observation(bt.Proportional(0.1, dist.LogNormal(-2.0, 0.5)))}),
+    "censored": decay(
+        observations={"level": bt.Observation(bt.Censored(bt.Gaussian(dist.HalfNormal(1.0)), upper=5.0))}
+    ),
+    "driven": driven(),
+}
+
+
+@pytest.mark.parametrize("name", ROOMY)
+def test_room_for_more_changes_no_derivative(name: str) -> None:
+    """Nothing is observed in the room, and a derivative of nothing is zero, not NaN."""
+    whole = bound(ROOMY[name], "tsit5", 21)
+    z = whole.draw_prior(jax.random.split(jax.random.key(0), 8))[1]
+    exact, filled = (jax.vmap(jax.value_and_grad(density))(z) for density in (whole, whole.filled))
+    assert np.isfinite(exact[1]).all()
+    np.testing.assert_allclose(filled[0], exact[0], rtol=1e-12)
+    scale = np.abs(exact[1]).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(filled[1] / scale, exact[1] / scale, atol=1e-9)
 
 
 @pytest.mark.parametrize("error", [pytest.param(bt.ProcessNoise({"level": 0.1}), marks=pytest.mark.slow), None])

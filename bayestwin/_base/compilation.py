@@ -10,12 +10,13 @@ import dataclasses
 import dis
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import inspect
 import itertools
+import json
 import os
 import pathlib
-import pickle
 import sys
 import sysconfig
 import types
@@ -507,19 +508,22 @@ def _read(path: pathlib.Path) -> tuple[Any, Any] | None:
     try:
         content = path.read_bytes()
         os.utime(path)
-        checked, _, content = content.partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != checked:
-            return None
-        lowered, result = pickle.loads(content)  # from a folder that only the user can write
     except OSError:
         return None
-    return export.deserialize(bytearray(lowered)), jax.tree.structure(result)
+    checked, _, content = content.partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != checked:
+        return None
+    outline, _, lowered = content.partition(b"\n")
+    return export.deserialize(bytearray(lowered)), jax.tree.structure(_from_outline(json.loads(outline)))
 
 
 def _write(path: pathlib.Path, exported: Any, structure: Any) -> None:
     """Keep a program, as far as it can be written, and drop what was used longest ago."""
-    result = jax.tree.unflatten(structure, range(structure.num_leaves))
-    content = pickle.dumps((bytes(exported.serialize()), result))
+    try:
+        outline = json.dumps(_outline(jax.tree.unflatten(structure, range(structure.num_leaves))))
+    except Nameless:
+        return
+    content = outline.encode() + b"\n" + bytes(exported.serialize())
     beside = path.with_name(f"{path.stem}-{os.getpid()}")
     try:
         beside.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
@@ -533,3 +537,29 @@ def _write(path: pathlib.Path, exported: Any, structure: Any) -> None:
             excess -= size
     except OSError:  # the disk is full, or another process dropped what was to be dropped
         return
+
+
+def _outline(tree: Any) -> Any:
+    """A tree of results as JSON has it: dicts, tuples and named tuples of libraries.
+
+    Raises:
+        Nameless: If there is anything else in it.
+    """
+    if isinstance(tree, dict) and all(isinstance(name, str) for name in tree):
+        return {"dict": {name: _outline(one) for name, one in tree.items()}}
+    if isinstance(tree, tuple | list):
+        return {"parts": [_outline(one) for one in tree], "of": _name_of(type(tree))}
+    if tree is None or isinstance(tree, int):
+        return tree
+    raise Nameless(type(tree).__name__)
+
+
+def _from_outline(outline: Any) -> Any:
+    """What `_outline` told."""
+    if not isinstance(outline, dict):
+        return outline
+    if "dict" in outline:
+        return {name: _from_outline(one) for name, one in outline["dict"].items()}
+    parts, (module, _, name) = map(_from_outline, outline["parts"]), outline["of"].partition(":")
+    kind = getattr(importlib.import_module(module), name)
+    return kind(*parts) if hasattr(kind, "_fields") else kind(parts)

@@ -80,7 +80,7 @@ def diagnose(
     engine += [recorded.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
     gates: list[Gate | None] = [of_chains.finite_gate(found)]
     if judged == "point":
-        gates += [recorded.point_gate()]
+        gates += [recorded.point_gate(), recorded.maximum_gate(posterior)]
     elif judged == "approximation":
         gates += [recorded.approximation_gate(posterior, max_pareto_k)]
     else:

@@ -43,6 +43,26 @@ def point_gate() -> Gate:
     return Gate("point", False, 1.0, float("inf"), sentence, severity="warn")
 
 
+MOST_TO_GAIN = 0.01
+"""Log density by which most probable values may miss the maximum: a seventh of a standard error along one direction."""
+
+
+def maximum_gate(tree: xr.DataTree) -> Gate | None:
+    """The most probable values are a maximum; None where that was not recorded."""
+    starts = record(tree, "starts")
+    if "still_to_gain" not in starts:
+        return None
+    gain = float(starts["still_to_gain"])
+    passed = gain <= MOST_TO_GAIN
+    sentence = f"About {gain:.2g} of log density are still to gain at these values (limit {MOST_TO_GAIN:g})"
+    if not passed:
+        sentence += (
+            ": they are not the most probable ones, and standard errors are not those of the maximum. Calibrate with"
+            ' another seed, with narrower priors, or with `method="nuts"`'
+        )
+    return Gate("maximum", passed, gain, MOST_TO_GAIN, sentence + ".")
+
+
 def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
     """The ladder that led to the starts found one mode; None where it was not climbed."""
     starts = record(tree, "starts")
@@ -51,8 +71,16 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
     modes = int(starts["modes"])
     climbs, highest = int(starts.get("optimised", 0)), int(starts.get("highest", starts.get("optimised", 0)))
     rare = highest < RARELY * climbs
-    passed = 1 <= modes <= limit and not rare
-    if rare:
+    lost = climbs > 0 and int(starts.get("converged", climbs)) == 0
+    passed = 1 <= modes <= limit and not rare and not lost
+    if lost:
+        gain = float(starts.get("still_to_gain", float("nan")))
+        sentence = (
+            f"None of {climbs} climbs arrived at a mode (where the highest ended, about {gain:.2g} of log density are"
+            " still to gain): chains start somewhere on the way, with a poor metric. See whether the vector field jumps"
+            " or bends sharply, and whether the data tell all parameters apart (`bayestwin identify`)."
+        )
+    elif rare:
         sentence = (
             f"{highest} of {climbs} climbs found the best mode: there may be better ones that none found. Narrow "
             "priors to what is plausible, compare several seeds, and look whether residuals stay in phase."

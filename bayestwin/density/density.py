@@ -456,7 +456,11 @@ class Density:
         for number, (name, value) in enumerate(predicted.noise_free.items()):
             noise, given = self.noise(name, values, predicted)
             disturbed = value + discrepancy.get(name, 0.0)
-            found[name] = noise.sample(jax.random.fold_in(key, number), disturbed, self.bound.times, **given)
+            own_key, observed = jax.random.fold_in(key, number), self.bound.observations.get(name)
+            if noise.independent or observed is None:
+                found[name] = noise.sample(own_key, disturbed, self.bound.times, **given)
+            else:
+                found[name] = noise.sample_after(own_key, observed, disturbed, self.bound.times, **given)
             found[f"{name}_noise_free"] = value
         found |= {f"{name}_discrepancy": drawn for name, drawn in discrepancy.items()}
         found |= {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}

@@ -45,6 +45,10 @@ GROWING = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 CLIMBED = 1e-3
 """Log density still to gain below which a point counts as having reached its mode."""
 
+MORE_CLIMBS, PAYS, MOST_POLISHED = 6, 0.1, 500
+"""As often climbs go on where few have arrived, as long as one of them gains so much; and the quasi-Newton steps from
+the highest point where none has."""
+
 
 class Drawn(NamedTuple):
     """The first rung: prior draws.
@@ -96,6 +100,7 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
         modes = group_modes(points.z, points.log_density, points.hessian)
         converged = points.decrement < CLIMBED
         record |= {"optimised": len(points.z), "converged": int(converged.sum()), "highest": num_highest(points)}
+        record["still_to_gain"] = float(points.decrement[np.argmax(points.log_density)])
         record["stops"] = stops
         if not converged.any():
             modes = _by_path(density, modes, seed, phase)
@@ -129,9 +134,39 @@ def climb_all(density: Density, z: np.ndarray) -> tuple[Climb, int]:
 
 
 def _climb_from(density: Density, z: np.ndarray) -> Climb:
+    """Climb, and go on where few have arrived, while that pays."""
+    points = _climb_once(density, z)
+    for _ in range(MORE_CLIMBS):
+        if (points.decrement < CLIMBED).mean() >= ENOUGH:
+            break
+        before, points = points.log_density, _climb_once(density, points.z)
+        if not (points.log_density > before + PAYS).any():
+            break
+    if (points.decrement < CLIMBED).any():
+        return points
+    top = int(np.argmax(points.log_density))
+    polished = _climb_once(density, _polish(density, points.z[top])[None])
+    if not polished.log_density[0] > points.log_density[top]:
+        return points
+    return Climb(*(np.concatenate([one[:top], new, one[top + 1 :]]) for one, new in zip(points, polished, strict=True)))
+
+
+def _climb_once(density: Density, z: np.ndarray) -> Climb:
     # a full batch whatever the number of points, so that there is one compilation
     points = _climb(density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(MOST_STEPS))
     return Climb(*(np.asarray(leaf)[: len(z)] for leaf in points))
+
+
+def _polish(density: Density, z: np.ndarray) -> np.ndarray:
+    """Where quasi-Newton steps lead from a point; they need no Hessian, which may be far from the true one."""
+    from scipy.optimize import minimize  # takes a while to import
+
+    def fall(at: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = (np.asarray(leaf)[0] for leaf in _value_and_gradient(density, at[None]))
+        fine = np.isfinite(value) and np.isfinite(gradient).all()
+        return (-float(value), -gradient) if fine else (np.inf, np.zeros_like(at))
+
+    return minimize(fall, z, jac=True, method="L-BFGS-B", options={"maxiter": MOST_POLISHED, "maxcor": 20}).x
 
 
 def num_highest(points: Climb) -> int:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from scipy import stats
 from twins import bound_density, decay, telemetry_of
@@ -97,3 +98,53 @@ def test_a_robust_loss_is_refused() -> None:
     telemetry = telemetry_of({"time": TIMES, "level": OBSERVED})
     with pytest.raises(InvalidSetting, match=r"(?s)`level`.*Expected: .*independent.*Received: autocorrelated"):
         bt.calibrate(twin, telemetry, seed=0, method="map", loss="huber")
+
+
+@pytest.mark.parametrize("nugget", [0.0, 0.4])
+@pytest.mark.parametrize("missing", [[], [2, 6]])
+def test_after_the_last_observation_it_goes_on_from_there(nugget: float, missing: list) -> None:
+    """Mean and covariance of what comes are those of the normal given what was observed."""
+    last, num = 8, 40_000
+    observed = OBSERVED.copy()
+    observed[[*missing, *range(last, 12)]] = np.nan
+    keys = jax.random.split(jax.random.key(1), num)
+    parameters = {"scale": 0.7, "correlation_time": 1.5, "nugget": nugget}
+    drawn = np.asarray(jax.vmap(lambda key: NOISE.sample_after(key, observed, VALUE, TIMES, **parameters))(keys))
+    seen, ahead = np.delete(np.arange(last), missing), np.arange(last, 12)
+    whole = covariance(TIMES, nugget)
+    gain = np.linalg.solve(whole[np.ix_(seen, seen)], whole[np.ix_(seen, ahead)]).T
+    mean = VALUE[ahead] + gain @ (OBSERVED - VALUE)[seen]
+    spread = whole[np.ix_(ahead, ahead)] - gain @ whole[np.ix_(seen, ahead)]
+    error = np.sqrt(np.diag(spread) / num)
+    np.testing.assert_array_less(np.abs(drawn[:, ahead].mean(axis=0) - mean), 4 * error)
+    found = np.cov(drawn[:, ahead], rowvar=False)
+    np.testing.assert_allclose(found, spread, atol=6 * np.diag(spread).max() / np.sqrt(num))
+    np.testing.assert_array_equal(drawn[0, :last], NOISE.sample(keys[0], VALUE, TIMES, **parameters)[:last])
+
+
+def test_where_nothing_was_observed_it_starts_as_it_always_does() -> None:
+    parameters = {"scale": 0.7, "correlation_time": 1.5, "nugget": 0.2}
+    key, nothing = jax.random.key(4), np.full(12, np.nan)
+    found = NOISE.sample_after(key, nothing, VALUE, TIMES, **parameters)
+    np.testing.assert_allclose(found, NOISE.sample(key, VALUE, TIMES, **parameters), rtol=1e-12)
+
+
+def test_a_forecast_goes_on_from_the_last_residual() -> None:
+    """Errors that last for a day say much about the next minutes, and nothing about next week."""
+    twin = decay(
+        states={"level": bt.State(5.0)},
+        parameters={"rate": bt.Parameter(0.5)},
+        observations={"level": bt.Observation(bt.Autocorrelated(dist.LogNormal(0.0, 0.01), 24.0))},
+    )
+    times = np.arange(0.0, 10.0, 0.5)
+    table = {"time": times, "level": 5.0 * np.exp(-0.5 * times) + 2.0}
+    settings = {"num_samples": 100, "num_chains": 2, "predictive_draws": 20}
+    posterior = bt.calibrate(twin, telemetry_of(table, t0=0.0), seed=0, method="laplace", **settings)
+    ahead = np.array([9.6, 9.75, 10.5, 200.0])
+    future = telemetry_of({"time": ahead, "level": np.full(4, np.nan)}, t0=0.0)
+    found = bt.predict(twin, posterior, future, seed=0, draws=200)["predictions"]
+    assert found.sizes["time"] == 4
+    off = (found["level"] - found["level_noise_free"]).values.reshape(-1, 4)
+    kept = np.exp(-(ahead - times[-1]) / 24.0)
+    np.testing.assert_allclose(off.mean(axis=0), 2.0 * kept, atol=4 / np.sqrt(len(off)))
+    np.testing.assert_allclose(off.std(axis=0), np.sqrt(1.0 - kept**2), rtol=0.25)

@@ -31,6 +31,7 @@ def covered(inside: Mapping[str, tuple[int, ...]], num: int, distinct: int | Non
             "num": nums,
             "num_inside": counts,
             "num_distinct": different,
+            "expected": counts["prob"].broadcast_like(counts).transpose(*counts.dims),
             "band_lower": lower,
             "band_upper": upper,
             "within_band": (share >= lower) & (share <= upper),

@@ -125,6 +125,21 @@ class Noise(abc.ABC):
         drawn = jnp.asarray(distribution.sample(key), float)
         return known(drawn, ~jnp.isnan(distribution.log_prob(drawn)))
 
+    def sample_after(
+        self, key: Array, observed: ArrayLike, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike
+    ) -> Array:
+        """As `sample`, but that noise which remembers goes on from the last observation.
+
+        Args:
+            key: Randomness.
+            observed: What was observed, NaN where nothing was; shape (n,).
+            value: Noise-free values; shape (n,).
+            times: Elapsed times, increasing; shape (n,).
+            **parameters: Values of the noise parameters, scalars.
+        """
+        del observed
+        return self.sample(key, value, times, **parameters)
+
     def unit_of(self, parameter: str, observation_unit: str, time_unit: str) -> str | None:
         """Unit of a noise parameter, given those of the observation and of the twin's time; None if it is unknown."""
         for layer in self.layers():

@@ -251,17 +251,14 @@ class Autocorrelated(Noise):
     def log_likelihood(self, observed: ArrayLike, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> Array:
         """Each observation given all those before it, by a Kalman filter; missing ones are passed over."""
         scale, correlation_time, nugget = (parameters[name] for name in self.units)
-        observed = jnp.asarray(observed)
-        present = jnp.isfinite(observed)
-        # zero for a missing residual, so that nothing computed from it is NaN
-        residuals = jnp.where(present, jnp.where(present, observed, 0.0) - jnp.asarray(value), 0.0)
+        residuals, present = _residuals(observed, value)
         kept, renewed = _transitions(times, correlation_time)
         stationary, white = jnp.square(scale), jnp.square(nugget)
 
         def update(belief: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
             residual, here, kept, renewed = at
             mean, variance = kept * belief[0], kept**2 * belief[1] + renewed * stationary
-            total = variance + white
+            total = jnp.where(here, variance + white, 1.0)  # no division by zero whose derivative is not a number
             term = -0.5 * ((residual - mean) ** 2 / total + jnp.log(2.0 * jnp.pi * total))
             gain = jnp.where(here, variance / total, 0.0)
             return (mean + gain * (residual - mean), variance * (1.0 - gain)), jnp.where(here, term, 0.0)
@@ -283,6 +280,39 @@ class Autocorrelated(Noise):
 
         path = lax.scan(move, jnp.zeros(()), (kept, jnp.sqrt(renewed) * pushes))[1]
         return value + scale * path + nugget * white
+
+    @override
+    def sample_after(
+        self, key: Array, observed: ArrayLike, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike
+    ) -> Array:
+        """As `sample` up to the last observation, and a path that goes on from what that says of the process."""
+        scale, correlation_time, nugget = (parameters[name] for name in self.units)
+        anew, value = self.sample(key, value, times, **parameters), jnp.asarray(value)
+        residuals, present = _residuals(observed, value)
+        ahead = jnp.flip(jnp.cumsum(jnp.flip(present))) == 0
+        pushes, white = jax.random.normal(key, (*value.shape, 2)).T
+        kept, renewed = _transitions(times, correlation_time)
+        stationary = jnp.square(scale)
+
+        def move(loop: tuple[Array, ...], at: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
+            (mean, variance, path), (residual, here, later, kept, renewed, push) = loop, at
+            mean, variance = kept * mean, kept**2 * variance + renewed * stationary
+            gain = jnp.where(here, variance / jnp.where(here, variance + jnp.square(nugget), 1.0), 0.0)
+            mean, variance = mean + gain * (residual - mean), variance * (1.0 - gain)
+            onwards = kept * path + jnp.sqrt(renewed) * scale * push
+            path = jnp.where(later, onwards, mean + jnp.sqrt(variance) * push)
+            return (mean, variance, path), path
+
+        start = (jnp.zeros(()), jnp.asarray(stationary, float), jnp.zeros(()))
+        path = lax.scan(move, start, (residuals, present, ahead, kept, renewed, pushes))[1]
+        return jnp.where(ahead, value + path + nugget * white, anew)
+
+
+def _residuals(observed: ArrayLike, value: ArrayLike) -> tuple[Array, Array]:
+    """What observations are off by, and which there are; zero for a missing one, so that nothing of it is NaN."""
+    observed = jnp.asarray(observed)
+    present = jnp.isfinite(observed)
+    return jnp.where(present, jnp.where(present, observed, 0.0) - jnp.asarray(value), 0.0), present
 
 
 def _transitions(times: ArrayLike, correlation_time: ArrayLike) -> tuple[Array, Array]:
