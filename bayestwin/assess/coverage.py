@@ -79,7 +79,7 @@ def coverage(
         `num_effective`, `dependent_lower`, `dependent_upper` and `within_dependent_band` of that which allows for
         dependence, with `freedom`, the degrees of freedom by which that is known; `joint_lower`, `joint_upper` and
         `within_joint_band` of the bands in which, dependence allowed for, all entries lie together with probability
-        `level`: what verdicts go by, since of many bands some are left by chance; and `noticed_below`: intervals that
+        `level`: what verdicts go by, since of many bands some are left by chance; and `joint_noticed`: intervals that
         hold no more than that in truth leave this band with a probability of 80 %. An observation that was never
         observed has num 0, NaN shares, and is not within its bands. Several experiments are a first dimension, then
         what `by` names, then `kind` (raw, conformal).
@@ -158,7 +158,7 @@ def _noticed(covered: xr.Dataset) -> str:
     for name in covered["observation"].to_numpy():
         own = covered.sel(observation=name)
         own = own.isel(prob=np.flatnonzero(can_tell(own).to_numpy())[-1])
-        prob, share = 100 * float(own["prob"]), 100 * float(own["noticed_below"])
+        prob, share = 100 * float(own["prob"]), 100 * float(own["joint_noticed"])
         words.append(f"{prob:g} % intervals of `{name}` that hold {share:.0f} % or less")
     return f"{' and '.join(words)} would have been noticed (with a chance of {100 * POWER:g} %)"
 
@@ -296,7 +296,7 @@ def jointly(found: xr.Dataset, level: float, comparisons: int | None = None) -> 
     low, high = band_at(found, joint_level)
     within = (found["coverage"] >= low) & (found["coverage"] <= high)
     noticed = _noticed_below(low, counts_as(found, joint_level))
-    made = {"joint_lower": low, "joint_upper": high, "within_joint_band": within, "noticed_below": noticed}
+    made = {"joint_lower": low, "joint_upper": high, "within_joint_band": within, "joint_noticed": noticed}
     dims = found["coverage"].dims
     # as plain arrays: what is known of the coordinates stays
     return found.assign({name: (dims, one.transpose(*dims).to_numpy()) for name, one in made.items()})
@@ -332,7 +332,7 @@ def _noticed_below(lower: xr.DataArray, num: xr.DataArray) -> xr.DataArray:
 
 def can_tell(found: xr.Dataset) -> xr.DataArray:
     """Whether intervals that hold `LOSS` less than they promise would have been noticed."""
-    return found["noticed_below"] >= (1 - LOSS) * found["expected"] - 1e-9
+    return found["joint_noticed"] >= (1 - LOSS) * found["expected"] - 1e-9
 
 
 def kept(one: xr.Dataset) -> bool | None:

@@ -214,8 +214,14 @@ def stuck_gate(chains: Chains, limit: float) -> Gate:
     return Gate("stuck_chain", not stuck, value, float(limit), sentence)
 
 
-def rhat_gate(chains: Chains, limit: float) -> Gate:
-    """Chains agree: rank-normalised split R̂ (Vehtari et al. 2021, doi:10.1214/20-BA1221)."""
+def rhat_gate(chains: Chains, limit: float, modes: int | None = None) -> Gate:
+    """Chains agree: rank-normalised split R̂ (Vehtari et al. 2021, doi:10.1214/20-BA1221).
+
+    Args:
+        chains: The draws.
+        limit: Largest R̂.
+        modes: How many modes climbs from many starts found; None where that is not known.
+    """
     found = {name: _computed(chains, name, 2, rhat) for name in chains.draws}
     name = max(found, key=lambda key: (np.isnan(found[key]), found[key]))
     value, count = found[name], len(chains.labels)
@@ -225,13 +231,20 @@ def rhat_gate(chains: Chains, limit: float) -> Gate:
     elif np.isnan(value):
         sentence = f"Whether the chains agree cannot be told: {chains.why_not(name, 2)} (`{name}`). {_MEND}"
     else:
-        advice = (
-            "They sit in different places: the posterior has several modes (sets of values that lie apart and all"
-            " explain the data), or a chain is stuck. Look at the traces in the report; a tighter prior of"
-            f' `{name}` or `method="smc"` helps, more draws do not.'
-            if value > FAR_APART
-            else "Take more draws (`num_samples`), or a longer warm-up (`num_warmup`)."
-        )
+        if value <= FAR_APART:
+            advice = "Take more draws (`num_samples`), or a longer warm-up (`num_warmup`)."
+        elif modes == 1:
+            advice = (
+                "Climbs from many starts found one mode, so they are on their way through one posterior, and slow."
+                " Take more draws and a longer warm-up (`num_samples`, `num_warmup`); see in the pair plot what"
+                f" `{name}` varies together with: a tighter prior of one of the two, or another parametrisation, helps."
+            )
+        else:
+            advice = (
+                "They sit in different places: the posterior has several modes (sets of values that lie apart and all"
+                " explain the data), or a chain is stuck. Look at the traces in the report; a tighter prior of"
+                f' `{name}` or `method="smc"` helps, more draws do not.'
+            )
         sentence = (
             f"The chains disagree, most about `{name}`: R̂ is {value:.4g} (1 if all say the same, limit {limit:g});"
             f" {chains.means(name)}. {advice}"
@@ -316,6 +329,9 @@ def _computed(chains: Chains, name: str, min_chains: int, statistic: Callable[[n
 
 # The gates on what the sampler recorded beside its draws: divergences, E-BFMI, failed solves.
 
+HIGHEST_ADVISED = 0.95
+"""Target acceptance that is advised, where less was aimed at."""
+
 APART = 0.2
 """Transitions are said to lie where a parameter is small or large if a draw of theirs is smaller than another's with a
 probability that differs by more than this from one half."""
@@ -335,10 +351,15 @@ def divergences_gate(tree: xr.DataTree, found: Chains, limit: int) -> Gate:
         if value < total:
             place, name = _place(found, bad.to_numpy())
             help_ = f"tighten the prior of {name}" if name else "tighten vague priors"
+            aimed = float((tree.attrs.get("sampling") or {}).get("target_acceptance", 0.0))
+            higher = (
+                f"A `target_acceptance` of {aimed:g} did not cure it"
+                if aimed >= HIGHEST_ADVISED
+                else f"Calibrate with a higher `target_acceptance`, say {HIGHEST_ADVISED}; if some remain"
+            )
             sentence += (
                 f"not follow the posterior there, and the draws may miss a part of it{place}. The pair plot marks them."
-                f" Calibrate with a higher `target_acceptance`, say 0.95; if some remain, {help_} or write the twin in"
-                " other parameters"
+                f" {higher}{':' if aimed >= HIGHEST_ADVISED else ','} {help_} or write the twin in other parameters"
             )
         else:
             sentence += (

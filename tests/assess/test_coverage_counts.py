@@ -65,7 +65,7 @@ def test_every_variable_has_observation_and_prob(make_forecast, make_telemetry, 
     found = coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), PROB, kind="hdi")
     names = {"coverage", "num", "num_inside", "expected", "band_lower", "band_upper", "within_band"}
     names |= {"num_effective", "freedom", "dependent_lower", "dependent_upper", "within_dependent_band"}
-    names |= {"joint_lower", "joint_upper", "within_joint_band", "noticed_below"}
+    names |= {"joint_lower", "joint_upper", "within_joint_band", "joint_noticed"}
     assert set(found.data_vars) == names
     assert all(found[name].dims == ("observation", "prob") for name in names)
     assert found["within_band"].dtype == bool

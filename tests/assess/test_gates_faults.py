@@ -145,3 +145,44 @@ def test_a_tree_without_draws_of_parameters_is_refused(make_forecast, make_poste
     tree["posterior"] = tree["posterior"].to_dataset().assign(scale=3.0)
     with pytest.raises(InvalidInput, match="Received: variables without them: scale"):
         diagnose(tree)
+
+
+@pytest.mark.parametrize(("modes", "words"), [(1, "found one mode"), (3, "several modes"), (None, "several modes")])
+def test_advice_on_chains_that_disagree_knows_what_climbs_found(make_posterior, modes, words):
+    rng = np.random.default_rng(5)
+    apart = rng.normal(size=(4, 200)) + np.array([[0.0], [0.0], [0.0], [3.0]])
+    posterior = make_posterior({"rate": apart})
+    if modes is not None:
+        posterior.attrs["starts"] = {"modes": modes, "optimised": 16, "converged": 16, "highest": 16}
+    gate = next(gate for gate in diagnose(posterior) if gate.name == "rhat")
+    assert not gate.passed
+    assert words in gate.sentence
+    assert ("more draws do not" in gate.sentence) == (modes != 1)
+
+
+@pytest.mark.parametrize("aimed", [0.8, 0.95, 0.99])
+def test_what_was_tried_is_not_advised_again(make_posterior, aimed):
+    rng = np.random.default_rng(6)
+    diverging = rng.uniform(size=(4, 200)) < 0.05
+    posterior = make_posterior({"rate": rng.normal(size=(4, 200))}, stats={"diverging": diverging})
+    posterior.attrs["sampling"] = {"target_acceptance": aimed}
+    gate = next(gate for gate in diagnose(posterior) if gate.name == "divergences")
+    assert ("Calibrate with a higher `target_acceptance`" in gate.sentence) == (aimed < 0.95)
+    assert (f"`target_acceptance` of {aimed:g} did not cure it" in gate.sentence) == (aimed >= 0.95)
+
+
+@pytest.mark.parametrize(("gain", "passed"), [(20.0, False), (0.5, False), (1e-6, True)])
+def test_most_probable_values_that_are_no_maximum_fail(make_posterior, gain, passed):
+    posterior = make_posterior({"rate": np.ones((1, 1))})
+    posterior.attrs |= {"method": "map", "starts": {"modes": 1, "optimised": 16, "converged": 1, "still_to_gain": gain}}
+    gate = next(gate for gate in diagnose(posterior) if gate.name == "maximum")
+    assert (gate.passed, gate.severity) == (passed, "fail")
+
+
+def test_a_ladder_on_which_no_climb_arrived_warns(make_posterior):
+    posterior = make_posterior({"rate": np.random.default_rng(7).normal(size=(4, 200))})
+    posterior.attrs["starts"] = {"modes": 1, "optimised": 16, "converged": 0, "highest": 16, "still_to_gain": 41.0}
+    gate = next(gate for gate in diagnose(posterior) if gate.name == "modes")
+    assert not gate.passed
+    assert "None of 16 climbs arrived at a mode" in gate.sentence
+    assert "about 41 of log density" in gate.sentence

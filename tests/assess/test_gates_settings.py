@@ -31,7 +31,7 @@ def coverages(share: float, num: int = 200) -> xr.Dataset:
             "joint_lower": (dims, low - 0.01),
             "joint_upper": (dims, high + 0.01),
             "within_joint_band": (dims, (low <= found) & (found <= high)),
-            "noticed_below": (dims, low - 0.05),
+            "joint_noticed": (dims, low - 0.05),
             "expected": (dims, np.array([[0.5, 0.9]])),
         },
         coords,

@@ -58,7 +58,7 @@ def test_each_group_says_what_its_points_say_alone(make_telemetry, tree, telemet
         else:
             own = found.isel(pump=number).drop_vars(["pump", "pump_from", "pump_to"])
             joint = [
-                name for name in alone.data_vars if "joint" in str(name) or name == "noticed_below"
+                name for name in alone.data_vars if "joint" in str(name)
             ]  # with how many others depends on the table
             xr.testing.assert_allclose(own.drop_vars(joint), alone.drop_vars(joint), rtol=1e-12)
 

@@ -58,7 +58,7 @@ def test_coverage_and_scores_fit() -> None:
             "coverage": (dims, [[0.497, 0.794, 0.894, 1.0]]),
             "within_joint_band": (dims, [[True, True, False, True]]),
             "expected": (dims, [PROBS]),
-            "noticed_below": (dims, [[0.4, 0.7, 0.8, 0.2]]),
+            "joint_noticed": (dims, [[0.4, 0.7, 0.8, 0.2]]),
             "num": (dims, np.full((1, 4), 12_345)),
         },
         coords={"observation": [LONG], "prob": PROBS},
