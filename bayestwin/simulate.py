@@ -11,7 +11,7 @@ from bayestwin._base.compilation import Program, keep_compiled
 from bayestwin._base.process import check_seed, key_for, require_float64
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density
-from bayestwin.density.predictor import scales_of
+from bayestwin.density.predictor import scales_of, solved_for
 from bayestwin.dynamics.choice import choose_solver
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure
@@ -63,7 +63,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     given = {name: np.asarray(value, float) for name, value in values.items()}
     predicted = _drawn(density.filled, given, key_for(seed, "simulate"))
     scales = scales_of({name: values[None] for name, values in predicted.items()}, twin)
-    if (scaled := density.solved_for(scales)) is not density:
+    if (scaled := solved_for(density, scales)) is not density:
         predicted = _drawn(scaled.filled, given, key_for(seed, "simulate"))
     if not bool(predicted.pop("solved")):
         raise SolverFailure(

@@ -31,6 +31,7 @@ import numpy as np
 from jax import monitoring
 from jax.core import Tracer
 
+from bayestwin._base.files import source_sha256
 from bayestwin._base.process import cache_folder, make_private
 from bayestwin.errors import InvalidSetting, StorageFailure
 
@@ -451,12 +452,8 @@ def _argument(leaf: Any, platform: str) -> Any:
 @functools.cache
 def _sources() -> bytes:
     """All of this package and the versions of what traces it: a change of any makes other programs."""
-    digest = hashlib.sha256(sys.version.encode())
-    for name in TRACING:
-        digest.update(f"{name} {importlib.metadata.version(name)};".encode())
-    for path in sorted(pathlib.Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.digest()
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in TRACING]
+    return "; ".join([sys.version, source_sha256(), *versions]).encode()
 
 
 def _spelled(key: Any) -> Iterator[bytes]:

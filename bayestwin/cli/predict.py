@@ -32,7 +32,9 @@ def predict(
     ] = None,
     job: JobName = "job.toml",
     run: RunName = None,
-    out: Annotated[pathlib.Path | None, typer.Option(help="File to write; by default one in the run folder.")] = None,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="File to write, .nc or .csv; by default one in the run folder.")
+    ] = None,
     results: ResultsPath = pathlib.Path("results"),
     as_json: AsJson = False,
 ) -> None:

@@ -70,7 +70,8 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
             received=f"{int((times < 0).sum())} earlier samples",
             advice="Pass an earlier `t0=`, or drop these rows.",
         )
-    refuse_same_time(telemetry, twin.inputs, twin.observations)
+    if twin.inputs:
+        refuse_same_time(telemetry, twin.inputs, twin.observations)
     inputs = {name: _input(telemetry, name, spec, observed) for name, spec in twin.inputs.items()}
     told = {name: event for name, event in twin.events.items() if event.kind == "telemetry"}
     events = {name: _column(telemetry, name, "event", event.unit) for name, event in told.items()}

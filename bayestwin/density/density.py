@@ -31,8 +31,8 @@ from bayestwin.density.bind import (
 )
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
 from bayestwin.dynamics.adaptive import Precision
-from bayestwin.dynamics.affine import kinds_of
-from bayestwin.dynamics.filter import Expected, Filter, last_observed, steps_exactly
+from bayestwin.dynamics.affine import kinds_of, steps_exactly
+from bayestwin.dynamics.filter import Expected, Filter, last_observed
 from bayestwin.dynamics.grid import Grid, build_grid, precision_of
 from bayestwin.dynamics.solve import Trajectory, observe, solve
 from bayestwin.errors import InvalidTwin
@@ -97,10 +97,6 @@ class Local(NamedTuple):
     log_density: Array
     gradient: Array
     hessian: Array
-
-
-FINER = 0.01
-"""An absolute tolerance that is set by the scale of a state is this times the relative one of that."""
 
 
 class Parts(NamedTuple):
@@ -204,19 +200,6 @@ class Density:
         """The density solved to another precision."""
         each = jax.tree.map(lambda own, new: np.full(np.shape(own), new), self.grid.precision, precision)
         return dataclasses.replace(self, grid=self.grid._replace(precision=Precision(*each)))
-
-    def solved_for(self, scales: np.ndarray) -> "Density":
-        """The density with absolute tolerances that hide no state of these scales, shape (s,), if none was asked for.
-
-        As long as `rtol` of its scale is more than that, nothing changes.
-        """
-        precision, own = self.grid.precision, np.zeros(self.grid.precision.atol.shape[-1])
-        own[: len(scales)] = precision.rtol.max() * scales
-        own[: len(scales)][[state.positive for state in self.twin.states.values()]] = 0.0  # solved for as logarithms
-        hidden = (own > 0) & (own < precision.atol)
-        if self.twin.solver.atol is not None or not hidden.any():
-            return self
-        return self.solved_to(precision._replace(atol=np.where(hidden, FINER * own, precision.atol)))
 
     def __call__(self, z: Array) -> Array:
         """Log density at z up to a constant; −inf where the solve fails or the density is not finite."""
@@ -434,7 +417,8 @@ class Density:
     @functools.cached_property
     def discrepancies(self) -> Discrepancies | None:
         """The processes that observations have beside their noise; None where the twin has no discrepancy."""
-        return build_discrepancies(self.twin, self.bound, self.grid)
+        error = self.twin.model_error
+        return None if error is None else build_discrepancies(self.twin, self.bound, self.grid)
 
     def draw(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """New observations `<observation>`, with `<observation>_noise_free` and `<state>_state`; shape (n,) each.

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ class Predictor:
             given = {name: v[rows] for name, v in values.items()}
             found = _predict(self.density.filled, given, key, rows)
             if first == 0:
-                scaled = self.density.solved_for(scales_of(found, self.density.twin))
+                scaled = solved_for(self.density, scales_of(found, self.density.twin))
                 if scaled is not self.density:
                     self.density = scaled
                     found = _predict(self.density.filled, given, key, rows)
@@ -60,6 +61,28 @@ class Predictor:
                 parts.setdefault(name, []).append(own if whole else own[wanted])
             phase.advance(size)
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+# How exactly to solve, by the scale of each state: an absolute tolerance for states of about one hides what is small.
+
+FINER = 0.01
+"""An absolute tolerance that is set by the scale of a state is this times the relative one of that."""
+
+
+def solved_for(density: Density, scales: np.ndarray) -> Density:
+    """The density with absolute tolerances that hide no state of these scales, shape (s,), if none was asked for.
+
+    As long as `rtol` of its scale is more than that, nothing changes.
+    """
+    twin: Twin = density.twin
+    precision: Any = density.grid.precision
+    own = np.zeros(precision.atol.shape[-1])
+    own[: len(scales)] = precision.rtol.max() * scales
+    own[: len(scales)][[state.positive for state in twin.states.values()]] = 0.0  # solved for as logarithms
+    hidden = (own > 0) & (own < precision.atol)
+    if twin.solver.atol is not None or not hidden.any():
+        return density
+    return density.solved_to(precision._replace(atol=np.where(hidden, FINER * own, precision.atol)))
 
 
 def scales_of(found: Mapping[str, Array], twin: Twin) -> np.ndarray:

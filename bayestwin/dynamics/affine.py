@@ -17,6 +17,7 @@ from bayestwin.dynamics.adaptive import through_jacobian
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid, Kinds
 from bayestwin.errors import InvalidTwin
+from bayestwin.model.error import ProcessNoise
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 
@@ -153,6 +154,12 @@ def _series(matrix: Array, diffusion: Array, span: Array) -> Step:
 # One step after the other is a loop of as many turns as there are intervals, each too small to be worth its turn. So
 # the intervals are dealt out to about as many blocks as a block is long: within all blocks at once it is found where
 # they lead from nothing and what they make of a state, then the blocks are gone through one by one.
+
+
+def steps_exactly(twin: Twin) -> bool:
+    """Whether the filter's steps are exact and need no solver."""
+    error = twin.model_error
+    return isinstance(error, ProcessNoise) and error.filter == "auto" and is_affine(twin)
 
 
 def needs_no_solver(twin: Twin) -> bool:

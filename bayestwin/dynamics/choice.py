@@ -16,8 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bayestwin._base.compilation import Keyed, Program, key_of
-from bayestwin.dynamics.affine import needs_no_solver
-from bayestwin.dynamics.filter import steps_exactly
+from bayestwin.dynamics.affine import needs_no_solver, steps_exactly
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import solve
 from bayestwin.model.components import SolverMethod

@@ -16,7 +16,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics.adaptive import Position, Precision, Slope, through_jacobian
-from bayestwin.dynamics.affine import constants, exact_steps, is_affine, kinds_of
+from bayestwin.dynamics.affine import constants, exact_steps, kinds_of, steps_exactly
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer
@@ -403,12 +403,6 @@ class _Model(NamedTuple):
     move: Move
     observe: Callable[[Array, Array, Array], Mapping[str, Array]]
     scales: list[Array]
-
-
-def steps_exactly(twin: Twin) -> bool:
-    """Whether the filter's steps are exact and need no solver."""
-    error = twin.model_error
-    return isinstance(error, ProcessNoise) and error.filter == "auto" and is_affine(twin)
 
 
 def last_observed(grid: Grid, observations: Mapping[str, np.ndarray]) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import fill_steps
-from bayestwin.density.density import FINER, Density, Survey, evaluate, survey
+from bayestwin.density.density import Density, Survey, evaluate, survey
+from bayestwin.density.predictor import FINER, solved_for
 from bayestwin.dynamics.adaptive import Precision
 from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
 from bayestwin.dynamics.grid import Grid
@@ -44,7 +45,7 @@ def choose(density: Density, seed: int, progress: Progress) -> tuple[Density, Ch
         chosen, choice = choose_solver(density.twin, density.grid, tried, attempt)
         density = density.solved_as(chosen)
         if choice.method != "exact":
-            density = density.solved_for(typical_scales(survey(density.filled, z)))
+            density = solved_for(density, typical_scales(survey(density.filled, z)))
         phase.advance(1, choice.method)
     return density, choice
 

@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import pandas as pd
 import xarray as xr
 
-from bayestwin.assess import diagnose
-from bayestwin.errors import InvalidInput
+from bayestwin.assess import diagnose, intervals
+from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import check_belongs, predict
 from bayestwin.project.calibrate import (
     Results,
@@ -56,7 +57,7 @@ def predict_again(
         model: The model that was calibrated.
         run: The run.
         file: CSV file with times, inputs, and perhaps observations; by default what the run held out.
-        out: File to write; by default one in the run folder.
+        out: File to write, `.nc` with all draws or `.csv` with medians and intervals; by default one in the run folder.
         initial: In which states the twin starts anew, as of `predict`.
 
     Returns:
@@ -64,7 +65,15 @@ def predict_again(
 
     Raises:
         InvalidInput: If the run belongs to another twin or other telemetry, or there is nothing to predict.
+        InvalidSetting: If `out` is neither.
     """
+    if out is not None and out.suffix.lower() not in (".nc", ".csv"):
+        raise InvalidSetting(
+            f"Predictions cannot be written to `{out}`.",
+            expected="a file that ends in `.nc` (all draws) or `.csv` (medians and intervals)",
+            received=f"`{out.suffix}`" if out.suffix else "no ending",
+            advice="Write CSV for a spreadsheet; `bt.load` reads the other one.",
+        )
     posterior = load(run / POSTERIOR)
     check_belongs(model.twin, posterior)
     if file is not None:
@@ -80,9 +89,25 @@ def predict_again(
         )
     path = out or run / (PREDICTIONS if file is None else LATER.replace("*", file.stem))
     predictions = predict(model.twin, posterior, future, initial=initial, **model.job.predict.model_dump())
-    save(predictions, path)
+    if path.suffix.lower() == ".csv":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table_of(predictions).to_csv(path, index=False)
+    else:
+        save(predictions, path)
     renew_outputs(run)
     return LaterPredictions(predictions, path, _status(model, run, posterior))
+
+
+def table_of(predictions: xr.DataTree) -> pd.DataFrame:
+    """Medians and intervals of predictions, a row for each time and observation (and experiment)."""
+    found = intervals(predictions, prob=(0.5, 0.9))
+    dims = [dim for dim in ("experiment", "time", "observation") if dim in found.dims]
+    columns = {"median": found["median"]}
+    for prob in found["prob"].to_numpy():
+        columns |= {f"{end}_{100 * prob:g}": found[end].sel(prob=prob, drop=True) for end in ("lower", "upper")}
+    table = xr.Dataset(columns).to_dataframe(dim_order=dims)
+    kept = table.drop(columns=[name for name in table.columns if name not in (*columns, "units")])
+    return kept.dropna(subset="median").reset_index()
 
 
 def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from tank_model import TWIN, Ran, parse_strictly, run_command, telemetry_text
 
@@ -96,6 +97,22 @@ def test_predictions_go_where_they_are_asked_to(copied: Ran, tmp_path: pathlib.P
     assert code == 0
     assert "predictions" in bt.load(tmp_path / "mine" / "forecast.nc").children
     assert sorted(copied.runs[0].iterdir()) == before
+
+
+def test_predictions_as_a_table(copied: Ran, tmp_path: pathlib.Path) -> None:
+    code, _, _ = run_on(copied, "predict", "--out", tmp_path / "mine" / "forecast.csv")
+    assert code == 0
+    table = pd.read_csv(tmp_path / "mine" / "forecast.csv")
+    assert list(table.columns) == [
+        "time", "observation", "median", "lower_50", "upper_50", "lower_90", "upper_90", "units"
+    ]  # fmt: skip
+    assert (table["lower_90"] <= table["lower_50"]).all()
+    assert (table["upper_50"] <= table["upper_90"]).all()
+    assert set(table["units"]) == {"m"}
+    code, _, err = run_on(copied, "predict", "--out", tmp_path / "forecast.xlsx")
+    assert code == 2
+    assert "Expected: a file that ends in `.nc` (all draws) or `.csv`" in err
+    assert "Received: `.xlsx`" in err
 
 
 def test_an_input_that_is_missing_is_named(copied: Ran, tmp_path: pathlib.Path) -> None:

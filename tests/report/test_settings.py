@@ -76,7 +76,8 @@ def test_it_says_in_words_who_keeps_the_promise(small, pair) -> None:
     for words, name in zip(held_out_words(settings), ("hare", "lynx"), strict=True):
         assert words == (
             f"Without model error the 90{NARROW}% interval of `{name}` covers 0{NARROW}% of what was held out: too "
-            f"narrow. With process noise it covers {share[name]}{NARROW}%, which so few cannot tell from what was promised."
+            f"narrow. With process noise it covers {share[name]}{NARROW}%, which so few cannot tell from what was "
+            "promised."
         )
 
 
