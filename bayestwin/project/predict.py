@@ -106,8 +106,7 @@ def table_of(predictions: xr.DataTree) -> pd.DataFrame:
     for prob in found["prob"].to_numpy():
         columns |= {f"{end}_{100 * prob:g}": found[end].sel(prob=prob, drop=True) for end in ("lower", "upper")}
     table = xr.Dataset(columns).to_dataframe(dim_order=dims)
-    kept = table.drop(columns=[name for name in table.columns if name not in (*columns, "units")])
-    return kept.dropna(subset="median").reset_index()
+    return table[[*(name for name in ("units",) if name in table), *columns]].dropna(subset="median").reset_index()
 
 
 def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
