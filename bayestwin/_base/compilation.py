@@ -359,6 +359,9 @@ def _of_library(value: Any) -> bool:
 # package and by the versions of the libraries that trace it. Where a key holds something that has no name in another
 # process, as a class that a user wrote, JAX compiles it as usual and nothing is kept.
 
+SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
+"""Of JAX, which decide what is traced."""
+
 MOST_LOADED = 512
 """Programs of one function that a process holds; beyond it, what was used longest ago is dropped."""
 
@@ -393,12 +396,15 @@ class Program[T]:
         platform = _platform()
         leaves = [_argument(leaf, platform) for leaf in leaves]
         kinds = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        found = self._exported(structure, kinds, platform)
+        found = self._exported(structure, kinds, platform, *(str(getattr(jax.config, name)) for name in SETTINGS))
         return self._jitted(*args, **kwargs) if found is None else found(leaves)
 
-    def _export(self, structure: Any, kinds: tuple, platform: str) -> Callable[[Sequence[Any]], T] | None:
+    def _export(
+        self, structure: Any, kinds: tuple, platform: str, *settings: str
+    ) -> Callable[[Sequence[Any]], T] | None:
         """The program for arrays of these kinds: read if it was kept, else exported; None where there can be none."""
-        words = (self._function.__module__, self._function.__qualname__, structure, tuple(map(str, kinds)), platform)
+        function = (self._function.__module__, self._function.__qualname__)
+        words = (*function, structure, tuple(map(str, kinds)), platform, settings)
         try:
             name = hashlib.sha256(_sources() + b"".join(_spelled(words))).hexdigest()
         except Nameless:
@@ -406,7 +412,10 @@ class Program[T]:
         kept = [folder / f"{name}.program" for folder in _keeping]
         program = next(filter(None, map(_read, kept)), None)
         if program is None:
-            program = self._lower(structure, kinds, platform)
+            try:
+                program = self._lower(structure, kinds, platform)
+            except ValueError:  # there are calls in it whose form may change, and JAX exports none of these
+                return None
             for path in kept:
                 _write(path, *program)
         exported, result = program

@@ -161,6 +161,15 @@ def test_a_program_takes_what_a_function_takes() -> None:
     assert jax.vmap(lambda x: total({"a": x}, Keyed(3, 3))["sum"])(jnp.arange(3.0)).tolist() == [0.0, 1.0, 8.0]
 
 
+def test_what_jax_does_not_export_is_compiled_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError("custom calls without a guarantee")
+
+    double = Program(_double)
+    monkeypatch.setattr(Program, "_lower", refuse)
+    assert double(np.arange(3.0)).tolist() == [0.0, 2.0, 4.0]
+
+
 def test_old_programs_make_room(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "MOST_PROGRAM_BYTES", 9_000)
     monkeypatch.setattr(compilation, "_keeping", {tmp_path})
