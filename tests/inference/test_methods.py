@@ -26,7 +26,7 @@ GATES = {
     "nuts": [*MIXING, "divergences", "bfmi", "solver_failures", "modes", "tolerance", *PRIOR],
     "laplace": ["finite", "approximation", "modes", "tolerance", *PRIOR],
     "pathfinder": ["finite", "approximation", "tolerance", *PRIOR],
-    "map": ["finite", "point", "modes"],
+    "map": ["finite", "point", "maximum", "modes"],
     "smc": [*MIXING, "tolerance", *PRIOR],
 }
 
