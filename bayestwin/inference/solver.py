@@ -123,11 +123,6 @@ PRECISE = 1e-6
 0.003 too, and the two solves would be the same."""
 
 
-def _fine(tolerances: np.ndarray) -> np.ndarray:
-    """A share of these; states that stay at zero have none."""
-    return np.where(tolerances > 0, FINER * tolerances, np.inf)
-
-
 def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[str, Any]:
     """Solve some draws again, at tolerances `TIGHTER` times smaller, and not above `PRECISE`.
 
@@ -149,7 +144,8 @@ def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[
         # where an absolute tolerance hides a state, a hundredth of it may hide it still
         scales = typical_scales(survey(density, z[rows]))
         atol = np.asarray(used_precision.atol) / tighter
-        atol[..., : len(scales)] = np.minimum(atol[..., : len(scales)], _fine(scales * solver.rtol / tighter))
+        relative, own = scales * solver.rtol / tighter, atol[..., : len(scales)]
+        atol[..., : len(scales)] = np.where((relative > 0) & (relative < own), FINER * relative, own)
         tight = density.solved_to(Precision(solver.rtol / tighter, atol, 10 * solver.max_steps))
         change = evaluate(tight, z[rows]) - used[rows]
         phase.advance(len(rows))
