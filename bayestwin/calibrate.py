@@ -126,7 +126,7 @@ def calibrate(
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
     tree.attrs = attributes | _record(twin, method, drawn, audit, choice)
-    if np.min(atol := density.grid.precision.atol) < ATOL and twin.solver.atol is None:
+    if np.min(atol := density.grid.precision.atol) < twin.solver.atol == ATOL:
         tree.attrs["atol_by_scale"] = dict(zip(twin.states, np.min(np.atleast_2d(atol), axis=0).tolist(), strict=False))
     return tree
 

@@ -12,6 +12,7 @@ from jax import Array
 from bayestwin._base.compilation import Program
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
+from bayestwin.model.components import ATOL
 from bayestwin.model.twin import Twin
 
 AT_ONCE = 100
@@ -80,7 +81,7 @@ def solved_for(density: Density, scales: np.ndarray) -> Density:
     own[: len(scales)] = precision.rtol.max() * scales
     own[: len(scales)][[state.positive for state in twin.states.values()]] = 0.0  # solved for as logarithms
     hidden = (own > 0) & (own < precision.atol)
-    if twin.solver.atol is not None or not hidden.any():
+    if twin.solver.atol != ATOL or not hidden.any():
         return density
     return density.solved_to(precision._replace(atol=np.where(hidden, FINER * own, precision.atol)))
 

@@ -17,7 +17,7 @@ from jax import Array
 
 from bayestwin.dynamics.adaptive import Precision, Slope
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.model.components import ATOL, Input
+from bayestwin.model.components import Input
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
 
@@ -336,7 +336,7 @@ def build_grid(
 def precision_of(twin: Twin) -> Precision:
     """How exactly a twin asks to be solved."""
     solver = twin.solver
-    atol = np.full(len(twin.states) + len(twin.switched), ATOL if solver.atol is None else solver.atol)
+    atol = np.full(len(twin.states) + len(twin.switched), solver.atol)
     return Precision(np.asarray(solver.rtol, float), atol, np.asarray(solver.max_steps))
 
 

@@ -97,7 +97,7 @@ type SolverMethod = Literal["auto", "exact", "tsit5", "rodas5p"]
 
 
 ATOL = 1e-8
-"""Absolute tolerance where none is asked for and no state is small."""
+"""Absolute tolerance where none is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +109,12 @@ class Solver:
             vector fields that are affine in states, inputs and time), or `"auto"`: exact where that can be, else
             whichever solver needs less work.
         rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step, in the units of the states; None for `ATOL`, and less where a state is so
-            small that this would hide it.
+        atol: Absolute tolerance of a step, in the units of the states; at its default less for states that are so
+            small that it would hide them.
         max_steps: Most steps between two times at which the solver has to stop (observations, input samples).
     """
 
     method: SolverMethod = "auto"
     rtol: float = 1e-6
-    atol: float | None = None
+    atol: float = ATOL
     max_steps: int = 1000

@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from bayestwin._base.compilation import nested_codes
-from bayestwin.model.components import ATOL, State
+from bayestwin.model.components import State
 from bayestwin.model.noise.base import Noise
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event, Prior, SteadyState
@@ -32,13 +32,12 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
     Returns:
         Name, words, source of the vector field, and a list each for states, parameters, inputs and observations.
     """
-    atol = ATOL if twin.solver.atol is None else twin.solver.atol
     found: dict[str, Any] = {
         "name": twin.name,
         "doc": inspect.cleandoc(twin.doc or twin.vector_field.__doc__ or ""),
         "equations": source(twin.vector_field),
         "time_unit": twin.time_unit,
-        "solver": f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {atol:g}",
+        "solver": f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}",
         "states": [
             {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s, digits)}
             | ({"positive": True} if s.positive else {})
