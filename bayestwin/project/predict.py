@@ -106,7 +106,8 @@ def table_of(predictions: xr.DataTree) -> pd.DataFrame:
     for prob in found["prob"].to_numpy():
         columns |= {f"{end}_{100 * prob:g}": found[end].sel(prob=prob, drop=True) for end in ("lower", "upper")}
     table = xr.Dataset(columns).to_dataframe(dim_order=dims)
-    return table[[*(name for name in ("units",) if name in table), *columns]].dropna(subset="median").reset_index()
+    wanted = [*(["units"] if "units" in table.columns else []), *columns]
+    return table.reindex(columns=wanted).dropna(subset=["median"]).reset_index()
 
 
 def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
