@@ -288,9 +288,13 @@ READERS = {
 """What makes a function compute what its code does not say; as built-in names, or taken from an array library."""
 
 
+MOST_CODES = 1024
+"""Functions whose instructions a process remembers."""
+
+
 def _reaches_out(code: types.CodeType, names: Mapping[str, Any]) -> bool:
     """Whether code takes from files, imports or chance, which its key does not see."""
-    instructions = [one for one in dis.get_instructions(code) if one.opname not in ("CACHE", "PUSH_NULL")]
+    instructions = _instructions(code)
     for one, following in itertools.pairwise([*instructions, *instructions[-1:]]):
         if one.opname == "IMPORT_NAME" and str(one.argval).partition(".")[0] not in (*TRACING, *PURE):
             return True
@@ -300,6 +304,12 @@ def _reaches_out(code: types.CodeType, names: Mapping[str, Any]) -> bool:
             if taken in READERS and (value is None or isinstance(value, types.ModuleType)):
                 return True
     return False
+
+
+@functools.lru_cache(MOST_CODES)
+def _instructions(code: types.CodeType) -> tuple[dis.Instruction, ...]:
+    """What code does, read once: keys are made anew for each density."""
+    return tuple(one for one in dis.get_instructions(code) if one.opname not in ("CACHE", "PUSH_NULL"))
 
 
 def _key_of_global(value: Any, loaded: set[str], seen: tuple[int, ...]) -> Hashable:

@@ -80,10 +80,15 @@ def solved_for(density: Density, scales: np.ndarray) -> Density:
     own = np.zeros(precision.atol.shape[-1])
     own[: len(scales)] = precision.rtol.max() * scales
     own[: len(scales)][[state.positive for state in twin.states.values()]] = 0.0  # solved for as logarithms
-    hidden = (own > 0) & (own < precision.atol)
-    if twin.solver.atol != ATOL or not hidden.any():
+    atol = unhidden(precision.atol, own)
+    if twin.solver.atol != ATOL or np.array_equal(atol, precision.atol):
         return density
-    return density.solved_to(precision._replace(atol=np.where(hidden, FINER * own, precision.atol)))
+    return density.solved_to(precision._replace(atol=atol))
+
+
+def unhidden(atol: np.ndarray, relative: np.ndarray) -> np.ndarray:
+    """Absolute tolerances, and `FINER` times the relative one of a state's scale where that is less; 0 is no scale."""
+    return np.where((relative > 0) & (relative < atol), FINER * relative, atol)
 
 
 def scales_of(found: Mapping[str, Array], twin: Twin) -> np.ndarray:

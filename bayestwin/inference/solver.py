@@ -11,7 +11,7 @@ from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import fill_steps
 from bayestwin.density.density import Density, Survey, evaluate, survey
-from bayestwin.density.predictor import FINER, solved_for
+from bayestwin.density.predictor import solved_for, unhidden
 from bayestwin.dynamics.adaptive import Precision
 from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
 from bayestwin.dynamics.grid import Grid
@@ -144,8 +144,7 @@ def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[
         # where an absolute tolerance hides a state, a hundredth of it may hide it still
         scales = typical_scales(survey(density, z[rows]))
         atol = np.asarray(used_precision.atol) / tighter
-        relative, own = scales * solver.rtol / tighter, atol[..., : len(scales)]
-        atol[..., : len(scales)] = np.where((relative > 0) & (relative < own), FINER * relative, own)
+        atol[..., : len(scales)] = unhidden(atol[..., : len(scales)], scales * solver.rtol / tighter)
         tight = density.solved_to(Precision(solver.rtol / tighter, atol, 10 * solver.max_steps))
         change = evaluate(tight, z[rows]) - used[rows]
         phase.advance(len(rows))
