@@ -21,9 +21,9 @@ from scipy.integrate import solve_ivp
 
 import bayestwin as bt
 from bayestwin.dynamics import solve as steppers
-from bayestwin.dynamics.adaptive import Position, Slope
 from bayestwin.dynamics.choice import cost_ratio
 from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.steppers import Position, Slope
 
 CHAINS, REPEATS = 4, 15
 RATES = {"k1": 0.04, "k2": 3e7, "k3": 1e4}

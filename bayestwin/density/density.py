@@ -30,11 +30,11 @@ from bayestwin.density.bind import (
     stack_grids,
 )
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
-from bayestwin.dynamics.adaptive import Precision
 from bayestwin.dynamics.affine import kinds_of, steps_exactly
 from bayestwin.dynamics.filter import Expected, Filter, last_observed
 from bayestwin.dynamics.grid import Grid, build_grid, precision_of
 from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.dynamics.steppers import Precision
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.noise.base import Noise

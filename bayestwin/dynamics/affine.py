@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bayestwin.dynamics.adaptive import through_jacobian
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid, Kinds
+from bayestwin.dynamics.steppers import through_jacobian
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.tracing import namespace

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bayestwin.dynamics.adaptive import Slope, larger
+from bayestwin.dynamics.steppers import Slope, larger
+from bayestwin.dynamics.switching import Equations, take_apart
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 
@@ -32,6 +33,11 @@ class Field:
 
     twin: Twin
     p: Any
+
+    @functools.cached_property
+    def equations(self) -> Equations:
+        """Its vector field, taken apart."""
+        return take_apart(self.twin)
 
     @functools.cached_property
     def logs(self) -> np.ndarray:
@@ -57,18 +63,31 @@ class Field:
 
     def slope(self, inputs_at: InputsAt) -> Slope:
         """The vector field: `(t, (s,)) → (s,)`."""
-        u_of = namespace("inputs", tuple(self.twin.inputs))
+        function = self.equations.derivative if self.equations.delicate else self.twin.vector_field
 
         def slope(t: Array, state: Array) -> Array:
-            x, p = self.named(self.values(state))
-            derivative = self.twin.vector_field(t, x, p, u_of(*inputs_at(t)))
-            rates = [
-                jnp.asarray(derivative[name] / getattr(x, name) if spec.positive else derivative[name], float)
-                for name, spec in self.twin.states.items()
-            ]
-            return jnp.stack(rates + [jnp.zeros(())] * len(self.twin.switched))
+            x, p, u = self.arguments(inputs_at, t, state)
+            return self._rates(function(t, x, p, u), x)
 
         return slope
+
+    def hold(self, inputs_at: InputsAt, t: Array, state: Array, modes: Array) -> tuple[Array, Array]:
+        """The vector field, shape (s,), while its switches stay as they are, and their gaps; shape (k,), as modes."""
+        x, p, u = self.arguments(inputs_at, t, state)
+        derivative, gaps = self.equations.hold(t, x, p, u, modes)
+        return self._rates(derivative, x), gaps
+
+    def arguments(self, inputs_at: InputsAt, t: Array, state: Array) -> tuple[Any, Any, Any]:
+        """States, parameters and inputs by name, as the user's functions take them."""
+        x, p = self.named(self.values(state))
+        return x, p, namespace("inputs", tuple(self.twin.inputs))(*inputs_at(t))
+
+    def _rates(self, derivative: Mapping[str, Any], x: Any) -> Array:
+        rates = [
+            jnp.asarray(derivative[name] / getattr(x, name) if spec.positive else derivative[name], float)
+            for name, spec in self.twin.states.items()
+        ]
+        return jnp.stack(rates + [jnp.zeros(())] * len(self.twin.switched))
 
     def jump(self, name: str, t: Array, state: Array, inputs: Mapping[str, Array]) -> Array:
         """The state right after an event.

@@ -15,11 +15,11 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics.adaptive import Position, Precision, Slope, through_jacobian
 from bayestwin.dynamics.affine import constants, exact_steps, kinds_of, steps_exactly
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer
+from bayestwin.dynamics.steppers import Position, Precision, Slope, through_jacobian
 from bayestwin.model.components import SolverMethod
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin

@@ -6,20 +6,26 @@ and error. Where there are neither inputs nor events nothing kinks between saved
 may stop on a coarser mesh and interpolate.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpyro.distributions import Distribution
 
-from bayestwin.dynamics.adaptive import Precision, Slope
+from bayestwin._base.compilation import Keyed, Program, key_of
+from bayestwin.dynamics.steppers import NODES, Precision, Slope
+from bayestwin.dynamics.switching import BELOW, SLIDING, take_apart
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.error import ProcessNoise
+from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
+from bayestwin.model.types import SteadyState
 
 # Samples of one signal: what it is between them, and beyond them.
 
@@ -317,6 +323,7 @@ def build_grid(
     samples = [signal.times for signal in (*signals, *happening)]
     stops = np.concatenate([[0.0], times, *samples])
     edges = np.unique(stops[(stops >= 0.0) & (stops <= end)])
+    edges = np.union1d(edges, stops_within(twin, edges, signals))
     polynomials = [
         signal.polynomials(spec.hold, edges) for signal, spec in zip(signals, twin.inputs.values(), strict=True)
     ]
@@ -363,7 +370,7 @@ def most_nodes(twin: Twin, grid: Grid) -> int:
     """The largest mesh that would pay; 0 where none does, or the twin forbids one: by kinks, jumps or stiffness."""
     stops = len(grid.edges) - 1
     kinked = twin.inputs or twin.events or isinstance(twin.model_error, ProcessNoise)
-    if kinked or twin.solver.method in ("exact", "rodas5p") or stops < LEAST_STOPS:
+    if kinked or twin.solver.method in ("exact", "rodas5p") or stops < LEAST_STOPS or take_apart(twin).count:
         return 0
     return min(stops // LEAST_SAVING, MOST_NODES)
 
@@ -388,3 +395,141 @@ def plan_mesh(traced: np.ndarray) -> np.ndarray:
         rate = np.maximum(rate, 1.0 / length[np.searchsorted(edges, middle) - 1])
     passed = np.concatenate([[0.0], np.cumsum(rate * np.diff(marks))])
     return np.interp(np.linspace(0.0, passed[-1], int(np.ceil(passed[-1])) + 1), passed, marks)
+
+
+# What the equations do in time between two stops, looked at before anything is solved: a step that sees nothing at its
+# few times of a pulse between them goes across it, and so does one that is a hundred times more precise.
+
+NUM_LOOKED, NUM_DRAWS = 65_536, 16
+"""At how many times the field is looked at, and for how many draws of what is inferred."""
+
+LEAST_BETWEEN, MOST_STOPS = 8, 512
+"""Of these times at least so many lie in an interval; and how many stops are set at most."""
+
+NOTICED, NARROW, FADED = 0.01, 0.05, 0.1
+"""What happens counts from this share of the field's largest value on, and is hidden where it takes no more than this
+share of an interval; it is over where so much of it is left."""
+
+STEP_TIMES = np.array([0.0, *NODES[:3], 1.0])
+
+
+def stops_within(twin: Twin, edges: np.ndarray, signals: Sequence[SampledSignal]) -> np.ndarray:
+    """Times at which the solver has to stop so that it goes across nothing that the equations do in time.
+
+    A pulse that is shorter than the record's 65,536th part is not found.
+
+    Args:
+        twin: The twin.
+        edges: Where the solver stops anyway; shape (m + 1,).
+        signals: Inputs.
+    """
+    num = len(edges) - 1
+    if num < 1 or num * LEAST_BETWEEN > NUM_LOOKED or isinstance(twin.model_error, ProcessNoise):
+        return edges[:0]
+    if not take_apart(twin).timed:
+        return edges[:0]
+    times, interval = _looked_at(edges)
+    begun = edges[:-1][interval]
+    held = [(signal, spec.hold) for signal, spec in zip(signals, twin.inputs.values(), strict=True)]
+    inputs, first = (
+        np.stack([*[_values_at(*one, edges, at, interval) for one in held], at], axis=1)[:, :-1]
+        for at in (times, begun)
+    )
+    with jax.ensure_compile_time_eval():  # a grid is known when what is solved on it is traced
+        field, gaps = map(np.asarray, _look(Keyed(twin, key_of(twin)), times, inputs, begun, first))
+    usable = np.isfinite(field).all(axis=(1, 2)) & np.isfinite(gaps).all(axis=(1, 2))
+    rates = field[usable].transpose(0, 2, 1).reshape(-1, len(times))
+    least = NOTICED * np.abs(rates).max(axis=1, initial=0.0)
+    bounds = np.searchsorted(interval, np.arange(num + 1))
+    found: list[float] = []
+    for low, high in itertools.pairwise(bounds):
+        for signal, limit in zip(rates, least, strict=True):
+            found += [float(times[place]) for place in _hidden(times, signal, low, high - 1, limit)]
+        found += _between_crossings(times, gaps[usable], low, high - 1)
+        if len(found) > MOST_STOPS:
+            break
+    return np.unique(found)[:MOST_STOPS]
+
+
+def _looked_at(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Times at which the field is looked at, and the interval of each; both ends of each interval are among them."""
+    lengths = np.diff(edges)
+    num = LEAST_BETWEEN + ((NUM_LOOKED - LEAST_BETWEEN * len(lengths)) * lengths / lengths.sum()).astype(int)
+    num[np.argmax(lengths)] += NUM_LOOKED - num.sum()
+    rows = [np.linspace(begin, end, n) for begin, end, n in zip(edges[:-1], edges[1:], num, strict=True)]
+    return np.concatenate(rows), np.repeat(np.arange(len(num)), num)
+
+
+def _values_at(signal: SampledSignal, hold: Any, edges: np.ndarray, times: np.ndarray, interval: np.ndarray) -> Any:
+    """An input at times within intervals."""
+    powers = signal.polynomials(hold, edges)[:, interval]
+    passed = times - edges[:-1][interval]
+    return sum(coefficient * passed**power for power, coefficient in enumerate(powers))
+
+
+@Program
+def _look(twin: Keyed[Twin], times: Array, inputs: Array, begun: Array, first: Array) -> tuple[Array, Array]:
+    """The field at the states' initial values, shape (d, n, s), and its gaps that depend on time, shape (d, n, k)."""
+    specs = twin.value
+
+    def one(key: Array) -> tuple[Array, Array]:
+        keys = iter(jax.random.split(key, len(specs.parameters) + len(specs.states)))
+
+        def value(prior: Any) -> Array:
+            key = next(keys)
+            return jnp.asarray(prior.sample(key) if isinstance(prior, Distribution) else prior, float)
+
+        p = namespace("parameters", tuple(specs.parameters))(*[value(s.prior) for s in specs.parameters.values()])
+        initial = [s.initial(p) if s.derived else s.initial for s in specs.states.values()]  # type: ignore[operator]
+        guessed = [one.guess if isinstance(one, SteadyState) else one for one in initial]
+        x = namespace("states", tuple(specs.states))(*[value(one) for one in guessed])
+        equations, u_of = take_apart(specs), namespace("inputs", tuple(specs.inputs))
+
+        def at(t: Array, u: Array, begun: Array, first: Array) -> tuple[Array, Array]:
+            nothing = jnp.full(equations.count, jnp.nan)
+            modes = equations.follow(begun, x, p, u_of(*first), jnp.zeros(equations.count), nothing)
+            modes = jnp.where(equations.sides & (modes == SLIDING), BELOW, modes)
+            derivative, gaps = equations.hold(t, x, p, u_of(*u), modes)
+            return jnp.stack([jnp.asarray(derivative[name], float) for name in specs.states]), gaps[equations.by_time]
+
+        return jax.vmap(at)(times, inputs, begun, first)
+
+    return jax.vmap(one)(jax.random.split(jax.random.key(0), NUM_DRAWS))
+
+
+def _hidden(times: np.ndarray, signal: np.ndarray, low: int, high: int, least: float) -> list[int]:
+    """Places where something begins, is at its height and ends that is short within what a step may go across.
+
+    Args:
+        times: Shape (n,).
+        signal: Shape (n,).
+        low: Place of the beginning of the interval.
+        high: Place of its end.
+        least: From which deviation on anything is looked for.
+    """
+    if high - low < 2 * LEAST_BETWEEN:
+        return []
+    part, span = signal[low : high + 1], times[low : high + 1]
+    marks = span[0] + STEP_TIMES * (span[-1] - span[0])
+    missed = np.abs(part - np.interp(span, marks, np.interp(marks, span, part)))
+    most = missed.max()
+    if most <= least:
+        return []
+    if np.mean(missed > most / 2.0) > NARROW:  # a step that goes across this sees it, and becomes shorter
+        middle = (low + high) // 2
+        return [*_hidden(times, signal, low, middle, least), *_hidden(times, signal, middle, high, least)]
+    height = int(np.argmax(missed))
+    faded = np.flatnonzero(missed <= FADED * most)
+    begin, end = low + faded[faded < height][-1], low + faded[faded > height][0]
+    around = _hidden(times, signal, low, begin, least), _hidden(times, signal, end, high, least)
+    return [*around[0], begin, low + height, end, *around[1]]
+
+
+def _between_crossings(times: np.ndarray, gaps: np.ndarray, low: int, high: int) -> list[float]:
+    """Times between two changes of one comparison, of which a step that sees only its ends would see neither."""
+    found = []
+    for draw in gaps:
+        for gap in draw[low : high + 1].T:
+            crossed = np.flatnonzero(np.diff(gap >= 0.0))
+            found += [float((times[low + a + 1] + times[low + b]) / 2.0) for a, b in itertools.pairwise(crossed)]
+    return found

@@ -13,21 +13,27 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics import adaptive, rosenbrock
-from bayestwin.dynamics.adaptive import Position, take_step, through_jacobian, trace
 from bayestwin.dynamics.affine import solve_exactly
-from bayestwin.dynamics.events import across, build_interrupt, triggers_of
+from bayestwin.dynamics.events import Crossings, is_interrupted
 from bayestwin.dynamics.field import Field, find_equilibrium
 from bayestwin.dynamics.grid import FixedSteps, Grid, inputs_from, interpolate
+from bayestwin.dynamics.steppers import (
+    Position,
+    advance_rodas5p,
+    advance_tsit5,
+    take_tsit5_step,
+    through_jacobian,
+    trace,
+)
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import SteadyState
 
 STEPPERS = {
-    "tsit5": adaptive.advance,
-    "rodas5p": rosenbrock.advance,
-    "auto": adaptive.advance,  # where nobody asked `probe.choose_solver`
-    "exact": adaptive.advance,  # where single steps are looked at
+    "tsit5": advance_tsit5,
+    "rodas5p": advance_rodas5p,
+    "auto": advance_tsit5,  # where nobody asked `probe.choose_solver`
+    "exact": advance_tsit5,  # where single steps are looked at
 }
 
 
@@ -94,7 +100,7 @@ def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLik
     field, state, found = begin(twin, grid, free)
     at = Position(state, jnp.asarray(grid.edges[-1] / most), found, jnp.zeros((), int))
     slope = field.slope(lambda _: jnp.empty(0))
-    return trace(take_step, slope, jnp.asarray(grid.edges[-1]), at, grid.precision, field.size, most)
+    return trace(take_tsit5_step, slope, jnp.asarray(grid.edges[-1]), at, grid.precision, field.size, most)
 
 
 def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
@@ -152,29 +158,27 @@ def parameters(twin: Twin, values: Mapping[str, Any]) -> Any:
 
 def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Position, Position]:
     """Where the adaptive solver stands at the end, and at the end of each interval; a leading axis m in the second."""
-    twin = field.twin
-    stepper = STEPPERS[twin.solver.method]
+    stepper, interrupted = STEPPERS[field.twin.solver.method], is_interrupted(field)
 
-    def interval(loop: tuple[Position, Array], span: tuple[Array, ...]) -> tuple[tuple[Position, Array], Position]:
-        (at, levels), (start, end, coefficients, amounts) = loop, span
+    def interval(loop: tuple[Position, Array, Array], span: tuple[Array, ...]) -> tuple[tuple, Position]:
+        (at, levels, gaps), (start, end, coefficients, amounts) = loop, span
         inputs_at = inputs_from(start, coefficients)
-        state = field.happen(start, at.state, coefficients[0], amounts)
-        interrupt = None
-        if twin.triggered:
-            state = across(field, inputs_at, levels, start, state)
-            interrupt = build_interrupt(field, inputs_at)
-        at = at._replace(state=state)
-        at = stepper(field.slope(inputs_at), start, end, at, grid.precision, field.size, interrupt)
-        if twin.triggered:
-            levels = triggers_of(field, inputs_at)(end, at.state)
-        return (at, levels), at
+        at = at._replace(state=field.happen(start, at.state, coefficients[0], amounts))
+        crossings = Crossings(field, inputs_at) if interrupted else None
+        if crossings is not None:
+            at = crossings.resume(start, at, levels, gaps)
+        at = stepper(field.slope(inputs_at), start, end, at, grid.precision, field.size, crossings)
+        if crossings is not None:
+            levels, gaps = crossings.triggers(end, at.state), crossings.gaps(end, at.state, at.modes)
+        return (at, levels, gaps), at
 
     edges = jnp.asarray(grid.edges)
     first = edges[1] - edges[0] if len(grid.edges) > 1 else jnp.ones(())
-    at = Position(state, first, found, jnp.zeros((), int))
+    unknown = jnp.full(field.equations.count, jnp.nan)
+    at = Position(state, first, found, jnp.zeros((), int), jnp.zeros(field.equations.count))
     spans = (edges[:-1], edges[1:], jnp.asarray(grid.coefficients), jnp.asarray(grid.amounts))
     # an event cannot be triggered at the very start: nothing has crossed anything yet
-    (at, _), passed = lax.scan(interval, (at, jnp.zeros(len(twin.triggered))), spans)
+    (at, *_), passed = lax.scan(interval, (at, jnp.zeros(len(field.twin.triggered)), unknown), spans)
     return at, passed
 
 
@@ -244,7 +248,7 @@ def integrate(field: Field, state: Array, grid: Grid, fixed: FixedSteps) -> Arra
     def body(state: Array, span: tuple[Array, ...]) -> tuple[Array, Array]:
         begun, start, step, coefficients, amounts = span
         state = field.happen(start, state, coefficients[0], amounts)
-        state, _ = take_step(field.slope(inputs_from(begun, coefficients)), start, state, step)
+        state, _ = take_tsit5_step(field.slope(inputs_from(begun, coefficients)), start, state, step)
         return state, state
 
     spans = (begun, begun + number * length, length, jnp.asarray(grid.coefficients)[interval], amounts)

@@ -12,10 +12,11 @@ from bayestwin._base.progress import Progress
 from bayestwin.density.bind import fill_steps
 from bayestwin.density.density import Density, Survey, evaluate, survey
 from bayestwin.density.predictor import solved_for, unhidden
-from bayestwin.dynamics.adaptive import Precision
 from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import plan_substeps
+from bayestwin.dynamics.steppers import Precision
+from bayestwin.dynamics.switching import take_apart
 from bayestwin.inference.climb import draw_around
 from bayestwin.inference.laplace import smooth_tail
 from bayestwin.inference.method import Draws
@@ -95,6 +96,8 @@ def choose_at(density: Density, z: np.ndarray) -> tuple[Density, Mapping[str, An
         return density, {"mode": "forward", "reason": "the twin is stiff"}
     if density.twin.triggered:
         return density, {"mode": "forward", "reason": "the state triggers events"}
+    if take_apart(density.twin).count:
+        return density, {"mode": "forward", "reason": "the equations switch"}
     if isinstance(density.twin.model_error, ProcessNoise):
         return density, {"mode": "forward", "reason": "the twin has process noise"}
     derivatives = sum(site.kind in ("parameter", "initial") for site in density.sites)

@@ -21,10 +21,10 @@ from bayestwin._base.compilation import Program
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.density import Density, as_pytree, evaluate, survey
-from bayestwin.dynamics.adaptive import Position
-from bayestwin.dynamics.events import build_interrupt
+from bayestwin.dynamics.events import Crossings, is_interrupted
 from bayestwin.dynamics.grid import inputs_from, most_nodes, plan_mesh
 from bayestwin.dynamics.solve import STEPPERS, begin, trace_steps
+from bayestwin.dynamics.steppers import Position
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.climb import Climb, Mode, climb, follow_path, group_modes
 from bayestwin.inference.method import NEGLIGIBLE
@@ -411,9 +411,12 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
         """Solve over a piece of a whole interval: the state there, whether it was reached, derivatives straight on."""
         inputs_at = inputs_from(begun, coefficients)
         slope = field.slope(inputs_at)
-        interrupt = build_interrupt(field, inputs_at) if twin.triggered else None
-        at = Position(state, ends[1] - ends[0], jnp.asarray(True), jnp.zeros((), int))
-        at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, grid.precision, field.size, interrupt)
+        unknown = jnp.full(field.equations.count, jnp.nan)
+        at = Position(state, ends[1] - ends[0], jnp.asarray(True), jnp.zeros((), int), jnp.zeros_like(unknown))
+        crossings = Crossings(field, inputs_at) if is_interrupted(field) else None
+        if crossings is not None:
+            at = crossings.resume(ends[0], at, jnp.zeros(len(twin.triggered)), unknown)
+        at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, grid.precision, field.size, crossings)
         times = jnp.linspace(ends[0], ends[1], PIECES + 1)
         ahead = jax.vmap(lambda t: slope(t, state + (t - ends[0]) * slope(ends[0], state)))(times)
         return at.state, at.solved & jnp.isfinite(at.state).all(), ahead

@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayestwin.dynamics.rosenbrock import COUPLINGS, GAMMA, NODES, RATES, STAGES, WEIGHTS, invert, take_step
+from bayestwin.dynamics.steppers import COUPLINGS, GAMMA, RATES, invert
+from bayestwin.dynamics.steppers import STIFF_NODES as NODES
+from bayestwin.dynamics.steppers import STIFF_STAGES as STAGES
+from bayestwin.dynamics.steppers import STIFF_WEIGHTS as WEIGHTS
+from bayestwin.dynamics.steppers import take_rodas5p_step as take_step
 
 type Tree = tuple["Tree", ...]
 

@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 from twins import LYNX_HARE_VALUES, ROBERTSON_RATES, decay, driven, lag, lynx_hare, robertson
 
 import bayestwin as bt
-from bayestwin.dynamics import adaptive as explicit
+from bayestwin.dynamics import steppers as explicit
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.solve import Trajectory, solve
 
