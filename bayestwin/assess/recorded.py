@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.special
 import xarray as xr
 
 from bayestwin.assess.gates import Chains, Gate, read_chains, spread
@@ -193,33 +194,49 @@ def prior_gates(tree: xr.DataTree, posterior: Chains, max_at_edge: float, max_wi
 
 
 def _edge_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limit: float) -> Gate:
-    """The posterior lies where the prior expects it, not against its end."""
-    shares = {}
-    for name, values in prior.items():
-        lower, upper = np.quantile(values, (EDGE, 1 - EDGE))
-        shares[name] = max((np.mean(draws[name] < lower), "low"), (np.mean(draws[name] > upper), "high"))
+    """The posterior lies where the prior expects it, not against its end.
+
+    Where each experiment has a value of its own with the same prior, some of many reach its outermost 1 % by chance:
+    with n of them the edge is 1 / n as wide.
+    """
+    shares, edges = {}, {}
+    for names in _of_one_prior(prior):
+        values, edge = np.concatenate([prior[name] for name in names]), EDGE / len(names)
+        lower, upper = np.quantile(values, (edge, 1 - edge))
+        for name in names:
+            shares[name] = max((np.mean(draws[name] < lower), "low"), (np.mean(draws[name] > upper), "high"))
+            edges[name] = edge
     name = max(shares, key=lambda key: shares[key])
     value, side = float(shares[name][0]), shares[name][1]
-    edge = [f"`{key}`" for key, (share, _) in shares.items() if not share <= limit]
-    if not edge:
+    at_edge = [f"`{key}`" for key, (share, _) in shares.items() if not share <= limit]
+    if not at_edge:
         sentence = f"No posterior lies at its prior's edge (at most {100 * value:.3g} %, `{name}`)."
     else:
+        own = "" if edges[name] == EDGE else f" (1 % over {EDGE / edges[name]:.0f} with the same prior)"
         sentence = (
-            f"The posterior lies at its prior's edge: {', '.join(edge)}. Of the draws of `{name}`,"
-            f" {100 * value:.3g} % lie in the outermost {100 * EDGE:g} % of the prior, at its {side} end:"
+            f"The posterior lies at its prior's edge: {', '.join(at_edge)}. Of the draws of `{name}`,"
+            f" {100 * value:.3g} % lie in the outermost {100 * edges[name]:.2g} % of the prior{own}, at its {side} end:"
             " data and prior contradict each other. Check the units; widen the prior if it is too narrow."
         )
-    return Gate("prior_edge", not edge, value, float(limit), sentence, "warn")
+    return Gate("prior_edge", not at_edge, value, float(limit), sentence, "warn")
+
+
+def _of_one_prior(prior: dict[str, np.ndarray]) -> list[list[str]]:
+    """Names of what has the same prior: the values that experiments have of one parameter."""
+    groups: dict[str, list[str]] = {}
+    for name in prior:
+        groups.setdefault(name.partition("[")[0], []).append(name)
+    return list(groups.values())
 
 
 def _width_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limit: float) -> Gate:
-    """The data have narrowed every parameter."""
+    """The data have narrowed every parameter, on the scale on which its prior is normal."""
     widths = {}
     for name, values in prior.items():
-        width = float(spread(values))
-        shift = abs(np.median(draws[name]) - np.median(values))
-        if width > 0 and shift <= MAX_SHIFT * width:
-            widths[name] = float(spread(draws[name])) / width
+        known, expected = _normal_scores(draws[name], values), _normal_scores(values, values)
+        width = float(spread(expected))
+        if width > 0 and abs(np.median(known) - np.median(expected)) <= MAX_SHIFT * width:
+            widths[name] = float(spread(known)) / width
     name = max(widths, key=lambda key: widths[key], default="")
     value = widths.get(name, 0.0)
     unmoved = [f"`{key}`" for key, width in widths.items() if not width <= limit]
@@ -233,6 +250,13 @@ def _width_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limi
             " known value, a prior that you stand by, or telemetry that depends on it."
         )
     return Gate("prior_posterior", not unmoved, value, float(limit), sentence, "warn")
+
+
+def _normal_scores(values: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Values as normal quantiles of their ranks among draws of the prior, so that one over decades counts in decades."""
+    ordered = np.sort(prior)
+    ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2.0
+    return scipy.special.ndtri((ranks + 0.5) / (len(ordered) + 1.0))
 
 
 def _prior_draws(tree: xr.DataTree) -> dict[str, np.ndarray]:

@@ -1,12 +1,10 @@
 """Switches: comparisons within the equations of a twin, found from their trace, so that no step goes across one.
 
-A field written with `jnp.where`, `sign` or `floor` is smooth but for the moments at which a comparison changes its
-outcome. Such a field is taken apart here into what it computes while each outcome is held (its mode), and the number
-that says how far each is from changing (its gap). A step that holds the modes is smooth, and a gap that changes its
-sign says where it has to end. What changes its outcome with inputs that are held, or not at all, is left alone.
+A field written with `jnp.where`, `sign` or `floor` is taken apart into what it computes while each outcome is held (its
+mode), and how far each is from changing (its gap). What held inputs or parameters alone decide is left as it is.
 
-P. I. Barton & C. C. Pantelides (1994), doi:10.1002/aic.690400608; where to go on along a surface that both sides lead
-to: A. F. Filippov (1988), doi:10.1007/978-94-015-7793-9.
+P. I. Barton & C. C. Pantelides (1994), doi:10.1002/aic.690400608; along a surface that both sides lead to: A. F.
+Filippov (1988), doi:10.1007/978-94-015-7793-9.
 """
 
 import dataclasses

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from bayestwin.assess import diagnose, failed
 
@@ -64,3 +65,40 @@ def test_without_prior_draws_it_says_so(make_posterior, healthy_draws):
         assert gates[name].severity == "warn"
         assert "no prior draws" in gates[name].sentence
     assert failed(gates.values()) == ()
+
+
+@pytest.mark.parametrize("decades", [1.0, 10.0])
+def test_width_counts_on_the_scale_on_which_the_prior_is_spread(warnings, decades):
+    """A prior over decades: a posterior that is half of them wide has learnt something, and all of them has not."""
+    rng = np.random.default_rng(7)
+    prior = {"rate": 10.0 ** rng.uniform(0.0, decades, (1, 2000))}
+    half = {"rate": 10.0 ** rng.uniform(0.3 * decades, 0.7 * decades, (4, 1000))}
+    assert warnings(half, prior) == {}
+    found = warnings({"rate": 10.0 ** rng.uniform(0.0, decades, (4, 1000))}, prior)
+    assert set(found) == {"prior_posterior"}
+    assert found["prior_posterior"].value == pytest.approx(1.0, abs=0.1)
+
+
+def of_fleet(effects):
+    """Posterior and prior of one parameter that each of several units has a value of."""
+    rng, num = np.random.default_rng(8), len(effects)
+    names = [f"unit {number}" for number in range(num)]
+    posterior = {f"R[{name}]": rng.normal(effect, 0.1, (4, 1000)) for name, effect in zip(names, effects, strict=True)}
+    return posterior, {name: rng.normal(0.0, 1.0, (1, 1000)) for name in posterior}
+
+
+def test_of_many_units_some_are_at_the_edge_by_chance(warnings):
+    """The greatest of 60 effects that are drawn from the prior lies beyond its 1 % quantile in half of all fleets."""
+    alarms = sum(
+        "prior_edge" in warnings(*of_fleet(np.random.default_rng(seed).normal(0.0, 1.0, 60))) for seed in range(40)
+    )
+    # two in a hundred at each end of 1 / 60 of 1 %, and some more since posteriors are not points: 95 % of fleets pass
+    assert alarms <= scipy.stats.binom.ppf(0.999, 40, 0.05)
+
+
+def test_a_unit_that_is_beyond_what_so_many_reach_is_named(warnings):
+    effects = np.random.default_rng(9).normal(0.0, 0.7, 60)
+    effects[17] = 5.0
+    found = warnings(*of_fleet(effects))
+    assert "`R[unit 17]`." in found["prior_edge"].sentence
+    assert "over 60 with the same prior" in found["prior_edge"].sentence
