@@ -253,7 +253,7 @@ def _width_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limi
 
 
 def _normal_scores(values: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Values as normal quantiles of their ranks among draws of the prior, so that one over decades counts in decades."""
+    """Values as normal quantiles of their ranks among draws of the prior: one over decades counts in decades."""
     ordered = np.sort(prior)
     ranks = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2.0
     return scipy.special.ndtri((ranks + 0.5) / (len(ordered) + 1.0))
