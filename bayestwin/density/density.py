@@ -37,7 +37,7 @@ from bayestwin.dynamics.solve import Trajectory, observe, solve
 from bayestwin.dynamics.steppers import Precision
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
-from bayestwin.model.noise.base import Noise
+from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Site, Twin
 
 # What a twin says for one value of all its sites.

@@ -249,11 +249,6 @@ class Crossings:
         return state
 
 
-def is_interrupted(field: Field) -> bool:
-    """Whether anything can happen within a step."""
-    return bool(field.twin.triggered) or field.equations.count > 0
-
-
 def _one_side(modes: Array) -> Array:
     """Modes in which what slides is held below its surface."""
     return jnp.where(modes == SLIDING, BELOW, modes)

@@ -39,6 +39,11 @@ class Field:
         """Its vector field, taken apart."""
         return take_apart(self.twin)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether anything can happen within a step."""
+        return bool(self.twin.triggered) or self.equations.count > 0
+
     @functools.cached_property
     def logs(self) -> np.ndarray:
         """Which entries are logarithms; shape (s,)."""

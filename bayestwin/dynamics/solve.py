@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics.affine import solve_exactly
-from bayestwin.dynamics.events import Crossings, is_interrupted
+from bayestwin.dynamics.events import Crossings
 from bayestwin.dynamics.field import Field, find_equilibrium
 from bayestwin.dynamics.grid import FixedSteps, Grid, inputs_from, interpolate
 from bayestwin.dynamics.steppers import (
@@ -158,7 +158,7 @@ def parameters(twin: Twin, values: Mapping[str, Any]) -> Any:
 
 def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Position, Position]:
     """Where the adaptive solver stands at the end, and at the end of each interval; a leading axis m in the second."""
-    stepper, interrupted = STEPPERS[field.twin.solver.method], is_interrupted(field)
+    stepper, interrupted = STEPPERS[field.twin.solver.method], field.interrupted
 
     def interval(loop: tuple[Position, Array, Array], span: tuple[Array, ...]) -> tuple[tuple, Position]:
         (at, levels, gaps), (start, end, coefficients, amounts) = loop, span

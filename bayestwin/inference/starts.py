@@ -21,7 +21,7 @@ from bayestwin._base.compilation import Program
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.density import Density, as_pytree, evaluate, survey
-from bayestwin.dynamics.events import Crossings, is_interrupted
+from bayestwin.dynamics.events import Crossings
 from bayestwin.dynamics.grid import inputs_from, most_nodes, plan_mesh
 from bayestwin.dynamics.solve import STEPPERS, begin, trace_steps
 from bayestwin.dynamics.steppers import Position
@@ -413,7 +413,7 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
         slope = field.slope(inputs_at)
         unknown = jnp.full(field.equations.count, jnp.nan)
         at = Position(state, ends[1] - ends[0], jnp.asarray(True), jnp.zeros((), int), jnp.zeros_like(unknown))
-        crossings = Crossings(field, inputs_at) if is_interrupted(field) else None
+        crossings = Crossings(field, inputs_at) if field.interrupted else None
         if crossings is not None:
             at = crossings.resume(ends[0], at, jnp.zeros(len(twin.triggered)), unknown)
         at = STEPPERS[twin.solver.method](slope, ends[0], ends[1], at, grid.precision, field.size, crossings)

@@ -28,7 +28,7 @@ from bayestwin.density.bind import Bound, elapsed
 from bayestwin.density.density import Density
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.model.error import ModelError, ProcessNoise
-from bayestwin.model.noise.base import Noise
+from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin
 from bayestwin.predict import check_belongs, density_ahead
 from bayestwin.telemetry import Telemetry

@@ -11,7 +11,7 @@ from bayestwin._base.units import check_unit
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.error import ModelError, ProcessNoise
-from bayestwin.model.noise.base import Noise, check_shared, trace_noise
+from bayestwin.model.noise.families import Noise, check_shared, trace_noise
 from bayestwin.model.tracing import trace_effect, trace_initial, trace_scalar, trace_vector_field
 from bayestwin.model.types import Event, SteadyState
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpyro.distributions as dist
 
-from bayestwin.model.noise.base import Noise
+from bayestwin.model.noise.families import Noise
 from bayestwin.model.types import Initial, Observed, Prior
 
 

@@ -17,7 +17,7 @@ from numpyro.distributions import constraints
 
 from bayestwin._base.compilation import nested_codes
 from bayestwin.model.components import State
-from bayestwin.model.noise.base import Noise
+from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event, Prior, SteadyState
 

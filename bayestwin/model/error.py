@@ -12,8 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpyro.distributions as dist
 
 from bayestwin.errors import InvalidTwin
-from bayestwin.model.noise.base import Noise
-from bayestwin.model.noise.plain import Gaussian
+from bayestwin.model.noise.families import Gaussian, Noise
 from bayestwin.model.types import Prior
 
 

@@ -3,13 +3,13 @@
 A new one is a subclass of `Noise`, here or anywhere else; nothing keeps a list of them. See `docs/extending.md`.
 """
 
-from bayestwin.model.noise.base import Noise
-from bayestwin.model.noise.plain import (
+from bayestwin.model.noise.families import (
     Autocorrelated,
     Binomial,
     Gaussian,
     LogNormal,
     NegativeBinomial,
+    Noise,
     NoiseFrom,
     Poisson,
     Proportional,

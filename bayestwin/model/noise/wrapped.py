@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
 from bayestwin.errors import InvalidTwin
-from bayestwin.model.noise.base import Noise, NoiseUnit
+from bayestwin.model.noise.families import Noise, NoiseUnit
 from bayestwin.model.types import NoiseParameter
 
 # Log probabilities that an observation lies at or beyond a limit, or between two: exact far out in the tails too.
