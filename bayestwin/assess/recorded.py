@@ -199,23 +199,24 @@ def _edge_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limit
     Where each experiment has a value of its own with the same prior, some of many reach its outermost 1 % by chance:
     with n of them the edge is 1 / n as wide.
     """
-    shares, edges = {}, {}
+    shares, numbers = {}, {}
     for names in _of_one_prior(prior):
-        values, edge = np.concatenate([prior[name] for name in names]), EDGE / len(names)
-        lower, upper = np.quantile(values, (edge, 1 - edge))
+        edge = EDGE / len(names)
+        lower, upper = np.quantile(np.concatenate([prior[name] for name in names]), (edge, 1 - edge))
         for name in names:
             shares[name] = max((np.mean(draws[name] < lower), "low"), (np.mean(draws[name] > upper), "high"))
-            edges[name] = edge
+            numbers[name] = len(names)
     name = max(shares, key=lambda key: shares[key])
     value, side = float(shares[name][0]), shares[name][1]
     at_edge = [f"`{key}`" for key, (share, _) in shares.items() if not share <= limit]
     if not at_edge:
         sentence = f"No posterior lies at its prior's edge (at most {100 * value:.3g} %, `{name}`)."
     else:
-        own = "" if edges[name] == EDGE else f" (1 % over {EDGE / edges[name]:.0f} with the same prior)"
+        num = numbers[name]
+        own = "" if num == 1 else f" ({100 * EDGE:g} % over {num} with the same prior)"
         sentence = (
             f"The posterior lies at its prior's edge: {', '.join(at_edge)}. Of the draws of `{name}`,"
-            f" {100 * value:.3g} % lie in the outermost {100 * edges[name]:.2g} % of the prior{own}, at its {side} end:"
+            f" {100 * value:.3g} % lie in the outermost {100 * EDGE / num:.2g} % of the prior{own}, at its {side} end:"
             " data and prior contradict each other. Check the units; widen the prior if it is too narrow."
         )
     return Gate("prior_edge", not at_edge, value, float(limit), sentence, "warn")

@@ -18,7 +18,7 @@ from bayestwin.dynamics.grid import Grid, Kinds
 from bayestwin.dynamics.steppers import through_jacobian
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
-from bayestwin.model.tracing import namespace
+from bayestwin.model.tracing import CALLS, OWN_DERIVATIVE, abstract_arguments, called
 from bayestwin.model.twin import Twin
 
 ORDER, SHORT, MOST_DOUBLINGS = 12, 0.25, 60
@@ -29,10 +29,6 @@ CARRIED = frozenset({"add", "sub", "neg", "add_any", "reduce_sum", "cumsum", *SH
 
 BY_CONSTANT = frozenset({"mul", "dot_general"})
 """Primitives that are linear in either operand where the other is constant."""
-
-
-CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
-"""Primitives that call a trace of their own."""
 
 
 class Step(NamedTuple):
@@ -71,11 +67,9 @@ def _degrees(function: Callable, twin: Twin, of_states: int, of_inputs: list[int
 
     Those of time and states are one number, and parameters are constant.
     """
-    scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
-    groups = {"states": twin.states, "parameters": twin.parameters, "inputs": twin.inputs}
-    x, p, u = (namespace(kind, tuple(names))(*[scalar] * len(names)) for kind, names in groups.items())
-    degrees = [of_states] * (1 + len(x)) + [0] * len(p) + of_inputs
-    return _outputs_of(jax.make_jaxpr(function)(scalar, x, p, u).jaxpr, degrees)
+    names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
+    degrees = [of_states] * (1 + len(twin.states)) + [0] * len(twin.parameters) + of_inputs
+    return _outputs_of(jax.make_jaxpr(function)(*abstract_arguments(names)).jaxpr, degrees)
 
 
 def _outputs_of(jaxpr: Any, degrees: list[int]) -> list[int]:
@@ -87,8 +81,8 @@ def _outputs_of(jaxpr: Any, degrees: list[int]) -> list[int]:
 
     for equation in jaxpr.eqns:
         given = [degree(atom) for atom in equation.invars]
-        inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
-        if equation.primitive.name in CALLS and inner is not None:
+        inner = called(equation)
+        if equation.primitive.name in CALLS | OWN_DERIVATIVE and inner is not None:
             out = _outputs_of(getattr(inner, "jaxpr", inner), given)
         else:
             out = [max(given, default=0) if _linear(equation, given) else 2] * len(equation.outvars)

@@ -17,7 +17,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics.field import Field, InputsAt
-from bayestwin.dynamics.steppers import NONE, AdaptiveStep, Position, Slope, invert
+from bayestwin.dynamics.steppers import AdaptiveStep, Position, Slope, invert
 from bayestwin.dynamics.switching import ABOVE, BELOW, SLIDING
 
 HALVINGS = 50
@@ -60,8 +60,8 @@ class Crossings:
 
     def slope_in(self, modes: Array) -> Slope:
         """The right-hand side while its switches stay as they are; shape (k,)."""
-        if not self._num_modes:
-            return self.field.slope(self.inputs_at)
+        if not len(self.field.equations.slide):
+            return lambda t, state: self.field.hold(self.inputs_at, t, state, modes)[0]
         return lambda t, state: self._hold(t, state, modes).slope
 
     @property
@@ -78,8 +78,6 @@ class Crossings:
 
     def gaps(self, t: Array, state: Array, modes: Array) -> Array:
         """How far each switch is from changing; shape (k,)."""
-        if not self._num_modes:
-            return NONE
         return self.field.hold(self.inputs_at, t, state, _one_side(modes))[1]
 
     def resume(self, t: Array, now: Position, levels: Array, gaps: Array) -> Position:
@@ -129,13 +127,9 @@ class Crossings:
             return jnp.asarray(True), part, there, modes
 
         # a loop of one turn at most: where nothing happens in a whole batch, nothing is computed
-        found = (~happens, step, proposed, jnp.asarray(now.modes, float))
+        found = (~happens, step, proposed, now.modes)
         _, part, there, modes = lax.while_loop(lambda loop: ~loop[0], locate, found)
         return part, there, modes, happens
-
-    @property
-    def _num_modes(self) -> int:
-        return self.field.equations.count
 
     @property
     def _num_events(self) -> int:
@@ -147,7 +141,7 @@ class Crossings:
         Right after something has happened its level is at zero. It can happen again once that has fallen, be that
         within this step.
         """
-        is_switch = np.arange(self._num_events + self._num_modes) >= self._num_events
+        is_switch = np.arange(len(before)) >= self._num_events
         near = jnp.where(is_switch, jnp.abs(before) <= NEAR * jnp.abs(falling) * step, before == 0.0)
         armed = jnp.where(near, falling < 0.0, before < 0.0)
         outside = jnp.where(near, falling > 0.0, (before > 0.0) & (at_end > before))
@@ -155,9 +149,6 @@ class Crossings:
 
     def _levels(self, t: Array, state: Array, modes: Array) -> tuple[Array, Array]:
         """The levels, and how fast they change; shape (e + k,) each. Where a state slides the second is not right."""
-        if not self._num_modes:
-            slope = self.field.slope(self.inputs_at)(t, state)
-            return jax.jvp(self.triggers, (t, state), (jnp.ones_like(t), slope))
         held, equations = self._hold(t, state, modes), self.field.equations
         events = jax.jvp(self.triggers, (t, state), (jnp.ones_like(t), held.slope))
         lower, upper = modes - (equations.to_zero & (modes <= 0.0)), modes + 1.0 - (equations.to_zero & (modes < 0.0))
@@ -193,14 +184,9 @@ class Crossings:
 
     def _happen(self, which: Array, t: Array, levels: Array, state: Array, modes: Array) -> tuple[Array, Array]:
         """State and modes after what happens now; shapes (e + k,), (), (e + k,), (s,), (k,)."""
-        num = self._num_events
-        held = self._hold(t, state, modes) if self._num_modes else None
-        inputs = dict(zip(self.field.twin.inputs, self.inputs_at(t), strict=True))
-        for name, happens in zip(self.field.twin.triggered, which[:num], strict=True):
-            state = jnp.where(happens, self.field.jump(name, t, state, inputs | {name: jnp.ones(())}), state)
+        num, held = self._num_events, self._hold(t, state, modes)
+        state = self._jump(which[:num], t, state)
         state = self._across(jnp.where(which, 0.0, levels)[:num], t, state)
-        if held is None:
-            return state, jnp.asarray(modes, float)
         left = jnp.where(held.share >= SLIDING, ABOVE, BELOW)
         side = jnp.where(modes == SLIDING, left, ABOVE + BELOW - modes)
         whole = modes + jnp.where(held.gaps > modes, 1.0, -1.0)
@@ -211,8 +197,6 @@ class Crossings:
 
     def _settle_all(self, t: Array, state: Array, modes: Array, gaps: Array) -> Array:
         """The modes after a jump."""
-        if not self._num_modes:
-            return modes
         modes = self._follow(t, state, modes, gaps)
         held = self._hold(t, state, modes)
         left = jnp.where(held.share < 0.0, BELOW, jnp.where(held.share > 1.0, ABOVE, SLIDING))
@@ -242,8 +226,11 @@ class Crossings:
 
     def _across(self, before: Array, t: Array, state: Array) -> Array:
         """The state after those events that an input or another event has just triggered by a jump; shape (e,)."""
+        return self._jump((before < 0.0) & (self.triggers(t, state) >= 0.0), t, state)
+
+    def _jump(self, which: Array, t: Array, state: Array) -> Array:
+        """The state right after some events that it triggers, one after the other; whether each is, shape (e,)."""
         inputs = dict(zip(self.field.twin.inputs, self.inputs_at(t), strict=True))
-        which = (before < 0.0) & (self.triggers(t, state) >= 0.0)
         for name, happens in zip(self.field.twin.triggered, which, strict=True):
             state = jnp.where(happens, self.field.jump(name, t, state, inputs | {name: jnp.ones(())}), state)
         return state

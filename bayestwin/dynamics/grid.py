@@ -19,7 +19,7 @@ from numpyro.distributions import Distribution
 
 from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.dynamics.steppers import NODES, Precision, Slope
-from bayestwin.dynamics.switching import BELOW, SLIDING, take_apart
+from bayestwin.dynamics.switching import take_apart
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.error import ProcessNoise
@@ -429,14 +429,12 @@ def stops_within(twin: Twin, edges: np.ndarray, signals: Sequence[SampledSignal]
     if not take_apart(twin).timed:
         return edges[:0]
     times, interval = _looked_at(edges)
-    begun = edges[:-1][interval]
-    held = [(signal, spec.hold) for signal, spec in zip(signals, twin.inputs.values(), strict=True)]
-    inputs, first = (
-        np.stack([*[_values_at(*one, edges, at, interval) for one in held], at], axis=1)[:, :-1]
-        for at in (times, begun)
-    )
+    specs = zip(signals, twin.inputs.values(), strict=True)
+    values = [_values_at(signal, spec.hold, edges, times, interval) for signal, spec in specs]
+    inputs = np.reshape(values, (len(signals), len(times))).T
+    begins = np.searchsorted(interval, interval)  # the first time of each one's interval
     with jax.ensure_compile_time_eval():  # a grid is known when what is solved on it is traced
-        field, gaps = map(np.asarray, _look(Keyed(twin, key_of(twin)), times, inputs, begun, first))
+        field, gaps = map(np.asarray, _look(Keyed(twin, key_of(twin)), times, inputs, begins))
     usable = np.isfinite(field).all(axis=(1, 2)) & np.isfinite(gaps).all(axis=(1, 2))
     rates = field[usable].transpose(0, 2, 1).reshape(-1, len(times))
     least = NOTICED * np.abs(rates).max(axis=1, initial=0.0)
@@ -468,8 +466,11 @@ def _values_at(signal: SampledSignal, hold: Any, edges: np.ndarray, times: np.nd
 
 
 @Program
-def _look(twin: Keyed[Twin], times: Array, inputs: Array, begun: Array, first: Array) -> tuple[Array, Array]:
-    """The field at the states' initial values, shape (d, n, s), and its gaps that depend on time, shape (d, n, k)."""
+def _look(twin: Keyed[Twin], times: Array, inputs: Array, begins: Array) -> tuple[Array, Array]:
+    """The field at the states' initial values, shape (d, n, s), and its gaps that depend on time, shape (d, n, k).
+
+    Switches are held as they are at the beginning of each interval, whose place among the times is given.
+    """
     specs = twin.value
 
     def one(key: Array) -> tuple[Array, Array]:
@@ -486,13 +487,12 @@ def _look(twin: Keyed[Twin], times: Array, inputs: Array, begun: Array, first: A
         equations, u_of = take_apart(specs), namespace("inputs", tuple(specs.inputs))
 
         def at(t: Array, u: Array, begun: Array, first: Array) -> tuple[Array, Array]:
-            nothing = jnp.full(equations.count, jnp.nan)
-            modes = equations.follow(begun, x, p, u_of(*first), jnp.zeros(equations.count), nothing)
-            modes = jnp.where(equations.sides & (modes == SLIDING), BELOW, modes)
+            unknown = jnp.full(equations.count, jnp.nan)
+            modes = equations.follow(begun, x, p, u_of(*first), unknown, unknown)
             derivative, gaps = equations.hold(t, x, p, u_of(*u), modes)
             return jnp.stack([jnp.asarray(derivative[name], float) for name in specs.states]), gaps[equations.by_time]
 
-        return jax.vmap(at)(times, inputs, begun, first)
+        return jax.vmap(at)(times, inputs, times[begins], inputs[begins])
 
     return jax.vmap(one)(jax.random.split(jax.random.key(0), NUM_DRAWS))
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bayestwin.model.tracing import namespace
+from bayestwin.model.tracing import CALLS, OWN_DERIVATIVE, abstract_arguments, called
 from bayestwin.model.twin import Twin
 
 BELOW, SLIDING, ABOVE = 0.0, 0.5, 1.0
@@ -33,15 +33,15 @@ COMPARISONS = {"lt": False, "le": False, "gt": True, "ge": True}
 
 ROUNDINGS = frozenset({"floor", "ceil", "round", "rem"})
 
-TO_BOOL = {"new_dtype": np.dtype(bool), "weak_type": False, "sharding": None}
-
 TIME, STATE, INPUT = 1, 2, 4
 """What a number depends on, as bits."""
 
-CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"})
-OWN_DERIVATIVE = frozenset({"custom_jvp_call", "custom_vjp_call"})
-"""Primitives that call a trace of their own; in place of one that brings its derivative, its trace is taken only where
-something in it switches."""
+NOW: Mapping[str, Callable[[Array], Array]] = {
+    "side": lambda gap: jnp.where(gap >= 0.0, ABOVE, BELOW),
+    "down": jnp.floor,
+    "to zero": jnp.trunc,
+}
+"""The mode that goes with a gap, by the kind of the switch."""
 
 
 class Operation(NamedTuple):
@@ -187,8 +187,7 @@ class Equations:
         def decide(switch: Decision, gap: Array) -> Array:
             nonlocal found
             kept = modes[switch.entries].reshape(switch.shape)
-            now = {"side": lambda: (gap >= 0.0) * ABOVE, "down": lambda: jnp.floor(gap), "to zero": lambda: _trunc(gap)}
-            mode = jnp.where(gap == before[switch.entries].reshape(switch.shape), kept, now[switch.kind]())
+            mode = jnp.where(gap == before[switch.entries].reshape(switch.shape), kept, NOW[switch.kind](gap))
             found = found.at[switch.entries].set(mode.ravel())
             return jnp.where(mode == SLIDING, ABOVE, mode) if switch.kind == "side" else mode
 
@@ -217,13 +216,13 @@ class Equations:
 
 def take_apart(twin: Twin) -> Equations:
     """The equations of a twin, from the trace of its vector field."""
-    scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
-    groups = {"states": twin.states, "parameters": twin.parameters, "inputs": twin.inputs}
-    x, p, u = (namespace(kind, tuple(names))(*[scalar] * len(names)) for kind, names in groups.items())
-    closed, shape = jax.make_jaxpr(twin.vector_field, return_shape=True)(scalar, x, p, u)
+    names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
+    closed, shape = jax.make_jaxpr(twin.vector_field, return_shape=True)(*abstract_arguments(names))
     sloped = [INPUT if spec.hold != "previous" else 0 for spec in twin.inputs.values()]
     trace = _Trace()
-    arguments = [trace.new(source) for source in [TIME, *[STATE] * len(x), *[0] * len(p), *sloped]]
+    arguments = [
+        trace.new(source) for source in [TIME, *[STATE] * len(twin.states), *[0] * len(twin.parameters), *sloped]
+    ]
     results = trace.inline(closed.jaxpr, closed.consts, arguments)
     return Equations(
         constants=trace.constants,
@@ -278,7 +277,8 @@ class _Trace:
 
     def _equation(self, equation: Any, given: list[int]) -> list[int]:
         name, params = equation.primitive.name, equation.params
-        inner = params.get("jaxpr") or params.get("call_jaxpr")
+        inner = called(equation)
+        # in place of a call that brings its derivative, its trace is taken only where something in it switches
         if inner is not None and (name in CALLS or (name in OWN_DERIVATIVE and _switches(inner))):
             return self.inline(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), given)
         if name == "cond" and any(map(_switches, params["branches"])):
@@ -286,8 +286,6 @@ class _Trace:
             branches = [self.inline(branch.jaxpr, branch.consts, operands) for branch in params["branches"]]
             first, last = (self.constant(np.asarray(number, np.int32)) for number in (0, len(branches) - 1))
             which = self._add(lax.clamp_p, {}, [first, which, last], 1)[0]
-            if len(branches) == 2:
-                which = self._add(lax.convert_element_type_p, TO_BOOL, [which], 1)[0]
             return [self._add(lax.select_n_p, {}, [which, *rows], 1)[0] for rows in zip(*branches, strict=True)]
         return self._add(equation.primitive, params, given, len(equation.outvars), equation)
 
@@ -308,10 +306,10 @@ class _Trace:
 
     def _switch(self, equation: Any, given: list[int], sources: int) -> tuple[Decision, bool] | None:
         """The switch that an operation is, and whether its operands are the other way round."""
-        name, params, dtype = equation.primitive.name, equation.params, equation.invars[0].aval.dtype
-        if not jnp.issubdtype(dtype, jnp.floating):
+        if not _may_switch(equation):
             return None
-        shape, by = equation.outvars[0].aval.shape, (bool(sources & STATE), bool(sources & TIME))
+        name, shape, dtype = equation.primitive.name, equation.outvars[0].aval.shape, equation.invars[0].aval.dtype
+        by = (bool(sources & STATE), bool(sources & TIME))
         if name in COMPARISONS or name == "sign":
             zero = self.constant(np.zeros((), dtype))
             first, second = given[0], given[1] if name in COMPARISONS else zero
@@ -320,28 +318,30 @@ class _Trace:
             if (first, second) not in self._shared:
                 self._shared[first, second] = self._place(shape, "side", by)
             return self._shared[first, second], False
-        whole = name == "convert_element_type" and jnp.issubdtype(params["new_dtype"], jnp.integer)
-        if name in ROUNDINGS or whole:
-            return self._place(shape, "to zero" if whole or name == "rem" else "down", by), False
-        return None
+        return self._place(shape, "down" if name in ("floor", "ceil", "round") else "to zero", by), False
 
     def _place(self, shape: tuple[int, ...], kind: Any, by: tuple[bool, bool]) -> Decision:
         self._modes += math.prod(shape)
         return Decision(self._modes - math.prod(shape), shape, kind, *by)
 
 
+def _may_switch(equation: Any) -> bool:
+    """Whether an operation jumps where its operands cross something."""
+    name = equation.primitive.name
+    whole = name == "convert_element_type" and jnp.issubdtype(equation.params["new_dtype"], jnp.integer)
+    if not (whole or name in COMPARISONS or name in ROUNDINGS or name == "sign"):
+        return False
+    return jnp.issubdtype(equation.invars[0].aval.dtype, jnp.floating)
+
+
 def _switches(inner: Any) -> bool:
     """Whether something within a trace may switch."""
-    for equation in getattr(inner, "jaxpr", inner).eqns:
-        name, params = equation.primitive.name, equation.params
-        if name in COMPARISONS or name in ROUNDINGS or name == "sign":
-            return True
-        if name == "convert_element_type" and jnp.issubdtype(params["new_dtype"], jnp.integer):
-            return True
-        parts = [params.get("jaxpr") or params.get("call_jaxpr"), *params.get("branches", ())]
-        if any(_switches(part) for part in parts if part is not None):
-            return True
-    return False
+
+    def within(equation: Any) -> list[Any]:
+        return [part for part in (called(equation), *equation.params.get("branches", ())) if part is not None]
+
+    equations = getattr(inner, "jaxpr", inner).eqns
+    return any(_may_switch(equation) or any(map(_switches, within(equation))) for equation in equations)
 
 
 def _outcome(name: str, params: Any, values: list[Any], switch: Decision, other: bool, decide: Decide) -> Array:
@@ -367,11 +367,7 @@ def _choose(primitive: Any, params: Any, values: list[Any]) -> Array:
     found = primitive.bind(which, *cases, **params)
     if len(cases) != 2 or not jnp.issubdtype(found.dtype, jnp.floating):
         return found
-    return jnp.where(jnp.isfinite(found), found, primitive.bind(~which, *cases, **params))
-
-
-def _trunc(value: Array) -> Array:
-    return jnp.where(value < 0.0, jnp.ceil(value), jnp.floor(value))
+    return jnp.where(jnp.isfinite(found), found, primitive.bind(which, *cases[::-1], **params))
 
 
 def _root(primitive: Any, params: Any, value: Array) -> Array:

@@ -99,12 +99,31 @@ def trace_effect(function: Callable, owner: str, names: Sequence[tuple[str, ...]
     return tuple(result)
 
 
-def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> Any:
+def abstract_arguments(names: Sequence[tuple[str, ...]]) -> tuple[Any, Any, Any, Any]:
+    """The `(t, x, p, u)` of a user's function without numbers, to trace it with.
+
+    Args:
+        names: Names of the states, parameters and inputs.
+    """
     scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
     kinds = zip(("states", "parameters", "inputs"), names, strict=True)
     x, p, u = (namespace(kind, group)(*[scalar] * len(group)) for kind, group in kinds)
+    return scalar, x, p, u
+
+
+CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"})
+OWN_DERIVATIVE = frozenset({"custom_jvp_call", "custom_vjp_call"})
+"""Primitives that call a trace of their own; the second ones bring its derivative."""
+
+
+def called(equation: Any) -> Any:
+    """The trace that an operation calls, or one of them; None where it calls none."""
+    return equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+
+
+def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> Any:
     try:
-        return jax.eval_shape(function, scalar, x, p, u)
+        return jax.eval_shape(function, *abstract_arguments(names))
     except AttributeError as reason:
         groups: dict[str, tuple[str, ...]] = dict(zip(("states", "parameters", "inputs"), names, strict=True))
         group = groups.get(type(reason.obj).__name__)
@@ -122,13 +141,18 @@ def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> 
 
 
 def _does_not_trace(owner: str, function: Callable, reason: Exception) -> InvalidTwin:
-    first_line = str(reason).strip().splitlines()[:1]
     return InvalidTwin(
         f"{owner} cannot be traced by JAX{_line(function, reason)}.",
         expected="a function `(t, x, p, u)` written with `jax.numpy` (`jnp.where` for `if`)",
-        received=f"{type(reason).__name__}: {first_line[0] if first_line else 'no message'}",
+        received=first_line_of(reason),
         advice="Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms.",
     )
+
+
+def first_line_of(reason: Exception) -> str:
+    """What kind of exception it is, and the first line of what it says."""
+    lines = str(reason).strip().splitlines()
+    return f"{type(reason).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def _line(function: Callable, reason: Exception) -> str:

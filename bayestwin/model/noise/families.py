@@ -20,7 +20,7 @@ from numpyro.distributions import constraints
 
 from bayestwin._base.units import same_unit
 from bayestwin.errors import InvalidTwin
-from bayestwin.model.tracing import namespace
+from bayestwin.model.tracing import first_line_of, namespace
 from bayestwin.model.types import NoiseParameter
 
 type NoiseUnit = Literal["observation", "time", "rate"]
@@ -229,11 +229,10 @@ def trace_noise(noise: Noise, owner: str) -> None:
         shape = tuple(found.shape for found in jax.eval_shape(shapes, two, free))
         jax.eval_shape(jax.jacfwd(terms, (0, 1)), two, free)
     except Exception as reason:
-        first_line = str(reason).strip().splitlines()[:1]
         raise InvalidTwin(
             f"The noise of {owner} cannot be traced and differentiated by JAX.",
             expected="a log density written with `jax.numpy`; under limits also that of what lies beyond them",
-            received=f"{type(reason).__name__}: {first_line[0] if first_line else 'no message'}",
+            received=first_line_of(reason),
             advice="Correct the function, or choose another noise model.",
         ) from reason
     if shape != ((2,), ()):
