@@ -65,7 +65,8 @@ def batch_of(num):
     for number in range(num):
         rng = np.random.default_rng(number)
         own.assign(hare=own.hare * np.exp(0.01 * rng.normal(size=len(own)))).to_csv(folder / f"{number}.csv")
-    program = [sys.executable, "-m", "bayestwin", "batch", folder / "lynx_hare", "--telemetry", f"{folder}/*.csv"]
+    begin = [sys.executable, "-c", "from bayestwin.cli import app; app()"]
+    program = [*begin, "batch", folder / "lynx_hare", "--telemetry", f"{folder}/*.csv"]
     done = subprocess.run([*program, "--workers", "1", "--results", folder / "results"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     shutil.rmtree(folder)
