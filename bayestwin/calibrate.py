@@ -55,6 +55,7 @@ def calibrate(
     num_samples: int = 1000,
     num_chains: int = 4,
     target_acceptance: float = 0.8,
+    max_extensions: int = 3,
     predictive_draws: int = 1000,
     device: str | None = None,
     progress: Progress | None = None,
@@ -85,6 +86,8 @@ def calibrate(
         num_samples: Draws kept of each chain.
         num_chains: Number of chains, or of populations; fewer than two cannot be checked against each other.
         target_acceptance: Mean acceptance that NUTS aims at first; it is raised by itself while transitions diverge.
+        max_extensions: How often NUTS goes on by `num_samples` draws again, where chains agree by and large and R̂ or
+            ESS would not pass yet; from 400 draws a chain on. The draws are those of chains of that length.
         predictive_draws: About how many draws, over all chains, have their trajectories stored.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
@@ -112,13 +115,14 @@ def calibrate(
         "num_samples": num_samples,
         "num_chains": num_chains,
         "target_acceptance": target_acceptance,
+        "max_extensions": max_extensions,
         "predictive_draws": predictive_draws,
     }
     check_settings(twin, settings)
     with computation as shown:
         density = dataclasses.replace(build_density(twin, bind_all(twin, telemetry)), loss=loss)
         density, choice = choose(density, seed, shown)
-        asked = Settings(num_warmup, num_samples, num_chains, target_acceptance)
+        asked = Settings(num_warmup, num_samples, num_chains, target_acceptance, max_extensions)
         identity = _identity(twin, telemetry, seed, method) | asked._asdict()
         attributes = root_attributes(twin, telemetry, seed, job if job is not None else settings)
         axes = axes_of(density.bound, density.experiments, experiment_attributes(attributes))

@@ -158,7 +158,7 @@ def test_a_call_a_job_and_the_command_line_take_the_same_settings() -> None:
         assert setting.name in bt.calibrate.__doc__
 
 
-WRONG = {"method": "annealing", "loss": "absolute", "target_acceptance": 1.0}
+WRONG = {"method": "annealing", "loss": "absolute", "target_acceptance": 1.0, "max_extensions": -1}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)

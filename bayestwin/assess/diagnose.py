@@ -13,14 +13,14 @@ from bayestwin.assess import recorded
 from bayestwin.assess.coverage import coverage_gate
 from bayestwin.assess.gates import WARN, Gate
 from bayestwin.assess.residuals import MAX_CORRELATION, residuals_gate
-from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE
+from bayestwin.inference.method import MAX_PARETO_K, MAX_RHAT, MIN_ESS_PER_CHAIN, NEGLIGIBLE
 
 
 def diagnose(
     posterior: xr.DataTree,
     *,
-    max_rhat: float = 1.01,
-    min_ess_per_chain: float = 100,
+    max_rhat: float = MAX_RHAT,
+    min_ess_per_chain: float = MIN_ESS_PER_CHAIN,
     min_chains: int = 2,
     min_chain_spread: float = 0.1,
     max_divergences: int = 0,

@@ -15,6 +15,7 @@ import xarray as xr
 from arviz_stats.sampling_diagnostics import bfmi, ess, rhat
 
 from bayestwin import errors
+from bayestwin.inference.method import FAR_APART
 
 WARN = ("modes", "prior_edge", "prior_posterior", "residuals", "point", "coverage")
 """Names of the gates that only warn, unless they are asked to fail."""
@@ -131,9 +132,6 @@ def spread(values: np.ndarray, axis: int | None = None) -> np.ndarray:
 
 
 # The gates that look at chains: draws are finite, several chains, no copies, none stuck, R̂ and ESS.
-
-FAR_APART = 1.1
-"""Above this R̂, chains sit in different places, and more draws do not help."""
 
 _MEND = "Mend what the gates before this one found, and calibrate again."
 

@@ -14,6 +14,9 @@ import xarray as xr
 from bayestwin.assess.gates import Chains, Gate, read_chains, spread
 from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, JudgedBy, exact_enough, method_named
 
+HEAVY = 0.01
+"""Share of the posterior, as the Laplace approximation has it, from which on a mode must have draws."""
+
 RARELY = 0.1
 """Share of climbs that found the best mode, below which there may be a better one."""
 
@@ -65,7 +68,10 @@ def maximum_gate(tree: xr.DataTree) -> Gate | None:
 
 
 def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
-    """The ladder that led to the starts found one mode; None where it was not climbed."""
+    """The ladder that led to the starts found one mode; None where it was not climbed.
+
+    Several modes only warn, but one that holds a part of the posterior and none of the draws makes these wrong.
+    """
     starts = record(tree, "starts")
     if "modes" not in starts:
         return None
@@ -73,7 +79,10 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
     climbs, highest = int(starts.get("optimised", 0)), int(starts.get("highest", starts.get("optimised", 0)))
     rare = highest < RARELY * climbs
     lost = climbs > 0 and int(starts.get("converged", climbs)) == 0
-    passed = 1 <= modes <= limit and not rare and not lost
+    weights = [float(weight) for weight in starts.get("weights", ())]
+    visited = starts.get("visited", [1.0] * len(weights))
+    missed = [weight for weight, share in zip(weights, visited, strict=True) if share == 0.0 and weight >= HEAVY]
+    passed = 1 <= modes <= limit and not rare and not lost and not missed
     if lost:
         gain = float(starts.get("still_to_gain", float("nan")))
         sentence = (
@@ -89,14 +98,21 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
     elif modes == 1:
         sentence = "Climbing from many starts found one mode: one set of values explains the data best."
     else:
-        shares = ", ".join(f"{100 * float(weight):.3g} %" for weight in starts.get("weights", ()))
+        shares = ", ".join(f"{100 * weight:.3g} %" for weight in weights)
         held = f", which share the posterior by {shares} (Laplace)" if shares else ""
-        sentence = (
-            f"Climbing from many starts found {modes} modes{held}: sets of values that lie apart and explain the data"
-            " about equally well. Chains that stay in one do not say how much it weighs. See in the report whether each"
-            ' makes sense; exclude by a prior those that do not, or use `method="smc"`.'
-        )
-    return Gate("modes", passed, float(modes), float(limit), sentence, severity="warn")
+        sentence = f"Climbing from many starts found {modes} modes{held}: sets of values that lie apart."
+        if missed:
+            none = " and ".join(f"{100 * weight:.3g} %" for weight in missed)
+            sentence += (
+                f" No draw lies in the one of {none}, so the draws are not those of the posterior. Exclude it by a"
+                ' prior if it makes no sense, or use `method="smc"`, which weighs modes that lie apart.'
+            )
+        else:
+            sentence += (
+                " Chains that stay in one do not say how much it weighs. See in the report whether each makes sense;"
+                ' exclude by a prior those that do not, or use `method="smc"`.'
+            )
+    return Gate("modes", passed, float(modes), float(limit), sentence, severity="fail" if missed else "warn")
 
 
 def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_k: float = MAX_PARETO_K) -> Gate | None:

@@ -199,6 +199,15 @@ def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: np.ndarray) -> 
     return tuple(sorted((mode for mode in modes if mode.weight > LIGHTEST), key=lambda mode: -mode.weight))
 
 
+def shares_of(modes: tuple[Mode, ...], z: np.ndarray) -> list[float]:
+    """The share of draws, shape (n, d), that lie around each mode: where its Laplace approximation is the densest."""
+    far = []
+    for mode in modes:
+        unit = np.linalg.solve(mode.scale, (z - mode.z).T)
+        far.append(0.5 * np.sum(unit**2, axis=0) + np.linalg.slogdet(mode.scale)[1])
+    return (np.bincount(np.argmin(far, axis=0), minlength=len(modes)) / len(z)).tolist()
+
+
 def draw_around(modes: tuple[Mode, ...], rng: np.random.Generator, num: int) -> np.ndarray:
     """Draws from the mixture of the modes' Laplace approximations, by their weights; shape (num, d)."""
     weights = np.array([mode.weight for mode in modes])

@@ -89,6 +89,9 @@ SETTINGS = (
     Setting("num_samples", int, 1000, "Draws kept of each chain.", {"ge": 1}),
     Setting("num_chains", int, 4, "Number of chains, or of populations.", {"ge": 1}),
     Setting("target_acceptance", float, 0.8, "Mean acceptance that NUTS aims at first.", {"gt": 0, "lt": 1}),
+    Setting(
+        "max_extensions", int, 3, "How often NUTS goes on by as many draws while R̂ and ESS ask for more.", {"ge": 0}
+    ),
     Setting("predictive_draws", int, 1000, "About how many draws have their trajectories stored.", {"ge": 1}),
 )
 """All that a call, a job and the command line can set about how a posterior is inferred, in this order."""
@@ -124,6 +127,8 @@ class Settings(NamedTuple):
         num_samples: Draws kept of each chain.
         num_chains: Number of chains, or of independent populations.
         target_acceptance: Mean acceptance that NUTS aims at first.
+        max_extensions: How often NUTS goes on by as many draws again, from `LEAST_EXTENDED` draws a chain on, where R̂
+            or ESS do not pass and more draws are what helps.
         sensitivities: `"auto"` for fixed steps and reverse mode where that is faster, `"forward"` for forward mode
             through the adaptive solver.
     """
@@ -132,6 +137,7 @@ class Settings(NamedTuple):
     num_samples: int = USUAL["num_samples"]
     num_chains: int = USUAL["num_chains"]
     target_acceptance: float = USUAL["target_acceptance"]
+    max_extensions: int = USUAL["max_extensions"]
     sensitivities: Literal["auto", "forward"] = "auto"
 
 
@@ -262,6 +268,20 @@ def method_named(name: str) -> Method:
     """The method of this name; one that is not registered here counts as the most demanding kind there is."""
     return METHODS.get(name) or Method(name, "a method that is not registered here", "", "transitions")
 
+
+# When chains agree and say enough: the one rule for the engine, which goes on drawing, and the gates.
+
+MAX_RHAT, MIN_ESS_PER_CHAIN = 1.01, 100.0
+"""R̂ up to this and ESS from this on are trusted (Vehtari et al. 2021, doi:10.1214/20-BA1221)."""
+
+FAR_APART = 1.1
+"""Above this R̂, chains sit in different places, and more draws do not help."""
+
+EXTENDED = "went on drawing"
+"""What the record of a sampler calls it."""
+
+LEAST_EXTENDED = 400
+"""Draws a chain below which a calibration is a trial, and ends when it was told to: few could pass the gates."""
 
 # When the error of the solver is small enough: the one rule for the engine, which mends it, and the gate.
 

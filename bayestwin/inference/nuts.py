@@ -2,7 +2,7 @@
 
 Warm-up has three windows: step size; step size, and then a metric corrected by the window's draws; step size again.
 A chain that sticks is started once more from the ladder. While transitions diverge, the draws are thrown away and made
-again with smaller steps. Both are recorded.
+again with smaller steps. Where there are too few draws to judge, more are made. All three are recorded.
 
 M. D. Hoffman & A. Gelman (2014), jmlr.org/papers/v15/hoffman14a.html.
 """
@@ -18,6 +18,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from arviz_stats.sampling_diagnostics import ess, rhat
 from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_averaging_adaptation
 from blackjax.mcmc.hmc import HMCState
 from jax import Array, lax
@@ -26,8 +27,18 @@ from bayestwin._base.compilation import Program
 from bayestwin._base.process import deferred_interrupts, key_for
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.density import as_pytree
-from bayestwin.inference.climb import Mode
-from bayestwin.inference.method import Checkpoint, Draws, Problem, Settings
+from bayestwin.inference.climb import Mode, shares_of
+from bayestwin.inference.method import (
+    EXTENDED,
+    FAR_APART,
+    LEAST_EXTENDED,
+    MAX_RHAT,
+    MIN_ESS_PER_CHAIN,
+    Checkpoint,
+    Draws,
+    Problem,
+    Settings,
+)
 from bayestwin.inference.solver import choose_sensitivities
 from bayestwin.inference.starts import Starts, disperse, find_starts, gradients
 
@@ -316,7 +327,9 @@ def nuts(problem: Problem) -> Draws:
     if settings.sensitivities == "auto":
         density, mode = choose_sensitivities(density, starts, seed, progress)
     drawn = sample_nuts(density, starts, settings=settings, seed=seed, progress=progress, checkpoint=checkpoint)
-    return drawn._replace(record={"starts": starts.record, "sensitivities": mode} | dict(drawn.record))
+    visited = shares_of(starts.modes, drawn.z.reshape(-1, drawn.z.shape[-1]))
+    record = {"starts": starts.record | {"visited": visited}, "sensitivities": mode}
+    return drawn._replace(record=record | dict(drawn.record))
 
 
 def sample_nuts(
@@ -351,7 +364,7 @@ def sample_nuts(
                     raise
             if march.restart_stuck():
                 continue
-        with progress.phase("draws", "drawing", settings.num_samples) as phase:
+        with progress.phase("draws", "drawing", march.lengths[DRAWING]) as phase:
             try:
                 march.walk(phase)
             except KeyboardInterrupt:
@@ -359,7 +372,7 @@ def sample_nuts(
                 if not march.drawn:
                     raise
                 return march.draws(interrupted=True)
-        if not (march.raise_target() or march.restart_stuck()):
+        if not (march.raise_target() or march.restart_stuck() or march.extend()):
             if checkpoint and checkpoint.due():
                 march.leave()
             return march.draws()
@@ -415,7 +428,9 @@ class _March:
         if not self.teams:
             self.teams = self.engine.begin(self.z, self.whitening, self.step_sizes)
         adapting = self.window < DRAWING
-        key = key_for(self.seed, f"window {self.window} of attempt {len(self.events)}")
+        # an extension is the same attempt: its draws are those of chains that were to be as long from the beginning
+        attempt = sum(event["what"] != EXTENDED for event in self.events)
+        key = key_for(self.seed, f"window {self.window} of attempt {attempt}")
         phase.advance(self.done)
         while (missing := self.lengths[self.window] - self.done) > 0 and not self._curable():
             length = self.engine.length(missing)
@@ -469,6 +484,17 @@ class _March:
         self._begin_anew(z)
         return True
 
+    def extend(self) -> bool:
+        """After the draws: go on by as many again where they do not suffice to be judged, and more are what helps."""
+        number = sum(event["what"] == EXTENDED for event in self.events)
+        if number == self.settings.max_extensions or self.settings.num_samples < LEAST_EXTENDED:
+            return False
+        if not more_would_help(np.concatenate([chunk["z"] for chunk in self.drawn])):
+            return False
+        self.lengths[DRAWING] += self.settings.num_samples
+        self.events.append({"what": EXTENDED, "to": self.lengths[DRAWING]})
+        return True
+
     def draws(self, *, interrupted: bool = False) -> Draws:
         """The draws made so far."""
         stats = {n: np.concatenate([c[n] for c in self.drawn]).swapaxes(0, 1) for n in self.drawn[0]}
@@ -510,6 +536,7 @@ class _March:
 
     def _go_on(self, state: Mapping[str, np.ndarray], words: Mapping[str, Any]) -> None:
         self.target, self.events = words["target"], words["events"]
+        self.lengths[DRAWING] = max([e["to"] for e in self.events if e["what"] == EXTENDED], default=self.lengths[-1])
         empty = {"directions": np.zeros((self.z.shape[1], 0)), "stretch": np.zeros(0)}  # of a diagonal metric
         leaves = {name: state.get(f"whitening_{name}", empty.get(name)) for name in Whitening._fields}
         self.whitening = Whitening(**{name: np.asarray(leaf) for name, leaf in leaves.items()})
@@ -519,6 +546,23 @@ class _March:
             blank = self.engine.begin(self.z, self.whitening, self.step_sizes)
             leaves = [np.asarray(state[f"team_{n}"]) for n in range(len(jax.tree.leaves(blank)))]
             self._take(jax.tree.unflatten(jax.tree.structure(blank), leaves), drawn)
+
+
+def more_would_help(z: np.ndarray) -> bool:
+    """Whether draws of chains that agree by and large are too few for the gates on R̂ and ESS.
+
+    Both look at ranks, so that it is the same in the unconstrained space.
+
+    Args:
+        z: Draws; shape (s, c, d).
+    """
+    chains = np.moveaxis(z, -1, 0).swapaxes(1, 2)
+    if not np.isfinite(z).all() or (np.ptp(z, axis=0) == 0.0).any():
+        return False
+    apart = max(float(rhat(one)) for one in chains) if z.shape[1] > 1 else 1.0
+    enough = MIN_ESS_PER_CHAIN * z.shape[1]
+    few = any(float(ess(one)) < enough or float(ess(one, method="tail", prob=(0.05, 0.95))) < enough for one in chains)
+    return apart <= FAR_APART and (apart > MAX_RHAT or few)
 
 
 def stuck_chains(lp: np.ndarray, modes: tuple[Mode, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from bayestwin._base.wording import count, fixed, not_to_rely_on, number, percen
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.recorded import record
+from bayestwin.inference.method import EXTENDED
 from bayestwin.report.reading import PROB, PROBS, Period, Quantity, group
 
 MOST = 12
@@ -316,6 +317,8 @@ def _engine_words(posterior: xr.DataTree) -> list[str]:
                 f"A transition diverged after {event['after_draws']:,} draws: all were made again with smaller steps, "
                 f"aiming at an acceptance of {event['to']:g}."
             )
+        elif event["what"] == EXTENDED:
+            words.append(f"Chains were too short to be judged and went on to {event['to']:,} draws each.")
         else:
             chains = ", ".join(str(chain) for chain in event["chains"])
             words.append(f"Chain {chains} stuck in {event['found_in']} and was started again from the ladder.")

@@ -13,7 +13,7 @@ from bayestwin._base.progress import Progress
 from bayestwin.assess import diagnose, failed
 from bayestwin.dynamics.choice import with_method
 from bayestwin.errors import NoValidStart
-from bayestwin.inference.climb import group_modes
+from bayestwin.inference.climb import Mode, group_modes, shares_of
 from bayestwin.inference.starts import Starts, find_starts
 
 
@@ -21,11 +21,14 @@ def starts_of(twin: bt.Twin, telemetry: bt.Telemetry, num_chains: int = 4, seed:
     return find_starts(bound_density(twin, telemetry), num_chains, seed, Progress(show=False))
 
 
-def two_signed() -> bt.Twin:
+VAGUE = dist.Normal(0.0, 3.0)
+
+
+def two_signed(size: dist.Distribution = VAGUE) -> bt.Twin:
     """Only the square of `size` is seen, so that its sign is anybody's guess."""
     return decay(
         states={"level": bt.State(1.0)},
-        parameters={"rate": bt.Parameter(0.8), "size": bt.Parameter(dist.Normal(0.0, 3.0))},
+        parameters={"rate": bt.Parameter(0.8), "size": bt.Parameter(size)},
         observations={"level": bt.Observation(bt.Gaussian(0.1), of=lambda t, x, p, u: p.size**2 * x.level)},
     )
 
@@ -45,6 +48,29 @@ def test_modes_weigh_by_their_laplace_evidence_and_not_by_their_height() -> None
     assert [mode.z[0] for mode in modes] == [50.0, 0.0]
     np.testing.assert_allclose([mode.weight for mode in modes], [0.75, 0.25], rtol=1e-4)
     np.testing.assert_allclose(modes[0].scale @ modes[0].scale.T, [[81.0 / 4.0]])
+
+
+def test_draws_belong_to_the_mode_around_which_they_are_the_most_usual() -> None:
+    wide, narrow = Mode(np.zeros(1), 0.0, 10.0 * np.eye(1), 0.5), Mode(np.full(1, 15.0), 0.0, 0.1 * np.eye(1), 0.5)
+    draws = np.array([[0.0], [12.0], [15.1], [15.0], [18.0]])
+    assert shares_of((wide, narrow), draws) == [0.6, 0.4]
+
+
+def test_a_mode_with_a_part_of_the_posterior_and_no_draw_fails() -> None:
+    # 24 to 1, by the prior alone: four chains start around the heavier one, agree, and know nothing of the other
+    times = np.linspace(0.0, 3.0, 10)
+    telemetry = telemetry_of({"time": times, "level": 4.0 * np.exp(-0.8 * times)})
+    mean = 9.0 / 4.0 * np.log(24.0)
+    posterior = bt.calibrate(two_signed(dist.Normal(mean, 3.0)), telemetry, seed=0, num_warmup=75, num_samples=100)
+    starts = posterior.attrs["starts"]
+    np.testing.assert_allclose(starts["weights"], [0.96, 0.04], atol=2e-3)
+    assert starts["visited"] == [1.0, 0.0]
+    gate = next(gate for gate in failed(diagnose(posterior)) if gate.name == "modes")
+    assert "96 %, 4 % (Laplace)" in gate.sentence
+    assert "No draw lies in the one of 4 %" in gate.sentence
+    posterior.attrs["starts"] = starts | {"visited": [0.97, 0.03]}
+    gate = next(gate for gate in diagnose(posterior) if gate.name == "modes")
+    assert (gate.passed, gate.severity) == (False, "warn")
 
 
 def test_a_direction_without_information_is_five_units_wide() -> None:

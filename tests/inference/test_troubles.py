@@ -7,12 +7,12 @@ from jax import Array
 from bayestwin._base.progress import Progress
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Draws, Settings
-from bayestwin.inference.nuts import HIGHER_TARGETS, sample_nuts, stuck_chains
+from bayestwin.inference.nuts import HIGHER_TARGETS, more_would_help, sample_nuts, stuck_chains
 from bayestwin.inference.starts import Starts
 
 
-def drawn(log_density, starts: list[list[float]], mode: Mode) -> Draws:
-    settings = Settings(num_warmup=100, num_samples=300, num_chains=len(starts))
+def drawn(log_density, starts: list[list[float]], mode: Mode, num_samples: int = 300, **asked) -> Draws:
+    settings = Settings(num_warmup=100, num_samples=num_samples, num_chains=len(starts), **asked)
     return sample_nuts(
         log_density, Starts(np.array(starts), (mode,), {}), settings=settings, seed=1, progress=Progress(show=False)
     )
@@ -45,6 +45,42 @@ def test_without_divergences_nothing_is_raised() -> None:
     found = drawn(lambda z: -0.5 * z @ z, [[0.0, 0.0], [0.5, 0.1]], unit_mode(2))
     assert found.record["sampling"]["events"] == []
     assert found.record["sampling"]["target_acceptance"] == 0.8
+
+
+def two_hills(z: Array) -> Array:
+    """Chains go from one to the other now and then: neighbouring draws are alike for a long time."""
+    return jnp.logaddexp(-0.5 * (z[0] - 2.4) ** 2, -0.5 * (z[0] + 2.4) ** 2) - 0.5 * z[1] ** 2
+
+
+HILLS = [[2.4, 0.0], [2.0, 0.5], [-2.4, 0.1], [-2.0, -0.5]]
+
+
+def test_chains_too_short_to_be_judged_go_on_until_they_can_be_or_as_long_as_is_said() -> None:
+    found = drawn(two_hills, HILLS, unit_mode(2), num_samples=400)
+    events = found.record["sampling"]["events"]
+    assert [event["to"] for event in events] == [800, 1200, 1600][: len(events)]
+    assert found.z.shape[1] == events[-1]["to"]
+    assert not more_would_help(found.z.swapaxes(0, 1)) or len(events) == 3
+    assert more_would_help(found.z[:, : events[-1]["to"] - 400].swapaxes(0, 1))
+
+
+def test_chains_that_went_on_are_to_the_bit_those_that_were_to_be_as_long() -> None:
+    short = drawn(two_hills, HILLS, unit_mode(2), num_samples=400, max_extensions=1)
+    whole = drawn(two_hills, HILLS, unit_mode(2), num_samples=800, max_extensions=0)
+    assert short.record["sampling"]["events"] == [{"what": "went on drawing", "to": 800}]
+    assert whole.record["sampling"]["events"] == []
+    np.testing.assert_array_equal(short.z, whole.z)
+
+
+def test_a_trial_of_few_draws_and_chains_that_lie_apart_do_not_go_on() -> None:
+    assert drawn(two_hills, HILLS, unit_mode(2), num_samples=100).z.shape[1] == 100
+    rng = np.random.default_rng(0)
+    apart = rng.normal(size=(400, 2, 3))
+    assert not more_would_help(apart)
+    slow = np.repeat(apart[:40], 10, axis=0)
+    assert more_would_help(slow)
+    slow[:, 1] += 5.0
+    assert not more_would_help(slow)
 
 
 def with_a_trap(z: Array) -> Array:
