@@ -126,3 +126,12 @@ def test_where_a_draw_is_not_finite_the_observation_is_not_covered(make_forecast
 def test_a_level_that_is_no_probability_is_refused(make_forecast, make_telemetry, draws, columns, level):
     with pytest.raises(InvalidSetting, match="`level`"):
         coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), level=level)
+
+
+def test_what_lies_on_an_end_of_its_interval_lies_inside(make_forecast, make_telemetry):
+    # whole numbers, whose intervals end where observations often are: an eleventh of the draws on each of 0 to 10
+    draws = np.tile(np.arange(11.0), 20).reshape(2, 110, 1) + np.zeros((1, 1, 11))
+    forecast = make_forecast({"count": draws}, np.arange(11.0))
+    found = coverage(forecast, make_telemetry({"count": np.arange(11.0)}, np.arange(11.0)), prob=(0.6, 0.8))
+    # from 2 to 8 and from 1 to 9, with their ends
+    assert found["num_inside"].sel(observation="count").to_numpy().tolist() == [7, 9]

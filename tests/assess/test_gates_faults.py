@@ -186,3 +186,28 @@ def test_a_ladder_on_which_no_climb_arrived_warns(make_posterior):
     assert not gate.passed
     assert "None of 16 climbs arrived at a mode" in gate.sentence
     assert "about 41 of log density" in gate.sentence
+
+
+def drifting() -> np.ndarray:
+    """All chains go the same way: their means and variances are equal, those of their halves are not."""
+    return np.linspace(-1.0, 1.0, 500) + np.random.default_rng(0).normal(0.0, 0.5, (4, 500))
+
+
+def of_unequal_width() -> np.ndarray:
+    """One chain is a third as wide as the others, about the same middle."""
+    return np.random.default_rng(1).normal(size=(4, 500)) * np.array([[1.0], [1.0], [1.0], [0.33]])
+
+
+def apart_without_a_variance() -> np.ndarray:
+    """One chain lies elsewhere, and draws that lie far out hide it from any mean."""
+    return np.random.default_rng(2).standard_cauchy((4, 500)) + np.array([[0.0], [0.0], [0.0], [1.5]])
+
+
+@pytest.mark.parametrize("made", [drifting, of_unequal_width, apart_without_a_variance], ids=lambda made: made.__name__)
+def test_r_hat_is_that_of_halves_of_chains_and_of_ranks_and_folded_ranks(make_posterior, made) -> None:
+    draws = made()
+    between, within = draws.mean(axis=1).var(ddof=1), draws.var(axis=1, ddof=1).mean()
+    assert np.sqrt(1.0 + between / within) < 1.01  # the plain one sees nothing
+    gate = next(gate for gate in diagnose(make_posterior({"rate": draws})) if gate.name == "rhat")
+    assert not gate.passed
+    assert gate.value > 1.03
