@@ -250,6 +250,7 @@ def stack_grids(grids: Sequence[Grid]) -> Grid:
     """Grids of E experiments, of as many intervals and saved times as the longest; all arrays get a leading axis."""
     stops, times = max(len(g.edges) for g in grids), max(len(g.save) for g in grids)
     powers = max(g.coefficients.shape[1] for g in grids)
+    samples = max(0 if g.signals is None else g.signals.times.shape[1] for g in grids)
     stacked = []
     for grid in grids:
         # inputs stay as they are, so that no event is triggered where an experiment has ended
@@ -266,6 +267,7 @@ def stack_grids(grids: Sequence[Grid]) -> Grid:
                 inputs=_padded(grid.inputs, times, grid.inputs[-1]),
                 amounts=_padded(grid.amounts, stops - 1, np.nan),
                 precision=grid.precision,
+                signals=None if grid.signals is None else grid.signals.with_room(samples),
             )
         )
     return jax.tree.map(lambda *own: np.stack(own), *stacked)
@@ -335,12 +337,15 @@ def fill_grid(grid: Grid, *, alike: bool) -> Grid:
     powers = length[..., None] ** np.arange(grid.coefficients.shape[-2])[:, None]
     still = np.zeros_like(grid.coefficients[..., -1:, :, :])
     still[..., 0, 0, :] = (powers * grid.coefficients[..., -1, :, :]).sum(axis=-2)
+    delayed = grid.signals
+    room = 0 if delayed is None else size_for(max(delayed.times.shape[-1], _least.get()))
     return grid._replace(
         edges=np.concatenate([grid.edges, grid.edges[..., -1:] + new], axis=axis),
         coefficients=_padded(grid.coefficients, stops, still, axis),
         save=_padded(grid.save, times, grid.save[..., -1:], axis),
         inputs=_padded(grid.inputs, times, grid.inputs[..., -1:, :], axis),
         amounts=_padded(grid.amounts, stops, np.nan, axis),
+        signals=None if delayed is None else delayed.with_room(room),
     )
 
 

@@ -204,7 +204,7 @@ class Crossings:
         return self._settle(t, state, jnp.where(modes == SLIDING, left, modes), on_surface)
 
     def _follow(self, t: Array, state: Array, modes: Array, gaps: Array) -> Array:
-        x, p, u = self.field.arguments(self.inputs_at, t, state)
+        x, p, u = self.field.operands(self.inputs_at, t, state)
         return self.field.equations.follow(t, x, p, u, modes, gaps)
 
     def _settle(self, t: Array, state: Array, modes: Array, which: Array) -> Array:
@@ -230,7 +230,7 @@ class Crossings:
 
     def _jump(self, which: Array, t: Array, state: Array) -> Array:
         """The state right after some events that it triggers, one after the other; whether each is, shape (e,)."""
-        inputs = dict(zip(self.field.twin.inputs, self.inputs_at(t), strict=True))
+        inputs = dict(zip(self.field.twin.inputs, self.inputs_at(t), strict=False))  # delayed ones come after them
         for name, happens in zip(self.field.twin.triggered, which, strict=True):
             state = jnp.where(happens, self.field.jump(name, t, state, inputs | {name: jnp.ones(())}), state)
         return state

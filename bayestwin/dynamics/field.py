@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from bayestwin.dynamics.grid import Signals
 from bayestwin.dynamics.steppers import Slope, larger
-from bayestwin.dynamics.switching import Equations, take_apart
+from bayestwin.dynamics.switching import Delay, Equations, take_apart
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 
@@ -29,15 +30,20 @@ class Field:
     Attributes:
         twin: The twin.
         p: Parameters, as they are at the start.
+        signals: Samples of the inputs that it asks for at other times than now, if there are any.
     """
 
     twin: Twin
     p: Any
+    signals: Signals | None = None
 
     @functools.cached_property
     def equations(self) -> Equations:
         """Its vector field, taken apart."""
-        return take_apart(self.twin)
+        if self.signals is None:
+            return take_apart(self.twin)
+        num, powers = self.signals.coefficients.shape[1:]
+        return take_apart(self.twin, (num - 1, powers))
 
     @property
     def interrupted(self) -> bool:
@@ -71,21 +77,34 @@ class Field:
         function = self.equations.derivative if self.equations.delicate else self.twin.vector_field
 
         def slope(t: Array, state: Array) -> Array:
-            x, p, u = self.arguments(inputs_at, t, state)
+            x, p, u = self.operands(inputs_at, t, state)
             return self._rates(function(t, x, p, u), x)
 
         return slope
 
     def hold(self, inputs_at: InputsAt, t: Array, state: Array, modes: Array) -> tuple[Array, Array]:
         """The vector field, shape (s,), while its switches stay as they are, and their gaps; shape (k,), as modes."""
-        x, p, u = self.arguments(inputs_at, t, state)
+        x, p, u = self.operands(inputs_at, t, state)
         derivative, gaps = self.equations.hold(t, x, p, u, modes)
         return self._rates(derivative, x), gaps
 
     def arguments(self, inputs_at: InputsAt, t: Array, state: Array) -> tuple[Any, Any, Any]:
         """States, parameters and inputs by name, as the user's functions take them."""
         x, p = self.named(self.values(state))
-        return x, p, namespace("inputs", tuple(self.twin.inputs))(*inputs_at(t))
+        return x, p, namespace("inputs", tuple(self.twin.inputs))(*inputs_at(t)[: len(self.twin.inputs)])
+
+    def operands(self, inputs_at: InputsAt, t: Array, state: Array) -> tuple[Any, Any, Any]:
+        """What `equations` takes: as `arguments`, and after the inputs what answers each delay."""
+        x, p, u = self.arguments(inputs_at, t, state)
+        if self.signals is None:
+            return x, p, u
+        return x, p, self.equations.answered(inputs_at(t), self.samples_of)
+
+    def samples_of(self, delay: Delay) -> tuple[Array, Array]:
+        """Times and coefficients of the samples of what is asked for."""
+        assert self.signals is not None
+        row = self.twin.delayed.index(delay.name)
+        return jnp.asarray(self.signals.times)[row], jnp.asarray(self.signals.coefficients)[row]
 
     def _rates(self, derivative: Mapping[str, Any], x: Any) -> Array:
         rates = [
@@ -119,7 +138,7 @@ class Field:
             inputs: From now on; shape (q,).
             amounts: With which value each event happens, NaN where it does not; shape (e,).
         """
-        named = dict(zip(self.twin.inputs, inputs, strict=True))
+        named = dict(zip(self.twin.inputs, inputs, strict=False))
         for name, amount in zip(self.twin.timed, amounts, strict=True):
             happens = jnp.isfinite(amount)
             after = self.jump(name, t, state, named | {name: jnp.where(happens, amount, 0.0)})

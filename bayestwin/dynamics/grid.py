@@ -102,6 +102,49 @@ def extended(name: str, spec: Input, signal: SampledSignal, end: float) -> Sampl
     return SampledSignal(np.append(times, later), np.append(values, np.tile(values[last], len(repeats))))
 
 
+class Signals(NamedTuple):
+    """Samples of the r inputs that are asked for at other times than now, in the order of `twin.delayed`.
+
+    Attributes:
+        times: Those of k samples, increasing, infinite behind the last one; shape (r, k).
+        coefficients: Before the first sample and from each on, of the powers of the time since it, from 0 on; shape
+            (r, k + 1, d).
+    """
+
+    times: np.ndarray
+    coefficients: np.ndarray
+
+    def with_room(self, num: int) -> "Signals":
+        """The same with room for more samples, so many in all; any axes may lead."""
+        room = num - self.times.shape[-1]
+        still = np.zeros_like(self.coefficients[..., :1, :])
+        rows = [self.coefficients, *[still] * room]
+        times = [self.times, np.full((*self.times.shape[:-1], room), np.inf)]
+        return Signals(np.concatenate(times, axis=-1), np.concatenate(rows, axis=-2))
+
+
+def _gather(twin: Twin, signals: Mapping[str, SampledSignal]) -> Signals | None:
+    """Samples of inputs that are delayed; of a held one those at which it changes."""
+    pieces = []
+    for name in twin.delayed:
+        spec, signal = twin.inputs[name], signals[name]
+        rows = signal.polynomials(spec.hold, signal.times).T
+        before = np.zeros((1, rows.shape[1]))
+        before[0, 0] = rows[0, 0] if spec.before is None else spec.before
+        rows = np.concatenate([before, rows])
+        changes = np.ones(len(signal.times), bool) if rows.shape[1] > 1 else np.diff(rows[:, 0]) != 0.0
+        own = Signals(signal.times[changes][None], rows[np.append(True, changes)][None])
+        pieces.append(own.with_room(len(signal.times)))
+    if not pieces:
+        return None
+    num, powers = (max(p.coefficients.shape[axis] for p in pieces) for axis in (1, 2))
+    pieces = [
+        Signals(p.times, np.pad(p.coefficients, ((0, 0), (0, 0), (0, powers - p.coefficients.shape[2]))))
+        for p in pieces
+    ]
+    return Signals(*(np.concatenate(own) for own in zip(*[p.with_room(num - 1) for p in pieces], strict=True)))
+
+
 # States between two stops, from what the right-hand side says at each of them: quintic Hermite interpolation.
 #
 # Value, slope and curvature are matched at both stops, so the error is of order 6 in their distance, one more than
@@ -228,6 +271,7 @@ class Grid(NamedTuple):
         fixed: Explicit steps that are laid out beforehand; None where an adaptive solver chooses.
         between: Where the saved times lie between the stops; None where each of them is a stop, as `save` says.
         kinds: Of an affine twin, which intervals are alike.
+        signals: Of a twin with delays, the samples of the inputs that it asks for at other times than now.
     """
 
     edges: np.ndarray
@@ -239,6 +283,7 @@ class Grid(NamedTuple):
     fixed: FixedSteps | None = None
     between: Between | None = None
     kinds: Kinds | None = None
+    signals: Signals | None = None
 
     @property
     def times(self) -> np.ndarray:
@@ -324,6 +369,7 @@ def build_grid(
     stops = np.concatenate([[0.0], times, *samples])
     edges = np.unique(stops[(stops >= 0.0) & (stops <= end)])
     edges = np.union1d(edges, stops_within(twin, edges, signals))
+    delayed = _gather(twin, dict(zip(twin.inputs, signals, strict=True)))
     polynomials = [
         signal.polynomials(spec.hold, edges) for signal, spec in zip(signals, twin.inputs.values(), strict=True)
     ]
@@ -337,7 +383,7 @@ def build_grid(
         amounts[np.searchsorted(edges, event.times[inside]), number] = event.values[inside]
     save = np.searchsorted(edges, times)
     precision = precision_of(twin)
-    return Grid(edges, coefficients[:-1], save, coefficients[save, 0], amounts[:-1], precision)
+    return Grid(edges, coefficients[:-1], save, coefficients[save, 0], amounts[:-1], precision, signals=delayed)
 
 
 def precision_of(twin: Twin) -> Precision:
@@ -347,8 +393,10 @@ def precision_of(twin: Twin) -> Precision:
     return Precision(np.asarray(solver.rtol, float), atol, np.asarray(solver.max_steps))
 
 
-def _happening(at: tuple[float, ...] | None, knots: np.ndarray, values: np.ndarray | None) -> SampledSignal:
-    """When an event happens that does not depend on the state, and its values then."""
+def _happening(at: Any, knots: np.ndarray, values: np.ndarray | None) -> SampledSignal:
+    """When an event happens that does not depend on what is solved for, and its values then."""
+    if callable(at):
+        return SampledSignal(np.empty(0), np.empty(0))
     if at is not None:
         return SampledSignal(np.asarray(at, float), np.ones(len(at)))
     assert values is not None
@@ -484,7 +532,14 @@ def _look(twin: Keyed[Twin], times: Array, inputs: Array, begins: Array) -> tupl
         initial = [s.initial(p) if s.derived else s.initial for s in specs.states.values()]  # type: ignore[operator]
         guessed = [one.guess if isinstance(one, SteadyState) else one for one in initial]
         x = namespace("states", tuple(specs.states))(*[value(one) for one in guessed])
-        equations, u_of = take_apart(specs), namespace("inputs", tuple(specs.inputs))
+        equations = take_apart(specs)
+        rows = [list(specs.inputs).index(delay.name) for delay in equations.delays]
+
+        def u_of(*now: Array) -> list[Array]:
+            """Inputs, delayed ones as if they had always been what they are now."""
+            held = dict(zip((delay.name for delay in equations.delays), (now[row] for row in rows), strict=True))
+            then = [held[delay.name] for delay in equations.fixed]
+            return equations.answered([*now, *then], lambda one: (jnp.zeros(1), jnp.full((2, 1), held[one.name])))
 
         def at(t: Array, u: Array, begun: Array, first: Array) -> tuple[Array, Array]:
             unknown = jnp.full(equations.count, jnp.nan)

@@ -17,6 +17,7 @@ from bayestwin.dynamics.affine import solve_exactly
 from bayestwin.dynamics.events import Crossings
 from bayestwin.dynamics.field import Field, find_equilibrium
 from bayestwin.dynamics.grid import FixedSteps, Grid, inputs_from, interpolate
+from bayestwin.dynamics.moving import move_stops
 from bayestwin.dynamics.steppers import (
     Position,
     advance_rodas5p,
@@ -106,12 +107,18 @@ def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLik
 def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
     """Values at the saved times, and the record (solved, number of steps of each interval)."""
     field, state, found = begin(twin, grid, free)
+    places = None
+    if twin.moving:
+        grid, places, known = move_stops(field, grid)
+        found &= known
     if grid.fixed is not None:
         after = integrate(field, state, grid, grid.fixed)
         solved, by_interval = found, jnp.diff(jnp.asarray(grid.fixed.last), prepend=-1)
     else:
         at, passed = _march(grid, field, state, found)
         after, solved, by_interval = passed.state, at.solved, jnp.diff(passed.num_steps, prepend=0)
+        if places is not None:  # those of the intervals that there were before
+            by_interval = jnp.diff(passed.num_steps[jnp.maximum(places[1:] - 1, 0)], prepend=0)
     states = jnp.concatenate([state[None], after])
     if grid.between is None:
         states = states[grid.save]
@@ -135,7 +142,7 @@ def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array) -> tuple[Array
 def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field, Array, Array]:
     """The twin with its parameters, the state at the start, and whether there is one: an equilibrium may be absent."""
     p = parameters(twin, free)
-    field = Field(twin, p)
+    field = Field(twin, p, grid.signals)
     initial = {}
     for name, spec in twin.states.items():
         known = spec.initial.guess if isinstance(spec.initial, SteadyState) else spec.initial
@@ -145,7 +152,8 @@ def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field,
     steady = [number for number, spec in enumerate(twin.states.values()) if isinstance(spec.initial, SteadyState)]
     if not steady:
         return field, state, jnp.isfinite(state).all()
-    slope = field.slope(inputs_from(jnp.zeros(()), jnp.asarray(grid.at_start)[None]))
+    first = move_stops(field, grid)[0] if twin.delayed else grid
+    slope = field.slope(inputs_from(jnp.zeros(()), jnp.asarray(first.at_start)[None]))
     return field, *find_equilibrium(slope, state, np.array(steady))
 
 
@@ -174,6 +182,8 @@ def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Positi
 
     edges = jnp.asarray(grid.edges)
     first = edges[1] - edges[0] if len(grid.edges) > 1 else jnp.ones(())
+    if field.twin.moving:  # what arrives at the start leaves nothing to step over
+        first = jnp.diff(edges).max()
     unknown = jnp.full(field.equations.count, jnp.nan)
     at = Position(state, first, found, jnp.zeros((), int), jnp.zeros(field.equations.count))
     spans = (edges[:-1], edges[1:], jnp.asarray(grid.coefficients), jnp.asarray(grid.amounts))

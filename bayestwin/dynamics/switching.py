@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from bayestwin.model.delays import ASKED, with_signals
 from bayestwin.model.tracing import CALLS, OWN_DERIVATIVE, abstract_arguments, called
 from bayestwin.model.twin import Twin
 
@@ -83,6 +84,22 @@ class Decision(NamedTuple):
         return slice(self.start, self.start + math.prod(self.shape))
 
 
+class Delay(NamedTuple):
+    """An input that is asked for at another time than now.
+
+    Attributes:
+        name: The input.
+        at: The number of that time.
+        given: Numbers of the arguments that answer it: the input then, or the times and coefficients of its samples.
+        fixed: Whether that time is now less what parameters say, so that a sample arrives at a time known beforehand.
+    """
+
+    name: str
+    at: int
+    given: tuple[int, ...]
+    fixed: bool
+
+
 type Decide = Callable[[Decision, Array], Array]
 """A switch and its gap → its mode, both of the switch's shape."""
 
@@ -100,6 +117,8 @@ class Equations:
         timed: Whether a derivative depends on time but through inputs.
         switches: By the number of the operation, the switch and whether its operands are the other way round.
         chosen: Numbers of the operations that choose by the outcome of a switch.
+        delays: Inputs that are asked for at other times than now.
+        num_states: How many states there are.
     """
 
     constants: Mapping[int, Any]
@@ -110,6 +129,8 @@ class Equations:
     timed: bool
     switches: Mapping[int, tuple[Decision, bool]]
     chosen: frozenset[int]
+    delays: tuple[Delay, ...]
+    num_states: int
 
     @functools.cached_property
     def distinct(self) -> tuple[Decision, ...]:
@@ -145,7 +166,34 @@ class Equations:
     @property
     def delicate(self) -> bool:
         """Whether the field is to be computed by `hold` or `derivative` instead of by the user's own function."""
-        return bool(self.switches) or any(op.primitive.name in ROOTS for op in self.operations)
+        return bool(self.switches or self.delays) or any(op.primitive.name in ROOTS for op in self.operations)
+
+    @property
+    def fixed(self) -> tuple[Delay, ...]:
+        """Delays that are known beforehand."""
+        return tuple(delay for delay in self.delays if delay.fixed)
+
+    def lags(self, p: Any) -> Array:
+        """How long ago what is asked for was, of each delay that is known beforehand; shape (r,)."""
+        wanted = [delay.at for delay in self.fixed]
+        nothing = [0.0] * (len(self.arguments) - len(p))
+        start = 1 + self.num_states
+        arguments = (*nothing[:start], *p, *nothing[start:])
+        known = self._known(arguments, None, self._leading_to(wanted))
+        return -jnp.stack([jnp.asarray(known[number], float) for number in wanted])
+
+    def answered(self, u: Sequence[Any], tables: Callable[[Delay], tuple[Array, Array]]) -> list[Any]:
+        """Inputs, and what answers each delay, as the other functions take them.
+
+        Args:
+            u: Inputs, and after them those of the delays that are known beforehand.
+            tables: The times and coefficients of the samples that another delay looks into.
+        """
+        then = iter(u[len(u) - len(self.fixed) :])
+        found = list(u[: len(u) - len(self.fixed)])
+        for delay in self.delays:
+            found += [next(then)] if delay.fixed else tables(delay)
+        return found
 
     def derivative(self, t: Array, x: Any, p: Any, u: Any) -> dict[str, Array]:
         """What the user's function returns, but finite in its derivatives at a root of zero."""
@@ -195,9 +243,24 @@ class Equations:
         return found
 
     def _run(self, arguments: Sequence[Any], decide: Decide | None) -> dict[str, Array]:
+        known = self._known(arguments, decide, range(len(self.operations)))
+        return jax.tree.unflatten(self.structure, [known[number] for number in self.results])
+
+    def _leading_to(self, wanted: Sequence[int]) -> list[int]:
+        """Numbers of the operations that some results follow from."""
+        needed, found = set(wanted), []
+        for number in range(len(self.operations) - 1, -1, -1):
+            if needed.intersection(self.operations[number].out):
+                needed |= set(self.operations[number].given)
+                found.append(number)
+        return found[::-1]
+
+    def _known(self, arguments: Sequence[Any], decide: Decide | None, numbers: Sequence[int]) -> dict[int, Any]:
+        """What some operations lead to, by number."""
         known: dict[int, Any] = dict(self.constants)
         known |= {number: jnp.asarray(value, float) for number, value in zip(self.arguments, arguments, strict=True)}
-        for number, (primitive, params, given, out) in enumerate(self.operations):
+        for number in numbers:
+            primitive, params, given, out = self.operations[number]
             values = [known[operand] for operand in given]
             if decide is not None and number in self.switches:
                 found = _outcome(primitive.name, params, values, *self.switches[number], decide)
@@ -208,43 +271,61 @@ class Equations:
             else:
                 found = primitive.bind(*values, **primitive.get_bind_params(params))
             known |= dict(zip(out, found if primitive.multiple_results else [found], strict=True))
-        return jax.tree.unflatten(self.structure, [known[number] for number in self.results])
+        return known
 
     def _each(self, of_switches: list[bool]) -> np.ndarray:
         return np.repeat(np.array(of_switches, bool), [math.prod(switch.shape) for switch in self.distinct])
 
 
-def take_apart(twin: Twin) -> Equations:
-    """The equations of a twin, from the trace of its vector field."""
+def take_apart(twin: Twin, samples: tuple[int, int] = (1, 1)) -> Equations:
+    """The equations of a twin, from the trace of its vector field.
+
+    Args:
+        twin: The twin.
+        samples: How many samples and coefficients delays look into that are not known beforehand.
+    """
     names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
-    closed, shape = jax.make_jaxpr(twin.vector_field, return_shape=True)(*abstract_arguments(names))
+    function = with_signals(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*abstract_arguments(names))
     sloped = [INPUT if spec.hold != "previous" else 0 for spec in twin.inputs.values()]
-    trace = _Trace()
-    arguments = [
-        trace.new(source) for source in [TIME, *[STATE] * len(twin.states), *[0] * len(twin.parameters), *sloped]
-    ]
+    trace = _Trace(samples)
+    clock, *varying = [trace.new(source) for source in [TIME, *[STATE] * len(twin.states)]]
+    constant = {name: trace.new(0) for name in twin.parameters}
+    inputs = {name: trace.new(source) for name, source in zip(twin.inputs, sloped, strict=True)}
+    trace.clock.add(clock)
+    trace.fixed |= {number for name, number in constant.items() if not twin.delayed or name not in twin.switched}
+    trace.inputs |= inputs
+    arguments = [clock, *varying, *constant.values(), *inputs.values()]
     results = trace.inline(closed.jaxpr, closed.consts, arguments)
     return Equations(
         constants=trace.constants,
-        arguments=tuple(arguments),
+        arguments=(*arguments, *[number for delay in trace.delays for number in delay.given]),
         operations=tuple(trace.operations),
         results=tuple(results),
         structure=jax.tree.structure(shape),
         timed=any(trace.sources[number] & TIME for number in results),
         switches=trace.switches,
         chosen=frozenset(trace.chosen),
+        delays=tuple(trace.delays),
+        num_states=len(twin.states),
     )
 
 
 class _Trace:
     """Operations as they are collected: calls are opened where something within them switches."""
 
-    def __init__(self) -> None:
+    def __init__(self, samples: tuple[int, int]) -> None:
         self.constants: dict[int, Any] = {}
         self.operations: list[Operation] = []
         self.switches: dict[int, tuple[Decision, bool]] = {}
         self.chosen: set[int] = set()
         self.sources: list[int] = []  # what each number depends on, as bits
+        self.clock: set[int] = set()  # numbers that are now and more or less of what is fixed
+        self.fixed: set[int] = set()  # numbers that follow from parameters alone
+        self.inputs: dict[str, int] = {}
+        self.delays: list[Delay] = []
+        self._answers: dict[tuple[str, int], int] = {}
+        self._samples = samples
         self._decided: set[int] = set()  # numbers that follow from the outcome of a switch
         self._scalars: dict[Any, int] = {}
         self._shared: dict[tuple[int, int], Decision] = {}
@@ -260,6 +341,7 @@ class _Trace:
         if key not in self._scalars:
             self._scalars[key] = self.new(0)
             self.constants[self._scalars[key]] = value
+            self.fixed.add(self._scalars[key])
         return self._scalars[key]
 
     def inline(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[int]) -> list[int]:
@@ -277,6 +359,8 @@ class _Trace:
 
     def _equation(self, equation: Any, given: list[int]) -> list[int]:
         name, params = equation.primitive.name, equation.params
+        if equation.primitive is ASKED:
+            return [self._ask(params["name"], given[0])]
         inner = called(equation)
         # in place of a call that brings its derivative, its trace is taken only where something in it switches
         if inner is not None and (name in CALLS or (name in OWN_DERIVATIVE and _switches(inner))):
@@ -299,10 +383,33 @@ class _Trace:
         elif primitive.name == "select_n" and given[0] in self._decided:
             self.chosen.add(number)
         out = [self.new(sources) for _ in range(num)]
+        if self.fixed.issuperset(given):
+            self.fixed |= set(out)
+        elif primitive.name in ("add", "sub"):
+            first, second = given if primitive.name == "sub" or given[0] in self.clock else given[::-1]
+            self.clock |= set(out) if first in self.clock and second in self.fixed else set()
         if switch is not None or decided:
             self._decided |= set(out)
         self.operations.append(Operation(primitive, params, tuple(given), tuple(out)))
         return out
+
+    def _ask(self, name: str, at: int) -> int:
+        """The number of an input at a time."""
+        if at == min(self.clock):
+            return self.inputs[name]
+        if (name, at) in self._answers:
+            return self._answers[name, at]
+        if at in self.clock:
+            answer = self.new(self.sources[self.inputs[name]])
+            self.delays.append(Delay(name, at, (answer,), fixed=True))
+        else:
+            tables, (num, powers) = (self.new(0), self.new(0)), self._samples
+            self.delays.append(Delay(name, at, tables, fixed=False))
+            shapes = [jax.ShapeDtypeStruct(shape, float) for shape in ((), (num,), (num + 1, powers))]
+            closed = jax.make_jaxpr(look_up)(*shapes)
+            answer = self.inline(closed.jaxpr, closed.consts, [at, *tables])[0]
+        self._answers[name, at] = answer
+        return answer
 
     def _switch(self, equation: Any, given: list[int], sources: int) -> tuple[Decision, bool] | None:
         """The switch that an operation is, and whether its operands are the other way round."""
@@ -323,6 +430,30 @@ class _Trace:
     def _place(self, shape: tuple[int, ...], kind: Any, by: tuple[bool, bool]) -> Decision:
         self._modes += math.prod(shape)
         return Decision(self._modes - math.prod(shape), shape, kind, *by)
+
+
+def look_up(time: Array, samples: Array, coefficients: Array) -> Array:
+    """A signal at some time, as something that switches from sample to sample.
+
+    Args:
+        time: Shape ().
+        samples: Times of the samples, increasing, infinite behind the last one; shape (k,).
+        coefficients: Before the first sample and from each on, of the powers of the time since it; shape (k + 1, d).
+    """
+    real = jnp.isfinite(samples)
+    begins = jnp.where(real, samples, 0.0)
+    lengths = jnp.where(real[1:], begins[1:] - begins[:-1], 1.0)
+    # how many samples have passed, and what part of the time to the next one; it never stands still at a whole number
+    parts = jnp.concatenate([1.0 + (time - begins[:1]), (time - begins[:-1]) / lengths])
+    least, last = jnp.where(jnp.arange(len(parts)) == 0, 0.5, 0.0), begins.max()
+    passed = jnp.where(real, jnp.clip(parts, least, 1.0), 0.0).sum() + jnp.clip(time - last, 0.0, 0.5)
+    number = jnp.floor(passed)
+    row = (jnp.arange(len(coefficients)) == number).astype(float)
+    passed = time - row @ jnp.concatenate([begins[:1], begins])
+    value = jnp.zeros(())
+    for coefficient in (row @ coefficients)[::-1]:
+        value = value * passed + coefficient
+    return value
 
 
 def _may_switch(equation: Any) -> bool:

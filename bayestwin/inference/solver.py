@@ -94,6 +94,8 @@ def choose_at(density: Density, z: np.ndarray) -> tuple[Density, Mapping[str, An
         return density, {"mode": "exact", "reason": "the twin needs no solver"}
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
+    if density.twin.moving:
+        return density, {"mode": "forward", "reason": "stops move with what is inferred"}
     if density.twin.triggered:
         return density, {"mode": "forward", "reason": "the state triggers events"}
     if take_apart(density.twin).count:

@@ -23,6 +23,7 @@ from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.density import Density, as_pytree, evaluate, survey
 from bayestwin.dynamics.events import Crossings
 from bayestwin.dynamics.grid import inputs_from, most_nodes, plan_mesh
+from bayestwin.dynamics.moving import move_stops
 from bayestwin.dynamics.solve import STEPPERS, begin, trace_steps
 from bayestwin.dynamics.steppers import Position
 from bayestwin.errors import NoValidStart
@@ -421,6 +422,8 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
         ahead = jax.vmap(lambda t: slope(t, state + (t - ends[0]) * slope(ends[0], state)))(times)
         return at.state, at.solved & jnp.isfinite(at.state).all(), ahead
 
+    if twin.moving:
+        grid = jax.tree.map(np.asarray, move_stops(field, grid)[0])
     state = np.asarray(state)
     usual = 1.0 + np.abs(state)
     spans = zip(grid.edges[:-1], grid.edges[1:], grid.coefficients, grid.amounts, strict=True)

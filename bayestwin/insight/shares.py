@@ -92,7 +92,11 @@ class Evaluator:
 def _alike(densities: Sequence[Density]) -> bool:
     """Whether the solver stops at the same times, so that only what drives the twin differs."""
     edges = [one.grid.edges for one in densities]
-    return all(np.array_equal(edges[0], one) for one in edges[1:]) and densities[0].discrepancies is None
+    return (
+        not densities[0].twin.delayed
+        and all(np.array_equal(edges[0], one) for one in edges[1:])
+        and densities[0].discrepancies is None
+    )
 
 
 def _moments(density: Density, z: Array, bits: Array) -> dict[str, tuple[Array, Array]]:

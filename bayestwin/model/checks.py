@@ -1,5 +1,6 @@
 """What can be wrong in a twin, found when it is built and said in the user's own names."""
 
+import itertools
 import keyword
 import math
 from collections.abc import Mapping
@@ -10,9 +11,10 @@ import numpyro.distributions as dist
 from bayestwin._base.units import check_unit
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
+from bayestwin.model.delays import with_signals
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise.families import Noise, check_shared, trace_noise
-from bayestwin.model.tracing import trace_effect, trace_initial, trace_scalar, trace_vector_field
+from bayestwin.model.tracing import trace_effect, trace_initial, trace_scalar, trace_times, trace_vector_field
 from bayestwin.model.types import Event, SteadyState
 
 type Checked = Any
@@ -34,7 +36,8 @@ def check_twin(twin: Checked) -> None:
     _check_model_error(twin)
     _check_priors(twin)
     names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
-    trace_vector_field(twin.vector_field, f"The vector field of twin `{twin.name}`", names)
+    delayed = with_signals(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
+    trace_vector_field(delayed, f"The vector field of twin `{twin.name}`", names)
     for name, observation in twin.observations.items():
         if observation.of is not None:
             trace_scalar(observation.of, f"`of=` of observation `{name}`", names)
@@ -67,12 +70,16 @@ def _check_event(name: str, event: Event, names: tuple[tuple[str, ...], ...]) ->
     trace_effect(event.effect, f"`effect=` of event `{name}`", (states, parameters, (*inputs, name)))
     if event.when is not None:
         trace_scalar(event.when, f"`when=` of event `{name}`", names)
-    increasing = event.at is None or all(a < b for a, b in zip(event.at, event.at[1:], strict=False))
+    if callable(event.at):
+        trace_times(event.at, f"`at=` of event `{name}`", parameters)
+    given = () if event.at is None or callable(event.at) else event.at
+    increasing = all(a < b for a, b in itertools.pairwise(given))
     if increasing and (event.at is None or event.when is None):
         return
     raise InvalidTwin(
         f"Event `{name}` does not say clearly when it happens.",
-        expected="`at=` increasing times, or `when=` a function, or neither for a column of the telemetry",
+        expected="`at=` increasing times or a function of parameters, `when=` a function of states, or neither for a "
+        "column of the telemetry",
         received=f"at={event.at!r}, when={event.when!r}",
         advice="Make two events of it, or sort the times.",
     )
@@ -208,6 +215,8 @@ def _check_model_error(twin: Checked) -> None:
 def _check_disturbed(twin: Checked) -> None:
     """That a filter can follow the states."""
     hindrances = [f"event `{name}`, which the state triggers" for name in twin.triggered]
+    hindrances += [f"event `{n}`, whose time is inferred" for n, e in twin.events.items() if e.kind == "inferred"]
+    hindrances += [f"input `{name}`, which is delayed" for name in twin.delayed]
     hindrances += [f"parameter `{name}`, which an event changes" for name in twin.switched]
     hindrances += [f"state `{name}`, which is positive" for name, state in twin.states.items() if state.positive]
     hindrances += [f"input `{name}`, which is cubic" for name, spec in twin.inputs.items() if spec.hold == "cubic"]
@@ -233,6 +242,13 @@ def _check_own(name: str, parameter: Parameter) -> None:
 
 
 def _check_period(name: str, spec: Input) -> None:
+    if spec.before is not None and not (isinstance(spec.before, int | float) and math.isfinite(spec.before)):
+        raise InvalidTwin(
+            f"`before` of input `{name}` is not a value.",
+            expected="a number, or nothing for what the input is at its first sample",
+            received=f"{spec.before!r}",
+            advice="Give what the input was before the record begins, in its unit.",
+        )
     fine = spec.period is None if spec.beyond != "periodic" else spec.period is not None and spec.period > 0.0
     if fine:
         return

@@ -66,6 +66,8 @@ class Input:
             last `period` after the end.
         doc: What it is, in words.
         period: How long it takes to repeat itself, in the twin's `time_unit`.
+        before: What it was before its first sample, where the vector field asks for it at an earlier time, as
+            `u.valve(t - p.dead)` does; by default what it is at its first sample.
     """
 
     unit: str = ""
@@ -73,6 +75,7 @@ class Input:
     beyond: Literal["error", "hold", "periodic"] = "error"
     doc: str = ""
     period: float | None = None
+    before: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

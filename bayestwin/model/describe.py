@@ -52,6 +52,7 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
         "inputs": [
             {"name": n, "unit": i.unit, "doc": i.doc, "hold": i.hold, "beyond": i.beyond}
             | ({} if i.period is None else {"period": i.period})
+            | ({} if i.before is None else {"before": i.before})
             for n, i in twin.inputs.items()
         ],
         "observations": [
@@ -82,10 +83,11 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
 
 def _event(name: str, event: Event) -> dict[str, Any]:
     happens = {"telemetry": f"where the telemetry has `{name}`", "scheduled": "at given times", "triggered": "by state"}
+    happens["inferred"] = "at times that parameters say"
     found = {"name": name, "unit": event.unit, "doc": event.doc, "happens": happens[event.kind]}
     found |= {"effect": source(event.effect)}
     if event.at is not None:
-        found |= {"at": [float(t) for t in event.at]}
+        found |= {"at": source(event.at) if callable(event.at) else [float(t) for t in event.at]}
     return found if event.when is None else found | {"when": source(event.when)}
 
 
@@ -94,10 +96,10 @@ def fingerprint(twin: Twin) -> str:
     code = [bytecode(twin.vector_field)]
     functions: list[Any] = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if s.derived]
-    functions += [f for event in twin.events.values() for f in (event.effect, event.when)]
+    functions += [f for event in twin.events.values() for f in (event.effect, event.when, event.at)]
     layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
     functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
-    code += [bytecode(function) for function in functions if function is not None]
+    code += [bytecode(function) for function in functions if callable(function)]
     code += [text for layer in layers for text in _own_code(type(layer))]
     text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,6 +6,7 @@ when the twin is built and not in the middle of a run.
 
 import difflib
 import functools
+import inspect
 import traceback
 from collections import namedtuple
 from collections.abc import Callable, Sequence
@@ -69,6 +70,23 @@ def trace_initial(function: Callable, owner: str, parameters: tuple[str, ...]) -
         InvalidTwin: If it does not trace, or returns something else.
     """
     _check_scalar(_trace(lambda *given: function(given[2]), owner, ((), parameters, ())), f"what {owner} returns")
+
+
+def trace_times(function: Callable, owner: str, parameters: tuple[str, ...]) -> None:
+    """Trace the `at=` function of an event, `(p)` → times, and check that it returns one real number or several.
+
+    Raises:
+        InvalidTwin: If it does not trace, or returns something else.
+    """
+    found = _trace(lambda *given: function(given[2]), owner, ((), parameters, ()))
+    shape = (len(found), *jnp.shape(found[0])) if isinstance(found, tuple | list) and found else jnp.shape(found)
+    if len(shape) > 1:
+        raise InvalidTwin(
+            f"What {owner} returns are not times.",
+            expected="one number, or several in a tuple or a vector",
+            received=f"shape {shape}",
+            advice="Return for example `p.t_dose`, or `(p.first, p.first + 24.0)`.",
+        )
 
 
 def trace_effect(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -141,11 +159,18 @@ def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> 
 
 
 def _does_not_trace(owner: str, function: Callable, reason: Exception) -> InvalidTwin:
+    advice = "Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms."
+    if "not callable" in str(reason):
+        advice = (
+            "Only the vector field can ask for an input at another time, `u.valve(t - p.dead)`, and only for inputs."
+        )
+    if "__jax_array__" in str(reason):
+        advice = "An input that is asked for at another time is a function: write `u.valve(t)` for what it is now."
     return InvalidTwin(
         f"{owner} cannot be traced by JAX{_line(function, reason)}.",
         expected="a function `(t, x, p, u)` written with `jax.numpy` (`jnp.where` for `if`)",
         received=first_line_of(reason),
-        advice="Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms.",
+        advice=advice,
     )
 
 
@@ -157,7 +182,7 @@ def first_line_of(reason: Exception) -> str:
 
 def _line(function: Callable, reason: Exception) -> str:
     """Where in the file of a function something was raised; empty where that is not known."""
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None)
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(reason.__traceback__)

@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
+from bayestwin.model.delays import delayed_inputs
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
 from bayestwin.model.types import Event, VectorField
 
@@ -34,7 +35,8 @@ class Twin:
     """An ODE model of one asset: `dx/dt = vector_field(t, x, p, u)`.
 
     In the vector field `t` is the time since the telemetry's `t0`, in `time_unit`; `x`, `p`, `u` give states,
-    parameters and inputs as attributes; the result is a dict with one scalar derivative for each state.
+    parameters and inputs as attributes, and `u.name(t - p.dead)` an input at another time; the result is a dict with
+    one scalar derivative for each state.
 
     Attributes:
         name: A short identifier; results are filed under it.
@@ -77,8 +79,18 @@ class Twin:
         return tuple(name for name in self.parameters if name in found)
 
     @property
+    def delayed(self) -> tuple[str, ...]:
+        """Inputs that the vector field asks for at other times than now."""
+        return delayed_inputs(self.vector_field, (tuple(self.states), tuple(self.parameters), tuple(self.inputs)))
+
+    @property
+    def moving(self) -> bool:
+        """Whether something happens at times that are inferred: delayed inputs arrive, or events take place."""
+        return bool(self.delayed) or any(event.kind == "inferred" for event in self.events.values())
+
+    @property
     def timed(self) -> tuple[str, ...]:
-        """Events whose times are known before the twin is solved."""
+        """Events whose times are known before the twin is solved, from telemetry, the twin or its parameters."""
         return tuple(name for name, event in self.events.items() if event.kind != "triggered")
 
     @property

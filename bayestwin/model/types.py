@@ -41,7 +41,9 @@ class Event:
     Attributes:
         effect: `(t, x, p, u)` → the new values, by name, of the states and parameters that change. A parameter stays
             changed until the next event that changes it.
-        at: Times since `t0` at which it happens, in the twin's `time_unit`, increasing.
+        at: Times since `t0` at which it happens, in the twin's `time_unit`, increasing; or a function of the parameters
+            `(p)` that gives one time or several, in any order, which may be inferred. It happens at those that lie
+            between `t0` and the end of what is solved for, and nothing else depends on the others.
         when: `(t, x, p, u)` → a number; the event happens whenever it crosses zero from below. The time of the
             crossing is found to the precision of the solver, and is differentiated with everything else.
         unit: Unit of the telemetry's column, `""` for none.
@@ -49,15 +51,17 @@ class Event:
     """
 
     effect: Effect
-    at: tuple[float, ...] | None = None
+    at: tuple[float, ...] | Callable[[Any], Any] | None = None
     when: Trigger | None = None
     unit: str = ""
     doc: str = ""
 
     @property
-    def kind(self) -> Literal["telemetry", "scheduled", "triggered"]:
-        """Who says when it happens: a column of the telemetry, the twin, or the state."""
-        return "triggered" if self.when is not None else "scheduled" if self.at is not None else "telemetry"
+    def kind(self) -> Literal["telemetry", "scheduled", "inferred", "triggered"]:
+        """Who says when it happens: a column of the telemetry, the twin, its parameters, or the state."""
+        if self.when is not None:
+            return "triggered"
+        return "inferred" if callable(self.at) else "scheduled" if self.at is not None else "telemetry"
 
 
 @dataclasses.dataclass(frozen=True)

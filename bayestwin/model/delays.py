@@ -1,0 +1,115 @@
+"""Inputs asked for at another time than now, `u.valve(t - p.dead)`: what the user's function is given for them.
+
+Its trace has an operation of its own for each such question; what it answers depends on telemetry, and is known where
+the twin is solved.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+
+from bayestwin.model.tracing import abstract_arguments
+
+ASKED = Primitive("input_at")
+"""An input at a time: `ASKED.bind(time, name=…)`."""
+
+
+@ASKED.def_abstract_eval
+def _(time: Any, *, name: str) -> Any:
+    del name
+    return ShapedArray((), time.dtype)
+
+
+class Signal:
+    """An input as the vector field of a twin with delays has it: a number in sums and products, and a function of time.
+
+    As an argument of a function it is written out, as `u.valve(t)`.
+    """
+
+    def __init__(self, name: str, value: Any, asked: set[str]) -> None:
+        """Keep what it is now, and where to note that it was asked for."""
+        self.name, self.value, self._asked = name, value, asked
+
+    def __jax_array__(self) -> Array:
+        """What it is now; functions of JAX ask for it, and refuse it."""
+        return self.value
+
+    def __call__(self, time: Any) -> Array:
+        """What it is at a time."""
+        self._asked.add(self.name)
+        return ASKED.bind(jnp.asarray(time, float), name=self.name)
+
+
+def _forward(function: Callable) -> Callable:
+    return lambda self, *other: function(self.value, *[getattr(one, "value", one) for one in other])
+
+
+def _backward(function: Callable) -> Callable:
+    return lambda self, other: function(other, self.value)
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(Signal, f"__{_name}__", _forward(getattr(operator, _name)))
+    setattr(Signal, f"__r{_name}__", _backward(getattr(operator, _name)))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs"):
+    setattr(Signal, f"__{_name}__", _forward(getattr(operator, _name)))
+
+
+def with_signals(function: Callable, delayed: Sequence[str], asked: set[str] | None = None) -> Callable:
+    """A user's `(t, x, p, u)` that gets some inputs as signals.
+
+    Args:
+        function: The user's function.
+        delayed: Names of these inputs.
+        asked: Where names of those that are asked for at a time are noted.
+    """
+    noted = set() if asked is None else asked
+
+    @functools.wraps(function)
+    def given(t: Any, x: Any, p: Any, u: Any) -> Any:
+        return function(t, x, p, u._replace(**{name: Signal(name, getattr(u, name), noted) for name in delayed}))
+
+    return given
+
+
+MOST_FIELDS = 256
+
+
+@functools.lru_cache(MOST_FIELDS)
+def delayed_inputs(function: Callable, names: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Which inputs a vector field asks for at other times than now, in the order of the twin; a cache of traces.
+
+    Args:
+        function: The vector field.
+        names: Names of the states, parameters and inputs.
+    """
+    inputs, found = names[2], set[str]()
+    while True:
+        try:
+            jax.eval_shape(with_signals(function, sorted(found)), *abstract_arguments(names))
+        except Exception as reason:  # a number was called, or else whoever checks the function says what is wrong
+            asked, refused = set[str](), set[str]()
+            for name in inputs:
+                words = _try(function, sorted({*found, name}), asked, names)
+                refused |= {name} if "__jax_array__" in words and "not callable" in str(reason) else set()
+            new = (asked or refused) - found
+            if new:
+                found |= new
+                continue
+        return tuple(name for name in inputs if name in found)
+
+
+def _try(function: Callable, delayed: Sequence[str], asked: set[str], names: tuple[tuple[str, ...], ...]) -> str:
+    """Trace as far as it goes, and note what is asked for; the words of what it ends with."""
+    try:
+        jax.eval_shape(with_signals(function, delayed, asked), *abstract_arguments(names))
+    except Exception as reason:  # as above
+        return str(reason)
+    return ""
