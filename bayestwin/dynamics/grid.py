@@ -530,16 +530,12 @@ def _look(twin: Keyed[Twin], times: Array, inputs: Array, begins: Array) -> tupl
 
         p = namespace("parameters", tuple(specs.parameters))(*[value(s.prior) for s in specs.parameters.values()])
         initial = [s.initial(p) if s.derived else s.initial for s in specs.states.values()]  # type: ignore[operator]
-        guessed = [one.guess if isinstance(one, SteadyState) else one for one in initial]
+        guessed = [one.begin(p) if isinstance(one, SteadyState) else one for one in initial]
         x = namespace("states", tuple(specs.states))(*[value(one) for one in guessed])
         equations = take_apart(specs)
-        rows = [list(specs.inputs).index(delay.name) for delay in equations.delays]
 
         def u_of(*now: Array) -> list[Array]:
-            """Inputs, delayed ones as if they had always been what they are now."""
-            held = dict(zip((delay.name for delay in equations.delays), (now[row] for row in rows), strict=True))
-            then = [held[delay.name] for delay in equations.fixed]
-            return equations.answered([*now, *then], lambda one: (jnp.zeros(1), jnp.full((2, 1), held[one.name])))
+            return equations.as_ever(dict(zip(specs.inputs, now, strict=True)))
 
         def at(t: Array, u: Array, begun: Array, first: Array) -> tuple[Array, Array]:
             unknown = jnp.full(equations.count, jnp.nan)

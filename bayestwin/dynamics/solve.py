@@ -14,8 +14,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics.affine import solve_exactly
+from bayestwin.dynamics.equilibrium import count_sums, find_equilibrium
 from bayestwin.dynamics.events import Crossings
-from bayestwin.dynamics.field import Field, find_equilibrium
+from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import FixedSteps, Grid, inputs_from, interpolate
 from bayestwin.dynamics.moving import move_stops
 from bayestwin.dynamics.steppers import (
@@ -145,7 +146,7 @@ def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field,
     field = Field(twin, p, grid.signals)
     initial = {}
     for name, spec in twin.states.items():
-        known = spec.initial.guess if isinstance(spec.initial, SteadyState) else spec.initial
+        known = spec.initial.begin if isinstance(spec.initial, SteadyState) else spec.initial
         value = free.get(f"{name}_initial", known)
         initial[name] = jnp.asarray(value(p) if callable(value) else value, float)
     state = field.pack(jnp.stack(list(initial.values())))
@@ -154,7 +155,7 @@ def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field,
         return field, state, jnp.isfinite(state).all()
     first = move_stops(field, grid)[0] if twin.delayed else grid
     slope = field.slope(inputs_from(jnp.zeros(()), jnp.asarray(first.at_start)[None]))
-    return field, *find_equilibrium(slope, state, np.array(steady))
+    return field, *find_equilibrium(slope, state, np.array(steady), field.values, count_sums(twin))
 
 
 def parameters(twin: Twin, values: Mapping[str, Any]) -> Any:

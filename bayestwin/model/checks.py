@@ -52,6 +52,8 @@ def check_twin(twin: Checked) -> None:
     for name, state in twin.states.items():
         if state.derived:
             trace_initial(state.initial, f"`initial=` of state `{name}`", tuple(twin.parameters))
+        if isinstance(state.initial, SteadyState) and callable(state.initial.guess):
+            trace_initial(state.initial.guess, f"the guess of state `{name}`", tuple(twin.parameters))
     for name, event in twin.events.items():
         _check_event(name, event, names)
     if isinstance(twin.model_error, ProcessNoise):

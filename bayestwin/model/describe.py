@@ -96,6 +96,7 @@ def fingerprint(twin: Twin) -> str:
     code = [bytecode(twin.vector_field)]
     functions: list[Any] = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if s.derived]
+    functions += [s.initial.guess for s in twin.states.values() if isinstance(s.initial, SteadyState)]
     functions += [f for event in twin.events.values() for f in (event.effect, event.when, event.at)]
     layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
     functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
@@ -197,7 +198,8 @@ def initial_text(state: State, digits: int = 6) -> str:
     """Where a state starts, in words."""
     initial: Any = state.initial
     if isinstance(initial, SteadyState):
-        return f"equilibrium, sought from {initial.guess:.{digits}g}"
+        guess = initial.guess
+        return f"equilibrium, sought from {source(guess) if callable(guess) else f'{guess or 0.0:.{digits}g}'}"
     return source(initial) if state.derived else prior_text(initial, digits)
 
 

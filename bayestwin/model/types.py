@@ -68,10 +68,16 @@ class Event:
 class SteadyState:
     """An initial state that is the twin's own equilibrium at the first parameters and inputs.
 
-    All states that start so are solved for together, the others held at their initial values.
+    All states that start so are solved for together, the others held at their initial values. Where the equations
+    conserve a sum of them, as in a closed system, the equilibrium is the one with the total that the guesses have.
 
     Attributes:
-        guess: Where the search begins, in the unit of the state.
+        guess: Where the search begins, in the unit of the state: a number, by default 0, or a function of the
+            parameters `(p)`. States of a sum that is conserved need one.
     """
 
-    guess: float = 0.0
+    guess: float | Callable[[Any], Any] | None = None
+
+    def begin(self, p: Any) -> Any:
+        """Where the search begins, for some parameters."""
+        return self.guess(p) if callable(self.guess) else 0.0 if self.guess is None else self.guess

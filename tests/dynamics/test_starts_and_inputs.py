@@ -11,10 +11,16 @@ from scipy.interpolate import CubicSpline
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
-from bayestwin.dynamics.grid import SampledSignal, extended
-from bayestwin.dynamics.solve import solve
+from bayestwin.dynamics.equilibrium import count_sums
+from bayestwin.dynamics.grid import Grid, SampledSignal, extended
+from bayestwin.dynamics.solve import begin, solve
+from bayestwin.dynamics.steppers import Precision
 
 TIMES = np.linspace(0.0, 6.0, 13)
+
+NOTHING = np.empty((1, 0))
+GRID = Grid(TIMES[:2], np.empty((1, 1, 0)), np.array([1]), NOTHING, NOTHING, Precision(1e-6, 1e-8, 1000))
+"""Of a twin without inputs and events."""
 
 
 def twin_of(vector_field, states: dict, **settings) -> bt.Twin:
@@ -85,6 +91,74 @@ def test_only_the_states_that_are_steady_are_solved_for() -> None:
 def test_where_there_is_no_equilibrium_the_solve_fails() -> None:
     twin = twin_of(lambda t, x, p, u: {"level": 1.0 + x.level**2}, {"level": bt.State(bt.SteadyState())})
     assert np.isnan(states_of(twin)(VALUES)).all()
+
+
+def turning(t, x, p, u):
+    """A and B turn into each other."""
+    rate = p.rate * x.a - p.feed * x.b
+    return {"a": -rate, "b": rate}
+
+
+def binding(t, x, p, u):
+    """A and B bind, and what they become falls apart: A and B are each conserved, free and bound."""
+    rate = p.rate * x.a * x.b - p.feed * x.ab
+    return {"a": -rate, "b": -rate, "ab": rate}
+
+
+def vessels(t, x, p, u):
+    """Contents of two vessels, the second one as large as `feed`, even out: what is conserved depends on that."""
+    flow = p.rate * (x.a - x.b)
+    return {"a": -flow, "b": flow / p.feed}
+
+
+def bound(rate, feed):
+    """Of 4 and 5 in all: (4 − ab)(5 − ab) rate = feed ab."""
+    half = (9.0 + feed / rate) / 2.0
+    ab = half - jnp.sqrt(half**2 - 20.0)
+    return jnp.stack([4.0 - ab, 5.0 - ab, ab])
+
+
+CLOSED = {
+    "turning": (turning, {"a": 10.0, "b": 0.0}, lambda rate, feed: 10.0 * jnp.stack([feed, rate]) / (rate + feed)),
+    "binding": (binding, {"a": 3.0, "b": 4.0, "ab": lambda p: 1.0 + 0.0 * p.rate}, bound),
+    "vessels": (vessels, {"a": 4.0, "b": 1.0}, lambda rate, feed: (4.0 + feed) / (1.0 + feed) * jnp.ones(2)),
+    "a total that is inferred": (
+        turning,
+        {"a": lambda p: 5.0 * p.feed, "b": 1.0},
+        lambda rate, feed: (5.0 * feed + 1.0) * jnp.stack([feed, rate]) / (rate + feed),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLOSED)
+def test_a_sum_that_is_conserved_is_that_of_the_guesses(case: str) -> None:
+    field, guesses, expected = CLOSED[case]
+    twin = twin_of(field, {name: bt.State(bt.SteadyState(guess)) for name, guess in guesses.items()})
+    find = jax.jit(lambda values: begin(twin, GRID, {"rate": values[0], "feed": values[1]})[1:])
+    slopes = jax.jit(jax.jacfwd(lambda values: find(values)[0]))
+    for values in np.exp(np.random.default_rng(0).normal(0.0, 1.5, (20, 2))):  # none of them fails
+        state, found = find(values)
+        assert bool(found)
+        assert np.allclose(state, expected(*values), rtol=1e-9)
+        assert np.allclose(slopes(values), jax.jacfwd(lambda v: expected(*v))(values), rtol=1e-7, atol=1e-9)
+
+
+def test_logarithms_have_conserved_sums_too() -> None:
+    twin = twin_of(turning, {name: bt.State(bt.SteadyState(5.0), positive=True) for name in ("a", "b")})
+    state, found = jax.jit(lambda rate: begin(twin, GRID, {"rate": rate, "feed": 2.0})[1:])(0.5)
+    assert bool(found)
+    assert np.allclose(jnp.exp(state), [8.0, 2.0], rtol=1e-9)
+
+
+def test_an_unknown_total_is_refused_and_an_open_system_has_none() -> None:
+    states = {"a": bt.State(bt.SteadyState(10.0)), "b": bt.State(bt.SteadyState())}
+    with pytest.raises(bt.errors.InvalidTwin, match=r"(?s)total that is not said.*no guess for `b`.*sum of `a`, `b`"):
+        begin(twin_of(turning, states), GRID, {"rate": 1.0, "feed": 1.0})
+
+    def leaking(t, x, p, u):
+        return turning(t, x, p, u) | {"b": p.rate * x.a - p.feed * x.b + 1e-3 * (1.0 - x.b)}
+
+    assert count_sums(twin_of(leaking, states)) == 0
 
 
 def test_an_initial_state_can_follow_from_the_parameters() -> None:
