@@ -129,7 +129,7 @@ def _check_slides(twin: Twin) -> None:
     fixed = [
         f"the initial state of `{name}`" for name, one in twin.states.items() if isinstance(one.initial, int | float)
     ]
-    fixed += [f"the time of `{name}`" for name, one in twin.events.items() if one.kind == "scheduled"]
+    fixed += [f"the time of `{name}`" for name, one in twin.events.items() if one.kind in ("scheduled", "inferred")]
     if fixed:
         raise errors.InvalidSetting(
             f"The window cannot slide: twin `{twin.name}` knows what holds at the start of its telemetry alone.",

@@ -26,6 +26,8 @@ def move_stops(field: Field, grid: Grid) -> tuple[Grid, Array, Array]:
         the former stops among its own, shape (m + 1,); and whether no delay is negative: what comes is not known yet.
     """
     edges = jnp.asarray(grid.edges)
+    if len(edges) < 2:
+        return grid, jnp.arange(len(edges)), jnp.asarray(True)
     lags = field.equations.lags(field.p) if field.equations.fixed else jnp.zeros(0)
     arrivals = _arrivals(field, lags)
     happening, columns = _happening(field)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bayestwin.model.delays import ASKED, with_signals
+from bayestwin.model.delays import ASKED, with_timed_inputs
 from bayestwin.model.tracing import CALLS, OWN_DERIVATIVE, abstract_arguments, called
 from bayestwin.model.twin import Twin
 
@@ -182,7 +182,7 @@ class Equations:
         known = self._known(arguments, None, self._leading_to(wanted))
         return -jnp.stack([jnp.asarray(known[number], float) for number in wanted])
 
-    def answered(self, u: Sequence[Any], tables: Callable[[Delay], tuple[Array, Array]]) -> list[Any]:
+    def answered(self, u: Any, tables: Callable[[Delay], tuple[Array, Array]]) -> list[Any]:
         """Inputs, and what answers each delay, as the other functions take them.
 
         Args:
@@ -290,7 +290,7 @@ def take_apart(twin: Twin, samples: tuple[int, int] = (1, 1)) -> Equations:
         samples: How many samples and coefficients delays look into that are not known beforehand.
     """
     names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
-    function = with_signals(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
+    function = with_timed_inputs(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*abstract_arguments(names))
     sloped = [INPUT if spec.hold != "previous" else 0 for spec in twin.inputs.values()]
     trace = _Trace(samples)

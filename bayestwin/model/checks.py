@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from bayestwin._base.units import check_unit
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
-from bayestwin.model.delays import with_signals
+from bayestwin.model.delays import with_timed_inputs
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise.families import Noise, check_shared, trace_noise
 from bayestwin.model.tracing import trace_effect, trace_initial, trace_scalar, trace_times, trace_vector_field
@@ -36,7 +36,7 @@ def check_twin(twin: Checked) -> None:
     _check_model_error(twin)
     _check_priors(twin)
     names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
-    delayed = with_signals(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
+    delayed = with_timed_inputs(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
     trace_vector_field(delayed, f"The vector field of twin `{twin.name}`", names)
     for name, observation in twin.observations.items():
         if observation.of is not None:

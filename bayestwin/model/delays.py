@@ -27,7 +27,7 @@ def _(time: Any, *, name: str) -> Any:
     return ShapedArray((), time.dtype)
 
 
-class Signal:
+class TimedInput:
     """An input as the vector field of a twin with delays has it: a number in sums and products, and a function of time.
 
     As an argument of a function it is written out, as `u.valve(t)`.
@@ -56,14 +56,14 @@ def _backward(function: Callable) -> Callable:
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    setattr(Signal, f"__{_name}__", _forward(getattr(operator, _name)))
-    setattr(Signal, f"__r{_name}__", _backward(getattr(operator, _name)))
+    setattr(TimedInput, f"__{_name}__", _forward(getattr(operator, _name)))
+    setattr(TimedInput, f"__r{_name}__", _backward(getattr(operator, _name)))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs"):
-    setattr(Signal, f"__{_name}__", _forward(getattr(operator, _name)))
+    setattr(TimedInput, f"__{_name}__", _forward(getattr(operator, _name)))
 
 
-def with_signals(function: Callable, delayed: Sequence[str], asked: set[str] | None = None) -> Callable:
-    """A user's `(t, x, p, u)` that gets some inputs as signals.
+def with_timed_inputs(function: Callable, delayed: Sequence[str], asked: set[str] | None = None) -> Callable:
+    """A user's `(t, x, p, u)` that gets some inputs as functions of time too.
 
     Args:
         function: The user's function.
@@ -74,7 +74,7 @@ def with_signals(function: Callable, delayed: Sequence[str], asked: set[str] | N
 
     @functools.wraps(function)
     def given(t: Any, x: Any, p: Any, u: Any) -> Any:
-        return function(t, x, p, u._replace(**{name: Signal(name, getattr(u, name), noted) for name in delayed}))
+        return function(t, x, p, u._replace(**{name: TimedInput(name, getattr(u, name), noted) for name in delayed}))
 
     return given
 
@@ -93,7 +93,7 @@ def delayed_inputs(function: Callable, names: tuple[tuple[str, ...], ...]) -> tu
     inputs, found = names[2], set[str]()
     while True:
         try:
-            jax.eval_shape(with_signals(function, sorted(found)), *abstract_arguments(names))
+            jax.eval_shape(with_timed_inputs(function, sorted(found)), *abstract_arguments(names))
         except Exception as reason:  # a number was called, or else whoever checks the function says what is wrong
             asked, refused = set[str](), set[str]()
             for name in inputs:
@@ -109,7 +109,7 @@ def delayed_inputs(function: Callable, names: tuple[tuple[str, ...], ...]) -> tu
 def _try(function: Callable, delayed: Sequence[str], asked: set[str], names: tuple[tuple[str, ...], ...]) -> str:
     """Trace as far as it goes, and note what is asked for; the words of what it ends with."""
     try:
-        jax.eval_shape(with_signals(function, delayed, asked), *abstract_arguments(names))
+        jax.eval_shape(with_timed_inputs(function, delayed, asked), *abstract_arguments(names))
     except Exception as reason:  # as above
         return str(reason)
     return ""

@@ -79,7 +79,8 @@ def trace_times(function: Callable, owner: str, parameters: tuple[str, ...]) -> 
         InvalidTwin: If it does not trace, or returns something else.
     """
     found = _trace(lambda *given: function(given[2]), owner, ((), parameters, ()))
-    shape = (len(found), *jnp.shape(found[0])) if isinstance(found, tuple | list) and found else jnp.shape(found)
+    several = isinstance(found, tuple | list) and len(found) > 0
+    shape = (len(found), *getattr(found[0], "shape", ())) if several else getattr(found, "shape", ())
     if len(shape) > 1:
         raise InvalidTwin(
             f"What {owner} returns are not times.",

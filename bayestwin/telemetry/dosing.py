@@ -3,13 +3,15 @@
 import math
 import pathlib
 from collections.abc import Hashable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.telemetry.sources import read_source
+
+# Tables are `Any` within this file: stubs of pandas do not tell a column from a table.
 
 COLUMNS = ("AMT", "RATE", "II", "ADDL", "SS", "EVID", "MDV", "CMT")
 """What a table says about doses; time and subject stand beside them."""
@@ -73,7 +75,7 @@ def expand_doses(
         InvalidTelemetry: If it has no doses, or says something that is not known here: rates below 0 (durations that
             are inferred), resets (`EVID` 3 and 4, `SS` 2), a steady state after other doses.
     """
-    table = read_source(data).table.replace(".", np.nan)
+    table: Any = read_source(data).table.replace(".", np.nan)
     known = {column.upper(): column for column in map(str, table.columns)}
     table = table.rename(columns={known[name]: name for name in COLUMNS if name in known})
     time, subject = known.get(time.upper(), time), known.get(by.upper(), by)
@@ -92,7 +94,7 @@ def expand_doses(
     names = names if len(places) > 1 else {places[0]: ""}
     observed = [known[name.upper()] for name in observed if name.upper() in known]
     parts = [_written_out(doses, rows, (time, *observed), names) for _, doses, rows in expanded]
-    whole = pd.concat(parts, ignore_index=True)
+    whole: Any = pd.concat(parts, ignore_index=True)
     given = [f"{kind}{ending}" for ending in names.values() for kind in ("dose", "infusion")]
     given = [column for column in given if column in whole.columns and whole[column].notna().any()]
     rest = [column for column in table.columns if column not in (*COLUMNS, time, subject)]
@@ -100,25 +102,25 @@ def expand_doses(
     return whole[[*leading, time, *given, *rest]]
 
 
-def _numbers(table: pd.DataFrame, name: str) -> np.ndarray:
-    numbers = pd.to_numeric(table[name], errors="coerce")
+def _numbers(table: Any, name: str) -> np.ndarray:
+    numbers: Any = pd.to_numeric(table[name], errors="coerce")
     text = table[name].notna() & numbers.isna() & (table[name].astype(str).str.strip() != ".")
     if text.any():
         raise _refused(f"Column `{name}` of the dosing table has text.", "numbers", f"{table[name][text].iloc[0]!r}")
     return numbers.to_numpy(float)
 
 
-def _column(rows: pd.DataFrame, name: str) -> np.ndarray:
+def _column(rows: Any, name: str) -> np.ndarray:
     """A column, 0 where the table has none or nothing in it."""
     return np.nan_to_num(rows[name].to_numpy(float)) if name in rows else np.zeros(len(rows))
 
 
-def _is_dose(rows: pd.DataFrame) -> np.ndarray:
+def _is_dose(rows: Any) -> np.ndarray:
     amount, rate = _column(rows, "AMT"), _column(rows, "RATE")
     return _column(rows, "EVID") == 1.0 if "EVID" in rows else (amount > 0.0) | (rate != 0.0)
 
 
-def _doses_of(rows: pd.DataFrame, time: str, half_life: float | None) -> list[Dose]:
+def _doses_of(rows: Any, time: str, half_life: float | None) -> list[Dose]:
     """All doses of one subject up to its last row."""
     given, found = rows[_is_dose(rows)], list[Dose]()
     reset = np.isin(_column(rows, "EVID"), [3.0, 4.0])
@@ -173,9 +175,7 @@ def _num_before(at: float, interval: float, half_life: float | None) -> int:
     return num
 
 
-def _written_out(
-    doses: list[Dose], rows: pd.DataFrame, columns: Sequence[str], names: dict[Hashable, str]
-) -> pd.DataFrame:
+def _written_out(doses: list[Dose], rows: Any, columns: Sequence[str], names: dict[Hashable, str]) -> Any:
     """The rows of one subject: its observations, and what is given at their times or at times of its own.
 
     Args:
@@ -188,7 +188,7 @@ def _written_out(
     rows = rows.sort_values(time, kind="stable")
     seen = rows[~_is_dose(rows)].copy()
     seen.loc[(_column(seen, "MDV") == 1.0) | (_column(seen, "EVID") == 2.0), observed] = np.nan
-    given = pd.DataFrame(dict(_given(doses, names)))
+    given: Any = pd.DataFrame(dict(_given(doses, names)))
     given = given[given.index <= rows[time].max()]
     first = ~seen[time].duplicated()
     for column in given.columns:
@@ -197,14 +197,14 @@ def _written_out(
     told = rows.drop(columns=[column for column in (*COLUMNS, *observed) if column in rows]).drop_duplicates(
         time, keep="last"
     )
-    alone = pd.merge_asof(alone, told, on=time)
+    alone: Any = pd.merge_asof(alone, told, on=time)
     early = alone[time] < rows[time].iloc[0]  # doses before the first row, of a steady state
     for column in told.columns.drop(time):
         alone.loc[early, column] = told[column].iloc[0]
     return pd.concat([seen, alone], ignore_index=True).sort_values(time, kind="stable", ignore_index=True)
 
 
-def _given(doses: list[Dose], names: dict[Hashable, str]) -> Iterator[tuple[str, pd.Series]]:
+def _given(doses: list[Dose], names: dict[Hashable, str]) -> Iterator[tuple[str, Any]]:
     """Columns of what is given, by time."""
     for place, ending in names.items():
         at_once = [dose for dose in doses if dose.compartment == place and dose.rate == 0.0]
