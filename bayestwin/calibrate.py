@@ -16,8 +16,9 @@ import xarray as xr
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.density.bind import Experiments, bind_all, times_of
-from bayestwin.density.density import Density, Loss, build_density
+from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import Predictor
+from bayestwin.density.robust import Loss
 from bayestwin.dynamics.choice import Choice
 from bayestwin.errors import InvalidSetting, InvalidTwin
 from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough

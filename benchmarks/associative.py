@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bayestwin  # noqa: F401 (switches float64 on)
-from bayestwin.dynamics.filter import Seen, propagate, update
+from bayestwin.dynamics.kalman import Seen, propagate, update
 
 SIZES, REPEATS = (1_000, 10_000, 100_000), 7
 ADDED, SLOPE = 0.01 * np.eye(2), np.array([1.0, 0.0])

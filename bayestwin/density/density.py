@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,10 @@ from bayestwin.density.bind import (
     stack_grids,
 )
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
+from bayestwin.density.robust import LOSSES, Loss, innovation_noise, stretches
 from bayestwin.dynamics.affine import kinds_of, steps_exactly
-from bayestwin.dynamics.filter import Expected, Filter, last_observed
+from bayestwin.dynamics.blocks import in_blocks
+from bayestwin.dynamics.filter import Expected, Filter, is_complete, last_observed
 from bayestwin.dynamics.grid import Grid, build_grid, precision_of
 from bayestwin.dynamics.solve import Trajectory, observe, solve
 from bayestwin.dynamics.steppers import Precision
@@ -63,28 +65,6 @@ class Predicted(NamedTuple):
     discrepancy: Mapping[str, Array] | None = None
 
 
-# Losses that keep observations far from what is predicted from pulling an estimate with all their weight.
-
-type Loss = Literal["linear", "huber", "soft_l1", "cauchy"]
-
-
-def _huber(deviance: Array) -> Array:
-    far = jnp.maximum(deviance, HUBER**2)  # where it is not far the root is not used, and must have a derivative
-    return jnp.where(deviance <= HUBER**2, deviance, 2.0 * HUBER * jnp.sqrt(far) - HUBER**2)
-
-
-HUBER = 1.345
-"""Standard deviations from which on Huber's loss grows linearly: 95 % efficient where noise is Gaussian."""
-
-LOSSES: Mapping[str, Callable[[Array], Array]] = {
-    "huber": _huber,
-    "soft_l1": lambda deviance: 2.0 * (jnp.sqrt(1.0 + deviance) - 1.0),
-    "cauchy": jnp.log1p,
-}
-"""Losses of a deviance, which for Gaussian noise is the squared residual in standard deviations. P. J. Huber (1964),
-doi:10.1214/aoms/1177703732; the others as in SciPy's `least_squares`."""
-
-
 class Local(NamedTuple):
     """What a log density looks like around one point.
 
@@ -109,6 +89,7 @@ class Parts(NamedTuple):
         of_values: Of which values it is the density.
         experiments: Names of the experiments.
         last: With process noise, the last stop with an observation.
+        complete: With process noise, whether nothing is missing up to there.
     """
 
     twin: Twin
@@ -117,13 +98,14 @@ class Parts(NamedTuple):
     of_values: bool
     experiments: tuple[str, ...]
     last: int | None
+    complete: bool | None
 
     def keyed(self) -> "Keyed[Parts]":
         """These parts as they are found again; how precisely a twin is solved is among the arrays."""
         twin = self.twin
         members = (twin.vector_field, twin.states, twin.parameters, twin.observations, twin.inputs, twin.events)
-        settings = (twin.model_error, twin.solver.method, self.loss, self.of_values, len(self.experiments), self.last)
-        return Keyed(self, key_of((*members, *settings)))
+        settings = (twin.model_error, twin.solver.method, self.loss, self.of_values, len(self.experiments))
+        return Keyed(self, key_of((*members, *settings, self.last, self.complete)))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -162,7 +144,7 @@ class Density:
     @classmethod
     def tree_unflatten(cls, parts: Keyed[Parts], leaves: tuple[Any, ...]) -> "Density":
         """The density again, of arrays that may be traced."""
-        (times, observations, grid, processes), (twin, sites, loss, of_values, experiments, _) = leaves, parts.value
+        (times, observations, grid, processes), (twin, sites, loss, of_values, experiments, *_) = leaves, parts.value
         nothing: Any = None
         bound = Bound(times, nothing, observations, {}, {})
         found = cls(twin, bound, grid, sites, loss, of_values, experiments)
@@ -190,7 +172,10 @@ class Density:
     def _parts_of(self) -> Keyed[Parts]:
         noisy = isinstance(self.twin.model_error, ProcessNoise)
         last = last_observed(self.grid, self.bound.observations) if noisy else None
-        return Parts(self.twin, self.sites, self.loss, self.of_values, self.experiments, last).keyed()
+        # it makes a difference only to a long record, and programs are not to be told apart by more than that
+        long = noisy and in_blocks(self.twin, self.grid)
+        complete = is_complete(self.grid, self.bound.observations, self.twin) if long else None
+        return Parts(self.twin, self.sites, self.loss, self.of_values, self.experiments, last, complete).keyed()
 
     def solved_as(self, twin: Twin) -> "Density":
         """The density of the same twin with another solver."""
@@ -307,7 +292,10 @@ class Density:
 
     @functools.cached_property
     def _log_density(self) -> Callable[[Array], Array]:
-        return jax.jit(lambda z: self.given(z, self.path(z)))
+        solve = self._solve
+        if self._filter is not None and in_blocks(self.twin, self.grid):
+            solve = functools.partial(self._filter.expect, backwards=True)
+        return jax.jit(lambda z: self.given(z, solve(self.constrain(z))))
 
     @functools.cached_property
     def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory | Expected]:
@@ -319,8 +307,8 @@ class Density:
     def _filter(self) -> Filter | None:
         noisy = isinstance(self.twin.model_error, ProcessNoise)
         known = vars(self).get("_parts_of")
-        last = known.value.last if known else None
-        return Filter(self.twin, self._compiled_grid, self.bound.observations, last) if noisy else None
+        last, complete = (known.value.last, known.value.complete) if known else (None, None)
+        return Filter(self.twin, self._compiled_grid, self.bound.observations, last, complete) if noisy else None
 
     def parts(self, z: Array) -> tuple[Array, Array]:
         """Log prior density and log likelihood at z; their sum is the log density."""
@@ -385,9 +373,10 @@ class Density:
                 given[key] = values.get(prior, self.twin.parameters[prior].prior)
             else:
                 given[key] = values.get(f"{name}_{key}", prior)
-        # what process noise adds to Gaussian noise is a wider Gaussian
-        known = predicted is None or predicted.scales is None
-        return noise, given if known else {"scale": predicted.scales[name]}  # type: ignore[union-attr, index]
+        if predicted is None or predicted.scales is None:
+            return noise, given
+        assert isinstance(self.twin.model_error, ProcessNoise)
+        return innovation_noise(self.twin.model_error, values, predicted.scales[name])
 
     @each_experiment
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
@@ -432,13 +421,19 @@ class Density:
     @each_experiment
     def _drawn(self, values: Mapping[str, ArrayLike], predicted: Predicted, key: Array) -> dict[str, Array]:
         own = jax.random.fold_in(key, len(predicted.noise_free))
+        error, wider = self.twin.model_error, None
         if self._filter is not None:
-            predicted = self._along(values, self._filter.draw(values, own))
+            assert isinstance(error, ProcessNoise)
+            grid = self._filter.grid
+            stretched = stretches(jax.random.fold_in(own, 1), error, values, len(grid.edges))
+            predicted = self._along(values, self._filter.draw(values, own, stretched))
+            wider = None if stretched is None else stretched[grid.save]
         predicted = self.disturbed(own, values, predicted)
         discrepancy = predicted.discrepancy or {}
         found: dict[str, Array] = {}
         for number, (name, value) in enumerate(predicted.noise_free.items()):
             noise, given = self.noise(name, values, predicted)
+            given |= {} if wider is None else {"scale": given["scale"] * wider}
             disturbed = value + discrepancy.get(name, 0.0)
             own_key, observed = jax.random.fold_in(key, number), self.bound.observations.get(name)
             if noise.independent or observed is None:

@@ -12,11 +12,24 @@ from jax import Array
 from bayestwin._base.compilation import Program
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
+from bayestwin.dynamics.blocks import in_blocks
 from bayestwin.model.components import ATOL
 from bayestwin.model.twin import Twin
 
 AT_ONCE = 100
 """Draws solved in one call; the last batch is padded, so that there is one compilation."""
+
+MOST_KEPT = 2.5e7
+"""Numbers that smoothing keeps at once of long records with process noise: 200 MB."""
+
+
+def at_once(density: Density) -> int:
+    """How many draws are solved in one call; fewer where a long record is smoothed, which keeps all of its filter."""
+    if not in_blocks(density.twin, density.grid):
+        return AT_ONCE
+    size, seen = len(density.twin.states), len(density.twin.observations)
+    each = len(density.grid.edges) * (3 * size**2 + 2 * size + seen * (2 * size + 6))
+    return int(np.clip(MOST_KEPT // each, 1, AT_ONCE))
 
 
 class Predictor:
@@ -44,8 +57,9 @@ class Predictor:
         """
         num = next(iter(values.values())).shape[0] if values else 1
         parts: dict[str, list[np.ndarray]] = {}
-        for first in range(0, num, AT_ONCE):
-            rows = np.minimum(np.arange(first, first + AT_ONCE), num - 1)
+        batch = at_once(self.density)
+        for first in range(0, num, batch):
+            rows = np.minimum(np.arange(first, first + batch), num - 1)
             given = {name: v[rows] for name, v in values.items()}
             found = _predict(self.density.filled, given, key, rows)
             if first == 0:
@@ -53,7 +67,7 @@ class Predictor:
                 if scaled is not self.density:
                     self.density = scaled
                     found = _predict(self.density.filled, given, key, rows)
-            size = min(AT_ONCE, num - first)
+            size = min(batch, num - first)
             wanted = np.array([keep is None or first + i in keep for i in range(size)])
             for name, array in found.items():
                 scalar = name in ("solved", "num_steps")

@@ -62,13 +62,33 @@ def has_held_matrix(twin: Twin) -> bool:
     return max(_degrees(jax.jacfwd(twin.vector_field, argnums=1), twin, 0, [1] * len(twin.inputs))) > 0
 
 
-def _degrees(function: Callable, twin: Twin, of_states: int, of_inputs: list[int]) -> list[int]:
+def sees_straight(twin: Twin) -> bool:
+    """Whether all observations are affine in the states, whatever time, parameters and inputs are."""
+    seen = [spec.of for spec in twin.observations.values() if spec.of is not None]
+    inputs = [0] * len(twin.inputs)
+    return all(max(_degrees(function, twin, 1, inputs, of_time=0)) <= 1 for function in seen)
+
+
+def sees_alike(twin: Twin) -> bool:
+    """Whether observations that are affine in the states always have the same slopes."""
+    seen = [jax.jacfwd(_floating(spec.of), argnums=1) for spec in twin.observations.values() if spec.of is not None]
+    return all(max(_degrees(slope, twin, 0, [1] * len(twin.inputs), of_time=1)) == 0 for slope in seen)
+
+
+def _floating(function: Callable) -> Callable:
+    return lambda t, x, p, u: jnp.asarray(function(t, x, p, u), float)
+
+
+def _degrees(
+    function: Callable, twin: Twin, of_states: int, of_inputs: list[int], *, of_time: int | None = None
+) -> list[int]:
     """Degrees (0 constant, 1 affine, 2 other) of what a function of (t, x, p, u) returns, given those of its arguments.
 
-    Those of time and states are one number, and parameters are constant.
+    That of time is by default the same as that of the states, and parameters are constant.
     """
     names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
-    degrees = [of_states] * (1 + len(twin.states)) + [0] * len(twin.parameters) + of_inputs
+    first = of_states if of_time is None else of_time
+    degrees = [first] + [of_states] * len(twin.states) + [0] * len(twin.parameters) + of_inputs
     return _outputs_of(jax.make_jaxpr(function)(*abstract_arguments(names)).jaxpr, degrees)
 
 

@@ -15,9 +15,11 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics.affine import constants, exact_steps, kinds_of, steps_exactly
+from bayestwin.dynamics.affine import Step, constants, exact_steps, kinds_of, steps_exactly
+from bayestwin.dynamics.blocks import in_blocks, moments_of, rows_along
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.kalman import Normals, Pass, Seen, draw_states, propagate, root, update
 from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer
 from bayestwin.dynamics.steppers import Position, Precision, Slope, through_jacobian
 from bayestwin.model.components import SolverMethod
@@ -227,159 +229,6 @@ def _advance(
     return STEPPERS[method](slope, row.start, row.end, at._replace(state=begin), precision)
 
 
-# The Kalman filter on plain arrays: updates by one observation at a time, and draws of states given all of them.
-#
-# cuthbert's filters are for discrete time: the steps between stops would be ours, and its updates factorise a
-# matrix for every observation, chain and tangent. One scalar observation at a time needs no factorisation and no
-# inverse, leaves out exactly what is missing, and in Joseph's form keeps the covariance positive. The draws invert
-# variances of observations alone, so states without noise of their own are no special case.
-#
-# R. E. Kalman (1960), doi:10.1115/1.3662552. J. Durbin & S. J. Koopman (2002), doi:10.1093/biomet/89.3.603 (draws).
-
-
-class Seen(NamedTuple):
-    """One scalar observation, linearised: `y = predicted + slope · (x − mean) + N(0, variance)`.
-
-    Attributes:
-        value: What was observed; anything where nothing was.
-        present: 1.0, or 0.0 where nothing was observed.
-        predicted: Its mean, given all before.
-        slope: Shape (s,).
-        variance: Of what the states do not explain.
-    """
-
-    value: Array
-    present: Array
-    predicted: Array
-    slope: Array
-    variance: Array
-
-
-class Gain(NamedTuple):
-    """What an update did.
-
-    Attributes:
-        gain: Shape (s,); zero where nothing was observed.
-        slope: Shape (s,).
-        innovation: The observation less its mean; zero where nothing was observed.
-        scale: Standard deviation of the observation, given all before.
-        noise: Standard deviation of what the states do not explain.
-        present: 1.0, or 0.0 where nothing was observed.
-    """
-
-    gain: Array
-    slope: Array
-    innovation: Array
-    scale: Array
-    noise: Array
-    present: Array
-
-
-def update(mean: Array, covariance: Array, seen: Seen) -> tuple[Array, Array, Gain]:
-    """Mean, shape (s,), and covariance, shape (s, s), of the states after one observation, and what it did."""
-    shared = _apply(covariance, seen.slope)
-    variance = jnp.sum(seen.slope * shared) + seen.variance
-    gain = shared / variance * seen.present
-    innovation = jnp.where(seen.present > 0, seen.value - seen.predicted, 0.0)
-    half = covariance - gain[:, None] * shared[None, :]
-    noise = seen.variance * gain[:, None] * gain[None, :]
-    covariance = half - _apply(half, seen.slope)[:, None] * gain[None, :] + noise
-    did = Gain(gain, seen.slope, innovation, jnp.sqrt(variance), jnp.sqrt(seen.variance), seen.present)
-    return mean + gain * innovation, covariance, did
-
-
-def propagate(covariance: Array, transition: Array, added: Array) -> Array:
-    """The covariance `Φ P Φᵀ + Q`; shape (s, s) each."""
-    # sums of products fuse with what stands around them, where XLA calls a matrix product for each of many small ones
-    half = jnp.sum(transition[:, :, None] * covariance[None, :, :], axis=1)
-    return jnp.sum(half[:, None, :] * transition[None, :, :], axis=2) + added
-
-
-def _apply(matrix: Array, vector: Array) -> Array:
-    return jnp.sum(matrix * vector[None, :], axis=1)
-
-
-class Pass(NamedTuple):
-    """What a filter found at each of k stops; o observations.
-
-    Attributes:
-        mean: Of the states before the observations of this stop; shape (k, s).
-        covariance: Likewise; shape (k, s, s).
-        transition: From the stop before to this one; shape (k, s, s).
-        added: Covariance that came in between; shape (k, s, s).
-        gains: A leading axis (k, o) in each field.
-    """
-
-    mean: Array
-    covariance: Array
-    transition: Array
-    added: Array
-    gains: Gain
-
-
-class Normals(NamedTuple):
-    """Standard normal numbers that make a draw of the states at k stops; o observations.
-
-    Attributes:
-        begin: Of the states at the beginning; shape (s,).
-        pushes: Of process noise before each stop; shape (k, s).
-        noises: Of observations; shape (k, o).
-    """
-
-    begin: Array
-    pushes: Array
-    noises: Array
-
-
-def draw_states(found: Pass, initial: Array, normals: Normals) -> Array:
-    """Draw the states at all stops, given all that was observed; shape (k, s).
-
-    Errors of the filter are simulated; the smoother adds what the difference between the innovations that were seen
-    and those that were simulated says about the states.
-
-    Args:
-        found: The filter, in which the states are as `found` linearises them.
-        initial: Covariance at the beginning; shape (s, s).
-        normals: The randomness, of which the draw is a linear function.
-    """
-
-    def forward(error: Array, row: tuple[Array, Array, Array, Gain, Array]) -> tuple[Array, tuple[Array, Array]]:
-        transition, added, push, gains, noise = row
-        before = error = transition @ error + root(added) @ push
-        differences = []
-        for number in range(noise.size):
-            gain = jax.tree.map(lambda leaf, n=number: leaf[n], gains)
-            simulated = jnp.sum(gain.slope * error) + gain.noise * noise[number]
-            differences.append(gain.present * (gain.innovation - simulated))
-            error = error - gain.gain * simulated
-        return error, (before, jnp.stack(differences))
-
-    def backward(score: Array, row: tuple[Array, Gain, Array]) -> tuple[Array, Array]:
-        transition, gains, difference = row
-        for number in reversed(range(difference.size)):
-            gain = jax.tree.map(lambda leaf, n=number: leaf[n], gains)
-            score = score + gain.slope * (difference[number] / gain.scale**2 - jnp.sum(gain.gain * score))
-        return transition.T @ score, score
-
-    rows = (found.transition, found.added, normals.pushes, found.gains, normals.noises)
-    errors, differences = lax.scan(forward, root(initial) @ normals.begin, rows)[1]
-    rows = (found.transition, found.gains, differences)
-    scores = lax.scan(backward, jnp.zeros_like(normals.begin), rows, reverse=True)[1]
-    return found.mean + errors + jnp.einsum("kij,kj->ki", found.covariance, scores)
-
-
-def root(covariance: Array) -> Array:
-    """A lower triangular L with `L Lᵀ = covariance`, also where that is singular; shape (s, s)."""
-    left, columns = covariance, []
-    for number in range(len(covariance)):
-        pivot = left[number, number]
-        positive = pivot > 1e-14 * covariance[number, number]
-        column = jnp.where(positive, left[:, number] / jnp.sqrt(jnp.where(positive, pivot, 1.0)), 0.0)
-        columns.append(column)
-        left = left - column[:, None] * column[None, :]
-    return jnp.tril(jnp.stack(columns, axis=1))
-
-
 class Expected(NamedTuple):
     """Observations as expected at n saved times, each from all before it; o observations in the twin's order.
 
@@ -394,15 +243,26 @@ class Expected(NamedTuple):
     num_steps: Array
 
 
+def _moments(found: Pass, means: Array) -> Array:
+    return jnp.stack([means, jnp.log(found.gains.scale)])
+
+
 class _Model(NamedTuple):
     """The twin at given values: where it begins, how it moves, and how it is seen."""
 
     at: Position
     covariance: Array
-    rows: FilterInterval
-    move: Move
+    field: Field
+    diffusion: Array
     observe: Callable[[Array, Array, Array], Mapping[str, Array]]
     scales: list[Array]
+
+
+class _Course(NamedTuple):
+    """How the states move from stop to stop: by which step, over which intervals."""
+
+    rows: FilterInterval
+    move: Move
 
 
 def last_observed(grid: Grid, observations: Mapping[str, np.ndarray]) -> int:
@@ -410,6 +270,13 @@ def last_observed(grid: Grid, observations: Mapping[str, np.ndarray]) -> int:
     there = [np.isfinite(values) for values in observations.values()]
     rows = np.flatnonzero(np.any(there, axis=0)) if there else np.zeros(0, int)
     return int(grid.save[rows[-1]]) if rows.size else -1
+
+
+def is_complete(grid: Grid, observations: Mapping[str, np.ndarray], twin: Twin) -> bool:
+    """Whether all is observed at every stop up to the last one that is saved."""
+    stops, rows = np.unique(grid.save, return_index=True)
+    there = [np.isfinite(observations[name])[rows].all() for name in twin.observations if name in observations]
+    return len(there) == len(twin.observations) and all(there) and np.array_equal(stops, np.arange(len(stops)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -421,42 +288,70 @@ class Filter:
         grid: Where to stop and to save.
         observations: By name, NaN = missing, shape (n,) each; those that are not there are missing throughout.
         last: The last stop with an observation, where observations are traced; by default it is looked for.
+        complete: Whether nothing is missing; likewise.
     """
 
     twin: Twin
     grid: Grid
     observations: Mapping[str, np.ndarray]
     last: int | None = None
+    complete: bool | None = None
 
     @property
     def last_observed(self) -> int:
         """The last stop with an observation; −1 where there is none."""
         return last_observed(self.grid, self.observations) if self.last is None else self.last
 
-    def expect(self, values: Mapping[str, ArrayLike]) -> Expected:
-        """What each observation is expected to be, differentiably in the free quantities."""
+    def expect(self, values: Mapping[str, ArrayLike], *, backwards: bool = False) -> Expected:
+        """What each observation is expected to be, differentiably in the free quantities.
+
+        Args:
+            values: Of all sites.
+            backwards: Whether derivatives are wanted in reverse mode alone, which is cheaper along a long record.
+        """
         free = [site.name for site in self.twin.sites()]
         theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
+        together = in_blocks(self.twin, self.grid)
+        in_reverse = backwards and bool(free) and together
+        complete = self.complete
+        if together and complete is None:
+            complete = is_complete(self.grid, self.observations, self.twin)
 
         def of_theta(theta: Array, grid: Grid, observed: Array) -> tuple[Array, tuple[Array, Array]]:
-            own = dataclasses.replace(self, grid=grid)  # it may be traced, and then cannot be closed over
+            # it may be traced, and then cannot be closed over
+            own = dataclasses.replace(self, grid=grid, complete=complete)
             model = own._model(dict(zip(free, theta, strict=True)))
-            at, kept = own._run(model, lambda found, means: jnp.stack([means, jnp.log(found.gains.scale)]), observed)
-            moments = jnp.swapaxes(kept[grid.save], 0, 1)
+            if together:
+                steps = through_jacobian(steps_of)(theta, grid)[0] if in_reverse else steps_of(theta, grid)[0]
+                moments = own._at_once(model, steps, observed, backwards=in_reverse)
+                at, moments = model.at, moments[..., grid.save].swapaxes(1, 2)
+            else:
+                course = own._course(model)
+                at, kept = own._run(own._begun(model, course), course, _moments, observed)
+                moments = jnp.swapaxes(kept[grid.save], 0, 1)
             return moments, (at.solved & jnp.isfinite(moments).all(), at.num_steps)
 
+        def steps_of(theta: Array, grid: Grid) -> tuple[Array, tuple[()]]:
+            own = dataclasses.replace(self, grid=grid)
+            model = own._model(dict(zip(free, theta, strict=True)))
+            return jnp.stack(exact_steps(model.field, model.diffusion, grid, kinds_of(self.twin, grid))), ()
+
         grid = self.grid._replace(kinds=kinds_of(self.twin, self.grid)) if steps_exactly(self.twin) else self.grid
-        expect = through_jacobian(of_theta) if free else of_theta
+        expect = through_jacobian(of_theta) if free and not in_reverse else of_theta
         moments, (solved, num_steps) = expect(theta, grid, self._observed())
         return Expected(jnp.where(solved, moments, 0.0), solved, num_steps)
 
-    def draw(self, values: Mapping[str, ArrayLike], key: Array) -> Trajectory:
-        """Draw a trajectory, given all that was observed."""
+    def draw(self, values: Mapping[str, ArrayLike], key: Array, wider: Array | None = None) -> Trajectory:
+        """Draw a trajectory, given all that was observed; `wider` stretches what is new after that, shape (m + 1,)."""
         keys = jax.random.split(key, 3)
         stops, num_states = len(self.grid.edges), len(self.twin.states)
         shapes = ((num_states,), (stops, num_states), (stops, len(self.twin.observations)))
         normals = (jax.random.normal(*pair) for pair in zip(keys, shapes, strict=True))
-        return self.along(values, Normals(*normals))
+        drawn = Normals(*normals)
+        if wider is not None:
+            ahead = jnp.arange(stops) > max(self.last_observed, 0)
+            drawn = drawn._replace(pushes=jnp.where(ahead, wider, 1.0)[:, None] * drawn.pushes)
+        return self.along(values, drawn)
 
     def along(self, values: Mapping[str, ArrayLike], normals: Normals) -> Trajectory:
         """The trajectory that standard normal numbers make: smoothed as long as there are observations, then simulated.
@@ -468,14 +363,15 @@ class Filter:
             normals: For each of the m + 1 stops.
         """
         model = self._model(values)
-        last = max(self.last_observed, 0)
+        course, last = self._course(model), max(self.last_observed, 0)
+        model = self._begun(model, course)
         if self.last_observed >= 0:
-            at, found = self._run(model, lambda found, _: found, self._observed()[: last + 1])
+            at, found = self._run(model, course, lambda found, _: found, self._observed()[: last + 1])
             used = Normals(normals.begin, normals.pushes[: last + 1], normals.noises[: last + 1])
             states = draw_states(found, model.covariance, used)
         else:
             at, states = model.at, (model.at.state + root(model.covariance) @ normals.begin)[None]
-        at, after = self._simulate(model, at._replace(state=states[-1]), last + 1, normals.pushes[last + 1 :])
+        at, after = self._simulate(course, at._replace(state=states[-1]), last + 1, normals.pushes[last + 1 :])
         states = jnp.concatenate([states, after])[self.grid.save]
         solved = at.solved & jnp.isfinite(states).all()
         return Trajectory(jnp.where(solved, states, 1.0), solved, at.num_steps, at.num_steps[None])
@@ -500,21 +396,57 @@ class Filter:
             return jnp.stack([jnp.asarray(scale, float) ** 2 for scale in scales])
 
         field, state, found = begin(twin, self.grid, values)
-        p, diffusion = field.p, variances(error.scale, "diffusion")
+        step = self.grid.edges[1] - self.grid.edges[0] if len(self.grid.edges) > 1 else 1.0
+        at = Position(state, jnp.asarray(step), found, jnp.zeros((), int))
+        scales = [self._scale(name, values) for name in twin.observations]
+        scaled = {} if error.initial_scale == "diffusion" else error.initial_scale
+        covariance = jnp.diag(variances(scaled, "initial_scale"))
+        return _Model(at, covariance, field, variances(error.scale, "diffusion"), observer(twin, values), scales)
+
+    def _course(self, model: _Model) -> _Course:
+        twin, p, diffusion = self.twin, model.field.p, model.diffusion
+        assert isinstance(twin.model_error, ProcessNoise)
         if steps_exactly(twin):
             move, rows = exact, affine_rows(twin, p, diffusion, self.grid)
         else:
             # moments are solved for as well, whose scale is not that of a state
             precision = self.grid.precision._replace(atol=jnp.min(jnp.asarray(self.grid.precision.atol)))
-            move = (unscented if error.filter == "unscented" else extended)(twin, p, diffusion, precision)
+            by_points = twin.model_error.filter == "unscented"
+            move = (unscented if by_points else extended)(twin, p, diffusion, precision)
             rows = rows_of(self.grid)
-        if twin.timed:
-            move = after_events(field, move)
-        step = self.grid.edges[1] - self.grid.edges[0] if len(self.grid.edges) > 1 else 1.0
-        at = Position(state, jnp.asarray(step), found, jnp.zeros((), int))
-        scales = [self._scale(name, values) for name in twin.observations]
-        covariance = jnp.diag(variances(error.initial_scale, "initial_scale"))
-        return _Model(at, covariance, rows, move, observer(twin, values), scales)
+        return _Course(rows, after_events(model.field, move) if twin.timed else move)
+
+    def _begun(self, model: _Model, course: _Course) -> _Model:
+        """The model with the covariance at its beginning, where that is what a first step adds."""
+        if not self._follows or len(self.grid.edges) < 2:
+            return model
+        first = jax.tree.map(lambda leaf: leaf[1], course.rows)
+        return model._replace(covariance=course.move(model.at.state, model.covariance, model.at, first).added)
+
+    @property
+    def _follows(self) -> bool:
+        error = self.twin.model_error
+        return isinstance(error, ProcessNoise) and error.initial_scale == "diffusion"
+
+    def _at_once(self, model: _Model, steps: Array, observed: Array, *, backwards: bool) -> Array:
+        """Moments of the observations at all stops, in blocks; shape (2, o, m + 1)."""
+        rows = rows_along(model.field, Step(*steps), self.grid, model.observe, self._inputs)
+        if self._follows:
+            model = model._replace(covariance=rows.added[..., 0 if rows.which is None else rows.which[1]])
+        present = jnp.isfinite(observed).T
+        rows = rows._replace(
+            variance=jnp.stack(model.scales)[:, None] ** 2,
+            present=present.astype(float),
+            values=jnp.where(present, observed.T, 0.0),
+        )
+        return moments_of(rows, model.at.state, model.covariance, complete=bool(self.complete), backwards=backwards)
+
+    @property
+    def _inputs(self) -> Array:
+        """Inputs at all stops; shape (m + 1, q)."""
+        ends = self.grid.right[-1:] if len(self.grid.right) else self.grid.inputs
+        inputs = jnp.concatenate([jnp.asarray(self.grid.left), jnp.asarray(ends)])
+        return inputs.at[self.grid.save].set(self.grid.inputs)
 
     def _scale(self, name: str, values: Mapping[str, ArrayLike]) -> Array:
         """Standard deviation of the noise of an observation, which may be a parameter of the twin."""
@@ -523,18 +455,17 @@ class Filter:
             return jnp.asarray(values.get(known, self.twin.parameters[known].prior), float)
         return jnp.asarray(values.get(f"{name}_scale", known), float)
 
-    def _run(self, model: _Model, keep: Callable[[Pass, Array], Any], observed: Array) -> tuple[Position, Any]:
+    def _run(
+        self, model: _Model, course: _Course, keep: Callable[[Pass, Array], Any], observed: Array
+    ) -> tuple[Position, Any]:
         """Filter the stops that there are observations for: where the solver stands, and what is to be kept of each."""
         stops = len(observed)
-        ends = self.grid.right[-1:] if len(self.grid.right) else self.grid.inputs
-        inputs = jnp.concatenate([jnp.asarray(self.grid.left), jnp.asarray(ends)])
-        inputs = inputs.at[self.grid.save].set(self.grid.inputs)
         present = jnp.isfinite(observed)
 
         def body(carry: tuple[Position, Array], row: Any) -> tuple[tuple[Position, Array], Any]:
             at, covariance = carry
             interval, values, there, signal = row
-            moved = model.move(at.state, covariance, at, interval)
+            moved = course.move(at.state, covariance, at, interval)
             predicted = covariance = propagate(covariance, moved.transition, moved.added)
             mean, gains, means = moved.mean, [], []
             for number, name in enumerate(self.twin.observations):
@@ -548,8 +479,8 @@ class Filter:
             found = Pass(moved.mean, predicted, moved.transition, moved.added, together)
             return (moved.at._replace(state=mean), covariance), keep(found, jnp.stack(means))
 
-        rows = jax.tree.map(lambda leaf: leaf[:stops], model.rows)
-        table = (rows, jnp.where(present, observed, 0.0), present.astype(float), inputs[:stops])
+        rows = jax.tree.map(lambda leaf: leaf[:stops], course.rows)
+        table = (rows, jnp.where(present, observed, 0.0), present.astype(float), self._inputs[:stops])
         (at, _), kept = lax.scan(body, (model.at, model.covariance), jax.tree.map(jnp.asarray, table))
         return at, kept
 
@@ -562,14 +493,14 @@ class Filter:
         value, slope, left = regress(jax.vmap(seen)(points)[:, None], spread)
         return value[0], slope[0], left[0, 0]
 
-    def _simulate(self, model: _Model, at: Position, first: int, pushes: Array) -> tuple[Position, Array]:
+    def _simulate(self, course: _Course, at: Position, first: int, pushes: Array) -> tuple[Position, Array]:
         """Simulate from the stop before `first` to the end: where the solver stands, and the states."""
-        rows = jax.tree.map(lambda leaf: leaf[first:], model.rows)
-        known = jnp.zeros_like(model.covariance)
+        known = jnp.zeros((len(self.twin.states), len(self.twin.states)))
+        rows = jax.tree.map(lambda leaf: leaf[first:], course.rows)
 
         def body(at: Position, row: tuple[FilterInterval, Array]) -> tuple[Position, Array]:
             interval, push = row
-            moved = model.move(at.state, known, at, interval)
+            moved = course.move(at.state, known, at, interval)
             state = moved.mean + root(moved.added) @ push
             return moved.at._replace(state=state), state
 

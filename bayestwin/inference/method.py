@@ -77,7 +77,7 @@ def names_with_draws() -> tuple[str, ...]:
 
 
 def _losses() -> tuple[str, ...]:
-    from bayestwin.density.density import LOSSES
+    from bayestwin.density.robust import LOSSES
 
     return ("linear", *LOSSES)
 

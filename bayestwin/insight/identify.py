@@ -308,7 +308,7 @@ def information_of(density: Density, seed: int) -> Informed:
 def _exact(density: Density, name: str) -> bool:
     """Whether the mean over two records of an observation, a standard deviation above and below, is that over all."""
     if isinstance(density.twin.model_error, ProcessNoise):
-        return True
+        return density.twin.model_error.innovations == "gaussian"
     own = density.discrepancies is not None and name in density.discrepancies.processes
     return not own and all(layer.normal for layer in density.twin.observations[name].noise.layers())
 

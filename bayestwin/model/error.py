@@ -203,29 +203,56 @@ class ProcessNoise(ModelError):
         initial_scale: By state: standard deviation of the state at `t0` around its `initial`; without it the state
             begins exactly there. A state with a known `initial` and an `initial_scale` has a normal prior that the
             filter integrates out: that is easier to draw from than a prior on `initial`, which is a site of its own.
+            Or `"diffusion"`: the covariance at `t0` is what process noise adds up to the second time at which the
+            solver stops, the convention of CTSM-R, so that it is inferred with the diffusion.
         filter: `"auto"` is exact for a twin that is affine in states, time and those inputs that are not held, and else
             `"extended"`, which linearises along the predicted states; `"unscented"` averages over points around them.
+        innovations: How an observation scatters around what the filter expects from all before it, in units of the
+            filter's standard deviation: `"gaussian"`, or with heavy tails, so that opened windows and failing sensors
+            do not widen everything: `"student"` is Student-t, also in forecasts, and `"huber"` is normal up to
+            `threshold` and exponential beyond, for the likelihood alone: forecasts are normal with the scales it gives.
+            The Kalman gain is that of normal innovations.
+        df: Degrees of freedom of `"student"`, a prior or a number, by default 4; `innovation_df` in a result.
+        threshold: Of `"huber"`, in standard deviations, by default 3.
     """
 
     scale: Mapping[str, Prior]
-    initial_scale: Mapping[str, Prior] = dataclasses.field(default_factory=dict)
+    initial_scale: Mapping[str, Prior] | Literal["diffusion"] = dataclasses.field(default_factory=dict)
     filter: Literal["auto", "extended", "unscented"] = "auto"
-    settings: ClassVar[tuple[str, ...]] = ("filter",)
+    innovations: Literal["gaussian", "student", "huber"] = "gaussian"
+    df: Prior | None = None
+    threshold: float | None = None
+
+    @property
+    def settings(self) -> tuple[str, ...]:  # type: ignore[override]
+        """`filter`, and what is not as it is by default."""
+        others = {"innovations": "gaussian", "threshold": None}
+        own = tuple(name for name, usual in others.items() if getattr(self, name) != usual)
+        return ("filter", *own, *(("initial_scale",) if self.initial_scale == "diffusion" else ()))
 
     def quantities(self, units: Units) -> Mapping[str, ErrorQuantity]:
-        """`<state>_diffusion` and `<state>_initial_scale`."""
+        """`<state>_diffusion`, `<state>_initial_scale` and `innovation_df`."""
         error_quantities = {}
         for name, prior in self.scale.items():
             unit = f"{units.states[name] or '1'}/{units.time}**0.5"
             error_quantities[f"{name}_diffusion"] = ErrorQuantity(prior, name, unit, f"process noise of {name}")
-        for name, prior in self.initial_scale.items():
+        for name, prior in self._initial_scales.items():
             words = f"spread of {name} at the start"
             error_quantities[f"{name}_initial_scale"] = ErrorQuantity(prior, name, units.states[name], words)
+        if self.df is not None:
+            words = "degrees of freedom of innovations"
+            error_quantities["innovation_df"] = ErrorQuantity(self.df, next(iter(units.observations)), "", words)
         return error_quantities
+
+    @property
+    def _initial_scales(self) -> Mapping[str, Prior]:
+        return {} if isinstance(self.initial_scale, str) else self.initial_scale
 
     def check(self, units: Units, noise: Mapping[str, Noise]) -> None:
         """Names of states, scales that are not negative, and Gaussian noise, for which the filter is right."""
-        named = [*self.scale, *self.initial_scale]
+        if isinstance(self.initial_scale, str):
+            check_word(self.initial_scale, "`initial_scale` of the process noise", ("diffusion",))
+        named = [*self.scale, *self._initial_scales]
         if not self.scale or any(name not in units.states for name in named):
             raise InvalidTwin(
                 "Process noise does not fit the states of the twin.",
@@ -233,8 +260,32 @@ class ProcessNoise(ModelError):
                 received=listed(named),
                 advice="For example `bt.ProcessNoise(scale={'<state>': dist.HalfNormal(1.0)})`.",
             )
-        for group in ("scale", "initial_scale"):
-            for name, prior in getattr(self, group).items():
+        for group, scales in (("scale", self.scale), ("initial_scale", self._initial_scales)):
+            for name, prior in scales.items():
                 check_positive(prior, f"`{group}` of the process noise of state `{name}`", zero=True)
         check_word(self.filter, "filter of the process noise", ("auto", "extended", "unscented"))
+        check_word(self.innovations, "word for the innovations of the process noise", ("gaussian", "student", "huber"))
+        for setting, word in (("df", "student"), ("threshold", "huber")):
+            self._check_tails(setting, word)
         check_gaussian(noise, "Process noise")
+
+    def _check_tails(self, setting: str, word: str) -> None:
+        """That a setting of heavy tails is positive, and that the innovations have it."""
+        value = getattr(self, setting)
+        if value is None:
+            return
+        if self.innovations != word:
+            raise InvalidTwin(
+                f"`{setting}` of the process noise belongs to other innovations.",
+                expected=f'`innovations="{word}"`, or no `{setting}`',
+                received=f'`innovations="{self.innovations}"` and {setting}={value!r}',
+                advice=f'Say `innovations="{word}"`, or leave `{setting}` out.',
+            )
+        if setting == "threshold" and isinstance(value, dist.Distribution):
+            raise InvalidTwin(
+                "`threshold` of the process noise is not inferred.",
+                expected="a positive number of standard deviations",
+                received=f"{value!r}",
+                advice='Say for example 3.0, or take `innovations="student"`, whose `df` may have a prior.',
+            )
+        check_positive(value, f"`{setting}` of the innovations")

@@ -15,7 +15,10 @@ from numpyro.infer.util import log_density
 from twins import NOISES, bound_density, decay, telemetry_of
 
 import bayestwin as bt
-from bayestwin.density.density import HUBER
+from bayestwin._base.progress import Progress
+from bayestwin.density import predictor
+from bayestwin.density.robust import HUBER
+from bayestwin.dynamics import blocks
 from bayestwin.model.describe import describe, fingerprint
 
 NOISE = bt.ProcessNoise({"level": dist.HalfNormal(1.0)}, initial_scale={"level": 1.0})
@@ -118,6 +121,23 @@ def test_a_robust_loss_is_of_the_innovations() -> None:
     gained = 0.5 * np.where(away > HUBER, away**2 - (2.0 * HUBER * away - HUBER**2), 0.0).sum()
     found = [float(jax.jit(one.parts)(z)[1]) for one in (density, robust)]
     assert found[1] - found[0] == pytest.approx(gained, rel=1e-10)
+
+
+@pytest.mark.slow
+def test_a_long_record_is_smoothed_for_fewer_draws_at_once_and_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    density = bound_density(tank(model_error=NOISE), wandering())
+    rng = np.random.default_rng(0)
+    values = {name: rng.uniform(0.5, 1.0, 9) for name in ("rate", "level_scale", "level_diffusion")}
+    assert predictor.at_once(density) == predictor.AT_ONCE
+    monkeypatch.setattr(blocks, "LONG", 1)
+    found = []
+    for most in (np.inf, 4 * 49 * (3 + 2 + 8)):
+        monkeypatch.setattr(predictor, "MOST_KEPT", most)
+        with Progress(show=False).phase("predict", "predicting", 9) as phase:
+            found.append(predictor.Predictor(density)(values, jax.random.key(0), phase))
+    assert predictor.at_once(density) == 4
+    for name, whole in found[0].items():
+        np.testing.assert_allclose(found[1][name], whole, rtol=1e-9, atol=1e-12)
 
 
 WRONG = {

@@ -16,8 +16,9 @@ from twins import bound_density, decay, telemetry_of
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density
-from bayestwin.dynamics.filter import Filter, Normals
+from bayestwin.dynamics.filter import Filter
 from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.kalman import Normals
 
 VALUES = {"rate": 0.7, "gain": 1.3, "warm_initial": 0.4, "warm_scale": 0.2, "both_scale": 0.3}
 VALUES |= {"warm_diffusion": 0.5, "warm_initial_scale": 0.3}

@@ -13,7 +13,7 @@ from test_starts import two_signed
 from twins import decay, decay_telemetry, telemetry_of
 
 import bayestwin as bt
-from bayestwin.density.density import HUBER
+from bayestwin.density.robust import HUBER
 from bayestwin.errors import InvalidSetting
 from bayestwin.inference import METHODS
 
