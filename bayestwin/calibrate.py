@@ -32,6 +32,7 @@ from bayestwin.results.schema import (
     SCHEMA_VERSION,
     Axes,
     axes_of,
+    bond,
     likelihood_dataset,
     series_dataset,
     signals_dataset,
@@ -130,7 +131,7 @@ def calibrate(
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
-    tree.attrs = attributes | _record(twin, method, drawn, audit, choice)
+    tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | bond(tree["posterior"].to_dataset())
     if np.min(atol := density.grid.precision.atol) < twin.solver.atol == ATOL:
         tree.attrs["atol_by_scale"] = dict(zip(twin.states, np.min(np.atleast_2d(atol), axis=0).tolist(), strict=False))
     return tree

@@ -24,7 +24,7 @@ from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.model.describe import fingerprint, prior_text
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
-from bayestwin.results.schema import axes_of, series_dataset, signals_dataset
+from bayestwin.results.schema import axes_of, content_sha256, series_dataset, signals_dataset
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
 
@@ -189,6 +189,7 @@ def predict(
     tree.attrs = attributes | {
         "posterior_telemetry_sha256": posterior.attrs["telemetry_sha256"],
         "posterior_seed": posterior.attrs["seed"],
+        "posterior_sha256": content_sha256(posterior["posterior"].to_dataset()),
     }
     return tree
 

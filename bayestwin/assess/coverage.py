@@ -131,7 +131,9 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
             own = covered.sel(observation=other)
             if not bool(can_tell(own).any()):
                 return Gate(name, False, nan, float(limit), _cannot_be_told(own), "warn")
-        sentence = f"On held-out telemetry {total} of {total} intervals cover as promised; {_noticed(covered)}."
+        sure = int(can_tell(covered).sum())
+        rest = ", of the others that cannot be told" if sure < total else ""
+        sentence = f"On held-out telemetry {sure} of {total} intervals cover as promised{rest}; {_noticed(covered)}."
         return Gate(name, True, 0.0, float(limit), sentence, "warn")
     # an observation that was never observed comes first: infinitely far off
     off = abs(covered["coverage"] - covered["prob"]).fillna(np.inf).where(outside, -1.0)
@@ -143,8 +145,9 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
         sentence += f"{where} was never observed there, so that its intervals cannot be judged: hold out other times."
     else:
         ends = f"{100 * float(worst['joint_lower']):.1f} to {100 * float(worst['joint_upper']):.1f} %"
+        word = "wide" if share > float(worst["joint_upper"]) else "narrow"
         sentence += (
-            f"Furthest off, those of {where} are too {'wide' if share > prob else 'narrow'}: {100 * share:.3g} % of"
+            f"Furthest off, those of {where} are too {word}: {100 * share:.3g} % of"
             f" {num:,} observations lie inside the {100 * prob:g} % interval, where chance allows {ends}. See how the"
             " residuals go with time and inputs: a model error (`bt.Discrepancy`, `bt.ProcessNoise`) or another noise"
             " model takes up what the equations leave out, and `bt.conformalize` corrects intervals by past errors."
@@ -299,7 +302,8 @@ def jointly(found: xr.Dataset, level: float, comparisons: int | None = None) -> 
     made = {"joint_lower": low, "joint_upper": high, "within_joint_band": within, "joint_noticed": noticed}
     dims = found["coverage"].dims
     # as plain arrays: what is known of the coordinates stays
-    return found.assign({name: (dims, one.transpose(*dims).to_numpy()) for name, one in made.items()})
+    found = found.assign({name: (dims, one.transpose(*dims).to_numpy()) for name, one in made.items()})
+    return found.assign_attrs(joint_level=joint_level)
 
 
 def band_at(found: xr.Dataset, level: float) -> tuple[xr.DataArray, xr.DataArray]:
@@ -349,12 +353,6 @@ def worth_in(found: xr.Dataset) -> xr.DataArray:
     own = found.attrs.get("effective_level", found.attrs["level"])
     worth = found["num_effective"] / shrinkage(found["freedom"].to_numpy(), own)
     return worth.where(~(worth > _number(found)), _number(found))
-
-
-def taken_for(found: xr.Dataset) -> xr.DataArray:
-    """How many independent observations they are taken for where it is asked whether they are enough."""
-    worth = worth_in(found)
-    return worth.where(worth < DEPENDENT * _number(found), _number(found))
 
 
 def _number(found: xr.Dataset) -> xr.DataArray:

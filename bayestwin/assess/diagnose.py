@@ -78,7 +78,7 @@ def diagnose(
     found, judged = of_chains.read_chains(posterior, "posterior"), recorded.judged_as(posterior)
     engine = [recorded.modes_gate(posterior, max_modes)]
     engine += [recorded.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
-    gates: list[Gate | None] = [of_chains.finite_gate(found)]
+    gates: list[Gate | None] = [recorded.derived_gate(posterior), of_chains.finite_gate(found)]
     if judged == "point":
         gates += [recorded.point_gate(), recorded.maximum_gate(posterior)]
     elif judged == "approximation":

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy.special
 import xarray as xr
 
 from bayestwin.assess import draws
-from bayestwin.assess.coverage import band_at, binomial_band, coverage, jointly, taken_for
+from bayestwin.assess.coverage import band_at, binomial_band, counts_as, coverage, jointly, worth_in
 from bayestwin.assess.grouping import BinEdges, By, grouped, name_of
 from bayestwin.assess.pit import pit, simultaneous_band
 
@@ -27,9 +27,6 @@ LEVEL = 0.95
 
 TIMES = 2.0
 """Intervals that miss so many times as often as promised are not to be trusted."""
-
-ENOUGH = 0.8
-"""Power from which on observations are enough to judge by."""
 
 
 class Evidence(NamedTuple):
@@ -80,8 +77,7 @@ def judged(
 
     Returns:
         As `coverage`, with `num_distinct`: different observations among those counted, more than which they are not
-        worth; `told`, how many they are taken for where it is asked whether they are enough: all different ones, or
-        where errors follow each other as many independent ones.
+        worth; and `told`, how many independent ones they are worth.
     """
     found = coverage(forecast, telemetry, prob, by=by, bins=bins)
     dims = found["num"].dims
@@ -92,29 +88,31 @@ def judged(
     within = (found["coverage"] >= lower) & (found["coverage"] <= upper)
     found = found.assign(num_distinct=distinct, band_lower=lower, band_upper=upper, within_band=within)
     found = found.assign_attrs(level=level, effective_level=found.attrs["level"])
-    return found.assign(told=taken_for(found))
+    return found.assign(told=worth_in(found))
 
 
-def together(parts: Mapping[str, Evidence], prob: float) -> dict[str, Evidence]:
-    """Evidence with the joint bands of one verdict, see `jointly`.
-
-    A verdict compares all that was held out, at every probability; and at `prob` all else: the backtest, and groups.
-    In whatever has missed by itself groups are looked at with bands of their own, to say where.
+def compared(parts: Mapping[str, Evidence], prob: float) -> int:
+    """How many shares one verdict compares: all that was held out, at every probability; and at `prob` all else.
 
     Args:
-        parts: By kind of forecasts, what was held out first.
+        parts: By kind of forecasts, what was held out first: the backtest and groups of both are all else.
         prob: Nominal probability of the interval that counts.
     """
     first = next(iter(parts.values()))
     tables = [table for one in parts.values() for table in (one.whole, *one.by.values())]
-    compared = int((first.whole["num"] > 0).sum()) + sum(
+    return int((first.whole["num"] > 0).sum()) + sum(
         int((table["num"].sel(prob=prob, method="nearest") > 0).sum()) for table in tables if table is not first.whole
     )
-    found = {}
-    for part, one in parts.items():
-        groups = {name: jointly(table, LEVEL, compared) for name, table in one.by.items()}
-        found[part] = Evidence(jointly(one.whole, LEVEL, compared), groups)
-    return found
+
+
+def together(parts: Mapping[str, Evidence], number: int) -> dict[str, Evidence]:
+    """Evidence with the joint bands of one verdict, which compares so many shares: see `jointly` and `compared`."""
+    return {
+        part: Evidence(
+            jointly(one.whole, LEVEL, number), {name: jointly(table, LEVEL, number) for name, table in one.by.items()}
+        )
+        for part, one in parts.items()
+    }
 
 
 def ranks(forecast: xr.DataTree, telemetry: Telemetry | None, seed: int, kinds: int = 1) -> xr.Dataset:
@@ -156,32 +154,30 @@ def twice(found: xr.Dataset, comparisons: int) -> xr.DataArray:
     return (misses >= TIMES * promised - 1e-9) & (found["coverage"] < lower)
 
 
-def power(num: float, prob: float, times: float = TIMES) -> float:
-    """Probability that intervals which miss `times` as often as promised fall below their band, misses independent.
+def blunt(found: xr.Dataset) -> xr.DataArray:
+    """Whether intervals that miss `TIMES` as often as promised would most likely not have left their joint band."""
+    return found["joint_noticed"] < 1 - TIMES * (1 - found["expected"]) - 1e-9
+
+
+def possible(found: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """True coverages that shares do not exclude, at the probability of their joint bands and for what these count.
+
+    That is Clopper and Pearson's interval (1934, doi:10.1093/biomet/26.4.404), continued between whole numbers: what
+    was promised lies in it where, and only where, the share lies in its band.
 
     Args:
-        num: Number of independent observations, rounded down.
-        prob: Nominal probability of the interval.
-        times: How many times too often they miss.
+        found: As `together` makes it.
     """
-    if not num >= 1:
-        return 0.0
-    num = int(num)
-    lowest = scipy.stats.binom.ppf((1 - LEVEL) / 2, num, prob)
-    return float(scipy.stats.binom.cdf(lowest - 1, num, max(1 - times * (1 - prob), 0.0)))
-
-
-def possible(inside: int, num: int) -> tuple[float, float]:
-    """True coverages that a count does not exclude: Clopper and Pearson's interval (1934, doi:10.1093/biomet/26.4.404).
-
-    Args:
-        inside: Observations inside.
-        num: Observations counted, at least one.
-    """
-    tail = (1 - LEVEL) / 2
-    lower = float(scipy.stats.beta.ppf(tail, inside, num - inside + 1)) if inside > 0 else 0.0
-    upper = float(scipy.stats.beta.ppf(1 - tail, inside + 1, num - inside)) if inside < num else 1.0
-    return lower, upper
+    num = counts_as(found, found.attrs["joint_level"])
+    most, own, tail = (found["coverage"] * num).to_numpy(), num.to_numpy(), (1 - found.attrs["joint_level"]) / 2
+    some = own > 0
+    inside, own = np.where(some, most, 1.0), np.where(some, own, 2.0)
+    tiny = np.finfo(float).tiny
+    lower = np.where(inside > 0, scipy.special.betaincinv(np.maximum(inside, tiny), own - inside + 1.0, tail), 0.0)
+    upper = scipy.special.betaincinv(inside + 1.0, np.maximum(own - inside, tiny), 1.0 - tail)
+    upper = np.where(inside < own, upper, 1.0)
+    plain = found["coverage"]
+    return plain.copy(data=np.where(some, lower, 0.0)), plain.copy(data=np.where(some, upper, 1.0))
 
 
 def _distinct(forecast: xr.DataTree, telemetry: Telemetry | None, by: By, bins: BinEdges) -> xr.DataArray:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from bayestwin.assess.gates import Chains, Gate, read_chains, spread
 from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, JudgedBy, exact_enough, method_named
+from bayestwin.results.schema import bond_of, derived
 
 HEAVY = 0.01
 """Share of the posterior, as the Laplace approximation has it, from which on a mode must have draws."""
@@ -65,6 +66,25 @@ def maximum_gate(tree: xr.DataTree) -> Gate | None:
             ' another seed, with narrower priors, or with `method="nuts"`'
         )
     return Gate("maximum", passed, gain, MOST_TO_GAIN, sentence + ".")
+
+
+def derived_gate(tree: xr.DataTree) -> Gate | None:
+    """The draws are those that were calibrated; None where they are, or where that was not recorded.
+
+    Draws that were changed fail. A part of them, such as every tenth or one experiment, warns: it may be right, but
+    nothing vouches for it.
+    """
+    words = derived(tree)
+    if not words:
+        return None
+    told = bond_of(tree)
+    num = sum(int(values.size) for values in tree["posterior"].data_vars.values())
+    part = told is not None and num < told.values
+    sentence = (
+        f"Derived, not calibrated: {words}. Twin, telemetry, seed and diagnostics of this result are those of the "
+        f"calibration. {'Judge the whole posterior' if part else 'Keep what is computed from draws beside them'}."
+    )
+    return Gate("derived", False, 1.0, 0.0, sentence, "warn" if part else "fail")
 
 
 def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:

@@ -3,14 +3,15 @@
 Shares inside intervals, horizons and regimes become sentences here; `trust` makes one verdict of them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from bayestwin._base.wording import count, percent, short, span_for, unit_text
-from bayestwin.assess.evidence import ENOUGH, LEVEL, Evidence, band, possible, power, twice
+from bayestwin.assess.coverage import POWER, kept
+from bayestwin.assess.evidence import LEVEL, Evidence, band, blunt, possible, twice
 from bayestwin.assess.gates import Gate, failed
 from bayestwin.telemetry import Telemetry
 
@@ -68,9 +69,13 @@ class Share(NamedTuple):
 
     Attributes:
         side: narrow, wide, inside or unseen, by the band of all that the verdict compares.
-        told: How many independent observations they are taken for.
+        told: How many independent observations they are worth.
         twice: Whether they miss at least twice as often as promised, beyond chance.
         where: Of which forecasts, in words.
+        kept: Whether they keep their promise, as the tables mark it; None where that cannot be told.
+        possible: True coverages that are not excluded, by the same band.
+        noticed: Intervals that hold no more would have been noticed; 0 where none would.
+        blunt: Whether such as miss twice as often as promised would most likely not have been.
     """
 
     name: str
@@ -84,6 +89,10 @@ class Share(NamedTuple):
     told: float
     twice: bool
     where: str
+    kept: bool | None
+    possible: tuple[float, float]
+    noticed: float
+    blunt: bool
 
     @property
     def bad(self) -> bool:
@@ -95,7 +104,7 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
     """By observation, its coverage of the interval of probability `prob`, one of so many shares that are `compared`."""
     own = whole.sel(prob=prob, method="nearest")
     lower, upper = band(own)
-    missed = twice(own, compared).to_numpy()
+    missed, weak, true = twice(own, compared).to_numpy(), blunt(own).to_numpy(), possible(own)
     shares = {}
     for place, name in enumerate(own["observation"].to_numpy()):
         share, low, high = (float(part[place]) for part in (own["coverage"], lower, upper))
@@ -103,9 +112,24 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
         side = "unseen" if num == 0 else "narrow" if not share >= low else "wide" if not share <= high else "inside"
         distinct = int(own["num_distinct"][place])
         inside = int(own["num_inside"][place])
-        told = float(own["told"][place])
+        told, noticed = float(own["told"][place]), float(own["joint_noticed"][place])
+        ends = tuple(float(end[place]) for end in true)
         shares[str(name)] = Share(
-            str(name), inside, num, distinct, share, low, high, side, told, bool(missed[place]), where
+            str(name),
+            inside,
+            num,
+            distinct,
+            share,
+            low,
+            high,
+            side,
+            told,
+            bool(missed[place]),
+            where,
+            kept(own.isel(observation=place)),
+            ends,
+            noticed,
+            bool(weak[place]),
         )
     return shares
 
@@ -126,7 +150,7 @@ def holds(shares: Mapping[str, Share], what: str, prob: float) -> list[str]:
         f"{name}: {share.inside:,} of {share.num:,} {what} inside the {percent(prob)} interval "
         f"({percent(share.share, 1)}; {_expected(share)} would do)."
         for name, share in shares.items()
-        if share.side == "inside" and not share.twice and power(share.told, prob) >= ENOUGH
+        if share.kept and not share.twice
     ]
 
 
@@ -134,9 +158,19 @@ def too_few(shares: Mapping[str, Share], what: str, prob: float) -> list[str]:
     """Sentences on counts that neither confirm nor contradict the promise."""
     return [
         f"{name}: {share.inside:,} of {share.num:,} {what} inside the {percent(prob)} interval, too few to tell"
-        f"{_worth(share)}."
+        f"{_worth(share)} ({percent(share.share, 1)}; {_expected(share)} would do)."
         for name, share in shares.items()
-        if share.side == "inside" and not share.twice and power(share.told, prob) < ENOUGH
+        if share.num and share.kept is None and not share.twice
+    ]
+
+
+def too_blunt(shares: Mapping[str, Share], what: str, prob: float) -> list[str]:
+    """Sentences on counts that confirm the promise, and would have done so of intervals that miss far too often."""
+    return [
+        f"{name}: {count(share.num, what)}{_worth(share)} would most likely not have shown it if the {percent(prob)} "
+        "interval missed twice as often as promised."
+        for name, share in shares.items()
+        if share.kept and share.blunt
     ]
 
 
@@ -160,23 +194,20 @@ def other_levels(whole: xr.Dataset, prob: float) -> list[str]:
 
 def basis(trial: BacktestTrial, ours: Mapping[str, Share], theirs: Mapping[str, Share], prob: float) -> list[str]:
     """How much can be told from so many observations."""
-    sentences = []
-    for name, share in ours.items():
-        if not share.num:
-            continue
-        low, high = possible(share.inside, share.num)
-        chance = power(share.told, prob)
-        sentences.append(
-            f"{name}: {count(share.num, 'held-out observation')}{_worth(share)}. So many do not exclude a true "
-            f"coverage from {percent(low)} to {percent(high)}; intervals that miss twice as often as promised would "
-            f"have been noticed with a chance of {percent(chance)}."
-        )
+    sentences = [
+        f"{name}: {count(share.num, 'held-out observation')}{_worth(share)}. {_open(share, prob)}"
+        for name, share in ours.items()
+        if share.num
+    ]
     if trial.evidence is not None:
         origins = trial.planned - len(trial.failures) - trial.unreached
-        listed = ", ".join(
-            f"{one.num:,} forecasts of {one.distinct:,} observations of {n}" for n, one in theirs.items()
-        )
-        sentences.append(f"Backtest: {count(origins, 'origin')}, {listed}.")
+        sentences.append(f"Backtest: {count(origins, 'origin')}.")
+        sentences += [
+            f"{name}: {share.num:,} forecasts of {count(share.distinct, 'observation')}{_worth(share)}. "
+            f"{_open(share, prob)}"
+            for name, share in theirs.items()
+            if share.num
+        ]
     sentences.append(
         f"If intervals hold, all that is compared here lies inside its band with a probability of {percent(LEVEL)}: "
         "bands are as wide as it takes for that, and allow for errors that follow each other."
@@ -194,8 +225,24 @@ def gate_names(gates: Sequence[Gate]) -> str:
     return ", ".join(gate.name for gate in gates)
 
 
+def _open(share: Share, prob: float) -> str:
+    """What so many leave open, by the band that marks go by, and what they would have shown."""
+    low, high = share.possible
+    digits = int(any(round(100 * end) == round(100 * prob) for end in share.possible))
+    told = (
+        f"intervals that hold {percent(share.noticed)} or less would have been noticed (with a chance of "
+        f"{percent(POWER)})"
+        if share.noticed >= 0.01
+        else "no interval, whatever it holds, would have been noticed"
+    )
+    return (
+        f"So many do not exclude that the {percent(prob)} interval truly holds from {percent(low, digits)} to "
+        f"{percent(high, digits)}; {told}."
+    )
+
+
 def _worth(share: Share) -> str:
-    if not share.told < share.distinct:
+    if not share.told < 0.9 * share.distinct:
         return ""
     return f", whose errors follow each other and are worth about {count(max(round(share.told), 1), 'independent one')}"
 
@@ -225,19 +272,8 @@ class Place(NamedTuple):
     share: float
 
 
-def narrow_places(
-    held_out: Evidence, backtest: Evidence | None, prob: float, time_unit: str, known: Collection[tuple[str, str]]
-) -> list[Place]:
-    """Where the interval of probability `prob` covers less than its band, the worst first.
-
-    Args:
-        held_out: What was held out.
-        backtest: The backtest.
-        prob: Nominal probability.
-        time_unit: Unit of the horizons.
-        known: Kinds of forecasts, as in `WHERE`, and observations whose intervals are too narrow on the whole: where
-            they are so most is then told by bands of groups alone.
-    """
+def narrow_places(held_out: Evidence, backtest: Evidence | None, prob: float, time_unit: str) -> list[Place]:
+    """Where the interval of probability `prob` covers less than its band, the worst first: what tables mark with ✗."""
     found = []
     for evidence, where in zip((held_out, backtest), WHERE, strict=True):
         if evidence is None:
@@ -247,8 +283,7 @@ def narrow_places(
             names = group_names(groups, dim, time_unit)
             for name in own["observation"].to_numpy():
                 one = own.sel(observation=name)
-                least = one["band_lower"] if (where, str(name)) in known else band(one)[0]
-                found += _place(one, least.to_numpy(), dim, names, str(name), where, time_unit)
+                found += _place(one, band(one)[0].to_numpy(), dim, names, str(name), where, time_unit)
     return sorted(found, key=lambda place: place.share)
 
 
@@ -339,7 +374,8 @@ def trust(
     They must not be where a gate of the posterior failed; where the interval of probability `prob` of any observation
     misses at least twice as often as promised, held out or in the backtest, beyond what chance allows; where it covers
     less of what was held out than its band; or where what was held out is too little to tell and it does so in
-    the backtest. Too little is what would most likely not show intervals that miss twice as often as promised.
+    the backtest. Too little is what would most likely not show intervals that miss twice as often as promised. Whether
+    promises were kept is said as the tables mark it, by `coverage.kept`.
 
     Bands are those in which all that is compared lies together, see `evidence.together`.
 
@@ -358,17 +394,12 @@ def trust(
     compared = sum(table.sizes["observation"] for table in tables)
     ours = read_shares(held_out.whole, prob, WHERE[0], compared)
     theirs = {} if trial.evidence is None else read_shares(trial.evidence.whole, prob, WHERE[1], compared)
-    few = {name: share for name, share in ours.items() if power(share.told, prob) < ENOUGH}
+    few = {name for name, share in ours.items() if share.blunt or share.kept is None}
     narrow = [share for share in ours.values() if share.bad]
     short = [one for one in theirs.values() if one.bad]
     damning = sorted([*narrow, *(one for one in short if one.twice or one.name in few)], key=lambda share: share.share)
-    unsure = [
-        share
-        for name, share in few.items()
-        if power(share.told + (theirs[name].told if name in theirs else 0), prob) < ENOUGH
-    ]
-    known = {(share.where, share.name) for share in (*narrow, *short)}
-    where = narrow_places(held_out, trial.evidence, prob, time_unit, known)
+    unsure = [share for share in ours.values() if share.kept is None]
+    where = narrow_places(held_out, trial.evidence, prob, time_unit)
     wide = [share for share in ours.values() if share.side == "wide"]
     limits = [
         *([f"{count(len(bad), 'gate')} of the posterior failed ({gate_names(bad)}): see Gates."] if bad else []),
@@ -382,6 +413,7 @@ def trust(
         *(miss(one, prob, "forecasts of the backtest") for one in theirs.values() if one.bad or one.side == "wide"),
         *too_few(ours, "held-out observations", prob),
         *too_few(theirs, "forecasts of the backtest", prob),
+        *too_blunt({n: one for n, one in ours.items() if not _shown(theirs.get(n))}, "held-out observation", prob),
         *(place.sentence for place in where),
         *other_levels(held_out.whole, prob),
         *origin_sentences(trial),
@@ -393,7 +425,7 @@ def trust(
     if not gates:
         limits.append("Nothing is known of the posterior: there are no gates.")
     fail = bool(bad or damning or interrupted)
-    found = _Found(bad, interrupted, damning, short, unsure, where, wide, list(ours.values()), bool(limits))
+    found = _Found(bad, interrupted, damning, short, unsure, where, wide, list(ours.values()), theirs, bool(limits))
     return Trust(
         "fail" if fail else "warn" if limits or unsure else "pass",
         _headline(found, prob),
@@ -420,6 +452,7 @@ class _Found(NamedTuple):
     where: Sequence[Place]
     wide: Sequence[Share]
     ours: Sequence[Share]
+    theirs: Mapping[str, Share]
     limits: bool
 
 
@@ -438,11 +471,7 @@ def _headline(found: _Found, prob: float) -> str:
         worst = sorted(found.short, key=lambda share: share.share)
         return f"The {promised}s held in what was held out, and not in the backtest: {_held_only(worst, promised)}."
     if found.unsure:
-        least = min(found.unsure, key=lambda share: share.told)
-        return (
-            f"Little can be told about these intervals: {count(least.num, 'held-out observation')} of {least.name} "
-            f"{'is' if least.num == 1 else 'are'} too few to judge a {promised} by."
-        )
+        return _unsure(found, promised)
     if found.where:
         first = {place.observation: place.short for place in reversed(found.where)}  # of each, the worst
         ordered = dict.fromkeys(place.observation for place in found.where)
@@ -458,6 +487,26 @@ def _headline(found: _Found, prob: float) -> str:
     if found.limits:
         return f"The {promised}s held ({held}), with reservations."
     return f"The {promised}s can be trusted as far as was checked: {held}."
+
+
+def _unsure(found: _Found, promised: str) -> str:
+    """Where what was held out cannot tell: whether the backtest can."""
+    least = min(found.unsure, key=lambda share: share.told if share.num else 0.0)
+    few = (
+        f"{count(least.num, 'held-out observation')} of {least.name} {'is' if least.num == 1 else 'are'} too few to "
+        f"judge a {promised} by"
+    )
+    again = [found.theirs.get(share.name) for share in found.unsure]
+    held = [share for share in again if share is not None and share.kept]
+    if len(held) < len(again):
+        return f"Little can be told about these intervals: {few}."
+    listed = ", ".join(f"{one.inside:,} of {one.num:,}{of_which(one, held)} inside" for one in held)
+    return f"In the backtest the {promised}s held ({listed}), but {few}."
+
+
+def _shown(share: Share | None) -> bool:
+    """Whether intervals that miss twice as often as promised would most likely have been noticed."""
+    return share is not None and bool(share.kept) and not share.blunt
 
 
 def _held_only(shares: Sequence[Share], promised: str) -> str:

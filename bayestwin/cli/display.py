@@ -28,8 +28,9 @@ from bayestwin.check import Finding
 from bayestwin.check.finding import where
 from bayestwin.project.calibrate import Results
 from bayestwin.project.index import Entry
-from bayestwin.project.record import coverage_words, is_locked
+from bayestwin.project.record import coverage_words
 from bayestwin.project.run import Carried, results_of
+from bayestwin.report.reading import zone_of
 from bayestwin.telemetry import said
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def show_line(console: rich.console.Console, mark: str, words: str) -> None:
     console.print(rich.padding.Padding(grid, (0, 0, 0, 2)), highlight=False)
 
 
-def moment(value: Any) -> str:
-    """A time of the user's, without digits that say nothing."""
+def moment(value: Any, zone: str = "") -> str:
+    """A time of the user's, without digits that say nothing, in the zone that was declared."""
     if isinstance(value, np.datetime64):
-        return said(pd.Timestamp(value).floor("s"))
+        return said(pd.Timestamp(value).floor("s"), zone)
     return f"{float(value):.12g}"
 
 
@@ -120,10 +121,10 @@ def number(value: float, spread: float) -> str:
 def show_results(console: rich.console.Console, found: Results) -> None:
     """The summary after a calibration."""
     attrs, posterior = found.posterior.attrs, found.posterior["posterior"].to_dataset()
-    times = found.posterior["observed_data"].to_dataset()["time"].values
+    times, zone = found.posterior["observed_data"].to_dataset()["time"].values, zone_of(found.posterior)
     console.print(
         f"[bold]{attrs['twin']}[/bold]: {count(len(posterior.data_vars), 'quantity', 'quantities')} calibrated on "
-        f"{count(len(times), 'time')} from {moment(times[0])} to {moment(times[-1])}, "
+        f"{count(len(times), 'time')} from {moment(times[0], zone)} to {moment(times[-1], zone)}, "
         f"{count(posterior.sizes['chain'], 'chain')} of {count(posterior.sizes['draw'], 'draw')}, "
         f"seed {attrs['seed']}."
     )
@@ -151,10 +152,10 @@ def _show_covered(console: rich.console.Console, found: Results) -> None:
         console.print(score_table(found.scores))
 
 
-def show_forecast(console: rich.console.Console, found: xr.Dataset, path: pathlib.Path) -> None:
-    """Medians and intervals of a forecast, and the file that has them all."""
+def show_forecast(console: rich.console.Console, found: xr.Dataset, path: pathlib.Path, zone: str = "") -> None:
+    """Medians and intervals of a forecast, its times in the zone that was declared, and the file that has them all."""
     console.print(f"Medians and {found.attrs['kind']}s of new observations:")
-    for made in forecast_tables(found):
+    for made in forecast_tables(found, zone):
         console.print(made)
     show_path(console, path)
 
@@ -215,7 +216,7 @@ def score_table(scored: xr.Dataset) -> rich.table.Table:
     return made
 
 
-def forecast_tables(found: xr.Dataset, most: int = 12) -> Iterable[rich.table.Table]:
+def forecast_tables(found: xr.Dataset, zone: str = "", most: int = 12) -> Iterable[rich.table.Table]:
     """Median and intervals of each observation at up to `most` times, evenly spaced."""
     rows = np.unique(np.linspace(0, found.sizes["time"] - 1, most).round().astype(int))
     for name in found["observation"].values:
@@ -226,7 +227,7 @@ def forecast_tables(found: xr.Dataset, most: int = 12) -> Iterable[rich.table.Ta
             lower, upper = own["lower"].isel(time=at).values, own["upper"].isel(time=at).values
             spread = float(upper[-1] - lower[-1]) / 4.0
             made.add_row(
-                moment(own["time"].values[at]),
+                moment(own["time"].values[at], zone),
                 number(float(own["median"][at]), spread),
                 *[f"{number(low, spread)} … {number(high, spread)}" for low, high in zip(lower, upper, strict=True)],
             )
@@ -320,12 +321,11 @@ def show_runs(console: rich.console.Console, entries: Sequence[Entry], total: in
     made = table("run", "model", "command", "status", "seed", "90 % coverage")
     made.columns[0].no_wrap = True  # it is there to be copied
     for entry in entries:
-        status = "killed" if entry.status == "running" and not is_locked(entry.path) else entry.status
         made.add_row(
             entry.run,
             entry.model or "–",
             entry.command or "–",
-            f"[{STATUS.get(status, 'red')}]{status}[/]",
+            f"[{STATUS.get(entry.status, 'red')}]{entry.status}[/]",
             "–" if entry.seed is None else str(entry.seed),
             coverage_words(entry.coverage) or "–",
         )

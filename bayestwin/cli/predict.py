@@ -49,6 +49,7 @@ def predict(
         from bayestwin.project.predict import predict_again
         from bayestwin.project.record import forecast_figures
         from bayestwin.project.run import find_run, named_value
+        from bayestwin.report.reading import zone_of
 
         chosen = load_model(model, job)
         used = find_run(results, chosen, run)
@@ -56,9 +57,11 @@ def predict(
         later_predictions = predict_again(chosen, used, telemetry, out, start)
         if as_json:
             about = {"run": used.name, "status": later_predictions.status, "file": later_predictions.path}
-            print_json(about | forecast_figures(intervals(later_predictions.predictions)))
+            made = later_predictions.predictions
+            print_json(about | forecast_figures(intervals(made), zone_of(made)))
         else:
-            show_forecast(console, intervals(later_predictions.predictions, prob=(0.5, 0.9)), later_predictions.path)
+            found = intervals(later_predictions.predictions, prob=(0.5, 0.9))
+            show_forecast(console, found, later_predictions.path, zone_of(later_predictions.predictions))
         stop_unless_finished(used.name, later_predictions.status)
 
 

@@ -40,13 +40,15 @@ def show(run: AnyRun, results: ResultsPath = pathlib.Path("results"), as_json: A
     """
     with explained() as console:
         from bayestwin.cli.display import show_run
-        from bayestwin.project.index import find_any_run
+        from bayestwin.project.index import find_any_run, status_now
         from bayestwin.project.record import read_record
         from bayestwin.project.run import POSTERIOR
         from bayestwin.results.store import load
 
         folder = find_any_run(results, run)
         record = read_record(folder)
+        if "status" in record:
+            record |= {"status": status_now(folder, str(record["status"]))}
         if as_json:
             print_json({"folder": folder} | record)
         else:

@@ -370,11 +370,12 @@ def fill_steps(substeps: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def times_of(twin: Twin, telemetry: Telemetry | Experiments) -> dict[str, Any]:
-    """Fingerprint, unit of time and `t0` of telemetry, as a result records them; of experiments by name."""
+    """Fingerprint, unit and zone of time, and `t0` of telemetry, as a result records them; of experiments by name."""
     if isinstance(telemetry, Telemetry):
         return {
             "telemetry_sha256": telemetry.sha256,
             "telemetry_time_unit": "" if telemetry.dated else telemetry.units.get("time", twin.time_unit),
+            "telemetry_timezone": zone if telemetry.dated and isinstance(zone := telemetry.timezone, str) else "",
             "t0": str(telemetry.t0),
         }
     own = {name: times_of(twin, one) for name, one in telemetry.items()}
@@ -383,6 +384,7 @@ def times_of(twin: Twin, telemetry: Telemetry | Experiments) -> dict[str, Any]:
     return {
         "telemetry_sha256": hashlib.sha256(hashes.encode()).hexdigest(),
         "telemetry_time_unit": {name: one["telemetry_time_unit"] for name, one in own.items()},
+        "telemetry_timezone": {name: one["telemetry_timezone"] for name, one in own.items()},
         "t0": {name: one["t0"] for name, one in own.items()},
     }
 

@@ -46,7 +46,7 @@ class Entry(NamedTuple):
         run: Its id.
         model: The model that it is about.
         command: What was asked for.
-        status: What became of it: `running`, `finished`, `failed gates`, `failed`, `interrupted` or `damaged`.
+        status: What became of it: `running`, `killed`, `finished`, `failed gates`, `failed`, `interrupted`, `damaged`.
         began: When, in UTC.
         ended: Likewise.
         seed: That of the calibration.
@@ -90,10 +90,16 @@ def read_index(results: pathlib.Path) -> tuple[Entry, ...]:
     with _open(results / INDEX) as index:
         _refresh(index, results)
         rows = index.execute(f"SELECT path, coverage, {', '.join(COLUMNS)} FROM runs ORDER BY run, path").fetchall()
-    return tuple(
+    entries = (
         Entry(path=results / path, coverage=json.loads(coverage), **dict(zip(COLUMNS, rest, strict=True)))
         for path, coverage, *rest in rows
     )
+    return tuple(one._replace(status=status_now(one.path, one.status)) for one in entries)
+
+
+def status_now(run: pathlib.Path, recorded: str) -> str:
+    """What became of a run by now: one that is recorded as running, and that no process writes, was killed."""
+    return "killed" if recorded == "running" and not is_locked(run) else recorded
 
 
 def find_any_run(results: pathlib.Path, name: str) -> pathlib.Path:

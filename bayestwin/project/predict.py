@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -24,6 +25,7 @@ from bayestwin.project.model import Model, Split, load_telemetry, read_model_tel
 from bayestwin.project.record import read_record, renew_outputs
 from bayestwin.project.run import POSTERIOR, PREDICTIONS
 from bayestwin.project.sections import SplitSection
+from bayestwin.report.reading import zone_of
 from bayestwin.results.store import load, save
 
 LATER = "predictions-*.nc"
@@ -99,7 +101,10 @@ def predict_again(
 
 
 def table_of(predictions: xr.DataTree) -> pd.DataFrame:
-    """Medians and intervals of predictions, a row for each time and observation (and experiment)."""
+    """Medians and intervals of predictions, a row for each time and observation (and experiment).
+
+    Dates are in the zone that was declared for the telemetry, with their offset from UTC; without one they are in UTC.
+    """
     found = intervals(predictions, prob=(0.5, 0.9))
     dims = [dim for dim in ("experiment", "time", "observation") if dim in found.dims]
     columns = {"median": found["median"]}
@@ -107,7 +112,10 @@ def table_of(predictions: xr.DataTree) -> pd.DataFrame:
         columns |= {f"{end}_{100 * prob:g}": found[end].sel(prob=prob, drop=True) for end in ("lower", "upper")}
     table = xr.Dataset(columns).to_dataframe(dim_order=dims)
     wanted = [*(["units"] if "units" in table.columns else []), *columns]
-    return table.reindex(columns=wanted).dropna(subset=["median"]).reset_index()
+    table = table.reindex(columns=wanted).dropna(subset=["median"]).reset_index()
+    if (zone := zone_of(predictions)) and isinstance(table["time"].dtype, np.dtype) and table["time"].dtype.kind == "M":
+        table["time"] = table["time"].dt.tz_localize("UTC").dt.tz_convert(zone)
+    return table
 
 
 def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:

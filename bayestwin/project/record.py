@@ -341,8 +341,13 @@ def coverage_words(covered: Mapping[str, Mapping[str, float | None]], prob: str 
     return ", ".join(f"{name} {100 * share:.0f} %" for name, share in known.items() if share is not None)
 
 
-def forecast_figures(found: xr.Dataset) -> dict[str, Any]:
-    """Medians and intervals as `bayestwin.intervals` gives them: times once, then lists as long by observation."""
+def forecast_figures(found: xr.Dataset, zone: str = "") -> dict[str, Any]:
+    """Medians and intervals as `bayestwin.intervals` gives them: times once, then lists as long by observation.
+
+    Args:
+        found: The intervals.
+        zone: Zone that was declared for dates, which then carry their offset from UTC; they are in UTC otherwise.
+    """
     observations = {}
     for name in found["observation"].values:
         own = found.sel(observation=name)
@@ -351,4 +356,7 @@ def forecast_figures(found: xr.Dataset) -> dict[str, Any]:
             for prob in own["prob"].values
         }
         observations[str(name)] = {"unit": own["units"].item(), "median": own["median"].values, "intervals": ends}
-    return {"kind": found.attrs["kind"], "time": found["time"].values, "observations": observations}
+    times = found["time"].values
+    if zone and times.dtype.kind == "M":
+        times = [one.isoformat() for one in pd.DatetimeIndex(times).tz_localize("UTC").tz_convert(zone)]
+    return {"kind": found.attrs["kind"], "time": times, "observations": observations}

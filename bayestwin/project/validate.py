@@ -16,8 +16,9 @@ from bayestwin._base.progress import Progress
 from bayestwin._base.units import convert
 from bayestwin.assess import backtest, conformalize, draws, intervals, scores
 from bayestwin.assess.backtest import cut_stages
-from bayestwin.assess.evidence import Evidence, Regime, gather, ranks, together
+from bayestwin.assess.evidence import Evidence, Regime, compared, gather, ranks, together
 from bayestwin.assess.grouping import BinEdges, find_groups, name_of
+from bayestwin.assess.intervals import expected_shares
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, Validated, as_plain, trust
 from bayestwin.density.bind import elapsed
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
@@ -40,7 +41,7 @@ from bayestwin.project.sections import ValidateSection
 from bayestwin.report.insight import SECTIONS, Found
 from bayestwin.report.prose import interrupted
 from bayestwin.report.validate import render_validation
-from bayestwin.report.validation_tables import doubts, reach_words, unchecked
+from bayestwin.report.validation_tables import doubts, failures_of, reach_words, unchecked
 from bayestwin.results.store import load, save, write_text_durably
 from bayestwin.telemetry import Telemetry
 
@@ -197,7 +198,7 @@ class Trialled(NamedTuple):
     failure: str = ""
 
 
-def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: tuple[str, ...]) -> Validated:
+def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, others: Mapping[str, Found]) -> Validated:
     """Hold the forecasts of a run and of its backtest against what came.
 
     Args:
@@ -205,7 +206,7 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
         run: The run, with predictions of what it held out.
         plan: What is to be looked at.
         trialled: The backtest.
-        ran: Other verbs that there is a finished run of.
+        others: The newest run of each other verb that came to its end.
     """
     forecast, telemetry = run.predictions, run.split.held_out
     if forecast is None or telemetry is None:
@@ -216,13 +217,14 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
     both, correction = {}, None
     if trialled.tree is not None and trialled.conformal is not None:
         parts[BACKTEST] = (trialled.tree, None)
-        tree = xr.DataTree.from_dict({**_groups(forecast), draws.INTERVALS: made})
+        tree = xr.DataTree.from_dict({**_groups(forecast), draws.INTERVALS: _with_expected(made, forecast)})
         tree.attrs = forecast.attrs
         both = {HELD_OUT: _evidence(tree, telemetry, plan), BACKTEST: _evidence(trialled.conformal, None, plan)}
         correction = trialled.conformal["correction"].to_dataset()
     evidence = {part: _evidence(*pair, plan) for part, pair in parts.items()}
-    evidence = together(evidence, plan.prob)
-    both = {part: together({part: one}, plan.prob)[part] for part, one in both.items()}
+    number = compared(evidence, plan.prob)
+    # bands of the same width, so that one interval is marked alike wherever it stands
+    evidence, both = together(evidence, number), together(both, number)
     pits = {part: ranks(*pair, plan.seed, len(parts)) for part, pair in parts.items()}
     past, period = run.split.calibration, plan.period
     scored = {part: scores(*pair, prob=plan.levels, past=past, period=period) for part, pair in parts.items()}
@@ -234,12 +236,12 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
         trial,
         prob=plan.prob,
         interrupted=interrupted(run.posterior),
-        doubts=doubts(pits, scored),
+        doubts=[*doubts(pits, scored), *failures_of(others)],
         unchecked=unchecked(
             trial=trial,
             regimes=tuple(plan.regimes),
             inputs=tuple(model.twin.inputs),
-            ran=ran,
+            ran=tuple(others),
             folder=str(model.folder),
             reach=reach_words(forecast, ahead),
         ),
@@ -270,6 +272,14 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, ran: t
 def _evidence(tree: xr.DataTree, telemetry: Telemetry | None, plan: Plan) -> Evidence:
     regimes = {**horizon_regime(tree, telemetry, plan.horizon_bins), **plan.regimes}
     return gather(tree, telemetry, plan.levels, regimes)
+
+
+def _with_expected(made: xr.Dataset, forecast: xr.DataTree) -> xr.Dataset:
+    """Raw and conformal intervals with what they hold if they are right, as `coverage` has it of raw ones."""
+    raw = expected_shares(forecast, made.sel(kind="raw", drop=True))
+    parts = {"raw": raw, "conformal": raw["prob"].broadcast_like(raw)}
+    expected = xr.concat([parts[str(kind)] for kind in made["kind"].to_numpy()], made["kind"], coords="minimal")
+    return made.assign(expected=expected.transpose(*made["lower"].dims).drop_vars("units", errors="ignore"))
 
 
 def _groups(forecast: xr.DataTree) -> dict[str, xr.Dataset]:
@@ -328,7 +338,7 @@ def validate_model(
     def work(folder: pathlib.Path, shown: Progress) -> VerbOutcome[Validated]:
         trialled = _backtest(model, calibrated, plan, folder, shown) if with_backtest else Trialled()
         with shown.timed("judge"):
-            validated = judge_all(model, calibrated, plan, trialled, tuple(others))
+            validated = judge_all(model, calibrated, plan, trialled, others)
         with shown.timed("save"):
             save(validation_tree(validated, settings), folder / VALIDATION)
         with shown.timed("report"):

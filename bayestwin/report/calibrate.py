@@ -21,6 +21,7 @@ from bayestwin.report.reading import (
     flat_rows,
     group,
     held_out,
+    of_other_draws,
     read_quantities,
     result_rows,
     split,
@@ -104,7 +105,9 @@ def render_report(
         "findings": finding_rows(checked),
         "finding_words": finding_words(checked),
         "version": posterior.attrs.get("bayestwin_version", ""),
-        "verdict": verdict(judged, covered, interrupted=interrupted(posterior)),
+        "verdict": verdict(
+            judged, covered, interrupted=interrupted(posterior), other_draws=of_other_draws(forecast, posterior)
+        ),
         "gates": judged,
         "figures": key_figures(posterior, quantities, judged, covered, scored),
         "origins": origins,

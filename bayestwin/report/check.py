@@ -78,7 +78,8 @@ def render_readiness(
     Returns:
         The page as text, to be written as UTF-8.
     """
-    axis = TimeAxis(isinstance(record.times, pd.DatetimeIndex), time_unit)
+    zone = record.zone if isinstance(record.zone, str) else ""
+    axis = TimeAxis(isinstance(record.times, pd.DatetimeIndex), time_unit, zone)
     with drawing():
         blocks = [
             _block(number, signal, record, _about(signal, findings), limits, axis)

@@ -119,23 +119,19 @@ def coverage_plot(found: xr.Dataset) -> Picture:
     names = [str(name) for name in found["observation"].to_numpy()]
     across = min(len(names), ACROSS)
     rows = -(-len(names) // across)
-    drawn = figure((0.7 if across > 1 else 1.3) + 2.25 * rows, width=max(2.4 * across, 4.0))
+    drawn = figure((0.9 if across > 1 else 1.3) + 2.25 * rows, width=max(2.4 * across, 4.0))
     grid = drawn.subplots(rows, across, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
         _cover(axes, found.sel(observation=name), name)
     for axes in grid[len(names) :]:
         axes.set_axis_off()
     level = percent(float(found.attrs["level"]))
-    handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=5, color=LIGHT["pass"], label="as promised"),
-        Line2D([], [], linestyle="", marker="X", markersize=5.5, color=LIGHT["fail"], label="not as promised"),
-        Patch(facecolor=LIGHT["prior"], alpha=0.45, label=f"{level} band of all shares together"),
-    ]
-    drawn.legend(handles=handles, loc="outside upper left", ncols=3 if across > 1 else 2, columnspacing=1.2)
+    handles = [*legend(), Patch(facecolor=LIGHT["prior"], alpha=0.45, label=f"{level} band of all that is compared")]
+    drawn.legend(handles=handles, loc="outside upper left", ncols=2, columnspacing=1.2)
     caption = (
-        f"Share of held-out observations inside their {found.attrs['kind']}s against what was promised. Bars: "
-        f"where that share lies with probability {level} if the promise holds and observations are independent. "
-        "Crosses lie outside the wider bands in which all of them lie together, dependence allowed for."
+        f"Share of held-out observations inside their {found.attrs['kind']}s against what was promised. Bars are the "
+        f"bands of the table: all that is compared lies in its own with probability {level} if promises hold, errors "
+        "that follow each other allowed for."
     )
     told = prose.listed(f"{name}: {prose.covered(found.sel(observation=name))}" for name in names)
     return picture(drawn, "coverage", f"Nominal against empirical coverage of {found.attrs['kind']}s. {told}.", caption)
@@ -179,24 +175,31 @@ MARKS: dict[bool | None, tuple[str, str, Literal["full", "none"]]] = {
 """How a share is drawn whose interval kept its promise, did not, or of which that cannot be told."""
 
 
+def legend(colour: str | None = None) -> list[Line2D]:
+    """What the three marks mean; in one colour where colours mean something else."""
+    words = {True: "as promised", False: "not as promised", None: "cannot be told"}
+    return [
+        Line2D([], [], linestyle="", marker=shape, markersize=5, color=colour or own, fillstyle=fill, label=words[good])
+        for good, (shape, own, fill) in MARKS.items()
+    ]
+
+
+def mark_share(axes: Axes, at: float, one: xr.Dataset, colour: str | None = None) -> None:
+    """Draw one share with its mark, over the band that decides on it."""
+    shape, own, fill = MARKS[kept(one)]
+    axes.vlines(at, one["joint_lower"], one["joint_upper"], color=LIGHT["prior"], alpha=0.45, linewidth=7, zorder=2)
+    (dot,) = axes.plot([at], [float(one["coverage"])], shape, color=colour or own, markersize=5.5, zorder=3)
+    dot.set(clip_on=False, fillstyle=fill)
+
+
 def _cover(axes: Axes, found: xr.Dataset, name: str) -> None:
     """One panel: the diagonal, and at each nominal probability a band and the share found."""
     num = int(found["num"].max())
     title = f"{name}, n = {num:,}"
     axes.set_title(title, fontsize=fitting(title, 135, 9))
     axes.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3), zorder=1)
-    for prob, share, low, high, place in zip(
-        found["prob"].to_numpy(),
-        found["coverage"].to_numpy(),
-        found["joint_lower"].to_numpy(),
-        found["joint_upper"].to_numpy(),
-        range(found.sizes["prob"]),
-        strict=True,
-    ):
-        axes.vlines(prob, low, high, color=LIGHT["prior"], alpha=0.45, linewidth=7, zorder=2)
-        marker, colour, fill = MARKS[kept(found.isel(prob=place))]
-        (dot,) = axes.plot([prob], [share], marker, color=colour, markersize=5, zorder=3)
-        dot.set(clip_on=False, fillstyle=fill)
+    for place, prob in enumerate(found["prob"].to_numpy()):
+        mark_share(axes, prob, found.isel(prob=place))
     ticks = [0.0, 0.5, 1.0]
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)

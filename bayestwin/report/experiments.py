@@ -56,8 +56,10 @@ class ExperimentRow(NamedTuple):
     rmse: str
 
 
-def experiment_words(posterior: xr.DataTree, held: Sequence[ExperimentResult], bad: Sequence[str]) -> tuple[str, ...]:
-    """How many experiments were judged on what was held out, and how many do not keep their promise."""
+def experiment_words(
+    posterior: xr.DataTree, held: Sequence[ExperimentResult], bad: Sequence[str], untold: Sequence[str]
+) -> tuple[str, ...]:
+    """How many experiments were judged on what was held out, how many do not keep their promise or cannot be told."""
     lines = ["Sampling was interrupted: the result holds only the draws taken until then."] * interrupted(posterior)
     known = dict.fromkeys(one.name for one in held if one.covered is not None)
     if not known:
@@ -66,7 +68,10 @@ def experiment_words(posterior: xr.DataTree, held: Sequence[ExperimentResult], b
     lines.append(f"Of {count(len(held), 'experiment')}, {len(known)} {verb} held against what was held out.")
     if bad:
         lines.append(f"The {percent(PROB)} interval leaves its band in {len(bad)} of them: {prose.listed(bad)}.")
-    else:
+    if untold:
+        told = f"Whether the {percent(PROB)} interval covers as promised cannot be told in {len(untold)} of them"
+        lines.append(f"{told}, of which too little was held out: {prose.listed(untold)}.")
+    if not bad and not untold:
         lines.append(f"The {percent(PROB)} interval covers as promised in all of these.")
     return tuple(lines)
 
@@ -220,13 +225,14 @@ def _overview(
     shared = [q for q in read_quantities(draws.alone(held[0].posterior)) if q.name.split("[")[0] not in own]
     panels = [(one, {q.name: q for q in read_quantities(draws.alone(one.posterior))}) for one in held]
     bad = list(dict.fromkeys(row.name for row in rows if row.good is False))
-    if bad and found.status == "pass":
-        words = f"All {len(judged)} gates passed, but not all intervals cover as promised."
-        found = found._replace(status="warn", headline=words)
+    untold = list(dict.fromkeys(row.name for row in rows if row.good is None and row.covered != "–"))
+    if (bad or untold) and found.status == "pass":
+        doubt = "not all intervals cover as promised" if bad else prose.CANNOT_BE_TOLD
+        found = found._replace(status="warn", headline=f"All {len(judged)} gates passed, but {doubt}.")
     page = {
         "description": record(posterior, "description"),
         "version": posterior.attrs.get("bayestwin_version", ""),
-        "verdict": found._replace(lines=experiment_words(posterior, held, bad)),
+        "verdict": found._replace(lines=experiment_words(posterior, held, bad, untold)),
         "gates": judged,
         "prob": percent(PROB),
         "experiments": rows,

@@ -189,7 +189,7 @@ def _judgement(found: xr.Dataset) -> str:
     good = kept(found)
     if good is not False:
         return ", as promised" if good else ", which so few cannot tell from what was promised"
-    return ": too narrow" if float(found["coverage"]) < float(found["prob"]) else ": too wide"
+    return ": too wide" if float(found["coverage"]) > float(found["joint_upper"]) else ": too narrow"
 
 
 def _error_text(error: Mapping[str, Any]) -> str:

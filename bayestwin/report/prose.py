@@ -103,10 +103,6 @@ def _between(low: float, high: float) -> str:
 
 # The verdict in plain words: what stands first in the report.
 
-JUDGED_PROB = 0.9
-MISSES = 4.0
-"""How many times as often as promised intervals of probability `PROB` must miss to be sure to be noticed."""
-
 
 class Verdict(NamedTuple):
     """What a reader must know first.
@@ -124,20 +120,44 @@ class Verdict(NamedTuple):
     gates: tuple[Gate, ...]
 
 
-def verdict(gates: Sequence[Gate], covered: xr.Dataset | None, *, interrupted: bool) -> Verdict:
-    """Judge a result from its gates, and from the coverage on held-out telemetry where there is one."""
+def verdict(
+    gates: Sequence[Gate], covered: xr.Dataset | None, *, interrupted: bool, other_draws: bool = False
+) -> Verdict:
+    """Judge a result from its gates, and from the coverage on held-out telemetry where there is one.
+
+    Args:
+        gates: Those of the posterior.
+        covered: Coverage of what was held out; None where nothing was predicted.
+        interrupted: Whether sampling was.
+        other_draws: Whether the forecast was made from other draws.
+    """
     bad = failed(gates)
     warned = tuple(gate for gate in gates if gate.severity == "warn" and not gate.passed)
     misses = [] if covered is None else _misses(covered)
+    open_ = [] if covered is None or misses else _untold(covered)
     lines = ["Sampling was interrupted: the result holds only the draws taken until then."] if interrupted else []
+    if other_draws:
+        lines.append(
+            "The forecast was made from other draws than those that were calibrated: what is said of its intervals is "
+            "not said of this posterior."
+        )
     if covered is None:
         lines.append("Whether intervals cover as promised is not known: no held-out telemetry was predicted.")
     elif misses:
         lines.append(f"On held-out telemetry, {'; '.join(misses)}.")
+    elif open_:
+        lines.append(
+            f"On held-out telemetry no interval leaves its band. Whether they cover as promised: {'; '.join(open_)}."
+        )
     else:
-        lines.append(f"On held-out telemetry, all intervals cover as promised ({_observed(covered)}).{_few(covered)}")
-    status = "fail" if bad else "warn" if warned or misses or interrupted or not gates else "pass"
-    return Verdict(status, _headline(gates, bad, warned, bool(misses)), tuple(lines), bad + warned)
+        lines.append(f"On held-out telemetry, all intervals cover as promised ({_observed(covered)}).")
+    doubtful = warned or misses or open_ or interrupted or other_draws or not gates
+    status = "fail" if bad else "warn" if doubtful else "pass"
+    doubt = "not all intervals cover as promised" if misses else CANNOT_BE_TOLD if open_ else ""
+    return Verdict(status, _headline(gates, bad, warned, doubt), tuple(lines), bad + warned)
+
+
+CANNOT_BE_TOLD = "too little was held out to tell whether all intervals cover as promised"
 
 
 def interrupted(found: xr.DataTree | xr.Dataset) -> bool:
@@ -145,7 +165,7 @@ def interrupted(found: xr.DataTree | xr.Dataset) -> bool:
     return str(found.attrs.get("interrupted", False)).lower() in ("true", "1")
 
 
-def _headline(gates: Sequence[Gate], bad: Sequence[Gate], warned: Sequence[Gate], misses: bool) -> str:
+def _headline(gates: Sequence[Gate], bad: Sequence[Gate], warned: Sequence[Gate], doubt: str) -> str:
     names = ", ".join(gate.name for gate in [*bad, *warned])
     if bad:
         others = f", {len(warned)} warned" if warned else ""
@@ -154,8 +174,8 @@ def _headline(gates: Sequence[Gate], bad: Sequence[Gate], warned: Sequence[Gate]
         return "Nothing was judged: there are no gates."
     if warned:
         return f"No gate failed, but {len(warned)} of {len(gates)} warned ({names})."
-    if misses:
-        return f"All {len(gates)} gates passed, but not all intervals cover as promised."
+    if doubt:
+        return f"All {len(gates)} gates passed, but {doubt}."
     return f"All {len(gates)} gates passed."
 
 
@@ -171,7 +191,7 @@ def _misses(covered: xr.Dataset) -> list[str]:
         if not np.isfinite(shares).all():
             texts.append(f"{name} was never observed, and its intervals cannot be judged")
             continue
-        above = [share > prob for share, prob in zip(shares, probs, strict=True)]
+        above = [share > float(own["joint_upper"].sel(prob=prob)) for share, prob in zip(shares, probs, strict=True)]
         word = "too wide" if all(above) else "off" if any(above) else "too narrow"
         pairs = zip(probs, shares, strict=True)
         found = ", ".join(f"{percent(share)} inside the {percent(float(prob))} interval" for prob, share in pairs)
@@ -186,20 +206,27 @@ def _observed(covered: xr.Dataset) -> str:
     )
 
 
-def _few(covered: xr.Dataset) -> str:
-    """Which observations are too few, or follow each other too closely, for that to mean much."""
-    own = covered.sel(prob=JUDGED_PROB, method="nearest")
-    names = [
-        str(name)
-        for name, lower in zip(own["observation"].to_numpy(), own["joint_lower"].to_numpy(), strict=True)
-        if not lower >= 1 - MISSES * (1 - float(own["prob"]))
-    ]
-    if not names:
-        return ""
-    return (
-        f" Of {', '.join(names)} that says little: so few, or errors that follow each other so closely, would look the "
-        "same if intervals missed much more often."
-    )
+def _untold(covered: xr.Dataset) -> list[str]:
+    """Of which intervals too little was held out to tell, one text for each observation; none where all can be told."""
+    texts, some = [], False
+    for name in covered["observation"].to_numpy():
+        own = covered.sel(observation=name)
+        told = [kept(own.isel(prob=place)) is not None for place in range(own.sizes["prob"])]
+        sure, open_ = (
+            " and ".join(
+                percent(float(prob)) for prob, one in zip(own["prob"].to_numpy(), told, strict=True) if one is asked
+            )
+            for asked in (True, False)
+        )
+        some = some or bool(open_)
+        much = count(int(own["num"].max()), "observation")
+        if not open_:
+            texts.append(f"those of {name} do ({much})")
+        elif not sure:
+            texts.append(f"of {name} it cannot be told ({much})")
+        else:
+            texts.append(f"those of {name} of {sure} do, of those of {open_} it cannot be told ({much})")
+    return texts if some else []
 
 
 # The numbers that a reader of a report looks for first.
@@ -258,7 +285,9 @@ def _coverage_figure(covered: xr.Dataset) -> Figure:
     miss = np.nan_to_num(np.abs(one["coverage"].to_numpy() - float(one["prob"])), nan=np.inf)
     worst = one.isel(observation=int(np.argmax(miss)))
     note = "of what was held out" if miss.size == 1 else f"{worst['observation'].item()}, worst of {miss.size}"
-    status = "" if bool(one["within_joint_band"].all()) else "warn"
+    good = [kept(one.isel(observation=place)) for place in range(miss.size)]
+    note += "; cannot be told" if good[int(np.argmax(miss))] is None else ""
+    status = "" if all(good) else "warn"
     return Figure(f"{percent(float(one['prob']))} interval covers", percent(float(worst["coverage"])), note, status)
 
 

@@ -13,6 +13,7 @@ from bayestwin._base.wording import Scale, scale_for
 from bayestwin.assess import coverage, intervals, scores
 from bayestwin.assess.gates import read_chains
 from bayestwin.assess.recorded import record
+from bayestwin.results.schema import bond_of, derived
 from bayestwin.telemetry import Telemetry, said
 
 PROBS = (0.5, 0.9)
@@ -20,10 +21,11 @@ PROBS = (0.5, 0.9)
 
 
 class TimeAxis(NamedTuple):
-    """How time is written: as dates, or as numbers in `unit`."""
+    """How time is written: as dates in a zone, UTC where there is none, or as numbers in `unit`."""
 
     dated: bool
     unit: str
+    zone: str = ""
 
 
 type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
@@ -102,7 +104,13 @@ def time_axis(posterior: xr.DataTree) -> TimeAxis:
     time = posterior["observed_data"]["time"].to_numpy()
     told = posterior.attrs.get("telemetry_time_unit")  # of several experiments by name: their times are the twin's
     unit = told if isinstance(told, str) else posterior.attrs.get("time_unit", "")
-    return TimeAxis(bool(np.issubdtype(time.dtype, np.datetime64)), str(unit))
+    return TimeAxis(bool(np.issubdtype(time.dtype, np.datetime64)), str(unit), zone_of(posterior))
+
+
+def zone_of(result: xr.DataTree) -> str:
+    """The zone that was declared for the times of a result's telemetry; empty where there is none, or several."""
+    told = result.attrs.get("telemetry_timezone")
+    return told if isinstance(told, str) else ""
 
 
 def as_numbers(time: xr.DataArray) -> np.ndarray:
@@ -283,7 +291,8 @@ def result_rows(
     for part in parts:
         time = part.bands["time"] if part.bands is not None else part.observed.get("time")
         if time is not None and time.size:
-            rows.append((f"times, {part.label}", f"{time.size:,}, from {_moment(time[0])} to {_moment(time[-1])}"))
+            ends = (_moment(time[place], zone_of(posterior)) for place in (0, -1))
+            rows.append((f"times, {part.label}", f"{time.size:,}, from {' to '.join(ends)}"))
     stats = group(posterior, "sample_stats")
     if "solver_failed" in stats:
         failures = (stats["solver_failed"] != 0).sum("draw").to_numpy()
@@ -292,6 +301,13 @@ def result_rows(
         rows.append(("failed solves", f"{total} ({chains})" if chains else total))
     rows.append(("SHA-256 of the twin", str(attrs.get("twin_sha256", "not recorded"))))
     rows.append(("SHA-256 of the telemetry", str(attrs.get("telemetry_sha256", "not recorded"))))
+    told, words = bond_of(posterior), derived(posterior)
+    rows.append(
+        (
+            "SHA-256 of the draws",
+            f"derived, not calibrated: {words}" if words else told.sha256 if told else "not recorded",
+        )
+    )
     if forecast is not None:
         rows.append(("seed of the forecast", str(forecast.attrs.get("seed", "not recorded"))))
     if validation is not None:
@@ -320,14 +336,20 @@ def _named(value: Any) -> str:
     return ", ".join(f"{name}: {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
 
 
-def _moment(time: xr.DataArray) -> str:
+def _moment(time: xr.DataArray, zone: str) -> str:
     value = time.to_numpy()
     if np.issubdtype(value.dtype, np.datetime64):
-        return said(value.astype("datetime64[m]")[()])
+        return said(value.astype("datetime64[m]")[()], zone)
     return f"{value.item():g}"
 
 
 # A forecast held against what was held out: coverage and scores, or why there are none.
+
+
+def of_other_draws(forecast: xr.DataTree | None, posterior: xr.DataTree) -> bool:
+    """Whether a forecast says that it was made from other draws than those that were calibrated."""
+    told, made = bond_of(posterior), None if forecast is None else forecast.attrs.get("posterior_sha256")
+    return told is not None and made is not None and made != told.sha256
 
 
 def held_out(

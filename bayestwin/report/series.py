@@ -4,6 +4,7 @@ What they are made of comes first: bands, gaps, the part held out, the axis of t
 """
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -88,13 +89,15 @@ def shade(grid: list[Axes], parts: tuple[Period, ...] | list[Period]) -> None:
 def dress_time(axes: Axes, axis: TimeAxis, most: int = 10) -> None:
     """At most `most` ticks, and the label of the time axis."""
     if axis.dated:
-        axes.xaxis_date()
-        axes.set_xlabel("time (UTC)")
-        locator = AutoDateLocator(minticks=4, maxticks=most)
+        zone = pd.Timestamp(0, tz=axis.zone or "UTC").tzinfo
+        axes.xaxis_date(tz=zone)
+        axes.set_xlabel(f"time ({axis.zone or 'UTC'})")
+        locator = AutoDateLocator(tz=zone, minticks=4, maxticks=most)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(
             ConciseDateFormatter(
                 locator,
+                tz=zone,
                 formats=DATES,
                 zero_formats=["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M"],
                 offset_formats=["", *["%Y"] * 4, "%d %b %Y"],

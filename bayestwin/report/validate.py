@@ -12,13 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from bayestwin._base.wording import duration, fixed, labelled, percent, span_for
 from bayestwin.assess import draws, intervals
-from bayestwin.assess.coverage import can_tell
 from bayestwin.assess.evidence import Evidence
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, Validated, group_names
 from bayestwin.report import coverage, prose, validation_tables
 from bayestwin.report.insight import SECTIONS, Content, Found, VerbSection
 from bayestwin.report.page import fill
-from bayestwin.report.reading import as_numbers, time_axis
+from bayestwin.report.reading import as_numbers, time_axis, zone_of
 from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, WIDTH, Picture, dots, drawing, figure, fitting, marker, picture
 from bayestwin.report.validation_tables import SHORT, SIMPLE, conformal_words, moment
@@ -193,27 +192,30 @@ MARKERS = {HELD_OUT: "o", BACKTEST: "s"}
 LOWEST_SKILL = -1.0
 
 
-def coverage_by(tables: Mapping[str, xr.Dataset], dim: str, prob: float, time_unit: str) -> Picture | None:
+type Drawn = dict[str, xr.Dataset]
+"""Coverage in groups (dim, observation, prob) by kind of intervals: raw ones, as the table has them, and conformal."""
+
+
+def coverage_by(tables: Mapping[str, Drawn], dim: str, prob: float, time_unit: str) -> Picture | None:
     """Coverage of the interval of probability `prob` in groups: a row an observation, a column a kind of forecasts.
 
     Args:
-        tables: Coverage (dim, observation, prob), perhaps with `kind`, by kind of forecasts.
+        tables: See `by_tables`.
         dim: What is told apart.
         prob: As above.
         time_unit: Unit of horizons.
     """
     if not tables:
         return None
-    names = [str(name) for name in next(iter(tables.values()))["observation"].to_numpy()]
-    drawn = figure(0.9 + 2.0 * len(names))
+    names = [str(name) for name in next(iter(tables.values()))["raw"]["observation"].to_numpy()]
+    drawn = figure(1.1 + 2.0 * len(names))
     grid = drawn.subplots(len(names), len(tables), squeeze=False)
-    kinds = ["raw"]
-    for column, (part, table) in enumerate(tables.items()):
-        own = table.sel(prob=prob, method="nearest")
-        kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else kinds
-        labels = group_names(table, dim, time_unit)
+    kinds = list(dict.fromkeys(kind for own in tables.values() for kind in own))
+    for column, (part, own) in enumerate(tables.items()):
+        labels = group_names(own["raw"], dim, time_unit)
         for axes, name in zip(grid[:, column], names, strict=True):
-            _groups(axes, own.sel(observation=name), labels, prob, 0.85 * 72 * WIDTH / len(tables))
+            shown = {kind: one.sel(observation=name).sel(prob=prob, method="nearest") for kind, one in own.items()}
+            _groups(axes, shown, labels, prob, 0.85 * 72 * WIDTH / len(tables))
             title = f"{name}, {part}"
             axes.set_title(title, fontsize=fitting(title, 300 / len(tables) * 2, 9))
     for axes in grid[:, 0]:
@@ -224,24 +226,40 @@ def coverage_by(tables: Mapping[str, xr.Dataset], dim: str, prob: float, time_un
         Line2D([], [], linestyle="", marker="o", color=COLOURS[k], label=f"{k} interval{side}")
         for k, side in zip(kinds, (" (left)", " (right)") if len(kinds) > 1 else ("",), strict=True)
     ]
-    handles.append(Patch(facecolor=LIGHT["prior"], alpha=0.45, label="where chance lets it lie"))
+    handles += coverage.legend(LIGHT["ink"])
+    handles.append(Patch(facecolor=LIGHT["prior"], alpha=0.45, label="band of all that is compared"))
     drawn.legend(handles=handles, loc="outside upper left", ncols=3)
     caption = (
-        f"Share of observations inside their {percent(prob)} interval; the dashed line is what was promised. Grey bars "
-        "are bands in which all groups of a panel lie with 95 % probability if intervals hold and errors are "
-        "independent. Crosses lie outside the wider bands of all that the verdict compares, dependence allowed for."
+        f"Share of observations inside their {percent(prob)} interval; the dashed line is what was promised. Raw "
+        "intervals are those of the table, bands likewise."
     )
     told = _grouped(tables, names, dim, prob, time_unit)
     alt = f"Coverage of the raw {percent(prob)} equal-tailed interval by {dim}. {told}."
-    return picture(drawn, f"by-{names_safe(dim)}", alt, caption)
+    return picture(drawn, f"by-{names_safe(dim)}", alt, caption + _fewer(tables, prob))
 
 
-def _grouped(tables: Mapping[str, xr.Dataset], names: list[str], dim: str, prob: float, time_unit: str) -> str:
+def _fewer(tables: Mapping[str, Drawn], prob: float) -> str:
+    """Of how many forecasts conformal shares are, where these are fewer than the raw ones."""
+    told = []
+    for part, own in tables.items():
+        if "conformal" not in own:
+            continue
+        counts = [one["num"].sel(prob=prob, method="nearest").sum(one["num"].dims[0]) for one in own.values()]
+        told += [
+            f" Conformal ones of {name}, {part}, are of {int(fewer):,} of {int(all_):,} forecasts: those from origins "
+            "at which enough errors were known."
+            for name, all_, fewer in zip(own["raw"]["observation"].to_numpy(), *counts, strict=True)
+            if fewer < all_
+        ]
+    return "".join(told)
+
+
+def _grouped(tables: Mapping[str, Drawn], names: list[str], dim: str, prob: float, time_unit: str) -> str:
     """Coverage of each group in words, of raw intervals."""
     told = []
-    for part, table in tables.items():
+    for part, tables_of_kinds in tables.items():
+        table = tables_of_kinds["raw"]
         own = table.sel(prob=prob, method="nearest")
-        own = own.sel(kind="raw") if "kind" in own.dims else own
         for name in names:
             pairs = zip(group_names(table, dim, time_unit), own["coverage"].sel(observation=name).values, strict=True)
             known = [f"{label} {percent(float(share))}" for label, share in pairs if np.isfinite(share)]
@@ -335,38 +353,31 @@ def skill_plot(tables: Mapping[str, xr.Dataset]) -> Picture | None:
 
 def by_tables(
     evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], dim: str, prob: float
-) -> dict[str, xr.Dataset]:
-    """Coverage in groups by kind of forecasts, of raw and conformal intervals where there are both at `prob`."""
+) -> dict[str, Drawn]:
+    """Coverage in groups by kind of forecasts: of raw intervals, and of conformal ones where there are such at `prob`.
+
+    Conformal intervals of a backtest exist at fewer points than raw ones, which are those of the table all the same.
+    """
     datasets = {}
     for part, evidence in raw.items():
         if dim not in evidence.by:
             continue
+        datasets[part] = {"raw": evidence.by[dim]}
         both = evidences.get(part)
-        compared = both is not None and dim in both.by and _seen(both.by[dim], prob)
-        datasets[part] = both.by[dim] if both is not None and compared else evidence.by[dim]
+        if both is not None and dim in both.by and both.by[dim].indexes[dim].equals(evidence.by[dim].indexes[dim]):
+            conformal = both.by[dim].sel(kind="conformal")
+            if bool((conformal["num"].sel(prob=prob, method="nearest") > 0).any()):
+                datasets[part]["conformal"] = conformal
     return datasets
 
 
-def _seen(table: xr.Dataset, prob: float) -> bool:
-    """Whether anything was observed that has an interval of probability `prob`."""
-    return bool((table["num"].sel(prob=prob, method="nearest") > 0).any())
-
-
-def _groups(axes: Axes, own: xr.Dataset, labels: list[str], prob: float, room: float) -> None:
-    """One panel, `room` points wide: a band, and the shares of each kind, for each group."""
-    kinds = [str(kind) for kind in own["kind"].to_numpy()] if "kind" in own.dims else [""]
-    for shift, kind in zip(np.linspace(-0.15, 0.15, len(kinds)) if len(kinds) > 1 else [0.0], kinds, strict=True):
-        one = own.sel(kind=kind) if kind else own
-        lower, upper, inside = (one[name].to_numpy() for name in ("joint_lower", "joint_upper", "within_joint_band"))
-        told = can_tell(one).to_numpy()
-        for place, share in enumerate(one["coverage"].to_numpy()):
-            if not np.isfinite(share):
-                continue
-            at = place + shift
-            axes.vlines(at, lower[place], upper[place], color=LIGHT["prior"], alpha=0.45, linewidth=7)
-            shape = "o" if inside[place] else "X"
-            (dot,) = axes.plot([at], [share], shape, color=COLOURS[kind or "raw"], markersize=5.5, zorder=3)
-            dot.set(clip_on=False, fillstyle="none" if inside[place] and not told[place] else "full")
+def _groups(axes: Axes, shown: Drawn, labels: list[str], prob: float, room: float) -> None:
+    """One panel, `room` points wide: bands and shares of each kind, for each group."""
+    for shift, (kind, one) in zip(np.linspace(-0.15, 0.15, 2) if len(shown) > 1 else [0.0], shown.items(), strict=True):
+        for place in range(len(labels)):
+            group = one.isel({one["num"].dims[0]: place})
+            if int(group["num"]):
+                coverage.mark_share(axes, place + shift, group, COLOURS[kind])
     axes.axhline(prob, color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3))
     texts = [label.replace(" to ", " to\n") for label in labels]
     longest = max((line for text in texts for line in text.split("\n")), key=len)
@@ -457,7 +468,8 @@ def fans(backtest: xr.DataTree, prob: float) -> Picture | None:
             axes.plot(x, own["median"], color=LIGHT["calibrated"])
             values = observed[name].isel(origin=place, horizon=np.flatnonzero(seen)).to_numpy()
             dots(axes, x, values, *marker(len(values)), LIGHT["ink"])
-            axes.set_title(f"from {moment(origins['origin'].to_numpy()[place])}", fontweight="normal")
+            title = f"from {moment(origins['origin'].to_numpy()[place], zone_of(backtest))}"
+            axes.set_title(title, fontweight="normal", fontsize=fitting(title, 0.85 * 72 * WIDTH / len(chosen), 9))
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_locator(MaxNLocator(5))
             axes.grid(axis="y")

@@ -14,7 +14,8 @@ from bayestwin._base.wording import count, duration, fixed, number, percent, sca
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.evidence import Evidence
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, group_names
-from bayestwin.report.insight import SECTIONS
+from bayestwin.report.insight import SECTIONS, Found
+from bayestwin.report.reading import zone_of
 from bayestwin.report.tables import CoverageRow, ScoreRow, coverage_row, score_row
 from bayestwin.telemetry import said
 
@@ -117,8 +118,9 @@ def origin_rows(backtest: xr.DataTree) -> list[OriginRow]:
             if gates
             else ""
         )
-        start, end = (moment(own[key].to_numpy()[()]) for key in ("calibrated_from", "calibrated_until"))
-        origin, num = moment(own["origin"].to_numpy()[()]), fixed(float(own["num_calibrated"]), 0)
+        keys = ("origin", "calibrated_from", "calibrated_until")
+        origin, start, end = (moment(own[key].to_numpy()[()], zone_of(backtest)) for key in keys)
+        num = fixed(float(own["num_calibrated"]), 0)
         rows.append(OriginRow(origin, start, end, num, trouble))
     return rows
 
@@ -157,10 +159,10 @@ def setting_rows(settings: Mapping[str, object], time_unit: str) -> list[tuple[s
     ]
 
 
-def moment(value: object) -> str:
-    """A time of the user's."""
+def moment(value: object, zone: str = "") -> str:
+    """A time of the user's, in the zone that was declared."""
     if isinstance(value, np.datetime64):
-        return said(value.astype("datetime64[m]"))
+        return said(value.astype("datetime64[m]"), zone)
     return f"{float(str(value)):.12g}"
 
 
@@ -201,6 +203,25 @@ def doubts(pit: Mapping[str, xr.Dataset], scores: Mapping[str, xr.Dataset]) -> l
                 if worse:
                     found.append(f"For {', '.join(worse)}, {words} comes closer than the twin {WHERE[part]}.")
     return found
+
+
+def failures_of(others: Mapping[str, Found]) -> list[str]:
+    """What other verbs found against the twin: those whose newest run failed, with what failed in it."""
+    found = []
+    for section in SECTIONS:
+        run = others.get(section.command)
+        if run is None or run.record.get("status") != "failed gates":
+            continue
+        about = " (on other telemetry than this)" if run.same_data is False else ""
+        gates = [gate for gate in run.record.get("gates") or () if not gate["passed"] and gate["severity"] == "fail"]
+        told = f": {' '.join(str(gate['sentence']) for gate in gates[:MOST_TOLD])}" if gates else "."
+        more = f" And {len(gates) - MOST_TOLD} more." if len(gates) > MOST_TOLD else ""
+        found.append(f"{section.title} failed in run `{run.run}`{about}{told}{more}")
+    return found
+
+
+MOST_TOLD = 3
+"""Failed gates of another verb of which the sentences are said."""
 
 
 def unchecked(
@@ -263,7 +284,6 @@ def conformal_words(
         wide = widths["width"].sel(observation=name)
         ratio = float(wide.sel(kind="conformal") / wide.sel(kind="raw"))
         good = [kept(own.sel(kind=kind)) for kind in ("raw", "conformal")]
-        alike = abs(conformal - raw) < ALIKE and False in good and good[0] != good[1]
         advice = {
             (None, None): "So few cannot tell whether they hold.",
             (True, None): "The raw one holds; of the conformal one so few cannot tell.",
@@ -275,8 +295,8 @@ def conformal_words(
             (False, True): "The conformal one holds and the raw one does not: use the conformal one.",
             (False, False): "Neither holds: conditions are other than those of the backtest.",
         }[good[0], good[1]]
-        if alike:
-            advice = "They hardly differ, though only one lies in its band: keep the raw one, which assumes less."
+        if abs(conformal - raw) < ALIKE and False in good and good[0] != good[1]:
+            advice += " They hardly differ: do not make much of it."
         sentences.append(
             f"{name}, held out: {percent(raw, 1)} inside the raw interval, {percent(conformal, 1)} inside the "
             f"conformal one, which is {number(ratio, 2)} times as wide and rests on {count(num, 'error')} of the "

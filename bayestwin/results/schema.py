@@ -1,5 +1,6 @@
 """The groups of a result: arrays → xarray datasets with named dimensions, the user's times, units and words."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -177,3 +178,56 @@ def signals_dataset(specs: Mapping[str, Any], values: Mapping[str, np.ndarray], 
 def _with_draws(dataset: xr.Dataset) -> xr.Dataset:
     sizes = dataset.sizes
     return dataset.assign_coords(chain=np.arange(sizes["chain"]), draw=np.arange(sizes["draw"]))
+
+
+# The draws of a posterior bound to what its attributes say of them: twin, telemetry and seed vouch for no others.
+
+
+class Bond(NamedTuple):
+    """What a posterior records of its draws.
+
+    Attributes:
+        sha256: Hash of names, dimensions and values of the group `posterior`, see `content_sha256`.
+        values: How many numbers these are.
+    """
+
+    sha256: str
+    values: int
+
+
+def content_sha256(draws: xr.Dataset) -> str:
+    """Hash of the variables of a dataset: names, dimensions and values, in whatever order and layout they are held."""
+    digest = hashlib.sha256()
+    for name in sorted(map(str, draws.data_vars)):
+        values = draws[name].transpose(*sorted(map(str, draws[name].dims)))
+        array = np.ascontiguousarray(values.to_numpy(), dtype=values.dtype.newbyteorder("<"))
+        digest.update(f"{name} {values.dims} {array.dtype.str} {array.shape}\0".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def bond(draws: xr.Dataset) -> dict[str, Any]:
+    """What the attributes of a result are to say of its draws, so that others are told from them."""
+    return {"posterior_sha256": content_sha256(draws), "posterior_values": _num_values(draws)}
+
+
+def bond_of(tree: xr.DataTree) -> Bond | None:
+    """What a result says of its draws; None of results from before that was recorded."""
+    if "posterior_sha256" not in tree.attrs or "posterior_values" not in tree.attrs:
+        return None
+    return Bond(str(tree.attrs["posterior_sha256"]), int(tree.attrs["posterior_values"]))
+
+
+def derived(tree: xr.DataTree) -> str:
+    """How a posterior differs from what was calibrated, in words; empty where it does not, or that is not known."""
+    told, draws = bond_of(tree), tree["posterior"].to_dataset()
+    if told is None or content_sha256(draws) == told.sha256:
+        return ""
+    num = _num_values(draws)
+    if num < told.values:
+        return f"{num:,} of the {told.values:,} numbers that were calibrated are left, and nothing vouches for a part"
+    return f"the draws are others than those that were calibrated (SHA-256 {told.sha256[:12]}…)"
+
+
+def _num_values(draws: xr.Dataset) -> int:
+    return sum(int(values.size) for values in draws.data_vars.values())

@@ -72,7 +72,7 @@ def said(moment: Any, zone: Zone = None) -> str:
     if not isinstance(stamp, pd.Timestamp):
         return "no time"
     detail = "minutes" if stamp == stamp.floor("min") else "auto"
-    if isinstance(zone, str) and zone != "UTC":
+    if isinstance(zone, str) and zone not in ("", "UTC"):
         local = stamp.tz_localize("UTC").tz_convert(zone)
         return local.isoformat(sep=" ", timespec=detail)
     return f"{stamp.isoformat(sep=' ', timespec=detail)} UTC"

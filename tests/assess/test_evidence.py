@@ -6,7 +6,8 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from bayestwin.assess.evidence import judged, possible, power, ranks
+from bayestwin.assess.coverage import jointly
+from bayestwin.assess.evidence import blunt, judged, possible, ranks
 
 NUM = 40
 
@@ -62,16 +63,43 @@ def test_groups_have_bands_that_hold_together(make_backtest) -> None:
     assert found.attrs["level"] == pytest.approx(1 - 0.05 / 4)
 
 
-def test_power_is_that_of_counting_misses() -> None:
-    # of 8 at 90 %, five are the fewest inside the band; fewer than that at 80 %: a sum over the binomial
-    assert power(8, 0.9) == pytest.approx(sum(scipy.stats.binom.pmf(k, 8, 0.8) for k in range(5)))
-    assert power(0, 0.9) == 0.0
-    assert power(8, 0.9) < 0.1 < power(60, 0.9) < 0.8 < power(200, 0.9)
+def judged_counts(inside: list[int], num: int, level: float) -> xr.Dataset:
+    """Shares of independent observations inside a 90 % interval, with the band of probability `level`."""
+    dims, shape = ("observation", "prob"), (len(inside), 1)
+    counts = xr.DataArray(np.array(inside)[:, None], {"prob": [0.9]}, dims)
+    full = {"num": num, "num_distinct": num, "num_effective": float(num), "freedom": 1e4, "expected": 0.9}
+    found = {name: (dims, np.full(shape, value)) for name, value in full.items()}
+    return jointly(xr.Dataset(found | {"coverage": counts / num}, attrs={"level": level}), level, 1)
 
 
 def test_possible_coverages_are_clopper_and_pearson_s() -> None:
-    assert possible(8, 8) == pytest.approx((0.025 ** (1 / 8), 1.0))
-    assert possible(0, 8) == pytest.approx((0.0, 1 - 0.025 ** (1 / 8)))
-    lower, upper = possible(5, 8)
-    assert scipy.stats.binom.sf(4, 8, lower) == pytest.approx(0.025)
-    assert scipy.stats.binom.cdf(5, 8, upper) == pytest.approx(0.025)
+    found = judged_counts([8, 0, 5], 8, 0.95)
+    lower, upper = (end.to_numpy()[:, 0] for end in possible(found))
+    assert (lower[0], upper[0]) == pytest.approx((0.025 ** (1 / 8), 1.0), rel=1e-3)
+    assert (lower[1], upper[1]) == pytest.approx((0.0, 1 - 0.025 ** (1 / 8)), rel=1e-3)
+    assert scipy.stats.binom.sf(4, 8, lower[2]) == pytest.approx(0.025, rel=2e-3)
+    assert scipy.stats.binom.cdf(5, 8, upper[2]) == pytest.approx(0.025, rel=2e-3)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.999])
+def test_what_is_possible_holds_the_promise_where_and_only_where_the_share_lies_in_its_band(level: float) -> None:
+    found = judged_counts(list(range(101)), 100, level)
+    lower, upper = possible(found)
+    np.testing.assert_array_equal((lower <= 0.9) & (upper >= 0.9), found["within_joint_band"])
+
+
+def test_counts_that_would_not_show_twice_the_misses_are_blunt() -> None:
+    assert [bool(blunt(judged_counts([0], num, 0.95)).item()) for num in (8, 60, 400)] == [True, True, False]
+    # of 400, so many intervals that miss twice as often leave the band as the sum over the binomial says
+    lowest = scipy.stats.binom.ppf(0.025, 400, 0.9)
+    assert scipy.stats.binom.cdf(lowest - 1, 400, 0.8) > 0.8 > scipy.stats.binom.cdf(48, 60, 0.8)
+
+
+def test_a_thousand_that_follow_each_other_are_worth_as_many_in_the_band_as_in_what_is_possible() -> None:
+    """761 observations worth 33: true coverage is not known to a few percent."""
+    plain = judged_counts([700], 761, 0.95)
+    few = jointly(plain.assign(num_effective=plain["num_effective"] * 33 / 761), 0.95, 1)
+    lower, upper = (float(end.item()) for end in possible(few))
+    assert lower < 0.80
+    assert upper > 0.975
+    assert float(few["joint_upper"].item()) - float(few["joint_lower"].item()) > 0.15

@@ -26,10 +26,17 @@ def section(page: str, name: str) -> str:
 
 
 def test_good_result_passes_and_says_so(pages):
-    top = pages["lynx_hare"].split('id="twin"')[0]
+    top = pages["room"].split('id="twin"')[0]
     assert 'class="verdict pass"' in top
     assert "gates passed." in top
-    assert "all intervals cover as promised (hare: 6 observations, lynx: 6 observations)" in top
+    assert "all intervals cover as promised (indoor: 960 observations)" in top
+
+
+def test_six_observations_are_not_said_to_cover_as_promised(pages):
+    top = pages["lynx_hare"].split('id="twin"')[0]
+    assert 'class="verdict warn"' in top
+    assert "gates passed, but too little was held out to tell" in top
+    assert "of hare it cannot be told (6 observations)" in top
 
 
 def test_without_held_out_telemetry_the_page_says_what_to_do(small):

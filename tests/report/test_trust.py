@@ -9,7 +9,7 @@ import xarray as xr
 
 from bayestwin.assess import Gate
 from bayestwin.assess.coverage import binomial_band
-from bayestwin.assess.evidence import Evidence, together
+from bayestwin.assess.evidence import Evidence, compared, together
 from bayestwin.assess.trust import BacktestTrial, Trust, trust
 
 PROBS = (0.5, 0.9)
@@ -57,7 +57,7 @@ NO_TRIAL = BacktestTrial(None, 0)
 
 def judge(held_out: Evidence, trial: BacktestTrial = NO_TRIAL, **others: object) -> Trust:
     parts = {"held out": held_out} | ({} if trial.evidence is None else {"backtest": trial.evidence})
-    joint = together(parts, 0.9)
+    joint = together(parts, compared(parts, 0.9))
     trial = trial._replace(evidence=joint.get("backtest"))
     return trust(others.pop("gates", PASSED), joint["held out"], trial, prob=0.9, time_unit="s", **others)
 
