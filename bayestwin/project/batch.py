@@ -9,6 +9,7 @@ A task is a function of plain values, which any executor can run anywhere.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import select
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, Literal, NamedTuple
 
-from bayestwin._base.wording import fixed, percent
+from bayestwin._base.wording import decimals_for, fixed, percent, scale_for
 from bayestwin.errors import CorruptArtifact, InvalidInput
 from bayestwin.project.model import Model, changed, check_ready, load_model, load_telemetry
 from bayestwin.project.record import coverage_words, read_record
@@ -435,6 +436,17 @@ def _outcome(task: Task, future: Future[TaskOutcome]) -> TaskOutcome:
 # One page about a batch: what became of each task, with links to the reports of the runs.
 
 
+class ParameterRow(NamedTuple):
+    """One quantity of a task, in its unit."""
+
+    name: str
+    unit: str
+    mean: str
+    sd: str
+    lower: str
+    upper: str
+
+
 def write_page(
     path: pathlib.Path, outcomes: Sequence[TaskOutcome], refused: Sequence[Refused], words: str
 ) -> pathlib.Path:
@@ -450,16 +462,17 @@ def write_page(
     rows += [
         {"name": one.name, "status": "bad input", "why": one.words, "attempts": fixed(0, 0), "seconds": "–"}
         | dict.fromkeys(("coverage", "gates", "run", "link"), "")
+        | {"warned": [], "said": [], "parameters": []}
         for one in refused
     ]
-    page = fill("batch.html", {"tasks": rows, "words": words, "prob": percent(0.9)})
-    return write_text_durably(path, page)
+    return write_text_durably(path, fill("batch.html", {"tasks": rows, "words": words, "prob": percent(0.9)}))
 
 
 def _row(outcome: TaskOutcome, folder: pathlib.Path) -> dict[str, Any]:
     run = pathlib.Path(outcome.run) if outcome.run else None
     record = _record(run)
-    gates = record.get("gates") or ()
+    gates = [gate for gate in record.get("gates") or () if not gate["passed"]]
+    covered = (record.get("summary") or {}).get("coverage") or {}
     report = run / REPORT if run is not None else None
     return {
         "name": outcome.task.name,
@@ -467,11 +480,22 @@ def _row(outcome: TaskOutcome, folder: pathlib.Path) -> dict[str, Any]:
         "why": outcome.words,
         "attempts": fixed(outcome.attempts, 0),
         "seconds": fixed(outcome.seconds, 0) if outcome.attempts else "–",
-        "coverage": coverage_words((record.get("summary") or {}).get("coverage") or {}),
-        "gates": ", ".join(gate["name"] for gate in gates if not gate["passed"] and gate["severity"] == "fail"),
+        "coverage": coverage_words(covered, good=record.get("promises")),
+        "gates": ", ".join(gate["name"] for gate in gates if gate["severity"] == "fail"),
+        "warned": [gate["name"] for gate in gates if gate["severity"] == "warn"],
+        "said": [(gate["name"], gate["severity"], gate["sentence"]) for gate in gates],
+        "parameters": [_parameter(name, one) for name, one in (record.get("parameters") or {}).items()],
         "run": "" if run is None else run.name,
         "link": os.path.relpath(report, folder) if report is not None and report.is_file() else "",
     }
+
+
+def _parameter(name: str, told: dict[str, Any]) -> ParameterRow:
+    """One line of the table of parameters, from what the record of a run says."""
+    mean, sd, lower, upper = (math.nan if told[k] is None else told[k] for k in ("mean", "sd", "lower", "upper"))
+    scale = scale_for(mean, str(told["unit"]))
+    texts = (fixed(value * scale.factor, decimals_for(sd * scale.factor)) for value in (mean, sd, lower, upper))
+    return ParameterRow(name, scale.unit or "–", *texts)
 
 
 def _record(run: pathlib.Path | None) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from bayestwin.project.record import (
     begin_record,
     end_record,
     locked,
+    parameter_figures,
+    promises,
     read_record,
     summary,
     timings_of,
@@ -257,6 +259,8 @@ def _carry_out(
         "gates": [gate._asdict() for gate in found.gates],
         "timings": timings_of(shown),
         "summary": summary(found.coverage, found.scores),
+        "promises": promises(found.coverage),
+        "parameters": parameter_figures(posterior),
         "solver": dict(posterior.attrs["solver_choice"]),
     }
     return found._replace(record=end_record(run, record, found.status, **outcome))

@@ -25,6 +25,8 @@ import xarray as xr
 
 from bayestwin._base.files import PACKAGE, source_files, source_sha256
 from bayestwin._base.progress import ORDER, Progress
+from bayestwin.assess.coverage import kept
+from bayestwin.assess.gates import read_chains
 from bayestwin.errors import CorruptArtifact, RunLocked
 from bayestwin.results.durable import without_locks
 from bayestwin.results.store import check_writable, write_bytes_durably, write_text_durably
@@ -335,10 +337,45 @@ def summary(covered: xr.Dataset, scored: xr.Dataset | None) -> dict[str, Any]:
     return figures
 
 
-def coverage_words(covered: Mapping[str, Mapping[str, float | None]], prob: str = "0.9") -> str:
-    """The coverage of one interval by observation, from the `coverage` of a summary, as a phrase; may be empty."""
+def promises(covered: xr.Dataset) -> dict[str, dict[str, bool | None]]:
+    """Whether each interval kept its promise, by observation and `prob`; None where that cannot be told."""
+    return {
+        str(name): {f"{prob:g}": kept(covered.sel(observation=name, prob=prob)) for prob in covered["prob"].to_numpy()}
+        for name in covered["observation"].to_numpy()
+    }
+
+
+def parameter_figures(posterior: xr.DataTree) -> dict[str, dict[str, Any]]:
+    """Mean, sd and 90 % equal-tailed interval of each quantity of a posterior, and its unit."""
+    units = {str(name): str(one.attrs.get("units", "")) for name, one in posterior["posterior"].data_vars.items()}
+    figures = {}
+    for name, draws in read_chains(posterior, "posterior").draws.items():
+        low, high = np.quantile(draws, (0.05, 0.95))
+        figures[name] = {"mean": float(draws.mean()), "sd": float(draws.std()), "lower": float(low)}
+        figures[name] |= {"upper": float(high), "unit": units[name.partition("[")[0]]}
+    return figures
+
+
+MARKS = {True: " ✓", False: " ✗", None: " ?"}
+"""Whether an interval kept its promise, behind its coverage."""
+
+
+def coverage_words(
+    covered: Mapping[str, Mapping[str, float | None]],
+    prob: str = "0.9",
+    good: Mapping[str, Mapping[str, bool | None]] | None = None,
+) -> str:
+    """The coverage of one interval by observation, from the `coverage` of a summary, as a phrase; may be empty.
+
+    Args:
+        covered: Shares by observation and `prob`.
+        prob: Of which interval.
+        good: What `promises` says of them, to be marked; None where that is not known.
+    """
     known = {name: own[prob] for name, own in covered.items() if own.get(prob) is not None}
-    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in known.items() if share is not None)
+    marks = {name: MARKS[own.get(prob)] for name, own in (good or {}).items()}
+    shares = ((name, share) for name, share in known.items() if share is not None)
+    return ", ".join(f"{name} {100 * share:.0f} %{marks.get(name, '')}" for name, share in shares)
 
 
 def forecast_figures(found: xr.Dataset, zone: str = "") -> dict[str, Any]:

@@ -7,9 +7,11 @@ import shutil
 import browser
 import pytest
 import several
+from planted import planted
 
 from bayestwin.report.page import fill
 from bayestwin.report.style import DARK, LIGHT
+from bayestwin.report.validate import render_validation
 
 PROGRAM = browser.find()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=f"none of {', '.join(browser.NAMES)} is installed")
@@ -40,9 +42,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pages: dict[str, str], expe
         (where / f"{name}.html").write_text(page, encoding="utf-8")
     (where / "difference.html").write_text(fill("difference.html", DIFFERENCE), encoding="utf-8")
     row = {"name": several.EVIL, "status": "finished", "why": "", "attempts": "1", "seconds": "2"}
-    row |= {"coverage": "", "gates": "", "run": "room", "link": "room.html"}
+    row |= {"coverage": "", "gates": "", "run": "room", "link": "room.html", "warned": [], "said": [], "parameters": []}
     content = {"tasks": [row], "words": several.EVIL, "prob": "90 %"}
     (where / "batch.html").write_text(fill("batch.html", content), encoding="utf-8")
+    page = render_validation(planted("holds"), {}, folder="models/tank", provenance={})
+    (where / "validation.html").write_text(page, encoding="utf-8")
     shutil.copytree(experiments, where / "experiments")
     return where
 
@@ -90,6 +94,20 @@ def test_all_pages_open_without_a_complaint_and_complete(chromium: browser.Brows
         assert chromium.run("document.scripts.length") == 1, file.name
         wide = chromium.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{file.name} is {wide} pixels too wide"
+
+
+@pytest.mark.parametrize("width", [1200, 800])
+def test_no_column_of_a_table_is_cut_off(chromium: browser.Browser, folder: pathlib.Path, width: int) -> None:
+    chromium.like()
+    chromium.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    cut = "[...document.querySelectorAll('.wide')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
+    words = f"{cut}.map((one) => one.querySelector('caption').textContent)"
+    try:
+        for file in [folder / "room.html", folder / "lynx_hare.html", folder / "validation.html"]:
+            chromium.open(file)
+            assert chromium.run(words) == [], file.name
+    finally:
+        chromium.send("Emulation.clearDeviceMetricsOverride")
 
 
 def test_a_script_in_a_name_is_shown_as_text(chromium: browser.Browser, folder: pathlib.Path) -> None:
