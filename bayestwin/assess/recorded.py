@@ -278,7 +278,8 @@ def _width_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limi
     value = widths.get(name, 0.0)
     unmoved = [f"`{key}`" for key, width in widths.items() if not width <= limit]
     if not unmoved:
-        widest = f" (widest: `{name}`, {100 * value:.3g} % of its prior)" if name else ""
+        share = "less than 1" if value < 0.01 else f"{100 * value:.3g}"
+        widest = f" (widest: `{name}`, {share} % of its prior)" if name else ""
         sentence = f"The data say something about every parameter{widest}."
     else:
         sentence = (

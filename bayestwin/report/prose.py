@@ -331,7 +331,10 @@ MODES = {
 def _engine_words(posterior: xr.DataTree) -> list[str]:
     """What the engine chose, and what it did by itself while sampling, in sentences."""
     words = []
-    if choice := record(posterior, "solver_choice"):
+    choice = record(posterior, "solver_choice")
+    if choice.get("method") == "exact":
+        words.append("The twin is affine in its states: it was solved by exact steps, which have no tolerance.")
+    elif choice:
         words.append(
             "The solver was chosen by a trial on draws from the prior, with fewer steps allowed than later: "
             f"{choice.get('reason', choice.get('method'))}."

@@ -281,10 +281,7 @@ def result_rows(
         ("bayestwin", str(attrs.get("bayestwin_version", "not recorded"))),
         ("schema version", str(attrs.get("schema_version", "not recorded"))),
         ("seed", str(attrs.get("seed", "not recorded"))),
-        (
-            "solver",
-            str(attrs.get("solver") or record(posterior, "description").get("solver", "not recorded")),
-        ),
+        ("solver", _solver(posterior)),
         ("warm-up draws a chain", str(attrs.get("num_warmup", "not recorded"))),
         ("start of the twin (t0)", _named(attrs.get("t0", "not recorded"))),
     ]
@@ -314,6 +311,15 @@ def result_rows(
         rows.append(("source of the held-out telemetry", str(validation.source)))
         rows.append(("SHA-256 of the held-out telemetry", str(validation.sha256)))
     return rows
+
+
+def _solver(posterior: xr.DataTree) -> str:
+    """What was asked for, and what was taken; exact steps have no tolerances."""
+    asked = str(posterior.attrs.get("solver") or record(posterior, "description").get("solver", "not recorded"))
+    taken = record(posterior, "solver_choice").get("method")
+    if taken == "exact":
+        return "exact steps, without tolerances"
+    return f"{asked}; {taken} was taken" if taken and not asked.startswith(str(taken)) else asked
 
 
 def flat_rows(nested: Mapping[str, Any] | str, front: str = "") -> list[tuple[str, str]]:

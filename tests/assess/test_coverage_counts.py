@@ -69,7 +69,8 @@ def test_every_variable_has_observation_and_prob(make_forecast, make_telemetry, 
     assert set(found.data_vars) == names
     assert all(found[name].dims == ("observation", "prob") for name in names)
     assert found["within_band"].dtype == bool
-    assert found.attrs == {"kind": "highest-density interval", "group": "predictions", "level": 0.95}
+    told = {"kind": "highest-density interval", "group": "predictions", "level": 0.95, "joint_level": 1 - 0.05 / 4}
+    assert found.attrs == pytest.approx(told)
 
 
 def test_telemetry_may_hold_some_of_the_times_in_any_order_of_date_units(make_forecast, make_telemetry, draws, columns):
