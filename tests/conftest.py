@@ -12,10 +12,14 @@ import tempfile
 import jax
 import pytest
 
+from bayestwin._base import progress
 from bayestwin._base.compilation import keep_compiled
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# on a busy machine commands may take long enough to say what they are at, which is none of their answer
+progress.PATIENCE = float("inf")
 
 # Started in the background of a shell, a process ignores Ctrl-C, and so does all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,9 +1,10 @@
-"""Progress of long work: phases with a bar on a terminal, silence elsewhere, and where the time went.
+"""Progress of long work: phases with a bar on a terminal, lines where a command takes long, and where the time went.
 
 And what every verb that computes opens with: `computing`, one context for all that must hold meanwhile.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import Protocol, Self
@@ -19,12 +20,58 @@ ORDER = ("import", "compile", "ladder", "warmup", "draws", "predictive", "predic
 """The order in which timings are told; others come last."""
 
 
+COMPUTED = ("ladder", "warmup", "draws", "predictive", "predict")
+"""Phases whose first step waits for programs to be compiled, where these are new."""
+
+
 class Phase(Protocol):
     """One phase under way."""
 
     def advance(self, steps: int, note: str = "") -> None:
         """Say that `steps` more are done, and a word about them."""
         ...
+
+
+PATIENCE = 30.0
+"""Seconds of silence after which a command without a terminal says what it is at."""
+
+
+class Lines:
+    """Says on standard error what a command is at, a line a phase, once it has been silent for `PATIENCE` seconds."""
+
+    def __init__(self, console: rich.console.Console, began: float) -> None:
+        """Nothing is said yet; `began` is when the command did, by `time.perf_counter`."""
+        self._console, self._told, self._spoken = console, began, False
+
+    @contextlib.contextmanager
+    def phase(self, words: str, done: list[int], total: int) -> Iterator[None]:
+        """Tell a phase, of which `done[0]` of `total` steps are done."""
+        begun, ended, clock = time.perf_counter(), threading.Event(), compile_clock()
+        compiled = clock.seconds
+
+        def told() -> str:
+            passed, compiling = time.perf_counter() - begun, clock.seconds - compiled
+            much = f", {compiling:.0f} s of them compiling" if compiling >= 1 else ""
+            return f"{words}: {done[0]:,} of {total:,}, {passed:.0f} s{much}"
+
+        def watch() -> None:
+            while not ended.wait(min(PATIENCE, 1.0)):
+                if time.perf_counter() - self._told >= PATIENCE:
+                    self._say(f"{told()}{'; the first step waits for what is compiled' if not done[0] else ''}")
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+            if self._spoken:
+                self._say(told())
+
+    def _say(self, words: str) -> None:
+        self._told, self._spoken = time.perf_counter(), True
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 class Progress:
@@ -40,12 +87,14 @@ class Progress:
 
         Args:
             show: Whether to show bars.
-            began: When the command began, by `time.perf_counter`; without it there is no timing `import`.
+            began: When the command began, by `time.perf_counter`; without it there is no timing `import`, and nothing
+                is said where there is no terminal.
         """
         self.timings: dict[str, float] = {}
         self._began = began
         console = rich.console.Console(stderr=True)
         visible = console.is_terminal if show is None else show
+        self._lines = None if visible or show is False or began is None else Lines(console, began)
         note = rich.table.Column(ratio=3, no_wrap=True, overflow="ellipsis")
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description:<20}", table_column=_fixed(20)),
@@ -68,15 +117,18 @@ class Progress:
             words: What is shown.
             total: Number of steps expected.
         """
-        task = self._bars.add_task(words, total=total, note="")
-        bars = self._bars
+        # until the first step is done most of the time goes into compiling, of what computes
+        task = self._bars.add_task(words, total=total, note="compiling" if name in COMPUTED else "")
+        bars, done = self._bars, [0]
 
         class Running:
             def advance(self, steps: int, note: str = "") -> None:
+                done[0] += steps
                 bars.update(task, advance=steps, note=note)
 
+        lines = contextlib.nullcontext() if self._lines is None else self._lines.phase(words, done, total)
         try:
-            with self.timed(name):
+            with self.timed(name), lines:
                 yield Running()
         finally:
             bars.stop_task(task)

@@ -23,6 +23,42 @@ def test_it_says_what_it_does_where_it_is_shown(capfd: pytest.CaptureFixture) ->
         assert words in err
 
 
+def test_a_command_that_takes_long_says_what_it_is_at(
+    capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bayestwin._base.progress.PATIENCE", 0.05)
+    with Progress(began=time.perf_counter()) as progress:
+        with progress.phase("ladder", "climbing", 4):
+            compiling = time.time()
+            time.sleep(1.2)
+            jax.monitoring.record_event_time_span("/jax/core/compile/backend_compile_duration", compiling, time.time())
+        with progress.phase("draws", "drawing [none]", 1000) as phase:
+            phase.advance(1000)
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert lines[0] == "climbing: 0 of 4, 0 s; the first step waits for what is compiled"
+    assert any(line.startswith("climbing: 0 of 4, ") and line.endswith("1 s of them compiling") for line in lines)
+    assert lines[-1] == "drawing [none]: 1,000 of 1,000, 0 s"
+
+
+def test_a_command_that_is_soon_done_says_nothing(
+    capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bayestwin._base.progress.PATIENCE", 5.0)
+    with Progress(began=time.perf_counter()) as progress, progress.phase("draws", "drawing", 10) as phase:
+        phase.advance(10)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("steps", [0, 10])
+def test_compiling_is_called_so_until_the_first_step_is_done(capfd: pytest.CaptureFixture, steps: int) -> None:
+    with Progress(show=True) as progress, progress.phase("draws", "drawing", 10) as phase:
+        if steps:
+            phase.advance(steps)
+    assert ("compiling" in capfd.readouterr().err) == (steps == 0)
+
+
 def test_phases_are_timed_also_where_they_fail() -> None:
     progress = Progress(show=False)
     with progress.phase("ladder", "climbing", 1):
