@@ -113,7 +113,7 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
         distinct = int(own["num_distinct"][place])
         inside = int(own["num_inside"][place])
         told, noticed = float(own["told"][place]), float(own["joint_noticed"][place])
-        ends = tuple(float(end[place]) for end in true)
+        ends = (float(true[0][place]), float(true[1][place]))
         shares[str(name)] = Share(
             str(name),
             inside,

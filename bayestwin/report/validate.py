@@ -244,7 +244,7 @@ def _fewer(tables: Mapping[str, Drawn], prob: float) -> str:
     for part, own in tables.items():
         if "conformal" not in own:
             continue
-        counts = [one["num"].sel(prob=prob, method="nearest").sum(one["num"].dims[0]) for one in own.values()]
+        counts = [one["num"].sel(prob=prob, method="nearest").sum(str(one["num"].dims[0])) for one in own.values()]
         told += [
             f" Conformal ones of {name}, {part}, are of {int(fewer):,} of {int(all_):,} forecasts: those from origins "
             "at which enough errors were known."
@@ -385,8 +385,8 @@ def _groups(axes: Axes, shown: Drawn, labels: list[str], prob: float, room: floa
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.set_ylim(min(0.5, axes.get_ylim()[0]), 1.02)
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    shown = [tick for tick in ticks if tick >= axes.get_ylim()[0]]
-    axes.set_yticks(shown, [percent(tick) for tick in shown])
+    seen = [tick for tick in ticks if tick >= axes.get_ylim()[0]]
+    axes.set_yticks(seen, [percent(tick) for tick in seen])
     axes.grid(axis="y")
 
 
