@@ -93,6 +93,7 @@ class ReadingSection(Section):
     variable: str = USUAL["variable"]
     value: str = USUAL["value"]
     time_format: str | None = USUAL["time_format"]
+    skip_rows: Annotated[int, pydantic.Field(ge=0)] | list[Annotated[int, pydantic.Field(ge=1)]] = USUAL["skip_rows"]
     drop: list[DropSection] = []
     fill: dict[str, FillSection] = {}
 

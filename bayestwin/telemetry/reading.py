@@ -17,7 +17,7 @@ from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.telemetry.columns import check_unique, find, found_names, joined, labelled, numbers, tidy
 from bayestwin.telemetry.mending import Drop, Fill, FillHow, dropped, filled
 from bayestwin.telemetry.record import Telemetry, sealed
-from bayestwin.telemetry.sources import Rows, read_source
+from bayestwin.telemetry.sources import Rows, SkippedRows, read_source
 from bayestwin.telemetry.times import Ambiguous, Clock, Duplicates, Order, given_time, in_order, parse_times, revisions
 
 # The settings of reading. The signature of `read_telemetry` is the one place that has their defaults, and the types
@@ -52,6 +52,7 @@ class ReadingSettings(TypedDict, total=False):
     time_format: str | None
     drop: Sequence[Drop] | None
     fill: Mapping[str, FillHow | Fill] | None
+    skip_rows: SkippedRows
 
 
 def check_choices(settings: Mapping[str, Any]) -> None:
@@ -99,6 +100,7 @@ def read_telemetry(
     time_format: str | None = None,
     drop: Sequence[Drop] | None = None,
     fill: Mapping[str, FillHow | Fill] | None = None,
+    skip_rows: SkippedRows = 0,
 ) -> Telemetry:
     """Read telemetry from a CSV, Parquet or netCDF file, a pandas table or an xarray dataset.
 
@@ -134,6 +136,8 @@ def read_telemetry(
             `start` to `end`, both included; of all columns where none is named.
         fill: How cells between known values are filled, by column: `"previous"`, the value before, or `"linear"`, on
             the line between both; `{"how": "linear", "within": "15min"}` where these lie no further apart than that.
+        skip_rows: Lines of a CSV file that are left out: how many stand before the names of the columns, or a list of
+            their numbers from 1 on, such as `[2]` for units beneath the names.
 
     Returns:
         The telemetry, one column a signal.
@@ -145,7 +149,7 @@ def read_telemetry(
         InvalidSetting: If a Parquet file is given and pyarrow is not installed.
     """
     settings: Any = {name: value for name, value in locals().items() if name != "data"}  # as the signature names them
-    return read_rows(read_source(data, separator, decimal), **settings)
+    return read_rows(read_source(data, separator, decimal, skip_rows), **settings)
 
 
 _ARGUMENTS = {name: one for name, one in inspect.signature(read_telemetry).parameters.items() if name != "data"}
@@ -174,7 +178,7 @@ def signals_of(path: pathlib.Path, **settings: Unpack[ReadingSettings]) -> set[s
     """The signals that a file holds, and its time; none where it does not read, which `read_telemetry` explains."""
     chosen = {**USUAL, **settings}
     try:
-        rows = read_source(path, chosen["separator"], chosen["decimal"])
+        rows = read_source(path, chosen["separator"], chosen["decimal"], chosen["skip_rows"])
         table, _, time = time_apart(rows.table, chosen["time"])
         if chosen["layout"] == "long":
             _, names, _ = signals(table, chosen)
@@ -401,7 +405,7 @@ def read_experiments(
             belongs to one of them, whose name is then said.
     """
     chosen = {**USUAL, **settings}
-    source = read_source(data, chosen["separator"], chosen["decimal"])
+    source = read_source(data, chosen["separator"], chosen["decimal"], chosen["skip_rows"])
     table = source.table
     if by not in table.columns and by in table.index.names:
         table = table.reset_index()

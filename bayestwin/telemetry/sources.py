@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import h5py
@@ -40,13 +40,18 @@ class Rows(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def read_source(data: Any, separator: str = ",", decimal: str = ".") -> Rows:
+type SkippedRows = int | Sequence[int]
+"""How many lines at the beginning of a CSV file are left out, or the numbers of those that are, counted from 1."""
+
+
+def read_source(data: Any, separator: str = ",", decimal: str = ".", skip_rows: SkippedRows = 0) -> Rows:
     """A file, a table or a dataset as rows of one's own.
 
     Args:
         data: Path of a CSV, Parquet or netCDF file, told apart by their first bytes; a pandas table; a dataset.
         separator: Between the columns of a CSV file.
         decimal: Decimal sign of a CSV file.
+        skip_rows: Lines of a CSV file that are left out.
 
     Raises:
         InvalidTelemetry: If it is none of these, or does not read.
@@ -74,7 +79,21 @@ def read_source(data: Any, separator: str = ",", decimal: str = ".") -> Rows:
             return kind.read(path)
     if b"\0" in head and not head.startswith(_UTF16) and path.suffix.lower() not in _PACKED:
         raise _unreadable(path, f"bytes that are no text: {head[:8]!r}", "Export it as CSV, Parquet or netCDF.")
-    return _read_csv(path, separator, decimal, "utf-16" if head.startswith(_UTF16) else "utf-8-sig")
+    return _read_csv(path, separator, decimal, "utf-16" if head.startswith(_UTF16) else "utf-8-sig", _lines(skip_rows))
+
+
+def _lines(skip_rows: SkippedRows) -> int | list[int]:
+    """Lines as pandas counts them, from 0."""
+    numbers = [skip_rows] if isinstance(skip_rows, int) else list(skip_rows)
+    least = 0 if isinstance(skip_rows, int) else 1
+    if any(isinstance(one, bool) or not isinstance(one, int) or one < least for one in numbers):
+        raise InvalidTelemetry(
+            "`skip_rows` names no lines.",
+            expected="how many lines stand before the names of the columns, or a list of line numbers from 1 on",
+            received=f"{skip_rows!r}",
+            advice="Write `skip_rows=3` for three lines before the names, `skip_rows=[2]` for units beneath them.",
+        )
+    return skip_rows if isinstance(skip_rows, int) else [one - 1 for one in numbers]
 
 
 def _named(*kinds: str) -> str:
@@ -82,8 +101,8 @@ def _named(*kinds: str) -> str:
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
-def _read_csv(path: pathlib.Path, separator: str, decimal: str, encoding: str) -> Rows:
-    layout = {"comment": "#", "skipinitialspace": True, "encoding": encoding}
+def _read_csv(path: pathlib.Path, separator: str, decimal: str, encoding: str, skipped: int | list[int]) -> Rows:
+    layout: dict[str, Any] = {"comment": "#", "skipinitialspace": True, "encoding": encoding, "skiprows": skipped}
     try:
         header = pd.read_csv(path, sep="\x01", nrows=0, **layout).columns[0]
         _check_separator(path, str(header), separator)
@@ -94,13 +113,16 @@ def _read_csv(path: pathlib.Path, separator: str, decimal: str, encoding: str) -
     except UnicodeDecodeError as reason:
         if encoding == "cp1252":
             raise _unreadable(path, str(reason), "Save it as UTF-8.") from reason
-        rows = _read_csv(path, separator, decimal, "cp1252")
+        rows = _read_csv(path, separator, decimal, "cp1252", skipped)
         notice = f"`{path.name}` is not UTF-8 and was read as Windows-1252: check names that are not plain letters."
         return rows._replace(notices=(notice,))
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeError) as reason:
         advice = "Where numbers have a decimal comma, columns need another separator: `separator=';'`, `decimal=','`."
         raise _unreadable(
-            path, str(reason), f"{advice} Other layouts read with pandas, and pass the table."
+            path,
+            str(reason),
+            f"{advice} Lines before the names of columns: `skip_rows=3`. Other layouts read with "
+            "pandas, and pass the table.",
         ) from reason
     return Rows(table, path.name, {})
 

@@ -183,3 +183,25 @@ def test_without_pyarrow_parquet_says_how_to_get_it(tmp_path: Path) -> None:
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "level.parquet").write_bytes(b"PAR1 and so on PAR1")
     refused(tmp_path / "level.parquet", "Parquet", InvalidTelemetry if HAS_PYARROW else InvalidSetting)
+
+
+LOGGED = "Station 4\nexported 2026-03-01\ntime,level\n[h],[m]\n0,1.5\n1,2.5\n"
+
+
+@pytest.mark.parametrize(("text", "skip"), [(LOGGED, [1, 2, 4]), (LOGGED.replace("[h],[m]\n", ""), 2)])
+def test_lines_that_are_no_rows_are_left_out(tmp_path, text, skip):
+    path = tmp_path / "logged.csv"
+    path.write_text(text, encoding="utf-8")
+    found = bt.read_telemetry(path, skip_rows=skip)
+    assert found.table["level"].tolist() == [1.5, 2.5]
+    assert found.table.index.tolist() == [0.0, 1.0]
+    with pytest.raises(InvalidTelemetry, match="skip_rows=3"):
+        bt.read_telemetry(path)
+
+
+@pytest.mark.parametrize("skip", [-1, [0], [1.5], True])
+def test_lines_that_there_cannot_be_are_refused(tmp_path, skip):
+    path = tmp_path / "logged.csv"
+    path.write_text("time,level\n0,1.5\n", encoding="utf-8")
+    with pytest.raises(InvalidTelemetry, match="`skip_rows` names no lines"):
+        bt.read_telemetry(path, skip_rows=skip)
