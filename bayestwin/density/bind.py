@@ -72,11 +72,14 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
         )
     if twin.inputs:
         refuse_same_time(telemetry, twin.inputs, twin.observations)
-    inputs = {name: _input(telemetry, name, spec, observed) for name, spec in twin.inputs.items()}
+    wrong: list[InvalidTelemetry] = []
+    inputs = _found(twin.inputs, lambda name, spec: _input(telemetry, name, spec, observed), wrong)
     told = {name: event for name, event in twin.events.items() if event.kind == "telemetry"}
-    events = {name: _column(telemetry, name, "event", event.unit) for name, event in told.items()}
-    wanted = [name for name in twin.observations if observed or name in telemetry.table.columns]
-    observations = {name: _column(telemetry, name, "observation", twin.observations[name].unit) for name in wanted}
+    events = _found(told, lambda name, event: _column(telemetry, name, "event", event.unit), wrong)
+    wanted = {name: one for name, one in twin.observations.items() if observed or name in telemetry.table.columns}
+    observations = _found(wanted, lambda name, one: _column(telemetry, name, "observation", one.unit), wrong)
+    if wrong:
+        raise InvalidTelemetry.all_of(wrong)
     for name, values in observations.items():
         _check_support(twin, name, telemetry.label(name), values)
     if observed and not any(np.isfinite(values).any() for values in observations.values()):
@@ -87,6 +90,19 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
             advice="Without data the posterior would be the prior; check the columns.",
         )
     return Bound(times, telemetry.table.index.to_numpy(), observations, inputs, events)
+
+
+def _found[T](
+    wanted: Mapping[str, T], column: Callable[[str, T], np.ndarray], wrong: list[InvalidTelemetry]
+) -> dict[str, np.ndarray]:
+    """The column of each; why there is none goes to `wrong`, so that all that is missing is told at once."""
+    columns = {}
+    for name, one in wanted.items():
+        try:
+            columns[name] = column(name, one)
+        except InvalidTelemetry as reason:
+            wrong.append(reason)
+    return columns
 
 
 def elapsed(labels: pd.Index, t0: Any, source_unit: str, time_unit: str) -> np.ndarray:
@@ -136,24 +152,42 @@ def _check_no_gap(name: str, values: np.ndarray, telemetry: Telemetry) -> None:
     missing = np.flatnonzero(~np.isfinite(values))
     if missing.size == 0:
         return
-    run = missing[: np.argmax(np.append(np.diff(missing) > 1, True)) + 1]
-    start, end = (telemetry.shown(telemetry.table.index[row]) for row in (run[0], run[-1]))
-    within = _widest(values, telemetry)
+    holes = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1)
+    inner = [hole for hole in holes if hole[0] > 0 and hole[-1] + 1 < values.size]
+    said = f"{missing.size} missing, the first {_from_to(holes[0], telemetry)}"
+    advice = "What is missing at the start or the end is never filled: begin later or end earlier."
+    if inner:
+        widest = max(inner, key=lambda hole: _reach(hole, telemetry))
+        if widest is not holes[0]:
+            said += f", the longest between known values {_from_to(widest, telemetry)}"
+        advice = (
+            f"Fill it knowingly when it is read: `fill={{'{name}': 'previous'}}` or `'linear'`; with "
+            f"`fill={{'{name}': {{'how': 'linear', 'within': {_length(_reach(widest, telemetry), telemetry)}}}}}` only "
+            f"where the known values on either side lie no further apart. {advice}"
+        )
     raise InvalidTelemetry(
         f"Input {telemetry.label(name)} has a gap.",
         expected="a value at each time: the twin is driven by it, also where nothing is observed",
-        received=f"{missing.size} missing, the first from {start} to {end}",
-        advice=f"Fill it knowingly when it is read: `fill={{'{name}': 'previous'}}` or `'linear'`; with "
-        f"`fill={{'{name}': {{'how': 'linear', 'within': {within}}}}}` only where the known values on either side lie "
-        "no further apart. What is missing at the start or the end is never filled: begin later or end earlier.",
+        received=said,
+        advice=advice,
     )
 
 
-def _widest(values: np.ndarray, telemetry: Telemetry) -> str:
-    """How far apart the known values around the widest gap are, as an argument has it."""
-    known = counted(telemetry.table.index)[: values.size][np.isfinite(values)]
-    widest = np.diff(known).max(initial=0)
-    return f"'{widest * 1e-9 / 60:g}min'" if telemetry.dated else f"{widest:g}"
+def _from_to(hole: np.ndarray, telemetry: Telemetry) -> str:
+    """From where to where values are missing, in words."""
+    start, end = (telemetry.shown(telemetry.table.index[row]) for row in (hole[0], hole[-1]))
+    return f"from {start} to {end}"
+
+
+def _reach(hole: np.ndarray, telemetry: Telemetry) -> float:
+    """How far apart the known values around missing ones are, counted as times are."""
+    times = counted(telemetry.table.index)
+    return float(times[hole[-1] + 1] - times[hole[0] - 1])
+
+
+def _length(span: float, telemetry: Telemetry) -> str:
+    """A length of time as an argument has it."""
+    return f"'{span * 1e-9 / 60:g}min'" if telemetry.dated else f"{span:g}"
 
 
 def _check_support(twin: Twin, name: str, label: str, values: np.ndarray) -> None:

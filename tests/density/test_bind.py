@@ -60,6 +60,23 @@ def test_a_gap_in_an_input_is_an_error_that_names_it() -> None:
     refused(driven(), late, r"`sloped` has a gap.*2 missing, the first from 0\.0 to 0\.0")
 
 
+def test_the_length_that_is_suggested_is_that_of_a_hole_that_is_named() -> None:
+    """Two holes, and two rows far apart with nothing missing between them."""
+    times = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 50.0])
+    stepped = np.array([0.0, np.nan, 2.0, np.nan, np.nan, 5.0, 6.0, 7.0])
+    signals = {"time": times, "stepped": stepped, "sloped": times, "level": times}
+    longest = (
+        r"3 missing, the first from 1\.0 to 1\.0, the longest between known values from 3\.0 to 4\.0.*'within': 3}"
+    )
+    refused(driven(), telemetry_of(signals), longest)
+
+
+def test_all_that_is_missing_is_told_at_once() -> None:
+    signals = {name: values for name, values in SIGNALS.items() if name != "stepped"}
+    gap = telemetry_of(signals | {"sloped": [0.0, np.nan, np.nan, 3.0]})
+    refused(driven(), gap, r"2 things are wrong.*no column for the input `stepped`.*Input `sloped` has a gap")
+
+
 # An observation outside the support of its noise.
 
 
