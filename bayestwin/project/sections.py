@@ -115,12 +115,14 @@ class AlignSection(Section):
         side: At which end of its window a time lies.
         how: For each column, by its name in the twin, what stands in its place.
         window: Length of windows; by default `every`.
+        fill: How cells that are still missing then are filled, by column.
     """
 
     every: float | str
     side: Side | None = None
     how: dict[str, ResampleHow]
     window: float | str | None = None
+    fill: dict[str, FillSection] = {}
 
 
 class TelemetrySection(ReadingSection):

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from bayestwin.errors import InvalidTelemetry
+from bayestwin.telemetry.mending import Fill, FillHow, filled
 from bayestwin.telemetry.record import Telemetry, Zone, sealed, time_in
-from bayestwin.telemetry.times import counted, length_of
+from bayestwin.telemetry.times import Clock, counted, length_of
 
 type ResampleHow = Literal["mean", "last", "interpolate"]
 type Side = Literal["left", "right"]
@@ -40,6 +41,7 @@ def align(
     side: Side | None = None,
     window: str | float | None = None,
     t0: Any = None,
+    fill: Mapping[str, FillHow | Fill] | None = None,
 ) -> Telemetry:
     """Join telemetry of several sources, exactly or by a resampling that is declared column by column.
 
@@ -58,6 +60,7 @@ def align(
             further than one and a half usual steps of their source.
         t0: When the initial state holds, in the zone that all sources declare if it has no offset; by default the
             first time.
+        fill: How cells that are still missing are filled, by column, as `read_telemetry` takes it.
 
     Returns:
         One telemetry with all columns; `notices` says what was left out, `settings` how it was made and of what.
@@ -90,9 +93,14 @@ def align(
         settings["features"] = features
     if (zone := _zone(sources)) is not None:
         settings["timezone"] = zone
+    renamed = {new: old for one in sources.values() for new, old in one.renamed.items()}
+    if fill:
+        clock = Clock(zone if isinstance(zone, str) else None)
+        labels = {name: f"`{name}`" for name in map(str, table.columns)}
+        table, told, settings["fill"] = filled(table, fill, clock, labels)
+        notices += told
     start = table.index[0] if t0 is None else time_in(t0, table.index, zone, "t0")
     source = ", ".join(f"{name}: {one.source}" for name, one in sources.items())
-    renamed = {new: old for one in sources.values() for new, old in one.renamed.items()}
     return sealed(table, units, start, source, tuple(notices), settings, renamed)
 
 

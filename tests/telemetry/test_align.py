@@ -171,3 +171,21 @@ def test_t0_and_notices_come_along() -> None:
     assert found.t0 == -1.0
     assert found.notices == ("a: `time` runs backwards 1 time and was sorted (row 3).",)
     assert found.source == "a: pandas table"
+
+
+# What resampling leaves missing is filled as declared.
+
+
+def test_what_resampling_leaves_missing_is_filled_as_declared() -> None:
+    coarse = telemetry_of({"time": [0.0, 1.0, 4.0, 5.0], "ambient": [0.0, 1.0, 4.0, 5.0]}, units={"ambient": "degC"})
+    fine = of(0.5, 11, "current")
+    how = {"ambient": "last", "current": "mean"}
+    plain = bt.align({"a": coarse, "b": fine}, every=1.0, how=how, side="left")
+    assert np.isnan(plain.table["ambient"]).tolist() == [False, False, True, True, False]
+    filled = bt.align({"a": coarse, "b": fine}, every=1.0, how=how, side="left", fill={"ambient": "linear"})
+    np.testing.assert_allclose(filled.table["ambient"], [0.0, 1.0, 2.0, 3.0, 4.0])
+    assert "2 missing cells were filled, as declared" in filled.notices[-1]
+    assert filled.sha256 != plain.sha256
+    short = {"ambient": {"how": "linear", "within": 2.0}}
+    assert bt.align({"a": coarse, "b": fine}, every=1.0, how=how, side="left", fill=short).table.equals(plain.table)
+    refused("`fill`", {"a": coarse, "b": fine}, every=1.0, how=how, side="left", fill={"wind": "linear"})
