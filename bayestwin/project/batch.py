@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, Literal, NamedTuple
 
-from bayestwin._base.wording import decimals_for, fixed, percent, scale_for
+from bayestwin._base.wording import NARROW, decimals_for, fixed, percent, scale_for
 from bayestwin.errors import CorruptArtifact, InvalidInput
 from bayestwin.project.model import Model, changed, check_ready, load_model, load_telemetry
 from bayestwin.project.record import coverage_words, read_record
@@ -480,7 +480,7 @@ def _row(outcome: TaskOutcome, folder: pathlib.Path) -> dict[str, Any]:
         "why": outcome.words,
         "attempts": fixed(outcome.attempts, 0),
         "seconds": fixed(outcome.seconds, 0) if outcome.attempts else "–",
-        "coverage": coverage_words(covered, good=record.get("promises")),
+        "coverage": coverage_words(covered, good=record.get("promises")).replace(" %", f"{NARROW}%"),
         "gates": ", ".join(gate["name"] for gate in gates if gate["severity"] == "fail"),
         "warned": [gate["name"] for gate in gates if gate["severity"] == "warn"],
         "said": [(gate["name"], gate["severity"], gate["sentence"]) for gate in gates],

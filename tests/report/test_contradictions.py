@@ -191,9 +191,9 @@ def test_a_batch_is_not_green_over_jobs_that_warn(tmp_path: pathlib.Path) -> Non
         outcomes.append(TaskOutcome(Task(name, name, "job.toml", "", "", "0"), "finished", str(run), 1, 2.0, ""))
     page = write_page(tmp_path / "batch.html", outcomes, [], "2 finished").read_text(encoding="utf-8")
     calm, edge = rows_of(page, "What became of each task")
-    assert (calm["outcome"], calm["gates warned"], calm["coverage"]) == ("✓ finished", "", "level 95 % ✓")
+    assert (calm["outcome"], calm["gates warned"], calm["coverage"]) == ("✓ finished", "", "level 95\u202f% ✓")
     assert (edge["outcome"], edge["gates warned"]) == ("! finished, with warnings", "prior_edge")
-    assert edge["coverage"] == "level 95 % ?"
+    assert edge["coverage"] == "level 95\u202f% ?"
     assert [row["task"] for row in rows_of(page, "What gates found")] == ["edge"]
     assert "100 % lie in the outermost 1 %" in page
     parameters = rows_of(page, "Posterior of each task")
