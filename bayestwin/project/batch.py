@@ -436,7 +436,7 @@ def _outcome(task: Task, future: Future[TaskOutcome]) -> TaskOutcome:
 # One page about a batch: what became of each task, with links to the reports of the runs.
 
 
-class ParameterRow(NamedTuple):
+class TaskQuantity(NamedTuple):
     """One quantity of a task, in its unit."""
 
     name: str
@@ -490,12 +490,12 @@ def _row(outcome: TaskOutcome, folder: pathlib.Path) -> dict[str, Any]:
     }
 
 
-def _parameter(name: str, told: dict[str, Any]) -> ParameterRow:
+def _parameter(name: str, told: dict[str, Any]) -> TaskQuantity:
     """One line of the table of parameters, from what the record of a run says."""
     mean, sd, lower, upper = (math.nan if told[k] is None else told[k] for k in ("mean", "sd", "lower", "upper"))
     scale = scale_for(mean, str(told["unit"]))
     texts = (fixed(value * scale.factor, decimals_for(sd * scale.factor)) for value in (mean, sd, lower, upper))
-    return ParameterRow(name, scale.unit or "–", *texts)
+    return TaskQuantity(name, scale.unit or "–", *texts)
 
 
 def _record(run: pathlib.Path | None) -> dict[str, Any]:

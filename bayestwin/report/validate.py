@@ -192,11 +192,11 @@ MARKERS = {HELD_OUT: "o", BACKTEST: "s"}
 LOWEST_SKILL = -1.0
 
 
-type Drawn = dict[str, xr.Dataset]
+type GroupShares = dict[str, xr.Dataset]
 """Coverage in groups (dim, observation, prob) by kind of intervals: raw ones, as the table has them, and conformal."""
 
 
-def coverage_by(tables: Mapping[str, Drawn], dim: str, prob: float, time_unit: str) -> Picture | None:
+def coverage_by(tables: Mapping[str, GroupShares], dim: str, prob: float, time_unit: str) -> Picture | None:
     """Coverage of the interval of probability `prob` in groups: a row an observation, a column a kind of forecasts.
 
     Args:
@@ -238,7 +238,7 @@ def coverage_by(tables: Mapping[str, Drawn], dim: str, prob: float, time_unit: s
     return picture(drawn, f"by-{names_safe(dim)}", alt, caption + _fewer(tables, prob))
 
 
-def _fewer(tables: Mapping[str, Drawn], prob: float) -> str:
+def _fewer(tables: Mapping[str, GroupShares], prob: float) -> str:
     """Of how many forecasts conformal shares are, where these are fewer than the raw ones."""
     told = []
     for part, own in tables.items():
@@ -254,7 +254,7 @@ def _fewer(tables: Mapping[str, Drawn], prob: float) -> str:
     return "".join(told)
 
 
-def _grouped(tables: Mapping[str, Drawn], names: list[str], dim: str, prob: float, time_unit: str) -> str:
+def _grouped(tables: Mapping[str, GroupShares], names: list[str], dim: str, prob: float, time_unit: str) -> str:
     """Coverage of each group in words, of raw intervals."""
     told = []
     for part, tables_of_kinds in tables.items():
@@ -353,7 +353,7 @@ def skill_plot(tables: Mapping[str, xr.Dataset]) -> Picture | None:
 
 def by_tables(
     evidences: Mapping[str, Evidence], raw: Mapping[str, Evidence], dim: str, prob: float
-) -> dict[str, Drawn]:
+) -> dict[str, GroupShares]:
     """Coverage in groups by kind of forecasts: of raw intervals, and of conformal ones where there are such at `prob`.
 
     Conformal intervals of a backtest exist at fewer points than raw ones, which are those of the table all the same.
@@ -371,7 +371,7 @@ def by_tables(
     return datasets
 
 
-def _groups(axes: Axes, shown: Drawn, labels: list[str], prob: float, room: float) -> None:
+def _groups(axes: Axes, shown: GroupShares, labels: list[str], prob: float, room: float) -> None:
     """One panel, `room` points wide: bands and shares of each kind, for each group."""
     for shift, (kind, one) in zip(np.linspace(-0.15, 0.15, 2) if len(shown) > 1 else [0.0], shown.items(), strict=True):
         for place in range(len(labels)):
