@@ -131,7 +131,7 @@ def test_a_long_record_is_smoothed_for_fewer_draws_at_once_and_alike(monkeypatch
     assert predictor.at_once(density) == predictor.AT_ONCE
     monkeypatch.setattr(blocks, "LONG", 1)
     found = []
-    for most in (np.inf, 4 * 49 * (3 + 2 + 8)):
+    for most in (1e12, 4 * 49 * (3 + 2 + 8)):
         monkeypatch.setattr(predictor, "MOST_KEPT", most)
         with Progress(show=False).phase("predict", "predicting", 9) as phase:
             found.append(predictor.Predictor(density)(values, jax.random.key(0), phase))
