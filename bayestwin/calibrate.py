@@ -133,7 +133,7 @@ def calibrate(
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
     tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | bond(tree["posterior"].to_dataset())
     if np.min(atol := density.grid.precision.atol) < twin.solver.atol == ATOL:
-        tree.attrs["atol_by_scale"] = dict(zip(twin.states, np.min(np.atleast_2d(atol), axis=0).tolist(), strict=False))
+        tree.attrs["atol_by_scale"] = twin.layout.least(np.min(np.atleast_2d(atol), axis=0))
     return tree
 
 

@@ -173,7 +173,7 @@ def predict(
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)
     if density.bound.times.shape[-1] != bound.times.shape[-1]:
         rows = np.searchsorted(density.bound.times, bound.times)
-        found = {name: array[:, rows] for name, array in found.items() if array.ndim == 2}
+        found = {name: array[:, rows] for name, array in found.items() if array.ndim > 1}
     given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
     attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
     axes = axes_of(bound, density.experiments, experiment_attributes(attributes))

@@ -31,7 +31,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
 
     Returns:
         For each observation `<name>` (with noise and model error), `<name>_noise_free` and perhaps
-        `<name>_discrepancy`, for each state `<name>_state`, over `time`.
+        `<name>_discrepancy`, for each state `<name>_state`, over `time` and the dimensions of a state that is an array.
 
     Raises:
         InvalidSetting: If a value is missing or unknown.
@@ -74,16 +74,18 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         )
     units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
     units |= {f"{n}{part}": o.unit for n, o in twin.observations.items() for part in ("_noise_free", "_discrepancy")}
+    along = {f"{name}_state": state.axes(name) for name, state in twin.states.items()}
     data = {
-        name: (("time",), np.asarray(array)[: len(bound.times)], {"units": units[name]})
+        name: (("time", *along.get(name, ())), np.asarray(array)[: len(bound.times)], {"units": units[name]})
         for name, array in predicted.items()
     }
-    return xr.Dataset(data, coords={"time": bound.labels}, attrs={"twin": twin.name, "seed": seed})
+    coords = {"time": bound.labels} | {dim: labels for axes in along.values() for dim, labels in axes.items()}
+    return xr.Dataset(data, coords=coords, attrs={"twin": twin.name, "seed": seed})
 
 
 @Program
 def _drawn(density: Density, values: Mapping[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
     predicted = density.predict(values)
     found = density.draw(key, values, predicted)
-    paths = jnp.stack([found[f"{name}_state"] for name in density.twin.states])
-    return found | {"solved": predicted.solved & jnp.isfinite(paths).all()}
+    finite = [jnp.isfinite(found[f"{name}_state"]).all() for name in density.twin.states]
+    return found | {"solved": predicted.solved & jnp.stack(finite).all()}

@@ -32,6 +32,7 @@ REPEATS, SEEN = 5, 20
 AXES = {
     "parameters": (2, 5, 10, 20, 50, 100),
     "states": (2, 5, 10, 20, 50, 100, 200),
+    "entries": (2, 5, 10, 20, 50, 100, 200),
     "observations": (100, 1_000, 10_000, 100_000, 1_000_000),
     "chains": (1, 4, 16, 64, 256, 1_024),
 }
@@ -72,6 +73,7 @@ class Size(NamedTuple):
 
     parameters: int = 4
     states: int = 4
+    entries: int = 0  # of one state that is an array, in place of states
     observations: int = SEEN
     chains: int = 4
 
@@ -101,13 +103,32 @@ def row_of_tanks(size: Size) -> bt.Twin:
     )
 
 
+def array_of_tanks(size: Size) -> bt.Twin:
+    """The same tanks as one state that is an array."""
+    rates = [f"k{i}" for i in range(size.parameters)]
+
+    def vector_field(t, x, p, u):
+        k = [getattr(p, name) for name in rates]
+        each = [math.prod(k[i :: size.entries]) for i in range(min(len(k), size.entries))]
+        outflow = jnp.stack(each)[np.arange(size.entries) % len(each)] * x.tanks
+        return {"tanks": jnp.concatenate([jnp.ones(1), outflow[:-1]]) - outflow}
+
+    return bt.Twin(
+        name="tanks",
+        vector_field=vector_field,
+        states={"tanks": bt.State(0.0, size=size.entries)},
+        parameters={rate: bt.Parameter(dist.LogNormal(0.0, 0.1)) for rate in rates},
+        observations={"last": bt.Observation(noise=bt.Gaussian(scale=0.1), of=lambda t, x, p, u: x.tanks[-1])},
+    )
+
+
 def gradient(size: Size) -> tuple[Callable[[jax.Array], tuple[jax.Array, jax.Array]], jax.Array, str]:
     """Value and gradient of the log density for a batch of chains, differentiated as NUTS would.
 
     Returns:
         The function of z, where to take it, shape (chains, d), and how derivatives are taken.
     """
-    twin = row_of_tanks(size)
+    twin = array_of_tanks(size) if size.entries else row_of_tanks(size)
     times = np.linspace(0.0, 10.0, size.observations + 1)[1:]
     table = pd.DataFrame({next(iter(twin.observations)): 0.5}, index=pd.Index(times, name="time"))
     density = build_density(twin, bind(twin, bt.read_telemetry(table, t0=0.0)))
@@ -140,7 +161,7 @@ def expected(points: Sequence[Point], number: int) -> float:
     """Seconds that the next point will take, from how the last two grew.
 
     Calls grow at least in proportion to size. Compiling grows with the number of states, which the program spells
-    out one by one, and hardly with anything else.
+    out one by one, and hardly with anything else, as with the entries of one that is an array.
     """
     if not points:
         return 0.0
@@ -212,7 +233,8 @@ def main() -> None:
     base = Size()
     about = (
         f"Tanks in a row; {base.parameters} parameters, {base.states} states (20 along the axis of parameters), "
-        f"{base.observations} observations and {base.chains} chains where the axis says nothing else."
+        f"{base.observations} observations and {base.chains} chains where the axis says nothing else; entries are "
+        "those of one state that is an array, in place of states."
     )
     body = f"{results_page.circumstances(asked.device)} {about}\n\n![Milliseconds a gradient by size]({picture})"
     title = "How a gradient scales" + (" on a GPU" if asked.device == "gpu" else "")

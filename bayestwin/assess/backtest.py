@@ -305,7 +305,10 @@ def _assembled(
 
     groups: dict[str, xr.Dataset] = {}
     for group in PREDICTED:
-        parts = [None if one.forecast is None else one.forecast[group] for one in outcomes]
+        made = [one.forecast[group].transpose(..., "time") for one in outcomes if one.forecast is not None]
+        # of large arrays each forecast keeps as many entries as there is room for
+        aligned = iter(xr.align(*made, join="inner", exclude=["time"]))
+        parts = [None if one.forecast is None else next(aligned) for one in outcomes]
         like = next(part for part in parts if part is not None)
         tree = {
             str(name): (
@@ -315,7 +318,7 @@ def _assembled(
             )
             for name, values in like.data_vars.items()
         }
-        groups[group] = xr.Dataset(tree, {n: like[n] for n in ("chain", "draw") if n in like.coords} | coords)
+        groups[group] = xr.Dataset(tree, {n: like[n] for n in like.coords if n != "time"} | coords)
     observed = {
         name: (("origin", "horizon"), spread([_values(telemetry, name, one.unit, stage.times) for stage in stages]))
         for name, one in twin.observations.items()

@@ -355,7 +355,7 @@ class Density:
         if not isinstance(path, Expected):
             return self._along(values, path)
         means, scales = (dict(zip(self.twin.observations, columns.T, strict=True)) for columns in path.moments)
-        unknown = jnp.full((path.moments.shape[1], len(self.twin.states)), jnp.nan)
+        unknown = jnp.full((path.moments.shape[1], self.twin.layout.size), jnp.nan)
         spread = {name: jnp.exp(scale) for name, scale in scales.items()}
         return Predicted(means, unknown, path.solved, path.num_steps, spread)
 
@@ -442,7 +442,9 @@ class Density:
                 found[name] = noise.sample_after(own_key, observed, disturbed, self.bound.times, **given)
             found[f"{name}_noise_free"] = value
         found |= {f"{name}_discrepancy": drawn for name, drawn in discrepancy.items()}
-        found |= {f"{name}_state": predicted.states[:, i] for i, name in enumerate(self.twin.states)}
+        for name, place in self.twin.layout.places.items():
+            shape = self.twin.states[name].shape
+            found[f"{name}_state"] = predicted.states[:, place].reshape(-1, *shape)
         return {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
 
     def until(self, share: float) -> "Density":
@@ -500,7 +502,8 @@ class Survey(NamedTuple):
         solved: Whether the solves succeeded; shape (n,).
         num_steps: Steps that an adaptive solver took in each of m intervals, shape (n, m), or (n, E, m) for E
             experiments; 0 where there is none.
-        scales: The largest absolute value of each state, shape (n, s); 0 where states are not known.
+        scales: The largest absolute value of each state, of an array the same for all its entries; shape (n, s), 0
+            where states are not known.
     """
 
     log_density: Any
@@ -517,8 +520,9 @@ def _survey(log_density: Callable[[Array], Array], z: Array) -> Survey:
         path = log_density.path(z)
         if isinstance(path, Trajectory):
             num_steps, scales = path.by_interval, jnp.abs(path.states).reshape(-1, path.states.shape[-1]).max(axis=0)
+            scales = log_density.twin.layout.level(scales)
         else:
-            num_steps, scales = path.num_steps, jnp.zeros(len(log_density.twin.states))
+            num_steps, scales = path.num_steps, jnp.zeros(log_density.twin.layout.size)
         return log_density.given(z, path), path.solved.all(), num_steps, scales
 
     return Survey(*jax.vmap(one)(z))

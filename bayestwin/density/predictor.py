@@ -1,6 +1,7 @@
 """From values of the sites to trajectories, predictions and log likelihoods, many draws at a time."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,12 +20,22 @@ from bayestwin.model.twin import Twin
 AT_ONCE = 100
 """Draws solved in one call; the last batch is padded, so that there is one compilation."""
 
+MOST_NUMBERS = 10_000_000
+"""Of the trajectories of states that are arrays at most about so many numbers are kept, 80 MB: where they have more,
+those of fewer entries, evenly spread over each dimension from its first to its last."""
+
 MOST_KEPT = 2.5e7
 """Numbers that smoothing keeps at once of long records with process noise: 200 MB."""
 
 
 def at_once(density: Density) -> int:
-    """How many draws are solved in one call; fewer where a long record is smoothed, which keeps all of its filter."""
+    """How many draws are solved in one call; fewer where a long record is smoothed, which keeps all of its filter.
+
+    Fewer also where states are arrays whose paths would be long.
+    """
+    layout = density.twin.layout
+    if not layout.scalar:
+        return int(np.clip(MOST_NUMBERS // (num_solved(density) * layout.size), 1, AT_ONCE))
     if not in_blocks(density.twin, density.grid):
         return AT_ONCE
     size, seen = len(density.twin.states), len(density.twin.observations)
@@ -32,12 +43,18 @@ def at_once(density: Density) -> int:
     return int(np.clip(MOST_KEPT // each, 1, AT_ONCE))
 
 
+def num_solved(density: Density) -> int:
+    """At how many times a draw is solved for, those of all experiments and those that fill them up."""
+    return int(np.prod(density.filled.bound.times.shape))
+
+
 class Predictor:
     """Evaluates a density's twin for many draws; compiled once, for any number of draws.
 
     Results are dicts of arrays with leading axis n, the number of draws: `<observation>`, `<observation>_noise_free`,
     `<state>_state` with shape (n, times), `log_likelihood/<observation>` likewise, and `solved`, `num_steps` with
-    shape (n,). Several experiments stand before the times. Where a solve failed the rest is NaN.
+    shape (n,). Several experiments stand before the times, the dimensions of a state that is an array after them, with
+    as many entries as `MOST_NUMBERS` allows. Where a solve failed the rest is NaN.
     """
 
     def __init__(self, density: Density) -> None:
@@ -57,25 +74,49 @@ class Predictor:
         """
         num = next(iter(values.values())).shape[0] if values else 1
         parts: dict[str, list[np.ndarray]] = {}
-        batch = at_once(self.density)
+        before = slice(None), *[slice(None)] * bool(self.density.experiments)
+        stored = num if keep is None else len(keep)
+        batch, entries = at_once(self.density), entries_kept(self.density.twin, stored * num_solved(self.density))
         for first in range(0, num, batch):
             rows = np.minimum(np.arange(first, first + batch), num - 1)
             given = {name: v[rows] for name, v in values.items()}
-            found = _predict(self.density.filled, given, key, rows)
+            found = _predict(self.density.filled, given, key, rows, entries)
             if first == 0:
                 scaled = solved_for(self.density, scales_of(found, self.density.twin))
                 if scaled is not self.density:
                     self.density = scaled
-                    found = _predict(self.density.filled, given, key, rows)
+                    found = _predict(self.density.filled, given, key, rows, entries)
             size = min(batch, num - first)
             wanted = np.array([keep is None or first + i in keep for i in range(size)])
             for name, array in found.items():
                 scalar = name in ("solved", "num_steps")
-                own = np.asarray(array)[:size] if scalar else np.asarray(array)[:size, ..., : self.num_times]
+                own = np.asarray(array)[:size]
+                own = own if scalar else own[*before, : self.num_times]
                 whole = scalar or name.startswith("log_likelihood/")
                 parts.setdefault(name, []).append(own if whole else own[wanted])
             phase.advance(size)
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def entries_kept(twin: Twin, times: int) -> dict[str, np.ndarray]:
+    """By dimension, the places along it at which states that are arrays are kept; nothing where it is everywhere.
+
+    Args:
+        twin: The twin.
+        times: Of all draws together.
+    """
+    axes = [state.axes(name) for name, state in twin.states.items() if state.shape]
+    num = sum(math.prod(map(len, own.values())) for own in axes)
+    if num * times <= MOST_NUMBERS:
+        return {}
+    share = (MOST_NUMBERS / (num * times)) ** (1.0 / max(map(len, axes)))
+    sizes = {dim: len(labels) for own in axes for dim, labels in own.items()}
+    return {dim: spread_over(size, max(1, int(share * size))) for dim, size in sizes.items()}
+
+
+def spread_over(size: int, num: int) -> np.ndarray:
+    """Places of so many out of `size` entries, evenly from the first to the last."""
+    return np.linspace(0, size - 1, num).round().astype(int) if num < size else np.arange(size)
 
 
 # How exactly to solve, by the scale of each state: an absolute tolerance for states of about one hides what is small.
@@ -93,7 +134,8 @@ def solved_for(density: Density, scales: np.ndarray) -> Density:
     precision: Any = density.grid.precision
     own = np.zeros(precision.atol.shape[-1])
     own[: len(scales)] = precision.rtol.max() * scales
-    own[: len(scales)][[state.positive for state in twin.states.values()]] = 0.0  # solved for as logarithms
+    positive = twin.layout.repeat([state.positive for state in twin.states.values()])
+    own[: len(scales)][positive] = 0.0  # solved for as logarithms
     atol = unhidden(precision.atol, own)
     if twin.solver.atol != ATOL or np.array_equal(atol, precision.atol):
         return density
@@ -106,16 +148,28 @@ def unhidden(atol: np.ndarray, relative: np.ndarray) -> np.ndarray:
 
 
 def scales_of(found: Mapping[str, Array], twin: Twin) -> np.ndarray:
-    """The typical scale of each state, shape (s,), from the paths of some draws; 0 where none is known."""
+    """The typical scale of each state, shape (s,), from the paths of some draws; 0 where none is known.
+
+    All entries of a state that is an array have the same.
+    """
     paths = [np.abs(np.asarray(found[f"{name}_state"])) for name in twin.states]
     each = [path.reshape(len(path), -1).max(axis=1) for path in paths]
-    return np.array([np.median(one[np.isfinite(one)]) if np.isfinite(one).any() else 0.0 for one in each])
+    return twin.layout.repeat([np.median(one[np.isfinite(one)]) if np.isfinite(one).any() else 0.0 for one in each])
 
 
 @Program
-def _predict(density: Density, values: Mapping[str, Array], key: Array, rows: Array) -> dict[str, Array]:
+def _predict(
+    density: Density, values: Mapping[str, Array], key: Array, rows: Array, entries: Mapping[str, Array]
+) -> dict[str, Array]:
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
-    return jax.vmap(functools.partial(_one, density))(values, keys)
+    found = jax.vmap(functools.partial(_one, density))(values, keys)
+    for name, state in density.twin.states.items():
+        dims = list(state.axes(name))
+        for number, dim in enumerate(dims):
+            if dim in entries:
+                path = f"{name}_state"
+                found[path] = jnp.take(found[path], entries[dim], axis=number - len(dims))
+    return found
 
 
 def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
@@ -123,6 +177,8 @@ def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str,
     found = density.draw(key, values, predicted)
     terms = density.log_likelihood(values, predicted)
     found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
-    solved = predicted.solved[:, None] if density.experiments else predicted.solved
-    found = {name: jnp.where(solved, array, jnp.nan) for name, array in found.items()}
+    solved = predicted.solved
+    for name, array in found.items():
+        there = jnp.expand_dims(solved, tuple(range(1, array.ndim))) if density.experiments else solved
+        found[name] = jnp.where(there, array, jnp.nan)
     return found | {"solved": predicted.solved.all(), "num_steps": predicted.num_steps.sum()}

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid, Kinds
-from bayestwin.dynamics.steppers import through_jacobian
+from bayestwin.dynamics.steppers import LARGE, through_jacobian
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.tracing import CALLS, OWN_DERIVATIVE, abstract_arguments, called
@@ -26,6 +26,10 @@ ORDER, SHORT, MOST_DOUBLINGS = 12, 0.25, 60
 SHAPING = ("reshape", "broadcast_in_dim", "squeeze", "concatenate", "slice", "transpose", "rev", "copy")
 CARRIED = frozenset({"add", "sub", "neg", "add_any", "reduce_sum", "cumsum", *SHAPING})
 """Primitives that are linear in all their operands together."""
+
+OF_ARRAYS = frozenset({"pad", "split", "gather", "scatter", "scatter-add", "dynamic_slice", "dynamic_update_slice"})
+"""Those that are besides, as long as only numbers and no places depend on the states; looked for where states are
+arrays."""
 
 BY_CONSTANT = frozenset({"mul", "dot_general"})
 """Primitives that are linear in either operand where the other is constant."""
@@ -86,14 +90,14 @@ def _degrees(
 
     That of time is by default the same as that of the states, and parameters are constant.
     """
-    names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
     first = of_states if of_time is None else of_time
     degrees = [first] + [of_states] * len(twin.states) + [0] * len(twin.parameters) + of_inputs
-    return _outputs_of(jax.make_jaxpr(function)(*abstract_arguments(names)).jaxpr, degrees)
+    carried = CARRIED if twin.layout.scalar else CARRIED | OF_ARRAYS
+    return _outputs_of(jax.make_jaxpr(function)(*abstract_arguments(twin.shapes)).jaxpr, degrees, carried)
 
 
-def _outputs_of(jaxpr: Any, degrees: list[int]) -> list[int]:
-    """Degrees of the outputs of a trace, given those of its inputs."""
+def _outputs_of(jaxpr: Any, degrees: list[int], carried: frozenset[str]) -> list[int]:
+    """Degrees of the outputs of a trace, given those of its inputs, and what is linear in all operands."""
     known: dict[Any, int] = dict(zip(jaxpr.invars, degrees, strict=True))
 
     def degree(atom: Any) -> int:
@@ -103,17 +107,17 @@ def _outputs_of(jaxpr: Any, degrees: list[int]) -> list[int]:
         given = [degree(atom) for atom in equation.invars]
         inner = called(equation)
         if equation.primitive.name in CALLS | OWN_DERIVATIVE and inner is not None:
-            out = _outputs_of(getattr(inner, "jaxpr", inner), given)
+            out = _outputs_of(getattr(inner, "jaxpr", inner), given, carried)
         else:
-            out = [max(given, default=0) if _linear(equation, given) else 2] * len(equation.outvars)
+            out = [max(given, default=0) if _linear(equation, given, carried) else 2] * len(equation.outvars)
         known |= dict(zip(equation.outvars, out, strict=True))
     return [degree(atom) for atom in jaxpr.outvars]
 
 
-def _linear(equation: Any, given: list[int]) -> bool:
+def _linear(equation: Any, given: list[int], carried: frozenset[str]) -> bool:
     """Whether an operation keeps the degree of its operands."""
     name, varying = equation.primitive.name, [degree > 0 for degree in given]
-    if not any(varying) or name in CARRIED:
+    if not any(varying) or name in carried:
         return True
     if name in BY_CONSTANT:
         return sum(varying) == 1
@@ -210,8 +214,33 @@ def solve_exactly(field_of: Callable[[Array], Field], theta: Array, state: Array
 
     # how often a step is doubled depends on its parameters: reverse mode does not go through such a loop
     found = (through_jacobian(steps) if theta.size else steps)(theta, grid, kinds)[0]
+    if not (field.twin.layout.scalar or len(state) <= LARGE):
+        return _one_by_one(found, kinds, field, state, grid)
     phi, gamma, lam = (kinds.each(jnp.moveaxis(leaf, 0, -1)) for leaf in found)
     return recur(phi, constants(field, gamma, lam, grid), state).T
+
+
+def _one_by_one(steps: Array, kinds: Kinds, field: Field, state: Array, grid: Grid) -> Array:
+    """As `recur`, one interval after the other: many states are enough to do in each.
+
+    Args:
+        steps: Φ, Γ and Λ of each kind of interval; shape (3, g, s, s).
+        kinds: Which they are of.
+        field: The twin with its parameters.
+        state: At the first edge; shape (s,).
+        grid: The m intervals.
+
+    Returns:
+        States at their ends; shape (m, s).
+    """
+
+    def body(state: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        phi, gamma, lam = steps[:, row[0]]
+        state = phi @ state + gamma @ row[1] + lam @ row[2]
+        return state, state
+
+    begin, rate = (found.T for found in _driven(field, len(state), grid))
+    return lax.scan(body, state, (jnp.asarray(kinds.which), begin, rate))[1]
 
 
 def kinds_of(twin: Twin, grid: Grid) -> Kinds:
@@ -256,11 +285,17 @@ def constants(field: Field, gamma: Array, lam: Array, grid: Grid) -> Array:
     Returns:
         Shape (s, m).
     """
-    edges, nothing = jnp.asarray(grid.edges), jnp.zeros(len(gamma))
+    begin, rate = _driven(field, len(gamma), grid)
+    return _apply(gamma, begin) + _apply(lam, rate)
+
+
+def _driven(field: Field, size: int, grid: Grid) -> tuple[Array, Array]:
+    """The a and b of each of m intervals; shape (s, m) each."""
+    edges, nothing = jnp.asarray(grid.edges), jnp.zeros(size)
     along = jax.vmap(_slope(field), in_axes=(0, None, 0), out_axes=1)
     begin = along(edges[:-1], nothing, jnp.asarray(grid.left))
     end = along(edges[1:], nothing, jnp.asarray(grid.right))
-    return _apply(gamma, begin) + _apply(lam, (end - begin) / jnp.diff(edges)[None])
+    return begin, (end - begin) / jnp.diff(edges)[None]
 
 
 def _slope(field: Field) -> Callable[[Any, Array, Array], Array]:

@@ -19,6 +19,7 @@ from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.dynamics.affine import needs_no_solver, steps_exactly
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import solve
+from bayestwin.dynamics.steppers import LARGE
 from bayestwin.model.components import SolverMethod
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
@@ -86,7 +87,7 @@ def choose_solver(
         return with_method(twin, EXACT), Choice(EXACT, NO_SOLVER, {})
     if steps_exactly(twin):
         return with_method(twin, EXPLICIT), Choice(EXPLICIT, NO_SOLVER, {})
-    ratio = cost_ratio(len(twin.states))
+    ratio = cost_ratio(twin.layout.size)
     attempt = attempt or functools.partial(_attempt, draws)
     limit = max(100, BUDGET // max(grid.edges.shape[-1] - 1, 1))
     most = np.asarray(np.minimum(grid.precision.max_steps, limit))
@@ -99,8 +100,12 @@ def choose_solver(
 
 
 def can_be_exact(twin: Twin, grid: Grid) -> bool:
-    """Whether the twin needs no solver on this grid: one experiment, without process noise, which a filter follows."""
-    return grid.edges.ndim == 1 and not isinstance(twin.model_error, ProcessNoise) and needs_no_solver(twin)
+    """Whether the twin needs no solver on this grid: one experiment, without process noise, which a filter follows.
+
+    Of a large array exponentials of matrices cost more than solving.
+    """
+    few = twin.layout.scalar or twin.layout.size <= LARGE
+    return few and grid.edges.ndim == 1 and not isinstance(twin.model_error, ProcessNoise) and needs_no_solver(twin)
 
 
 def cost_ratio(num_states: int) -> float:

@@ -20,7 +20,7 @@ from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.dynamics.steppers import Slope
 from bayestwin.dynamics.switching import take_apart
 from bayestwin.errors import InvalidTwin
-from bayestwin.model.tracing import namespace
+from bayestwin.model.tracing import Layout, namespace
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import SteadyState
 
@@ -151,17 +151,17 @@ def count_sums(twin: Twin) -> int:
         InvalidTwin: If there are some, and what they amount to is not said.
     """
     specs = {name: spec.initial for name, spec in twin.states.items() if isinstance(spec.initial, SteadyState)}
-    if len(specs) < 2:
+    layout = Layout({name: twin.states[name].shape for name in specs})
+    if layout.size < 2:
         return 0
     with jax.ensure_compile_time_eval():  # the same for all values of what is traced
         rates = np.asarray(_look_around(Keyed(twin, key_of(twin))))
     usable = [one[np.isfinite(one).all(axis=1)] for one in rates]
-    nulls = [_null_space(one) for one in usable if len(one) >= len(specs)]
-    least = min(nulls, key=len, default=np.empty((0, len(specs))))
+    nulls = [_null_space(one) for one in usable if len(one) >= layout.size]
+    least = min(nulls, key=len, default=np.empty((0, layout.size)))
     num = len(least)
-    taking_part = [
-        name for name, weights in zip(specs, least.T, strict=True) if np.abs(weights).max(initial=0.0) > TAKES_PART
-    ]
+    entries = np.abs(least).max(axis=0, initial=0.0) > TAKES_PART
+    taking_part = [name for name, place in layout.places.items() if entries[place].any()]
     unsaid = [name for name in taking_part if specs[name].guess is None]
     if num and unsaid:
         raise InvalidTwin(
@@ -189,26 +189,28 @@ def _look_around(twin: Keyed[Twin]) -> Array:
     """Rates of the k steady states at points around one; shape (d, n, k)."""
     specs = twin.value
     steady = [name for name, spec in specs.states.items() if isinstance(spec.initial, SteadyState)]
-    equations = take_apart(specs)
+    layout, equations = Layout({name: specs.states[name].shape for name in steady}), take_apart(specs)
 
     def one(key: Array) -> Array:
         keys = iter(jax.random.split(key, len(specs.parameters) + len(specs.states) + len(specs.inputs)))
 
-        def drawn() -> Array:
-            return jnp.exp(jax.random.normal(next(keys)))
+        def drawn(shape: tuple[int, ...] = ()) -> Array:
+            return jnp.exp(jax.random.normal(next(keys), shape))
 
         def value(prior: object) -> Array:
             return jnp.asarray(prior.sample(next(keys)) if isinstance(prior, Distribution) else prior, float)
 
         p = namespace("parameters", tuple(specs.parameters))(*[value(s.prior) for s in specs.parameters.values()])
-        around = {name: drawn() for name in specs.states}
+        around = {name: drawn(state.shape) for name, state in specs.states.items()}
         u = equations.as_ever({name: drawn() for name in specs.inputs})
 
         def rates(factors: Array) -> Array:
-            x = around | {name: around[name] * factor for name, factor in zip(steady, factors, strict=True)}
+            x = around | {
+                name: around[name] * factor for name, factor in zip(steady, layout.split(factors), strict=True)
+            }
             found = equations.derivative(jnp.zeros(()), tuple(x.values()), p, u)
-            return jnp.stack([jnp.asarray(found[name], float) for name in steady])
+            return layout.join([found[name] for name in steady])
 
-        return jax.vmap(rates)(jnp.asarray(_multipliers(len(steady))))
+        return jax.vmap(rates)(jnp.asarray(_multipliers(layout.size)))
 
     return jax.vmap(one)(jax.random.split(jax.random.key(0), NUM_PARAMETERS))

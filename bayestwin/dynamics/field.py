@@ -5,12 +5,13 @@ That array has the twin's states, positive ones as their logarithms, and then ea
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from bayestwin.dynamics.grid import Signals
 from bayestwin.dynamics.steppers import Slope, larger
@@ -52,10 +53,12 @@ class Field:
     @functools.cached_property
     def logs(self) -> np.ndarray:
         """Which entries are logarithms; shape (s,)."""
-        return np.array([state.positive for state in self.twin.states.values()] + [False] * len(self.twin.switched))
+        positive = self.twin.layout.repeat([state.positive for state in self.twin.states.values()])
+        return np.append(positive, [False] * len(self.twin.switched)).astype(bool)
 
-    def pack(self, values: Array) -> Array:
-        """The solver's array for values of the twin's states at the start."""
+    def pack(self, states: Sequence[ArrayLike]) -> Array:
+        """The solver's array for the twin's states at the start."""
+        values = self.twin.layout.join(states)
         switched = [jnp.asarray(getattr(self.p, name), float) for name in self.twin.switched]
         return self._logarithms(jnp.concatenate([values, jnp.stack(switched)]) if switched else values)
 
@@ -67,8 +70,9 @@ class Field:
 
     def named(self, values: Array) -> tuple[Any, Any]:
         """States and parameters by name, from what `values` gives at one time."""
-        x = namespace("states", tuple(self.twin.states))(*values[: len(self.twin.states)])
-        switched = values[len(self.twin.states) :]
+        layout = self.twin.layout
+        x = namespace("states", tuple(self.twin.states))(*layout.split(values))
+        switched = values[layout.size :]
         return x, self.p._replace(**dict(zip(self.twin.switched, switched, strict=True)))
 
     def slope(self, inputs_at: InputsAt) -> Slope:
@@ -110,7 +114,13 @@ class Field:
             jnp.asarray(derivative[name] / getattr(x, name) if spec.positive else derivative[name], float)
             for name, spec in self.twin.states.items()
         ]
-        return jnp.stack(rates + [jnp.zeros(())] * len(self.twin.switched))
+        return self._joined(rates, [jnp.zeros(())] * len(self.twin.switched))
+
+    def _joined(self, states: list[Array], switched: list[Array]) -> Array:
+        """States, and the parameters that events change, as one array; shape (s,)."""
+        if self.twin.layout.scalar:
+            return jnp.stack(states + switched)
+        return jnp.concatenate([self.twin.layout.join(states), *([jnp.stack(switched)] if switched else [])])
 
     def jump(self, name: str, t: Array, state: Array, inputs: Mapping[str, Array]) -> Array:
         """The state right after an event.
@@ -124,9 +134,9 @@ class Field:
         x, p = self.named(self.values(state))
         u = namespace("inputs", tuple(inputs))(*inputs.values())
         changed = self.twin.events[name].effect(t, x, p, u)
-        before = {**x._asdict(), **{key: getattr(p, key) for key in self.twin.switched}}
-        after = [jnp.asarray(changed.get(key, value), float) for key, value in before.items()]
-        return self._logarithms(jnp.stack(after))
+        states = [jnp.asarray(changed.get(key, value), float) for key, value in x._asdict().items()]
+        switched = [jnp.asarray(changed.get(key, getattr(p, key)), float) for key in self.twin.switched]
+        return self._logarithms(self._joined(states, switched))
 
     def happen(self, t: Array, state: Array, inputs: Array, amounts: Array) -> Array:
         """The state after the events of known time that happen at t, one after the other.

@@ -389,7 +389,7 @@ def build_grid(
 def precision_of(twin: Twin) -> Precision:
     """How exactly a twin asks to be solved."""
     solver = twin.solver
-    atol = np.full(len(twin.states) + len(twin.switched), solver.atol)
+    atol = np.full(twin.layout.size + len(twin.switched), solver.atol)
     return Precision(np.asarray(solver.rtol, float), atol, np.asarray(solver.max_steps))
 
 
@@ -449,7 +449,8 @@ def plan_mesh(traced: np.ndarray) -> np.ndarray:
 # few times of a pulse between them goes across it, and so does one that is a hundred times more precise.
 
 NUM_LOOKED, NUM_DRAWS = 65_536, 16
-"""At how many times the field is looked at, and for how many draws of what is inferred."""
+"""At how many times the field is looked at, and for how many draws of what is inferred; for fewer where
+states are large arrays."""
 
 LEAST_BETWEEN, MOST_STOPS = 8, 512
 """Of these times at least so many lie in an interval; and how many stops are set at most."""
@@ -531,7 +532,8 @@ def _look(twin: Keyed[Twin], times: Array, inputs: Array, begins: Array) -> tupl
         p = namespace("parameters", tuple(specs.parameters))(*[value(s.prior) for s in specs.parameters.values()])
         initial = [s.initial(p) if s.derived else s.initial for s in specs.states.values()]  # type: ignore[operator]
         guessed = [one.begin(p) if isinstance(one, SteadyState) else one for one in initial]
-        x = namespace("states", tuple(specs.states))(*[value(one) for one in guessed])
+        started = specs.layout.join([value(one) for one in guessed])
+        x = namespace("states", tuple(specs.states))(*specs.layout.split(started))
         equations = take_apart(specs)
 
         def u_of(*now: Array) -> list[Array]:
@@ -541,11 +543,12 @@ def _look(twin: Keyed[Twin], times: Array, inputs: Array, begins: Array) -> tupl
             unknown = jnp.full(equations.count, jnp.nan)
             modes = equations.follow(begun, x, p, u_of(*first), unknown, unknown)
             derivative, gaps = equations.hold(t, x, p, u_of(*u), modes)
-            return jnp.stack([jnp.asarray(derivative[name], float) for name in specs.states]), gaps[equations.by_time]
+            return specs.layout.join([derivative[name] for name in specs.states]), gaps[equations.by_time]
 
         return jax.vmap(at)(times, inputs, times[begins], inputs[begins])
 
-    return jax.vmap(one)(jax.random.split(jax.random.key(0), NUM_DRAWS))
+    entries = 1 if specs.layout.scalar else -(-specs.layout.size // NUM_DRAWS)
+    return jax.vmap(one)(jax.random.split(jax.random.key(0), -(-NUM_DRAWS // entries)))
 
 
 def _hidden(times: np.ndarray, signal: np.ndarray, low: int, high: int, least: float) -> list[int]:

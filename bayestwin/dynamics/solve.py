@@ -149,13 +149,13 @@ def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field,
         known = spec.initial.begin if isinstance(spec.initial, SteadyState) else spec.initial
         value = free.get(f"{name}_initial", known)
         initial[name] = jnp.asarray(value(p) if callable(value) else value, float)
-    state = field.pack(jnp.stack(list(initial.values())))
-    steady = [number for number, spec in enumerate(twin.states.values()) if isinstance(spec.initial, SteadyState)]
-    if not steady:
+    state = field.pack(list(initial.values()))
+    steady = twin.layout.repeat([isinstance(spec.initial, SteadyState) for spec in twin.states.values()])
+    if not steady.any():
         return field, state, jnp.isfinite(state).all()
     first = move_stops(field, grid)[0] if twin.delayed else grid
     slope = field.slope(inputs_from(jnp.zeros(()), jnp.asarray(first.at_start)[None]))
-    return field, *find_equilibrium(slope, state, np.array(steady), field.values, count_sums(twin))
+    return field, *find_equilibrium(slope, state, np.flatnonzero(steady), field.values, count_sums(twin))
 
 
 def parameters(twin: Twin, values: Mapping[str, Any]) -> Any:

@@ -346,14 +346,19 @@ def take_rodas5p_step(
 
 advance_rodas5p = functools.partial(march, take_rodas5p_step)
 
+LARGE = 32
+"""Rows of a matrix from which on LAPACK inverts it faster: see `benchmarks/scaling.py`."""
+
 
 def invert(matrix: Array) -> Array:
-    """The inverse of a small matrix, by Gauss–Jordan elimination with partial pivoting; shape (s, s).
+    """The inverse of a matrix, of a small one by Gauss–Jordan elimination with partial pivoting; shape (s, s).
 
     Under `vmap` every entry of the batch goes through the same few array operations, where LAPACK would be called
-    once for each. Not finite where the matrix is singular or not finite itself.
+    once for each; with more than `LARGE` rows it is. Not finite where the matrix is singular or not finite itself.
     """
     size = len(matrix)
+    if size > LARGE:
+        return jnp.linalg.inv(matrix)
     rows = jnp.arange(size)
 
     def eliminate(k: Array, both: Array) -> Array:

@@ -401,7 +401,7 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
     """
     twin, grid = density.twin, density.grid
     field, state, found = begin(twin, grid, {name: jnp.asarray(value, float) for name, value in values.items()})
-    for name, value in zip(twin.states, np.asarray(field.values(state)), strict=False):
+    for name, value in zip(twin.layout.entries, np.asarray(field.values(state)), strict=False):
         if not np.isfinite(value):
             return f"state `{name}` is not finite at t=0"
     if not found:
@@ -451,10 +451,10 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
 def _verdict(twin: Twin, state: np.ndarray, ends: np.ndarray, slopes: np.ndarray, usual: np.ndarray) -> str:
     """Words about a piece in which the solver gives up, from the state before it and derivatives along it."""
     for t, derivative in zip(np.linspace(ends[0], ends[1], PIECES + 1), slopes, strict=True):
-        for name, change in zip(twin.states, derivative, strict=False):
+        for name, change in zip(twin.layout.entries, derivative, strict=False):
             if not np.isfinite(change):
                 return f"state `{name}` is not finite at t={t:g}"
     growth = np.abs(state) / usual
     if growth.max() > 1e3:
-        return f"state `{(*twin.states, *twin.switched)[growth.argmax()]}` grows without bound at t={ends[0]:g}"
+        return f"state `{(*twin.layout.entries, *twin.switched)[growth.argmax()]}` grows without bound at t={ends[0]:g}"
     return f"the solver gives up at t={ends[0]:g} after {twin.solver.max_steps} steps, though no state blows up"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpyro.distributions as dist
 
 from bayestwin._base.units import check_unit
@@ -14,7 +15,7 @@ from bayestwin.model.components import Input, Observation, Parameter, Solver, St
 from bayestwin.model.delays import with_timed_inputs
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise.families import Noise, check_shared, trace_noise
-from bayestwin.model.tracing import trace_effect, trace_initial, trace_scalar, trace_times, trace_vector_field
+from bayestwin.model.tracing import Shapes, trace_effect, trace_initial, trace_scalar, trace_times, trace_vector_field
 from bayestwin.model.types import Event, SteadyState
 
 type Checked = Any
@@ -32,15 +33,16 @@ def check_twin(twin: Checked) -> None:
     """
     check_name(twin.name, "the twin")
     _check_members(twin)
+    check_axes(twin.states)
     _check_choices(twin)
     _check_model_error(twin)
     _check_priors(twin)
-    names = (tuple(twin.states), tuple(twin.parameters), tuple(twin.inputs))
+    shapes = twin.shapes
     delayed = with_timed_inputs(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
-    trace_vector_field(delayed, f"The vector field of twin `{twin.name}`", names)
+    trace_vector_field(delayed, f"The vector field of twin `{twin.name}`", shapes)
     for name, observation in twin.observations.items():
         if observation.of is not None:
-            trace_scalar(observation.of, f"`of=` of observation `{name}`", names)
+            trace_scalar(observation.of, f"`of=` of observation `{name}`", shapes)
         elif name not in twin.states:
             raise InvalidTwin(
                 f"Observation `{name}` says nothing about what it observes.",
@@ -48,30 +50,38 @@ def check_twin(twin: Checked) -> None:
                 received=f"`{name}`, with the states {_names(twin.states)}",
                 advice="Rename it to a state, or pass `of=`.",
             )
+        elif twin.states[name].shape:
+            raise InvalidTwin(
+                f"Observation `{name}` does not say which entry of the state it observes.",
+                expected="a scalar",
+                received=f"the state `{name}`, of shape {twin.states[name].shape}",
+                advice=f"Pass `of=lambda t, x, p, u: x.{name}[…]`, perhaps under another name.",
+            )
         trace_noise(observation.noise, f"observation `{name}`")
     for name, state in twin.states.items():
         if state.derived:
-            trace_initial(state.initial, f"`initial=` of state `{name}`", tuple(twin.parameters))
+            trace_initial(state.initial, f"`initial=` of state `{name}`", shapes[1], state.shape)
         if isinstance(state.initial, SteadyState) and callable(state.initial.guess):
-            trace_initial(state.initial.guess, f"the guess of state `{name}`", tuple(twin.parameters))
+            trace_initial(state.initial.guess, f"the guess of state `{name}`", shapes[1], state.shape)
     for name, event in twin.events.items():
-        _check_event(name, event, names)
+        _check_event(name, event, shapes)
     if isinstance(twin.model_error, ProcessNoise):
         _check_disturbed(twin)
 
 
 def changed_by(twin: Checked, name: str) -> tuple[str, ...]:
     """What an event changes: names of states and parameters."""
-    names = (tuple(twin.states), tuple(twin.parameters), (*twin.inputs, name))
-    return tuple(trace_effect(twin.events[name].effect, f"`effect=` of event `{name}`", names))
+    states, parameters, inputs = twin.shapes
+    given = states, parameters, {**inputs, name: ()}
+    return tuple(trace_effect(twin.events[name].effect, f"`effect=` of event `{name}`", given))
 
 
-def _check_event(name: str, event: Event, names: tuple[tuple[str, ...], ...]) -> None:
+def _check_event(name: str, event: Event, shapes: tuple[Shapes, ...]) -> None:
     """That its functions trace, and its times are times."""
-    states, parameters, inputs = names
-    trace_effect(event.effect, f"`effect=` of event `{name}`", (states, parameters, (*inputs, name)))
+    states, parameters, inputs = shapes
+    trace_effect(event.effect, f"`effect=` of event `{name}`", (states, parameters, {**inputs, name: ()}))
     if event.when is not None:
-        trace_scalar(event.when, f"`when=` of event `{name}`", names)
+        trace_scalar(event.when, f"`when=` of event `{name}`", shapes)
     if callable(event.at):
         trace_times(event.at, f"`at=` of event `{name}`", parameters)
     given = () if event.at is None or callable(event.at) else event.at
@@ -166,7 +176,9 @@ def _check_priors(twin: Checked) -> None:
     """Priors are scalar and continuous, known values are numbers."""
     priors: dict[str, object] = {f"parameter `{n}`": p.prior for n, p in twin.parameters.items()}
     for name, state in twin.states.items():
-        if not (state.derived or isinstance(state.initial, SteadyState)):
+        if state.derived or isinstance(state.initial, SteadyState):
+            continue
+        if not _is_array(state, name):
             priors[f"the initial value of state `{name}`"] = state.initial
     parameter_units = {name: parameter.unit for name, parameter in twin.parameters.items()}
     for name, observation in twin.observations.items():
@@ -178,6 +190,76 @@ def _check_priors(twin: Checked) -> None:
         _check_prior(prior, owner)
     for name, parameter in twin.parameters.items():
         _check_own(name, parameter)
+
+
+def _is_array(state: State, name: str) -> bool:
+    """Whether a state is known to start from an array; refuse one that does not fit it."""
+    initial: Any = state.initial
+    if not (isinstance(initial, list | tuple) or hasattr(initial, "__array__")):
+        return False
+    try:
+        values = np.asarray(initial, float)
+        fine, received = bool(np.isfinite(values).all()), f"shape {values.shape}"
+    except (TypeError, ValueError):
+        fine, received, values = False, f"{initial!r}", np.zeros(())
+    if fine and values.shape == state.shape and state.shape:
+        return True
+    raise InvalidTwin(
+        f"The initial value of state `{name}` does not fit it.",
+        expected=f"finite numbers of shape {state.shape}" if state.shape else "one number, or a prior",
+        received=received if fine else f"{received}, not all of them finite numbers",
+        advice="Give as many as the state has entries, or one number for all of them."
+        if state.shape
+        else "An array of states says so: `bt.State(initial, size=…)`.",
+    )
+
+
+def check_axes(states: Mapping[str, State]) -> None:
+    """Refuse sizes and dimensions of states that are none, or of which two states say different things.
+
+    Raises:
+        InvalidTwin: Naming the state.
+    """
+    known: dict[str, tuple[str, Any]] = {}
+    for name, state in states.items():
+        if state.size is not None and not (type(state.size) is int and state.size > 0 and state.coords is None):
+            raise InvalidTwin(
+                f"The size of state `{name}` makes no sense.",
+                expected="`size=` a positive integer, or `coords=` the labels along each dimension",
+                received=f"size={state.size!r}, coords={state.coords!r}",
+                advice='For example `size=50`, or `coords={"cell": range(50)}`.',
+            )
+        if state.coords is not None and not _fine_coords(state.coords):
+            raise InvalidTwin(
+                f"The dimensions of state `{name}` cannot be used.",
+                expected="by the name of each dimension different labels, numbers or text, at least one",
+                received=f"{state.coords!r}",
+                advice='For example `coords={"cell": [0.1, 0.2, 0.3]}`; '
+                f"{', '.join(f'`{dim}`' for dim in DIMENSIONS)} are taken.",
+            )
+        for dim, labels in state.axes(name).items():
+            other, before = known.setdefault(dim, (name, labels))
+            if not np.array_equal(before, labels):
+                raise InvalidTwin(
+                    f"States `{other}` and `{name}` differ in what the dimension `{dim}` is.",
+                    expected="the same labels in both",
+                    received=f"{len(before)} and {len(labels)} labels that are not the same",
+                    advice="Give one of the two dimensions another name.",
+                )
+
+
+def _fine_coords(coords: Any) -> bool:
+    """Whether these are dimensions with names and labels."""
+    if not isinstance(coords, Mapping) or not coords:
+        return False
+    for dim, labels in coords.items():
+        check_name(dim, "the dimension of a state")
+        found = np.asarray(labels)
+        if dim in DIMENSIONS or found.ndim != 1 or not found.size or found.dtype.kind not in "iufU":
+            return False
+        if len(np.unique(found)) < len(found) or (found.dtype.kind == "f" and not np.isfinite(found).all()):
+            return False
+    return True
 
 
 def _check_prior(prior: object, owner: str) -> None:
@@ -221,11 +303,12 @@ def _check_disturbed(twin: Checked) -> None:
     hindrances += [f"input `{name}`, which is delayed" for name in twin.delayed]
     hindrances += [f"parameter `{name}`, which an event changes" for name in twin.switched]
     hindrances += [f"state `{name}`, which is positive" for name, state in twin.states.items() if state.positive]
+    hindrances += [f"state `{name}`, which is an array" for name, state in twin.states.items() if state.shape]
     hindrances += [f"input `{name}`, which is cubic" for name, spec in twin.inputs.items() if spec.hold == "cubic"]
     if hindrances:
         raise InvalidTwin(
             f"Process noise does not go with {hindrances[0]}.",
-            expected="states of any sign, linear or held inputs, events of known time that change states alone",
+            expected="scalar states of any sign, linear or held inputs, events of known time that change states alone",
             received=", ".join(hindrances),
             advice="Write it as an input or another state, or leave process noise out.",
         )

@@ -1,8 +1,10 @@
 """What a twin is made of: states, parameters, inputs, observations, and how it is solved."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
+import numpy as np
 import numpyro.distributions as dist
 
 from bayestwin.model.noise.families import Noise
@@ -11,17 +13,24 @@ from bayestwin.model.types import Initial, Observed, Prior
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """One component of the state.
+    """One component of the state: a scalar, or an array of many that obey one equation.
+
+    Of an array the functions of the twin take and return arrays, `x.temperature` with shape `(50,)`, and results have
+    its dimensions after the others. `size=50` gives the state `temperature` the dimension `temperature_dim_0`,
+    `coords={"cell": positions}` one that is named, or several, with these labels.
 
     Attributes:
         initial: Its value when the telemetry starts: a scalar prior, a number when known, a function of the parameters
-            `(p)`, or `bt.SteadyState(guess)` for the equilibrium.
+            `(p)`, or `bt.SteadyState(guess)` for the equilibrium. Of an array a number, a prior or what a function
+            returns as a scalar is the same in all entries; an array gives each its own.
         unit: Unit as text, `""` for none.
         doc: What it is, in words.
         positive: Solve for its logarithm, so that it stays above zero whatever the solver does; `rtol` is then the
             error of that, and `atol` is not used.
         shared: Of several experiments: whether all of them start alike; by default each starts in its own way, with
             this prior.
+        size: How many entries an array has.
+        coords: By dimension, the label of each place along it; in place of `size`.
     """
 
     initial: Initial
@@ -29,6 +38,21 @@ class State:
     doc: str = ""
     positive: bool = False
     shared: bool = False
+    size: int | None = None
+    coords: Mapping[str, Sequence[Any] | np.ndarray] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`()` of a scalar."""
+        if self.coords is not None:
+            return tuple(len(labels) for labels in self.coords.values())
+        return () if self.size is None else (self.size,)
+
+    def axes(self, name: str) -> dict[str, np.ndarray]:
+        """The labels along each of its dimensions, as results have them; `name` is that of the state."""
+        if self.coords is not None:
+            return {dim: np.asarray(labels) for dim, labels in self.coords.items()}
+        return {} if self.size is None else {f"{name}_dim_0": np.arange(self.size)}
 
     @property
     def derived(self) -> bool:

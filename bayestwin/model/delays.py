@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 
-from bayestwin.model.tracing import abstract_arguments
+from bayestwin.model.tracing import Shapes, abstract_arguments
 
 ASKED = Primitive("input_at")
 """An input at a time: `ASKED.bind(time, name=…)`."""
@@ -83,21 +83,22 @@ MOST_FIELDS = 256
 
 
 @functools.lru_cache(MOST_FIELDS)
-def delayed_inputs(function: Callable, names: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+def delayed_inputs(function: Callable, named: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...]) -> tuple[str, ...]:
     """Which inputs a vector field asks for at other times than now, in the order of the twin; a cache of traces.
 
     Args:
         function: The vector field.
-        names: Names of the states, parameters and inputs.
+        named: Names and shapes of the states, parameters and inputs.
     """
-    inputs, found = names[2], set[str]()
+    shapes = [dict(group) for group in named]
+    inputs, found = tuple(shapes[2]), set[str]()
     while True:
         try:
-            jax.eval_shape(with_timed_inputs(function, sorted(found)), *abstract_arguments(names))
+            jax.eval_shape(with_timed_inputs(function, sorted(found)), *abstract_arguments(shapes))
         except Exception as reason:  # a number was called, or else whoever checks the function says what is wrong
             asked, refused = set[str](), set[str]()
             for name in inputs:
-                words = _try(function, sorted({*found, name}), asked, names)
+                words = _try(function, sorted({*found, name}), asked, shapes)
                 refused |= {name} if "__jax_array__" in words and "not callable" in str(reason) else set()
             new = (asked or refused) - found
             if new:
@@ -106,10 +107,10 @@ def delayed_inputs(function: Callable, names: tuple[tuple[str, ...], ...]) -> tu
         return tuple(name for name in inputs if name in found)
 
 
-def _try(function: Callable, delayed: Sequence[str], asked: set[str], names: tuple[tuple[str, ...], ...]) -> str:
+def _try(function: Callable, delayed: Sequence[str], asked: set[str], shapes: Sequence[Shapes]) -> str:
     """Trace as far as it goes, and note what is asked for; the words of what it ends with."""
     try:
-        jax.eval_shape(with_timed_inputs(function, delayed, asked), *abstract_arguments(names))
+        jax.eval_shape(with_timed_inputs(function, delayed, asked), *abstract_arguments(shapes))
     except Exception as reason:  # as above
         return str(reason)
     return ""

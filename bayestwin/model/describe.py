@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro.distributions as dist
+from numpy.typing import ArrayLike
 from numpyro.distributions import constraints
 
 from bayestwin._base.compilation import nested_codes
@@ -20,6 +21,9 @@ from bayestwin.model.components import State
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event, Prior, SteadyState
+
+EXACT, FEW = 17, 6
+"""Digits that tell any two numbers apart; and of how many numbers all are shown to people."""
 
 
 def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
@@ -42,6 +46,7 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
             {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s, digits)}
             | ({"positive": True} if s.positive else {})
             | ({"shared": True} if s.shared else {})
+            | ({"dimensions": {dim: labels.tolist() for dim, labels in s.axes(n).items()}} if s.shape else {})
             for n, s in twin.states.items()
         ],
         "parameters": [
@@ -102,7 +107,7 @@ def fingerprint(twin: Twin) -> str:
     functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
     code += [bytecode(function) for function in functions if callable(function)]
     code += [text for layer in layers for text in _own_code(type(layer))]
-    text = json.dumps([_without_words(describe(twin, digits=17)), twin.solver.max_steps, code], sort_keys=True)
+    text = json.dumps([_without_words(describe(twin, digits=EXACT)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -203,10 +208,14 @@ def initial_text(state: State, digits: int = 6) -> str:
     return source(initial) if state.derived else prior_text(initial, digits)
 
 
-def prior_text(prior: Prior, digits: int = 6) -> str:
+def prior_text(prior: Prior | ArrayLike, digits: int = 6) -> str:
     """A prior in words, e.g. `Normal(1, 0.5) truncated to > 0`, or the known number."""
     if not isinstance(prior, dist.Distribution):
-        return f"{prior:.{digits}g} (known)"
+        numbers = [f"{number:.{digits}g}" for number in np.asarray(prior, float).ravel()]
+        if np.ndim(prior) == 0:
+            return f"{numbers[0]} (known)"
+        shown = numbers if digits >= EXACT or len(numbers) <= FEW else [*numbers[: FEW - 2], "…", numbers[-1]]
+        return f"[{', '.join(shown)}] ({len(numbers)} known)"
     base = getattr(prior, "base_dist", None)
     low, high = (_number(getattr(prior, end, None), digits) for end in ("low", "high"))
     if isinstance(base, dist.Distribution) and (low or high):

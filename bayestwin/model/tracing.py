@@ -4,18 +4,26 @@ Tracing evaluates no numbers: it runs a function once on abstract scalars, so th
 when the twin is built and not in the middle of a run.
 """
 
+import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import traceback
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from bayestwin.errors import InvalidTwin
+
+type Shapes = Mapping[str, tuple[int, ...]]
+"""By name, the shape of what it stands for; `()` for a scalar."""
 
 
 @functools.cache
@@ -24,19 +32,80 @@ def namespace(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
     return namedtuple(kind, names)  # type: ignore[misc]
 
 
-def trace_vector_field(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where numbers and arrays of these shapes stand in one flat array, one after the other; s entries in all."""
+
+    shapes: Shapes
+
+    @functools.cached_property
+    def places(self) -> Mapping[str, slice]:
+        """The entries of each."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes.values()]).tolist()
+        begins = [0, *ends[:-1]]
+        return {name: slice(*ends) for name, *ends in zip(self.shapes, begins, ends, strict=True)}
+
+    @property
+    def size(self) -> int:
+        """How many entries there are: s."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def scalar(self) -> bool:
+        """Whether all of them are scalars."""
+        return not any(self.shapes.values())
+
+    def join(self, values: Sequence[ArrayLike]) -> Array:
+        """Values, in order, as one array, shape (s,); what is smaller than its shape is the same in all entries."""
+        if self.scalar:
+            return jnp.stack([jnp.asarray(value, float) for value in values])
+        shaped = zip(values, self.shapes.values(), strict=True)
+        return jnp.concatenate([jnp.broadcast_to(jnp.asarray(v, float), shape).ravel() for v, shape in shaped])
+
+    def split(self, flat: Array) -> tuple[Array, ...]:
+        """The values of which an array of shape (s,), or longer, is made."""
+        if self.scalar:
+            return tuple(flat[: self.size])
+        shaped = zip(self.places.values(), self.shapes.values(), strict=True)
+        return tuple(flat[place].reshape(shape) for place, shape in shaped)
+
+    def repeat(self, values: Sequence[Any]) -> np.ndarray:
+        """One value for each name, as often as that has entries; shape (s,)."""
+        return np.repeat(np.array(values), [math.prod(shape) for shape in self.shapes.values()])
+
+    def level(self, values: Array) -> Array:
+        """In each entry the largest value of all entries of the same name; shape (s,) or longer, as it comes."""
+        if self.scalar:
+            return values
+        own = [values[place] for place in self.places.values()]
+        return jnp.concatenate([*[jnp.full(part.shape, part.max()) for part in own], values[self.size :]])
+
+    def least(self, values: np.ndarray) -> dict[str, float]:
+        """The smallest value of all entries of each name; shape (s,) or longer."""
+        return {name: float(values[place].min()) for name, place in self.places.items()}
+
+    @functools.cached_property
+    def entries(self) -> tuple[str, ...]:
+        """What each entry is called: `level`, or `level[3]`."""
+        found: list[str] = []
+        for name, shape in self.shapes.items():
+            found += [f"{name}[{', '.join(map(str, place))}]" if shape else name for place in np.ndindex(*shape)]
+        return tuple(found)
+
+
+def trace_vector_field(function: Callable, owner: str, shapes: Sequence[Shapes]) -> None:
     """Trace a vector field and check what it returns.
 
     Args:
         function: `(t, x, p, u)` → dict of derivatives.
         owner: What it belongs to, for messages.
-        names: Names of the states, parameters and inputs.
+        shapes: Names and shapes of the states, parameters and inputs.
 
     Raises:
-        InvalidTwin: If it does not trace, or does not return one scalar for each state.
+        InvalidTwin: If it does not trace, or does not return for each state what has its shape.
     """
-    states = names[0]
-    result = _trace(function, owner, names)
+    states = tuple(shapes[0])
+    result = _trace(function, owner, shapes)
     if not isinstance(result, dict) or set(result) != set(states):
         received = _listed(result) if isinstance(result, dict) else type(result).__name__
         raise InvalidTwin(
@@ -46,39 +115,40 @@ def trace_vector_field(function: Callable, owner: str, names: Sequence[tuple[str
             advice=_difference(result, states) if isinstance(result, dict) else "Return `{name: derivative, …}`.",
         )
     for name, value in result.items():
-        _check_scalar(value, f"the derivative of `{name}` that {owner} returns")
+        _check_shape(value, f"the derivative of `{name}` that {owner} returns", shapes[0][name])
 
 
-def trace_scalar(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> None:
+def trace_scalar(function: Callable, owner: str, shapes: Sequence[Shapes]) -> None:
     """Trace a function of an observation or event, and check that it returns a scalar.
 
     Args:
         function: `(t, x, p, u)` → value.
         owner: What it belongs to, for messages.
-        names: Names of the states, parameters and inputs.
+        shapes: Names and shapes of the states, parameters and inputs.
 
     Raises:
         InvalidTwin: If it does not trace, or returns something else.
     """
-    _check_scalar(_trace(function, owner, names), f"what {owner} returns")
+    _check_shape(_trace(function, owner, shapes), f"what {owner} returns", ())
 
 
-def trace_initial(function: Callable, owner: str, parameters: tuple[str, ...]) -> None:
-    """Trace the `initial=` function of a state, `(p)` → value, and check that it returns a scalar.
+def trace_initial(function: Callable, owner: str, parameters: Shapes, shape: tuple[int, ...]) -> None:
+    """Trace the `initial=` function of a state, `(p)` → value, and check that it returns a scalar, or of its shape.
 
     Raises:
         InvalidTwin: If it does not trace, or returns something else.
     """
-    _check_scalar(_trace(lambda *given: function(given[2]), owner, ((), parameters, ())), f"what {owner} returns")
+    result = _trace(lambda *given: function(given[2]), owner, ({}, parameters, {}))
+    _check_shape(result, f"what {owner} returns", shape, or_scalar=True)
 
 
-def trace_times(function: Callable, owner: str, parameters: tuple[str, ...]) -> None:
+def trace_times(function: Callable, owner: str, parameters: Shapes) -> None:
     """Trace the `at=` function of an event, `(p)` → times, and check that it returns one real number or several.
 
     Raises:
         InvalidTwin: If it does not trace, or returns something else.
     """
-    found = _trace(lambda *given: function(given[2]), owner, ((), parameters, ()))
+    found = _trace(lambda *given: function(given[2]), owner, ({}, parameters, {}))
     several = isinstance(found, tuple | list) and len(found) > 0
     shape = (len(found), *getattr(found[0], "shape", ())) if several else getattr(found, "shape", ())
     if len(shape) > 1:
@@ -90,13 +160,13 @@ def trace_times(function: Callable, owner: str, parameters: tuple[str, ...]) -> 
         )
 
 
-def trace_effect(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Trace the effect of an event, and check that it returns a scalar for some of the states and parameters.
+def trace_effect(function: Callable, owner: str, shapes: Sequence[Shapes]) -> tuple[str, ...]:
+    """Trace the effect of an event, and check what it returns for some of the states and parameters.
 
     Args:
         function: `(t, x, p, u)` → dict of new values.
         owner: What it belongs to, for messages.
-        names: Names of the states, parameters and inputs, the event's own among the last.
+        shapes: Names and shapes of the states, parameters and inputs, the event's own among the last.
 
     Returns:
         The names of what it changes.
@@ -104,8 +174,8 @@ def trace_effect(function: Callable, owner: str, names: Sequence[tuple[str, ...]
     Raises:
         InvalidTwin: If it does not trace, or returns something else.
     """
-    result = _trace(function, owner, names)
-    known = (*names[0], *names[1])
+    result = _trace(function, owner, shapes)
+    known = {**shapes[0], **shapes[1]}
     if not isinstance(result, dict) or not set(result) <= set(known) or not result:
         raise InvalidTwin(
             f"{owner} does not return new values of states or parameters.",
@@ -114,20 +184,23 @@ def trace_effect(function: Callable, owner: str, names: Sequence[tuple[str, ...]
             advice="Return `{name: new value, …}` for what changes, and leave out what stays.",
         )
     for name, value in result.items():
-        _check_scalar(value, f"the new value of `{name}` that {owner} returns")
+        _check_shape(value, f"the new value of `{name}` that {owner} returns", known[name], or_scalar=True)
     return tuple(result)
 
 
-def abstract_arguments(names: Sequence[tuple[str, ...]]) -> tuple[Any, Any, Any, Any]:
+def abstract_arguments(shapes: Sequence[Shapes]) -> tuple[Any, Any, Any, Any]:
     """The `(t, x, p, u)` of a user's function without numbers, to trace it with.
 
     Args:
-        names: Names of the states, parameters and inputs.
+        shapes: Names and shapes of the states, parameters and inputs.
     """
-    scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
-    kinds = zip(("states", "parameters", "inputs"), names, strict=True)
-    x, p, u = (namespace(kind, group)(*[scalar] * len(group)) for kind, group in kinds)
-    return scalar, x, p, u
+    kind_of = jnp.result_type(float)
+    kinds = zip(("states", "parameters", "inputs"), shapes, strict=True)
+    x, p, u = (
+        namespace(kind, tuple(group))(*[jax.ShapeDtypeStruct(shape, kind_of) for shape in group.values()])
+        for kind, group in kinds
+    )
+    return jax.ShapeDtypeStruct((), kind_of), x, p, u
 
 
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"})
@@ -140,11 +213,11 @@ def called(equation: Any) -> Any:
     return equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
 
 
-def _trace(function: Callable, owner: str, names: Sequence[tuple[str, ...]]) -> Any:
+def _trace(function: Callable, owner: str, shapes: Sequence[Shapes]) -> Any:
     try:
-        return jax.eval_shape(function, *abstract_arguments(names))
+        return jax.eval_shape(function, *abstract_arguments(shapes))
     except AttributeError as reason:
-        groups: dict[str, tuple[str, ...]] = dict(zip(("states", "parameters", "inputs"), names, strict=True))
+        groups: dict[str, Shapes] = dict(zip(("states", "parameters", "inputs"), shapes, strict=True))
         group = groups.get(type(reason.obj).__name__)
         if group is None:
             raise _does_not_trace(owner, function, reason) from reason
@@ -192,17 +265,20 @@ def _line(function: Callable, reason: Exception) -> str:
     return f": line {lines[-1]} of `{code.co_filename}`" if code is not None and lines else ""
 
 
-def _check_scalar(value: Any, owner: str) -> None:
+def _check_shape(value: Any, owner: str, expected: tuple[int, ...], *, or_scalar: bool = False) -> None:
     if isinstance(value, tuple | list):
         value = jax.ShapeDtypeStruct((len(value),), jnp.result_type(float))
     shape, dtype = jnp.shape(value), jnp.result_type(value)
-    if shape == () and jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating):
+    fine = shape == expected or (or_scalar and shape == ())
+    if fine and jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating):
         return
+    advice = "Write each one out, or say `bt.State(initial, size=…)` of a state that is an array."
+    words = f"real numbers of shape {expected}{', or a real scalar for all of them' if or_scalar else ''}"
     raise InvalidTwin(
         f"{owner[0].upper()}{owner[1:]} has the wrong shape or type.",
-        expected="a real scalar",
+        expected=words if expected else "a real scalar",
         received=f"shape {shape}, {dtype}",
-        advice="Write vectors and matrices out as scalar states and parameters.",
+        advice="Return an array with one entry for each entry of the state." if expected else advice,
     )
 
 

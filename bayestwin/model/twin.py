@@ -15,6 +15,7 @@ from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.delays import delayed_inputs
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
+from bayestwin.model.tracing import Layout, Shapes
 from bayestwin.model.types import Event, VectorField
 
 
@@ -36,7 +37,7 @@ class Twin:
 
     In the vector field `t` is the time since the telemetry's `t0`, in `time_unit`; `x`, `p`, `u` give states,
     parameters and inputs as attributes, and `u.name(t - p.dead)` an input at another time; the result is a dict with
-    one scalar derivative for each state.
+    one derivative for each state, of its shape.
 
     Attributes:
         name: A short identifier; results are filed under it.
@@ -72,6 +73,17 @@ class Twin:
         check_twin(self)
         _check_names(self)
 
+    @property
+    def shapes(self) -> tuple[Shapes, Shapes, Shapes]:
+        """Names and shapes of states, parameters and inputs."""
+        states = {name: state.shape for name, state in self.states.items()}
+        return states, dict.fromkeys(self.parameters, ()), dict.fromkeys(self.inputs, ())
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """Where each state stands in one flat array."""
+        return Layout(self.shapes[0])
+
     @functools.cached_property
     def switched(self) -> tuple[str, ...]:
         """Parameters that an event changes."""
@@ -81,7 +93,7 @@ class Twin:
     @property
     def delayed(self) -> tuple[str, ...]:
         """Inputs that the vector field asks for at other times than now."""
-        return delayed_inputs(self.vector_field, (tuple(self.states), tuple(self.parameters), tuple(self.inputs)))
+        return delayed_inputs(self.vector_field, tuple(tuple(group.items()) for group in self.shapes))
 
     @property
     def moving(self) -> bool:
@@ -131,13 +143,14 @@ def _check_names(twin: Twin) -> None:
     names += [f"{name}_noise_free" for name in twin.observations] + [f"{name}_state" for name in twin.states]
     if isinstance(twin.model_error, Discrepancy):
         names += [f"{name}_discrepancy" for name in twin.model_error.scale]
+    dimensions = (*DIMENSIONS, *{dim: None for name, state in twin.states.items() for dim in state.axes(name)})
     for name in [*names, *twin.inputs, *twin.events]:
-        if names.count(name) > 1 or name in DIMENSIONS:
+        if names.count(name) > 1 or name in dimensions:
             raise InvalidTwin(
                 f"The name `{name}` stands for two things in a result of twin `{twin.name}`.",
                 expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and "
                 "quantities of noise and model error are appended and the dimensions are "
-                f"{', '.join(f'`{d}`' for d in DIMENSIONS)}",
+                f"{', '.join(f'`{d}`' for d in dimensions)}",
                 received=", ".join(f"`{n}`" for n in names),
                 advice="Rename one of them.",
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpyro.distributions as dist
+from numpy.typing import ArrayLike
 
 type Prior = dist.Distribution | float
 """A scalar NumPyro distribution, or a number when the value is known."""
@@ -18,8 +19,9 @@ type VectorField = Callable[[Any, Any, Any, Any], dict[str, Any]]
 type Observed = Callable[[Any, Any, Any, Any], Any]
 """`(t, x, p, u)` → the noise-free value of an observation."""
 
-type Initial = Prior | SteadyState | Callable[[Any], Any]
-"""Where a state starts: a prior, a number, the equilibrium, or a function of the parameters `(p)`."""
+type Initial = Prior | SteadyState | Callable[[Any], Any] | ArrayLike
+"""Where a state starts: a prior, a number, the equilibrium, or a function of the parameters `(p)`; of a state that is
+an array also an array."""
 
 
 # What happens to an asset at a moment: doses, resets, services, switches; and a start in equilibrium.

@@ -1,6 +1,7 @@
 """What a page reads off a result: stretches of time, quantities, facts by name, a forecast against held-out data."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from bayestwin._base.wording import Scale, scale_for
 from bayestwin.assess import coverage, intervals, scores
 from bayestwin.assess.gates import read_chains
 from bayestwin.assess.recorded import record
+from bayestwin.model.checks import DIMENSIONS
 from bayestwin.results.schema import bond_of, derived
 from bayestwin.telemetry import Telemetry, said
 
@@ -130,10 +132,31 @@ def _part(label: str, colour: str, tree: xr.DataTree | None, names: tuple[str, .
     draws = group(tree, "predictions" if label != "calibration" else "posterior_predictive")
     bands = intervals(xr.DataTree.from_dict({"predictions": draws}), prob=PROBS) if draws.data_vars else None
     states = [str(name).removesuffix("_state") for name in draws.data_vars if str(name).endswith("_state")]
-    hidden = _noiseless({state: draws[f"{state}_state"] for state in states if state not in names})
+    paths = [entries_of(state, draws[f"{state}_state"]) for state in states if state not in names]
+    hidden = _noiseless({name: path for entries in paths for name, path in entries.items()})
     errors = [f"{name}_discrepancy" for name in names]
     discrepancy = _noiseless({name: draws[name] for name in errors if name in draws})
     return Period(label, colour, names, bands, hidden, discrepancy, observed, xr.Dataset(), draws)
+
+
+MOST_ENTRIES = 3
+"""Of a state that is an array so many entries are drawn, evenly spread from the first to the last."""
+
+
+def entries_of(state: str, path: xr.DataArray) -> dict[str, xr.DataArray]:
+    """The trajectory of a state by its name, or of an array those of a few entries, by names with their labels."""
+    inner = [str(dim) for dim in path.dims if dim not in DIMENSIONS]
+    if not inner:
+        return {state: path}
+    sizes = [path.sizes[dim] for dim in inner]
+    found = {}
+    for place in np.unique(np.linspace(0, math.prod(sizes) - 1, MOST_ENTRIES).round().astype(int)):
+        where = dict(zip(inner, map(int, np.unravel_index(place, sizes)), strict=True))
+        one = path.isel(where)
+        labels = ((dim, one[dim].item()) for dim in inner)
+        told = [f"{dim} {label:.4g}" if isinstance(label, float) else f"{dim} {label}" for dim, label in labels]
+        found[f"{state}, {', '.join(told)}"] = one.drop_vars(inner)
+    return found
 
 
 def _noiseless(draws: dict[str, xr.DataArray]) -> xr.Dataset | None:

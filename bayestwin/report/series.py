@@ -200,6 +200,8 @@ def hidden_states(parts: tuple[Period, ...], axis: TimeAxis) -> Picture | None:
     alt = f"Inferred trajectories of {', '.join(names)} with {promise(parts)}. {told}."
     words = "a state that is" if len(names) == 1 else "states that are"
     caption = f"What the twin infers about {words} not observed: median and {promise(parts)} of the trajectory."
+    if any(", " in name for name in names):
+        caption += " Of a state that is an array a few entries are shown."
     return picture(drawn, "hidden", alt, caption)
 
 

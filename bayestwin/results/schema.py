@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin.density.bind import Bound
+from bayestwin.density.predictor import spread_over
 from bayestwin.model.twin import Twin
 
 SCHEMA_VERSION = 1
@@ -45,10 +46,18 @@ class Axes(NamedTuple):
         """Sizes of the dimensions."""
         return tuple(len(self.coords[dim]) for dim in self.dims)
 
-    def spread(self, array: np.ndarray) -> np.ndarray:
-        """Put an array, shape (…, E, n), at the times of the result, NaN where an experiment has none of its own."""
+    def spread(self, array: np.ndarray, inner: int = 0) -> np.ndarray:
+        """Put an array, shape (…, E, n), at the times of the result, NaN where an experiment has none of its own.
+
+        Args:
+            array: The array.
+            inner: How many more dimensions it has after these.
+        """
         if self.places is None:
             return array
+        if inner:
+            last = range(-inner, 0)
+            return np.moveaxis(self.spread(np.moveaxis(array, last, range(inner))), range(inner), last)
         experiment, own, place = self.places
         found = np.full((*array.shape[:-2], *self.shape), np.nan)
         found[..., experiment, place] = array[..., experiment, own]
@@ -111,7 +120,9 @@ def series_dataset(
         chains: Number of chains.
         draws: Number of each draw kept.
     """
-    data = {}
+    data: dict[str, tuple[np.ndarray, str, str]] = {}
+    coords = {"chain": np.arange(chains), "draw": draws, **axes.coords}
+    inner: dict[str, tuple[str, ...]] = {}
     for name, observation in twin.observations.items():
         words = observation.doc or name
         data[name] = (found[name], observation.unit, f"{words}, a new observation")
@@ -124,16 +135,25 @@ def series_dataset(
             words = f"what is added to {words}: discrepancy"
             data[f"{name}_discrepancy"] = (found[f"{name}_discrepancy"], observation.unit, words)
     for name, state in twin.states.items():
-        data[f"{name}_state"] = (found[f"{name}_state"], state.unit, f"state: {state.doc or name}")
-    shaped = {
-        name: (
-            ("chain", "draw", *axes.dims),
-            axes.spread(values).reshape(chains, len(draws), *axes.shape),
+        words = f"state: {state.doc or name}"
+        path, whole = found[f"{name}_state"], state.axes(name)
+        sizes = path.shape[path.ndim - len(whole) :]
+        if sizes != state.shape:
+            words += f", at {' × '.join(map(str, sizes))} of its {' × '.join(map(str, state.shape))} places"
+        for size, (dim, labels) in zip(sizes, whole.items(), strict=True):
+            coords[dim] = labels[spread_over(len(labels), size)]
+        data[f"{name}_state"], inner[f"{name}_state"] = (path, state.unit, words), tuple(whole)
+    shaped = {}
+    for name, (values, unit, words) in data.items():
+        own = inner.get(name, ())
+        table = axes.spread(values, len(own))
+        sizes = table.shape[table.ndim - len(own) :]
+        shaped[name] = (
+            ("chain", "draw", *axes.dims, *own),
+            table.reshape(chains, len(draws), *axes.shape, *sizes),
             {"units": unit, "long_name": words},
         )
-        for name, (values, unit, words) in data.items()
-    }
-    return xr.Dataset(shaped, coords={"chain": np.arange(chains), "draw": draws, **axes.coords})
+    return xr.Dataset(shaped, coords=coords)
 
 
 def likelihood_dataset(
