@@ -150,7 +150,7 @@ def trace_times(function: Callable, owner: str, parameters: Shapes) -> None:
     """
     found = _trace(lambda *given: function(given[2]), owner, ({}, parameters, {}))
     several = isinstance(found, tuple | list) and len(found) > 0
-    shape = (len(found), *getattr(found[0], "shape", ())) if several else getattr(found, "shape", ())
+    shape = (len(found), *getattr(next(iter(found)), "shape", ())) if several else getattr(found, "shape", ())
     if len(shape) > 1:
         raise InvalidTwin(
             f"What {owner} returns are not times.",
