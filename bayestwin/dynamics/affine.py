@@ -58,12 +58,12 @@ def is_affine(twin: Twin) -> bool:
     a reason that only algebra sees is not recognised.
     """
     sloped = [int(spec.hold != "previous") for spec in twin.inputs.values()]
-    return not twin.delayed and max(_degrees(twin.vector_field, twin, 1, sloped)) <= 1
+    return not twin.delayed and max(_degrees(twin.derivative, twin, 1, sloped)) <= 1
 
 
 def has_held_matrix(twin: Twin) -> bool:
     """Whether the matrix of an affine twin depends on inputs, held ones, and so differs from interval to interval."""
-    return max(_degrees(jax.jacfwd(twin.vector_field, argnums=1), twin, 0, [1] * len(twin.inputs))) > 0
+    return max(_degrees(jax.jacfwd(twin.derivative, argnums=1), twin, 0, [1] * len(twin.inputs))) > 0
 
 
 def sees_straight(twin: Twin) -> bool:

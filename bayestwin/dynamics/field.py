@@ -77,7 +77,7 @@ class Field:
 
     def slope(self, inputs_at: InputsAt) -> Slope:
         """The vector field: `(t, (s,)) → (s,)`."""
-        function = self.equations.derivative if self.equations.delicate else self.twin.vector_field
+        function = self.equations.derivative if self.equations.delicate else self.twin.derivative
 
         def slope(t: Array, state: Array) -> Array:
             x, p, u = self.operands(inputs_at, t, state)

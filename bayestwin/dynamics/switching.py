@@ -289,7 +289,7 @@ def take_apart(twin: Twin, samples: tuple[int, int] = (1, 1)) -> Equations:
         twin: The twin.
         samples: How many samples and coefficients delays look into that are not known beforehand.
     """
-    function = with_timed_inputs(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
+    function = with_timed_inputs(twin.derivative, twin.delayed) if twin.delayed else twin.derivative
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*abstract_arguments(twin.shapes))
     sloped = [INPUT if spec.hold != "previous" else 0 for spec in twin.inputs.values()]
     trace = _Trace(samples)

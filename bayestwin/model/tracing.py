@@ -9,7 +9,7 @@ import difflib
 import functools
 import inspect
 import math
-import traceback
+import textwrap
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +21,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bayestwin.errors import InvalidTwin
+from bayestwin.model.rewriting import FailedLine, find_line
 
 type Shapes = Mapping[str, tuple[int, ...]]
 """By name, the shape of what it stands for; `()` for a scalar."""
@@ -28,8 +29,35 @@ type Shapes = Mapping[str, tuple[int, ...]]
 
 @functools.cache
 def namespace(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
-    """A record type with one attribute for each name; `kind` is what messages call it ("states", …)."""
-    return namedtuple(kind, names)  # type: ignore[misc]
+    """A record type whose entries are attributes, `x.a`, and items, `x["a"]`.
+
+    Args:
+        kind: What messages call it: "states", …
+        names: Of its entries.
+    """
+    record: Any = namedtuple(kind, names)  # type: ignore[misc]
+
+    def item(self: Any, key: Any) -> Any:
+        return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
+
+    # without slots a name that is misspelt could be assigned to
+    return type(kind, (record,), {"__slots__": (), "__getitem__": item})
+
+
+def by_name(function: Callable, states: tuple[str, ...]) -> Callable[[Any, Any, Any, Any], dict[str, Any]]:
+    """A vector field whose derivatives are a dict by state, also where it returns them in the order of the states."""
+
+    @functools.wraps(function)
+    def named(t: Any, x: Any, p: Any, u: Any) -> dict[str, Any]:
+        found = function(t, x, p, u)
+        return found if isinstance(found, dict) else dict(zip(states, _in_order(found), strict=True))
+
+    return named
+
+
+def _in_order(found: Any) -> Sequence[Any]:
+    """The derivatives in a list, tuple or array."""
+    return found if isinstance(found, list | tuple) else [found[number] for number in range(len(found))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +125,7 @@ def trace_vector_field(function: Callable, owner: str, shapes: Sequence[Shapes])
     """Trace a vector field and check what it returns.
 
     Args:
-        function: `(t, x, p, u)` → dict of derivatives.
+        function: `(t, x, p, u)` → derivatives: a dict, or a list, tuple or array in the order of the states.
         owner: What it belongs to, for messages.
         shapes: Names and shapes of the states, parameters and inputs.
 
@@ -106,16 +134,35 @@ def trace_vector_field(function: Callable, owner: str, shapes: Sequence[Shapes])
     """
     states = tuple(shapes[0])
     result = _trace(function, owner, shapes)
-    if not isinstance(result, dict) or set(result) != set(states):
-        received = _listed(result) if isinstance(result, dict) else type(result).__name__
+    if not isinstance(result, dict):
+        result = _each(result, owner, states)
+    if set(result) != set(states):
         raise InvalidTwin(
             f"{owner} does not return the derivative of each state.",
             expected=f"a dict with the keys {_listed(states)}",
-            received=f"a dict with the keys {received}" if isinstance(result, dict) else received,
-            advice=_difference(result, states) if isinstance(result, dict) else "Return `{name: derivative, …}`.",
+            received=f"a dict with the keys {_listed(result)}",
+            advice=_difference(result, states),
         )
     for name, value in result.items():
         _check_shape(value, f"the derivative of `{name}` that {owner} returns", shapes[0][name])
+
+
+def _each(result: Any, owner: str, states: tuple[str, ...]) -> dict[str, Any]:
+    """Derivatives by state, of what a vector field returned in their order."""
+    received = type(result).__name__
+    found: list[Any] = []
+    if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
+        found, received = [*result], f"a {received} of {len(result)}"
+    elif isinstance(result, jax.ShapeDtypeStruct) and len(result.shape) == 1:
+        found, received = [jax.ShapeDtypeStruct((), result.dtype)] * result.shape[0], f"an array of {result.shape[0]}"
+    if len(found) != len(states):
+        raise InvalidTwin(
+            f"{owner} does not return the derivative of each state.",
+            expected=f"a dict with the keys {_listed(states)}, or {len(states)} values in this order",
+            received=received,
+            advice="Return `{name: derivative, …}`.",
+        )
+    return dict(zip(states, found, strict=True))
 
 
 def trace_scalar(function: Callable, owner: str, shapes: Sequence[Shapes]) -> None:
@@ -138,7 +185,8 @@ def trace_initial(function: Callable, owner: str, parameters: Shapes, shape: tup
     Raises:
         InvalidTwin: If it does not trace, or returns something else.
     """
-    result = _trace(lambda *given: function(given[2]), owner, ({}, parameters, {}))
+    _check_signature(function, owner, "(p)")
+    result = _trace(lambda t, x, p, u: function(p), owner, ({}, parameters, {}))  # noqa: ARG005
     _check_shape(result, f"what {owner} returns", shape, or_scalar=True)
 
 
@@ -213,39 +261,73 @@ def called(equation: Any) -> Any:
     return equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
 
 
-def _trace(function: Callable, owner: str, shapes: Sequence[Shapes]) -> Any:
+def _trace(function: Callable, owner: str, shapes: Sequence[Shapes], signature: str = "(t, x, p, u)") -> Any:
+    _check_signature(function, owner, signature)
     try:
         return jax.eval_shape(function, *abstract_arguments(shapes))
-    except AttributeError as reason:
-        groups: dict[str, Shapes] = dict(zip(("states", "parameters", "inputs"), shapes, strict=True))
-        group = groups.get(type(reason.obj).__name__)
-        if group is None:
-            raise _does_not_trace(owner, function, reason) from reason
-        close = difflib.get_close_matches(reason.name or "", group, n=1)
+    except Exception as reason:
+        raise untraceable(owner, reason) from None  # what JAX adds to it is about JAX
+
+
+def _check_signature(function: Callable, owner: str, signature: str) -> None:
+    """That a function takes the arguments that it will be given."""
+    try:
+        taken = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        taken.bind(*signature.strip("()").split(", "))
+    except TypeError as reason:
         raise InvalidTwin(
+            f"{owner} takes other arguments.",
+            expected=f"a function of `{signature}`",
+            received=f"one of `{taken}` (TypeError: {reason})",
+            advice="Write all of them, also those that it does not need.",
+        ) from None
+
+
+def untraceable(owner: str, reason: Exception) -> InvalidTwin:
+    """The error about a function that cannot be traced: the user's line, and how it should be written.
+
+    Args:
+        owner: What it belongs to, for messages.
+        reason: What calling it raised.
+    """
+    group: tuple[str, ...] = getattr(getattr(reason, "obj", None), "_fields", ())
+    if isinstance(reason, AttributeError) and group and reason.name and reason.name not in group:
+        close = difflib.get_close_matches(reason.name, group, n=1)
+        return InvalidTwin(
             f"{owner} asks for `{reason.name}`, which is not one of the {type(reason.obj).__name__}.",
             expected=_listed(group),
             received=f"`{reason.name}`",
             advice=f"Did you mean `{close[0]}`?" if close else "Add it to the twin, or correct the name.",
-        ) from reason
-    except Exception as reason:
-        raise _does_not_trace(owner, function, reason) from reason
-
-
-def _does_not_trace(owner: str, function: Callable, reason: Exception) -> InvalidTwin:
-    advice = "Replace `numpy`/`math` calls and Python branches on values by their `jax.numpy` forms."
-    if "not callable" in str(reason):
-        advice = (
-            "Only the vector field can ask for an input at another time, `u.valve(t - p.dead)`, and only for inputs."
         )
-    if "__jax_array__" in str(reason):
-        advice = "An input that is asked for at another time is a function: write `u.valve(t)` for what it is now."
+    line = find_line(reason)
+    if line is not None and not line.needed:
+        return InvalidTwin(
+            f"{owner} fails in line {line.number} of `{line.file}`.",
+            expected="a function that can be called with any values",
+            received=f"{first_line_of(reason)}, from `{line.text}`",
+            advice=_about_delays(reason) or "Correct that line.",
+        )
+    general = "a function written with `jax.numpy`: `jnp.exp` for `math.exp`, `jnp.where` for `if`"
+    if line is None:
+        problem, expected, received = ".", general, first_line_of(reason)
+    else:
+        problem = f": line {line.number} of `{line.file}`."
+        expected = _quoted("with `jax.numpy`", line.written) if line.written else general
+        received = _quoted(type(reason).__name__ + " from", line.text)
     return InvalidTwin(
-        f"{owner} cannot be traced by JAX{_line(function, reason)}.",
-        expected="a function `(t, x, p, u)` written with `jax.numpy` (`jnp.where` for `if`)",
-        received=first_line_of(reason),
-        advice=advice,
+        f"{owner} cannot be traced by JAX{problem}",
+        expected=expected,
+        received=received,
+        advice=_about_delays(reason) or (FailedLine._field_defaults["advice"] if line is None else line.advice),
     )
+
+
+def _quoted(words: str, text: str) -> str:
+    """Words and source text: one line in backticks, several below each other."""
+    return f"{words} `{text}`" if "\n" not in text else f"{words}\n{textwrap.indent(text, ' ' * 6)}"
 
 
 def first_line_of(reason: Exception) -> str:
@@ -254,15 +336,13 @@ def first_line_of(reason: Exception) -> str:
     return f"{type(reason).__name__}: {lines[0] if lines else 'no message'}"
 
 
-def _line(function: Callable, reason: Exception) -> str:
-    """Where in the file of a function something was raised; empty where that is not known."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(reason.__traceback__)
-        if code is not None and frame.filename == code.co_filename != __file__
-    ]
-    return f": line {lines[-1]} of `{code.co_filename}`" if code is not None and lines else ""
+def _about_delays(reason: Exception) -> str:
+    """Advice about an input at another time, where that is what fails."""
+    if "not callable" in str(reason):
+        return "Only the vector field can ask for an input at another time, `u.valve(t - p.dead)`, and only for inputs."
+    if "__jax_array__" in str(reason):
+        return "An input that is asked for at another time is a function: write `u.valve(t)` for what it is now."
+    return ""
 
 
 def _check_shape(value: Any, owner: str, expected: tuple[int, ...], *, or_scalar: bool = False) -> None:

@@ -15,7 +15,7 @@ from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.delays import delayed_inputs
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
-from bayestwin.model.tracing import Layout, Shapes
+from bayestwin.model.tracing import Layout, Shapes, by_name
 from bayestwin.model.types import Event, VectorField
 
 
@@ -36,8 +36,9 @@ class Twin:
     """An ODE model of one asset: `dx/dt = vector_field(t, x, p, u)`.
 
     In the vector field `t` is the time since the telemetry's `t0`, in `time_unit`; `x`, `p`, `u` give states,
-    parameters and inputs as attributes, and `u.name(t - p.dead)` an input at another time; the result is a dict with
-    one derivative for each state, of its shape.
+    parameters and inputs as attributes or items, `x.a` or `x["a"]`, and `u.name(t - p.dead)` an input at another time;
+    the result is a dict with one derivative for each state, of its shape, or a list, tuple or array of them in the order
+    of `states`.
 
     Attributes:
         name: A short identifier; results are filed under it.
@@ -89,6 +90,11 @@ class Twin:
         """Parameters that an event changes."""
         found = set().union(*(changed_by(self, name) for name in self.events))
         return tuple(name for name in self.parameters if name in found)
+
+    @functools.cached_property
+    def derivative(self) -> VectorField:
+        """The vector field, with its derivatives by name."""
+        return by_name(self.vector_field, tuple(self.states))
 
     @property
     def delayed(self) -> tuple[str, ...]:

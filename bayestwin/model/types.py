@@ -13,8 +13,8 @@ type Prior = dist.Distribution | float
 type NoiseParameter = Prior | str
 """A prior, a number when known, or the name of a parameter of the twin, which several observations can share."""
 
-type VectorField = Callable[[Any, Any, Any, Any], dict[str, Any]]
-"""`(t, x, p, u)` → the time derivative of each state, by name."""
+type VectorField = Callable[[Any, Any, Any, Any], Any]
+"""`(t, x, p, u)` → the time derivative of each state: a dict by name, or a list, tuple or array in their order."""
 
 type Observed = Callable[[Any, Any, Any, Any], Any]
 """`(t, x, p, u)` → the noise-free value of an observation."""

@@ -20,7 +20,8 @@ from numpyro.distributions import constraints
 
 from bayestwin._base.units import same_unit
 from bayestwin.errors import InvalidTwin
-from bayestwin.model.tracing import first_line_of, namespace
+from bayestwin.model.rewriting import find_line
+from bayestwin.model.tracing import first_line_of, namespace, untraceable
 from bayestwin.model.types import NoiseParameter
 
 type NoiseUnit = Literal["observation", "time", "rate"]
@@ -229,6 +230,8 @@ def trace_noise(noise: Noise, owner: str) -> None:
         shape = tuple(found.shape for found in jax.eval_shape(shapes, two, free))
         jax.eval_shape(jax.jacfwd(terms, (0, 1)), two, free)
     except Exception as reason:
+        if find_line(reason) is not None:  # a function of the user's own
+            raise untraceable(f"The noise of {owner}", reason) from None
         raise InvalidTwin(
             f"The noise of {owner} cannot be traced and differentiated by JAX.",
             expected="a log density written with `jax.numpy`; under limits also that of what lies beyond them",
