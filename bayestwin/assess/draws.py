@@ -159,7 +159,7 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | N
             received=f"{said(times[times.duplicated()][0])} more than once",
             advice="Predict at each time once.",
         )
-    if name not in telemetry.table.columns:
+    if not telemetry.holds(name):
         return ObservedPoints(np.empty(0, dtype=int), np.empty(0))
     if "experiment" in dataset.coords:
         telemetry = counted(telemetry, dataset["experiment"])

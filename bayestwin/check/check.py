@@ -223,7 +223,7 @@ def record_for(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, fir
             continue
         columns = {}
         for name, member in {**twin.observations, **twin.inputs}.items():
-            if name not in part.table.columns:
+            if not part.holds(name):
                 raise _absent(name, part)
             columns[name] = part.in_unit(name, member.unit)
         tables.append(pd.DataFrame(columns, index=part.table.index))

@@ -26,7 +26,7 @@ from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
-from bayestwin.telemetry.leakage import refuse_same_time
+from bayestwin.telemetry.leakage import refuse_lost_doses, refuse_same_time
 from bayestwin.telemetry.times import counted
 
 
@@ -76,10 +76,11 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
     inputs = _found(twin.inputs, lambda name, spec: _input(telemetry, name, spec, observed), wrong)
     told = {name: event for name, event in twin.events.items() if event.kind == "telemetry"}
     events = _found(told, lambda name, event: _column(telemetry, name, "event", event.unit), wrong)
-    wanted = {name: one for name, one in twin.observations.items() if observed or name in telemetry.table.columns}
+    wanted = {name: one for name, one in twin.observations.items() if observed or telemetry.holds(name)}
     observations = _found(wanted, lambda name, one: _column(telemetry, name, "observation", one.unit), wrong)
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
+    refuse_lost_doses(telemetry, told)
     for name, values in observations.items():
         _check_support(twin, name, telemetry.label(name), values)
     if observed and not any(np.isfinite(values).any() for values in observations.values()):
@@ -124,7 +125,7 @@ def elapsed(labels: pd.Index, t0: Any, source_unit: str, time_unit: str) -> np.n
 
 
 def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray:
-    if name not in telemetry.table.columns:
+    if not telemetry.holds(name):
         columns = ", ".join(f"`{c}`" for c in telemetry.table.columns) or "no columns"
         alike = [c for c in telemetry.table.columns if c.casefold() == name.casefold()]
         raise InvalidTelemetry(
@@ -139,7 +140,7 @@ def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray
 def _input(telemetry: Telemetry, name: str, spec: Input, observed: bool) -> np.ndarray:
     """Samples of an input; there may be none after the last one where the twin says how it goes on."""
     goes_on = spec.beyond != "error"
-    if goes_on and not observed and name not in telemetry.table.columns:
+    if goes_on and not observed and not telemetry.holds(name):
         return np.full(len(telemetry.table), np.nan)
     values = _column(telemetry, name, "input", spec.unit)
     sampled = np.flatnonzero(np.isfinite(values))

@@ -168,7 +168,9 @@ def continued(earlier: Telemetry, later: Telemetry) -> Telemetry:
     units = {**earlier.units, **later.units}
     # moments in the declarations of features are on the clock of what was recorded
     settings = {} if earlier.timezone is None else {"timezone": earlier.timezone}
-    return sealed(table.rename_axis("time"), units, later.t0, later.source, later.notices, settings, later.renamed)
+    return sealed(
+        table.rename_axis("time"), units, later.t0, later.source, later.notices, settings, later.renamed, later.texts
+    )
 
 
 def check_driven(twin: Twin, calibration: Telemetry, held_out: Telemetry | None, job_path: pathlib.Path) -> None:

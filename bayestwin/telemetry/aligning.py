@@ -101,7 +101,8 @@ def align(
         notices += told
     start = table.index[0] if t0 is None else time_in(t0, table.index, zone, "t0")
     source = ", ".join(f"{name}: {one.source}" for name, one in sources.items())
-    return sealed(table, units, start, source, tuple(notices), settings, renamed)
+    texts = {name: text for one in sources.values() for name, text in one.texts.items()}
+    return sealed(table, units, start, source, tuple(notices), settings, renamed, texts)
 
 
 def _zone(sources: Mapping[str, Telemetry]) -> Zone:

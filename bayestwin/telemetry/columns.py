@@ -6,7 +6,7 @@ What means “missing” is told apart from what is wrong.
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import xarray as xr
 
 from bayestwin._base.units import check_unit, named_alike
 from bayestwin.errors import InvalidTelemetry
+from bayestwin.telemetry.cells import GROUPED, in_words, pointed, quantified, switched
 from bayestwin.telemetry.times import rows_in_words
 
 SENTINELS = (
@@ -108,14 +109,31 @@ def check_unique(columns: pd.Index) -> None:
         )
 
 
+class Numbers(NamedTuple):
+    """Columns as numbers.
+
+    Attributes:
+        table: float64, NaN where a value is missing.
+        notices: What was done to them.
+        units: Of columns whose cells state one.
+        texts: What columns hold that have no numbers and were left out, in words.
+    """
+
+    table: pd.DataFrame
+    notices: tuple[str, ...] = ()
+    units: Mapping[str, str] = {}
+    texts: Mapping[str, str] = {}
+
+
 def numbers(
     table: pd.DataFrame,
     rows: np.ndarray,
     sentinels: Sequence[Any] | None,
     decimal: str,
     labels: Mapping[str, str],
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """All columns as float64, and notices; columns that are no numbers at all are left out, mixed ones are an error.
+    units: Mapping[str, str],
+) -> Numbers:
+    """All columns as float64, words for on and off as 1 and 0; text is left out, and text among numbers is an error.
 
     Args:
         table: Columns of any kind.
@@ -123,28 +141,45 @@ def numbers(
         sentinels: Numbers or text that mean “missing”; None where the user says nothing.
         decimal: Decimal sign of numbers that are text.
         labels: What messages call each column.
+        units: That are declared, by column.
 
     Raises:
         InvalidTelemetry: If a cell is neither a number nor missing, or may mean “missing” and nobody says so; what is
             wrong in all columns is told at once.
     """
     columns, notices, wrong = {}, [], []
+    stated, texts = {}, {}
     suspected: dict[str, dict[float, np.ndarray]] = {}
     for name in table.columns:
         column, label = pd.Series(table[name]), labels[str(name)]
         values, bad, taken = _parsed(column, sentinels or (), decimal)
         if taken.any():
-            what = ", ".join(dict.fromkeys(str(cell) for cell in column[taken]))
+            what = ", ".join(dict.fromkeys(str(cell) for cell in pd.unique(column[taken])))
             where = rows_in_words(rows[taken])
             cells = counted_noun(int(taken.sum()), "cell")
             notices.append(f"{label}: {cells} held {what} and were taken as missing ({where}).")
+        if bad.any() and not _is_dated(column):
+            points = pointed(column) if decimal != "." else column
+            try:
+                means = switched(column, values, bad, label)
+                means = means or quantified(points, values, bad, rows, label, units.get(str(name)))
+            except InvalidTelemetry as reason:
+                wrong.append(reason)
+                continue
+            if means is not None:
+                values, bad = means.values, means.bad
+                notices += means.notices
+                stated |= {} if means.unit is None else {str(name): means.unit}
         if bad.any() and not _looks_like_numbers([*column[bad]], not np.isfinite(values).any(), decimal):
             notices.append(f"{label} holds no numbers and was left out.")
+            texts[str(name)] = in_words(column)
             continue
         if bad.any():
             wrong.append(_not_numbers(label, column, bad, rows, decimal))
         if np.isinf(values).any():
             wrong.append(_infinite(label, rows[np.isinf(values)]))
+        if _is_rounded(column):
+            notices.append(f"{label}: whole numbers above 2^53 were rounded to the nearest that float64 holds.")
         if sentinels is None and (found := _suspected(values, rows)):
             suspected[label] = found
         columns[name] = values
@@ -152,16 +187,28 @@ def numbers(
         wrong.append(_sentinels(suspected))
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
-    return pd.DataFrame(columns, index=table.index), tuple(notices)
+    return Numbers(pd.DataFrame(columns, index=table.index), tuple(notices), stated, texts)
+
+
+def _is_dated(column: pd.Series) -> bool:
+    return pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype)
+
+
+def _is_rounded(column: pd.Series) -> bool:
+    """Whether whole numbers lose digits as float64."""
+    if not pd.api.types.is_integer_dtype(column.dtype):
+        return False
+    whole = column.dropna().to_numpy()
+    return bool(whole.size and max(abs(int(whole.max())), abs(int(whole.min()))) > 2**53)
 
 
 def _parsed(column: pd.Series, sentinels: Sequence[Any], decimal: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers of a column, where there is something else, and where a sentinel stood; shape (n,) each."""
-    if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
+    if _is_dated(column):
         return np.full(len(column), np.nan), np.ones(len(column), dtype=bool), np.zeros(len(column), dtype=bool)
     is_text = not pd.api.types.is_numeric_dtype(column.dtype)
     if is_text and decimal != ".":
-        column = column.map(lambda cell: cell.replace(decimal, ".") if isinstance(cell, str) else cell)
+        column = pointed(column)
     values = np.array(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
     taken = np.zeros(len(column), dtype=bool)
     for sentinel in sentinels:
@@ -178,10 +225,9 @@ def _parsed(column: pd.Series, sentinels: Sequence[Any], decimal: str) -> tuple[
 
 
 def _looks_like_numbers(cells: Sequence[Any], alone: bool, decimal: str) -> bool:
-    """Whether text that does not parse is an error: among numbers always, alone where it has a decimal comma."""
-    if not alone:
-        return True
-    return decimal == "." and all(isinstance(cell, str) and _COMMA.fullmatch(cell) for cell in cells)
+    """Whether text that does not parse is an error: among numbers always, alone where it has the other decimal sign."""
+    other = _COMMA if decimal == "." else GROUPED
+    return not alone or all(isinstance(cell, str) and other.fullmatch(cell) for cell in cells)
 
 
 def _not_numbers(label: str, column: pd.Series, bad: np.ndarray, rows: np.ndarray, decimal: str) -> InvalidTelemetry:
@@ -191,6 +237,8 @@ def _not_numbers(label: str, column: pd.Series, bad: np.ndarray, rows: np.ndarra
     advice = f"If they mean “missing”: `sentinels=({words},)`, or replace them with NaN."
     if decimal == "." and all(_COMMA.fullmatch(text) for text in texts):
         advice = "Is that a decimal comma? Then pass `decimal=','`; in a file, columns also need `separator=';'`."
+    elif decimal != "." and all(GROUPED.fullmatch(text) for text in texts):
+        advice = "Are these thousands, or fractions behind a point? Write 1234 or 1,234 for 1.234."
     return InvalidTelemetry(
         f"Telemetry column {label} holds something that is not a number.",
         expected="numbers, and nothing or NaN where a value is missing",

@@ -14,6 +14,7 @@ from bayestwin._base.units import convert
 from bayestwin.errors import BayestwinError, InvalidTelemetry
 from bayestwin.telemetry.derived import Column, Feature, RecordedColumns
 from bayestwin.telemetry.record import Telemetry, said, sealed, time_in
+from bayestwin.telemetry.times import counted
 
 FEATURES = "features"
 """Key of `Telemetry.settings` under which features are listed."""
@@ -65,6 +66,37 @@ def refuse_same_time(telemetry: Telemetry, inputs: Iterable[str], observations: 
                 received=made_of(telemetry)[name].recipe,
                 advice=f"Take `{column}` from an earlier time, by a lag.",
             )
+
+
+def refuse_lost_doses(telemetry: Telemetry, events: Iterable[str]) -> None:
+    """Refuse events that are a lag of a column, and happen more or less often than what they are made of.
+
+    A lag has values at times that are there alone: a dose later than it was recorded needs a row of its own.
+
+    Raises:
+        InvalidTelemetry: Naming the event.
+    """
+    times = counted(telemetry.table.index)
+    for name, origin in made_of(telemetry).items():
+        if name not in set(events) or not origin.recipe.startswith("Lag("):
+            continue
+        for column, delay in origin.of.items():
+            if column not in telemetry.table:
+                continue
+            span = delay * (1e9 if telemetry.dated else 1.0)
+            slack = 1e-9 * max(abs(span), abs(float(times[-1] - times[0])))
+            recorded, later = (times[np.isfinite(telemetry.table[one].to_numpy(np.float64))] for one in (column, name))
+            # of a part of a record, what was recorded before it may happen in it
+            due = int((recorded + span <= times[-1] + slack).sum())
+            happens = int((later - span >= times[0] - slack).sum())
+            if happens != due:
+                raise InvalidTelemetry(
+                    f"The event `{name}` is a lag of `{column}`, and would not happen as often.",
+                    expected=f"{due} values, each at the time of one in `{column}` and the lag",
+                    received=f"{happens} values: a lag has values at times that are there, and `max_age` repeats them",
+                    advice=f"Shift the times of `{column}` before its table is joined, so that each has a row: "
+                    "`doses.assign(time=doses['time'] + lag)`.",
+                )
 
 
 def refuse_ahead(
@@ -281,6 +313,8 @@ def _added(telemetry: Telemetry, features: Mapping[str, Feature], *, strict: boo
         columns = {str(column): table[column].to_numpy(np.float64) for column in table.columns}
         record = RecordedColumns(name, table.index, columns, units, strict, telemetry.timezone)
         _check_new(record, feature)
+        for column in feature.made_of:
+            telemetry.holds(column)  # text is refused as such
         column = feature.compute(record)
         notices += _notices(record, column)
         table[name] = column.values
@@ -288,7 +322,9 @@ def _added(telemetry: Telemetry, features: Mapping[str, Feature], *, strict: boo
             units[name] = column.unit
         made[name] = _origin(record, feature, column, made)
     settings = {**telemetry.settings, FEATURES: listed(made)}
-    return sealed(table, units, telemetry.t0, telemetry.source, tuple(notices), settings, telemetry.renamed)
+    return sealed(
+        table, units, telemetry.t0, telemetry.source, tuple(notices), settings, telemetry.renamed, telemetry.texts
+    )
 
 
 def _check_new(record: RecordedColumns, feature: Feature) -> None:

@@ -14,11 +14,21 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin.errors import InvalidSetting, InvalidTelemetry
-from bayestwin.telemetry.columns import check_unique, find, found_names, joined, labelled, numbers, tidy
+from bayestwin.telemetry.columns import Numbers, check_unique, find, found_names, joined, labelled, numbers, tidy
 from bayestwin.telemetry.mending import Drop, Fill, FillHow, dropped, filled
 from bayestwin.telemetry.record import Telemetry, sealed
 from bayestwin.telemetry.sources import Rows, SkippedRows, read_source
-from bayestwin.telemetry.times import Ambiguous, Clock, Duplicates, Order, given_time, in_order, parse_times, revisions
+from bayestwin.telemetry.times import (
+    Ambiguous,
+    Clock,
+    Duplicates,
+    Order,
+    given_time,
+    in_order,
+    parse_times,
+    refuse_written_dates,
+    revisions,
+)
 
 # The settings of reading. The signature of `read_telemetry` is the one place that has their defaults, and the types
 # here that have what there is to choose; the type below only repeats the signature, for what hands settings on.
@@ -222,12 +232,20 @@ def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
     if not wrong:
         kept, more = _in_force(table, times, names, chosen, clock)
     table = table.drop(columns=known_at, errors="ignore")
-    blocks, told = [], ()
     with _noted(wrong):
-        blocks, told = _blocks(table, times, names, kept, chosen, time, labels)
+        if "time" not in units:
+            refuse_written_dates(raw_times, time, clock)
+    blocks: list[Numbers] = []
+    with _noted(wrong):
+        declared = {column: units[new] for column in columns if (new := renamed.get(column, column)) in units}
+        blocks = _blocks(table, times, names, kept, chosen, time, labels, declared)
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
-    wide = pd.concat(blocks, axis="columns", join="outer").sort_index() if len(blocks) > 1 else blocks[0]
+    tables = [block.table for block in blocks]
+    wide = pd.concat(tables, axis="columns", join="outer").sort_index() if len(tables) > 1 else tables[0]
+    told = [notice for block in blocks for notice in block.notices]
+    units |= {renamed.get(name, name): unit for block in blocks for name, unit in block.units.items()}
+    texts = {renamed.get(name, name): text for block in blocks for name, text in block.texts.items()}
     wide.index.name = "time"
     wide, mended, shaped = _mended(wide, chosen, clock, renamed)
     wide = wide.rename(columns=renamed)
@@ -241,7 +259,7 @@ def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
         shaping["as_of"] = pd.Timestamp(as_of).isoformat() if isinstance(as_of, str | dt.date) else str(as_of)
     notices = (*rows.notices, *notices, *said, *more, *told, *mended)
     new = {name: column for column, name in renamed.items() if name != column}
-    return sealed(wide, units, t0, rows.source, notices, shaping | shaped, new)
+    return sealed(wide, units, t0, rows.source, notices, shaping | shaped, new, texts)
 
 
 def time_apart(table: pd.DataFrame, time: str) -> tuple[pd.DataFrame, pd.Index, str]:
@@ -341,27 +359,28 @@ def _blocks(
     settings: Mapping[str, Any],
     time: str,
     labels: Mapping[str, str],
-) -> tuple[list[pd.DataFrame], tuple[str, ...]]:
+    units: Mapping[str, str],
+) -> list[Numbers]:
     """Numbers in order of time: all columns at once, or signal by signal of a long table; and notices."""
     long = settings["layout"] == "long"
-    blocks, notices = [], []
+    blocks: list[Numbers] = []
     wrong: list[InvalidTelemetry] = []
     for name in pd.unique(names[kept]):
         rows = np.flatnonzero(kept & (names == name))
         block = table.iloc[rows]
         block = (block.set_axis([name], axis="columns") if long else block).set_axis(times[rows])
-        found = block.iloc[:, :0]  # of values that are wrong nothing is kept, but their times may be wrong as well
+        found = Numbers(block.iloc[:, :0])  # of values that are wrong nothing is kept, but times may be wrong as well
         with _noted(wrong):
-            found, said = numbers(block, rows, settings["sentinels"], settings["decimal"], labels)
-            notices += said
+            found = numbers(block, rows, settings["sentinels"], settings["decimal"], labels, units)
         with _noted(wrong):
             order, duplicates = settings["order"], settings["duplicates"]
-            found, told = in_order(found, rows, time, order, duplicates)
-            notices += [f"{labels[name]}: {one}" for one in told] if long else told
+            ordered, told = in_order(found.table, rows, time, order, duplicates)
+            told = [f"{labels[name]}: {one}" for one in told] if long else told
+            found = found._replace(table=ordered, notices=(*found.notices, *told))
         blocks.append(found)
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
-    return blocks, tuple(notices)
+    return blocks
 
 
 def _units(

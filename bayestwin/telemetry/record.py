@@ -162,6 +162,7 @@ class Telemetry:
         notices: What was done to the data on the way, one sentence each: sorted, left out, taken as missing.
         settings: The arguments of `read_telemetry` or `align` that shaped the values, where they are not the defaults.
         renamed: Names in the data by those of columns that `rename` gave other ones.
+        texts: What columns hold that have no numbers and were left out, in words, by name.
     """
 
     table: pd.DataFrame
@@ -172,6 +173,7 @@ class Telemetry:
     notices: tuple[str, ...] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         """In short: rows, times, columns with their units, and what was done to the data."""
@@ -180,9 +182,12 @@ class Telemetry:
         step = f", usually {_step(times, self.units.get('time', ''))} apart" if len(times) > 1 else ""
         lines = [f"Telemetry ({self.source}): {rows}, {self.shown(times[0])} to {self.shown(times[-1])}{step}"]
         for name in map(str, self.table.columns):
-            num = int(np.isfinite(self.table[name].to_numpy(np.float64)).sum())
+            values = self.table[name].to_numpy(np.float64)
+            there = values[np.isfinite(values)]
+            num, same = there.size, there.size > 1 and bool((there == there[0]).all())
             unit = "unit of the twin" if name not in self.units else self.units[name] or "no unit"
-            lines.append(f"  {self.label(name)}: {num:,} value{'' if num == 1 else 's'}, {unit}")
+            alike = f", all {there[0]:g}" if same else ""
+            lines.append(f"  {self.label(name)}: {num:,} value{'' if num == 1 else 's'}{alike}, {unit}")
         if self.t0 != times[0]:
             lines.append(f"  t0: {self.shown(self.t0)}")
         return "\n".join(lines + [f"  - {notice}" for notice in self.notices])
@@ -219,6 +224,25 @@ class Telemetry:
         known = self.renamed.get(column, column)
         return f"`{column}`" if known == column else f"`{known}` (`{column}`)"
 
+    def holds(self, column: str) -> bool:
+        """Whether there is a column of numbers of that name.
+
+        Raises:
+            InvalidTelemetry: If there was one in the data, of text.
+        """
+        if column in self.table.columns:
+            return True
+        if column in self.texts:
+            known = self.label(column)
+            raise InvalidTelemetry(
+                f"Telemetry column {known} holds text, where numbers are needed.",
+                expected="numbers, or words for on and off such as ON and OFF, true and false, open and closed",
+                received=self.texts[column],
+                advice="Give each category a number, or each a column of 1 and 0 (`pandas.get_dummies`), and pass the "
+                "table; words that mean “missing” go into `sentinels`.",
+            )
+        return False
+
     def between(self, start: Any = None, end: Any = None) -> "Telemetry":
         """The rows with `start <= time < end`; `t0` stays where it is.
 
@@ -250,7 +274,7 @@ class Telemetry:
         """The same record with a part of its rows or columns, and perhaps another `t0`."""
         units = {name: unit for name, unit in self.units.items() if name in (*table.columns, "time")}
         t0 = self.t0 if t0 is None else t0
-        return sealed(table, units, t0, self.source, self.notices, self.settings, self.renamed)
+        return sealed(table, units, t0, self.source, self.notices, self.settings, self.renamed, self.texts)
 
     def in_unit(self, column: str, unit: str) -> np.ndarray:
         """The values of a column in a unit; where the telemetry states none, they are taken to be in it already.
@@ -275,6 +299,7 @@ def sealed(
     notices: tuple[str, ...] = (),
     settings: Mapping[str, Any] | None = None,
     renamed: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Telemetry:
     """Telemetry with its fingerprint, which depends on content and settings and not on the file's name or layout."""
     digest = hashlib.sha256()
@@ -285,7 +310,8 @@ def sealed(
     if settings:
         digest.update(repr(sorted(settings.items())).encode())
     found = digest.hexdigest()
-    return Telemetry(table, dict(units), t0, source, found, notices, dict(settings or {}), dict(renamed or {}))
+    plain = (dict(one or {}) for one in (settings, renamed, texts))
+    return Telemetry(table, dict(units), t0, source, found, notices, *plain)
 
 
 def _step(times: pd.Index, unit: str) -> str:

@@ -53,6 +53,7 @@ def parse_times(index: pd.Index, name: str, clock: Clock) -> tuple[pd.Index, tup
         if clock.timezone is not None:
             raise _no_dates(index, name, clock.timezone)
         times = pd.Index(index.to_numpy(np.float64))
+        _check_digits(index, times, name)
         notices: tuple[str, ...] = ()
     else:
         if not isinstance(index, pd.DatetimeIndex):
@@ -60,6 +61,46 @@ def parse_times(index: pd.Index, name: str, clock: Clock) -> tuple[pd.Index, tup
         times, notices = _to_utc(index, name, clock)
     _check_there(times.isna() | ~np.isfinite(times.to_numpy().astype(np.float64)), name)
     return times, notices
+
+
+def _check_digits(index: pd.Index, times: pd.Index, name: str) -> None:
+    """Refuse whole numbers that float64 does not hold: nanoseconds since 1970 have 19 digits, and it has 16."""
+    if not pd.api.types.is_integer_dtype(index.dtype):
+        return
+    whole, large = index.to_numpy(), np.abs(times.to_numpy()) > 2.0**53
+    lost = np.flatnonzero(large)[times.to_numpy()[large].astype(whole.dtype) != whole[large]]
+    if lost.size:
+        raise InvalidTelemetry(
+            f"The times in `{name}` have more digits than a float64 holds.",
+            expected="whole numbers up to 9,007,199,254,740,992, or dates",
+            received=f"{index[lost[0]]}, and {lost.size} such times: {rows_in_words(lost)}",
+            advice="Are they nanoseconds since 1970? `pandas.to_datetime(…, utc=True)` makes dates of them.",
+        )
+
+
+_WRITTEN = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+
+
+def refuse_written_dates(index: pd.Index, name: str, clock: Clock) -> None:
+    """Refuse whole numbers that are dates, such as 20261108, where nobody says so: their differences are no times.
+
+    Raises:
+        InvalidTelemetry: If three or more are there and all of them read as dates of 1950 to 2100.
+    """
+    if clock.time_format is not None or len(index) < 3 or not pd.api.types.is_integer_dtype(index.dtype):
+        return
+    digits = len(str(index[0]))
+    if digits not in _WRITTEN or not all(1950 <= int(str(end)[:4]) <= 2100 for end in (index.min(), index.max())):
+        return
+    texts = pd.Series(index.astype(str))
+    if texts.str.len().nunique() > 1 or pd.to_datetime(texts, format=_WRITTEN[digits], errors="coerce").isna().any():
+        return
+    raise InvalidTelemetry(
+        f"The times in `{name}` are whole numbers that all read as dates.",
+        expected="`time_format` for dates that are written so, or `units={'time': …}` for numbers",
+        received=f"{index[0]}, {index[1]}, …",
+        advice=f"Pass `time_format='{_WRITTEN[digits]}'`. As numbers they would jump where a month or an hour ends.",
+    )
 
 
 def given_time(value: Any, times: pd.Index, clock: Clock, argument: str = "") -> Any:
