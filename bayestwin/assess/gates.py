@@ -6,7 +6,8 @@ A gate is passed or not, with its number, its limit and a sentence for people.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -188,8 +189,70 @@ def copies_gate(chains: Chains) -> Gate:
     return Gate("identical_chains", not copies, float(len(copies)), 0.0, sentence)
 
 
+class Mirror(NamedTuple):
+    """Chains in two modes that differ by names alone.
+
+    Attributes:
+        pairs: Parameters that trade places.
+        others: Numbers of the chains in which they have, as seen from the first one.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    others: tuple[int, ...]
+
+    def sentence(self, labels: Sequence[str]) -> str:
+        """In words."""
+        swapped = ", ".join(labels[number] for number in self.others)
+        kept = ", ".join(label for number, label in enumerate(labels) if number not in self.others)
+        traded = "; ".join(
+            f"what is `{first}` in chain {kept} is `{second}` in chain {swapped}" for first, second in self.pairs
+        )
+        return f"Chains are in two modes with mirrored labels: {traded}, and the other way round."
+
+
+def mirrored(chains: Chains) -> Mirror | None:
+    """Chains that agree once parameters trade names in some of them; None where they do not, or agree anyway."""
+    if chains.num_draws == 0 or not all(np.isfinite(values).all() for values in chains.draws.values()):
+        return None
+    centre = {name: np.median(values, axis=1) for name, values in chains.draws.items()}
+    width = {name: spread(values, axis=1) for name, values in chains.draws.items()}
+
+    def alike(one: str, chain: int, other: str) -> bool:
+        """Whether a parameter in some chain is what another is in the first one."""
+        wide = max(width[one][chain], width[other][0])
+        near = abs(centre[one][chain] - centre[other][0]) <= 2.0 * wide
+        return bool(near and min(width[one][chain], width[other][0]) > 0.3 * wide)
+
+    found: dict[int, tuple[tuple[str, str], ...]] = {}
+    for chain in range(1, len(chains.labels)):
+        apart = [name for name in centre if not alike(name, chain, name)]
+        pairs = tuple(
+            (one, other)
+            for one, other in itertools.combinations(apart, 2)
+            if alike(one, chain, other) and alike(other, chain, one)
+        )
+        if sorted(name for pair in pairs for name in pair) != sorted(apart):
+            return None
+        if apart:
+            found[chain] = pairs
+    if not found or len(set(found.values())) > 1:
+        return None
+    return Mirror(next(iter(found.values())), tuple(found))
+
+
+def relabelled(chains: Chains, mirror: Mirror) -> Chains:
+    """The draws under the names of the first chain's mode."""
+    draws = {name: values.copy() for name, values in chains.draws.items()}
+    rows = list(mirror.others)
+    for one, other in mirror.pairs:
+        draws[one][rows], draws[other][rows] = chains.draws[other][rows], chains.draws[one][rows]
+    return chains._replace(draws=draws)
+
+
 def stuck_gate(chains: Chains, limit: float) -> Gate:
-    """Every chain moves, and about as widely as the others."""
+    """Every chain moves, and about as widely as the others, be it under mirrored labels."""
+    mirror = mirrored(chains)
+    chains = chains if mirror is None else relabelled(chains, mirror)
     ratios = {
         (name, chain): float(ratio)
         for name, values in chains.draws.items()
@@ -200,6 +263,7 @@ def stuck_gate(chains: Chains, limit: float) -> Gate:
     stuck = {other for (_, other), ratio in ratios.items() if not ratio >= limit}
     if not stuck:
         sentence = f"{count} of {count} chains move."
+        sentence += "" if mirror is None else f" {mirror.sentence(chains.labels)}"
     elif np.isnan(value):
         sentence = f"Whether the chains move cannot be told: {chains.why_not(name)} (`{name}`). {_MEND}"
     else:
@@ -212,13 +276,14 @@ def stuck_gate(chains: Chains, limit: float) -> Gate:
     return Gate("stuck_chain", not stuck, value, float(limit), sentence)
 
 
-def rhat_gate(chains: Chains, limit: float, modes: int | None = None) -> Gate:
+def rhat_gate(chains: Chains, limit: float, modes: int | None = None, method: str = "nuts") -> Gate:
     """Chains agree: rank-normalised split R̂ (Vehtari et al. 2021, doi:10.1214/20-BA1221).
 
     Args:
         chains: The draws.
         limit: Largest R̂.
         modes: How many modes climbs from many starts found; None where that is not known.
+        method: How the posterior was inferred.
     """
     found = {name: _computed(chains, name, 2, rhat) for name in chains.draws}
     name = max(found, key=lambda key: (np.isnan(found[key]), found[key]))
@@ -229,25 +294,42 @@ def rhat_gate(chains: Chains, limit: float, modes: int | None = None) -> Gate:
     elif np.isnan(value):
         sentence = f"Whether the chains agree cannot be told: {chains.why_not(name, 2)} (`{name}`). {_MEND}"
     else:
-        if value <= FAR_APART:
-            advice = "Take more draws (`num_samples`), or a longer warm-up (`num_warmup`)."
-        elif modes == 1:
-            advice = (
-                "Climbs from many starts found one mode, so they are on their way through one posterior, and slow."
-                " Take more draws and a longer warm-up (`num_samples`, `num_warmup`); see in the pair plot what"
-                f" `{name}` varies together with: a tighter prior of one of the two, or another parametrisation, helps."
-            )
-        else:
-            advice = (
-                "They sit in different places: the posterior has several modes (sets of values that lie apart and all"
-                " explain the data), or a chain is stuck. Look at the traces in the report; a tighter prior of"
-                f' `{name}` or `method="smc"` helps, more draws do not.'
-            )
+        advice = _to_agree(chains, name, value, modes, method)
         sentence = (
             f"The chains disagree, most about `{name}`: R̂ is {value:.4g} (1 if all say the same, limit {limit:g});"
             f" {chains.means(name)}. {advice}"
         )
     return Gate("rhat", passed, value, float(limit), sentence)
+
+
+def _to_agree(chains: Chains, name: str, value: float, modes: int | None, method: str) -> str:
+    """What to do about chains that disagree about a parameter, beyond what was done."""
+    if (mirror := mirrored(chains)) is not None:
+        one, other = mirror.pairs[0]
+        return (
+            f"{mirror.sentence(chains.labels)} The twin does not tell `{one}` from `{other}`, and neither more draws"
+            " nor another method will: give them priors that do, or write one as the other and a positive difference."
+        )
+    num = chains.draws[name].shape[1]
+    if method == "smc":
+        return (
+            "Each chain is a population that came from the prior by itself: they weigh the modes of the posterior"
+            f" differently, or some have lost one. Take more particles than these {num:,} (`num_samples`), or exclude"
+            f" by a tighter prior of `{name}` the modes that make no sense."
+        )
+    if value <= FAR_APART:
+        return f"Take more draws than these {num:,} a chain (`num_samples`), or a longer warm-up (`num_warmup`)."
+    if modes == 1:
+        return (
+            "Climbs from many starts found one mode, so they are on their way through one posterior, and slow."
+            " Take more draws and a longer warm-up (`num_samples`, `num_warmup`); see in the pair plot what"
+            f" `{name}` varies together with: a tighter prior of one of the two, or another parametrisation, helps."
+        )
+    return (
+        "They sit in different places: the posterior has several modes (sets of values that lie apart and all"
+        " explain the data), or a chain is stuck. Look at the traces in the report; a tighter prior of"
+        f' `{name}` or `method="smc"` helps, more draws do not.'
+    )
 
 
 def ess_gate(chains: Chains, kind: Literal["bulk", "tail"], per_chain: float) -> Gate:
@@ -282,10 +364,18 @@ def ess_gate(chains: Chains, kind: Literal["bulk", "tail"], per_chain: float) ->
         sentence += (
             " The chains disagree about it: mend that first."
             if _computed(chains, name, 2, rhat) > FAR_APART
-            else f" Take {limit / value:.2g} times as many (`num_samples`); where that is too many, see in the pair"
-            f" plot what `{name}` varies together with: another parametrisation or a tighter prior helps."
+            else f" Take {limit / value:.2g} times as many ({_enough(chains, limit / value)}); where that is too many,"
+            f" see in the pair plot what `{name}` varies together with: another parametrisation or a tighter prior"
+            " helps."
         )
     return Gate(f"ess_{kind}", passed, value, limit, sentence)
+
+
+def _enough(chains: Chains, times: float) -> str:
+    """So many times as many draws a chain, rounded up, as the argument that asks for them."""
+    wanted = chains.num_draws / len(chains.labels) * times
+    unit = 10 ** max(int(np.floor(np.log10(wanted))) - 1, 0)
+    return f"`num_samples={int(np.ceil(wanted / unit)) * unit}`"
 
 
 def _some(names: Iterable[str], most: int = 3) -> str:
@@ -390,9 +480,11 @@ def bfmi_gate(tree: xr.DataTree, found: Chains, limit: float) -> Gate:
     else:
         name = _follows(found, values)
         first = f"that of {name} first, which goes along with it" if name else "those of noise scales first"
+        taken = tree.attrs.get("num_warmup")
+        than = " (`num_warmup`)" if taken is None else f" than {int(taken):,} (`num_warmup`)"
         sentence += (
             "moves so slowly between the middle of the posterior and its tails that intervals come out too narrow."
-            f" Tighten vague priors, {first}, or calibrate with a longer warm-up (`num_warmup`)"
+            f" Tighten vague priors, {first}, or calibrate with a longer warm-up{than}"
         )
     return Gate("bfmi", passed, value, float(limit), sentence + ".")
 
@@ -410,10 +502,19 @@ def solver_gate(tree: xr.DataTree, found: Chains, limit: float) -> Gate:
         place, _ = _place(found, bad.to_numpy())
         sentence += (
             f" ({100 * value:.3g} %, limit {100 * limit:g} %){_by_chain(bad)}: the posterior is cut off where the"
-            f' equations cannot be solved{place}. Try a stiff solver (`bt.Solver("rodas5p")`), more'
-            " steps (`max_steps`), or priors that exclude such values"
+            f" equations cannot be solved{place}. {_other_solver(tree)} more steps (`max_steps`), or priors that"
+            " exclude such values"
         )
     return Gate("solver_failures", passed, value, float(limit), sentence + ".")
+
+
+def _other_solver(tree: xr.DataTree) -> str:
+    """Which solver has not been tried."""
+    choice = tree.attrs.get("solver_choice") or {}
+    choice = json.loads(choice) if isinstance(choice, str) else choice
+    if choice.get("method") == "rodas5p":
+        return "They were solved by the stiff solver: try"
+    return 'Try a stiff solver (`bt.Solver("rodas5p")`),'
 
 
 def _place(found: Chains, bad: np.ndarray) -> tuple[str, str]:

@@ -95,12 +95,17 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
     starts = record(tree, "starts")
     if "modes" not in starts:
         return None
-    modes = int(starts["modes"])
+    ends, groups = int(starts["modes"]), ridges_of(starts)
+    modes = len(groups)
     climbs, highest = int(starts.get("optimised", 0)), int(starts.get("highest", starts.get("optimised", 0)))
     rare = highest < RARELY * climbs
     lost = climbs > 0 and int(starts.get("converged", climbs)) == 0
     weights = [float(weight) for weight in starts.get("weights", ())]
     visited = starts.get("visited", [1.0] * len(weights))
+    if weights:
+        weights, visited = (
+            [float(sum(one[number] for number in group)) for group in groups] for one in (weights, visited)
+        )
     missed = [weight for weight, share in zip(weights, visited, strict=True) if share == 0.0 and weight >= HEAVY]
     passed = 1 <= modes <= limit and not rare and not lost and not missed
     if lost:
@@ -114,6 +119,12 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
         sentence = (
             f"{highest} of {climbs} climbs found the best mode: there may be better ones that none found. Narrow "
             "priors to what is plausible, compare several seeds, and look whether residuals stay in phase."
+        )
+    elif modes == 1 and ends > 1:
+        sentence = (
+            f"Climbing from many starts ended at {ends} points of one ridge, along which the log density hardly falls:"
+            " one mode, and a direction in which the data leave values open, often up to a bound of a prior. Chains"
+            " move along it; `bayestwin identify` says which parameters are concerned."
         )
     elif modes == 1:
         sentence = "Climbing from many starts found one mode: one set of values explains the data best."
@@ -133,6 +144,17 @@ def modes_gate(tree: xr.DataTree, limit: int = 1) -> Gate | None:
                 ' exclude by a prior those that do not, or use `method="smc"`.'
             )
     return Gate("modes", passed, float(modes), float(limit), sentence, severity="fail" if missed else "warn")
+
+
+def num_modes(tree: xr.DataTree) -> int | None:
+    """How many modes climbs from many starts found; None where nothing was climbed."""
+    starts = record(tree, "starts")
+    return len(ridges_of(starts)) if "modes" in starts else None
+
+
+def ridges_of(starts: Mapping[str, Any]) -> list[list[int]]:
+    """Numbers of the modes that climbs found, those of one ridge together."""
+    return [list(map(int, group)) for group in starts.get("ridges") or [[n] for n in range(int(starts["modes"]))]]
 
 
 def tolerance_gate(tree: xr.DataTree, max_error: float = NEGLIGIBLE, max_pareto_k: float = MAX_PARETO_K) -> Gate | None:

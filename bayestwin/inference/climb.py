@@ -208,6 +208,32 @@ def shares_of(modes: tuple[Mode, ...], z: np.ndarray) -> list[float]:
     return (np.bincount(np.argmin(far, axis=0), minlength=len(modes)) / len(z)).tolist()
 
 
+VALLEY, STEPS_BETWEEN = 1.0, 8
+"""By how much the log density may fall between two modes that are parts of one ridge, and where it is looked at."""
+
+
+def ridges(log_density: Callable[[Array], Array], modes: tuple[Mode, ...]) -> list[list[int]]:
+    """Numbers of the modes in groups: between those of one group the log density hardly falls.
+
+    So it is where the data leave a direction open, as where a quantity that they do not tell goes to a bound of its
+    prior: climbs end anywhere along it. Chains cross what is no valley.
+
+    Args:
+        log_density: (d,) → scalar.
+        modes: Shape (d,) each.
+    """
+    pairs = [(first, second) for second in range(len(modes)) for first in range(second)]
+    share = np.linspace(0.0, 1.0, STEPS_BETWEEN + 1)[1:-1, None]
+    group = list(range(len(modes)))
+    if pairs:
+        between = np.concatenate([modes[a].z + share * (modes[b].z - modes[a].z) for a, b in pairs])
+        lowest = evaluate(log_density, between).reshape(len(pairs), -1).min(axis=1)
+        for (a, b), low in zip(pairs, lowest, strict=True):
+            if low >= min(modes[a].log_density, modes[b].log_density) - VALLEY:
+                group = [group[a] if one == group[b] else one for one in group]
+    return [[number for number, one in enumerate(group) if one == own] for own in dict.fromkeys(group)]
+
+
 def draw_around(modes: tuple[Mode, ...], rng: np.random.Generator, num: int) -> np.ndarray:
     """Draws from the mixture of the modes' Laplace approximations, by their weights; shape (num, d)."""
     weights = np.array([mode.weight for mode in modes])

@@ -27,7 +27,7 @@ from bayestwin.dynamics.moving import move_stops
 from bayestwin.dynamics.solve import STEPPERS, begin, trace_steps
 from bayestwin.dynamics.steppers import Position
 from bayestwin.errors import NoValidStart
-from bayestwin.inference.climb import Climb, Mode, climb, follow_path, group_modes
+from bayestwin.inference.climb import Climb, Mode, climb, follow_path, group_modes, ridges
 from bayestwin.inference.method import NEGLIGIBLE
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
@@ -112,6 +112,8 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
         "modes": len(modes),
         "weights": [round(mode.weight, 6) for mode in modes],
     }
+    if len(found := ridges(density, modes)) < len(modes):
+        record["ridges"] = found
     return Starts(disperse(density, modes, num_chains, seed), modes, record)
 
 
@@ -380,7 +382,12 @@ def no_start(density: Density, seed: int, drawn: int) -> NoValidStart:
         f"Twin `{density.twin.name}` has no valid start: not one prior draw has a finite log density.",
         expected=f"a finite log density for some of {drawn} draws of {sites}",
         received=what,
-        advice="Look at `bayestwin check`; tighten the priors, correct the vector field, or use a stiff solver.",
+        advice="Look at `bayestwin check`; tighten the priors, correct the vector field"
+        + (
+            ". A stiff solver has been tried."
+            if density.twin.solver.method == "rodas5p"
+            else ", or use a stiff solver."
+        ),
     )
 
 

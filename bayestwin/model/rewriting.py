@@ -452,7 +452,9 @@ def _before(function: ast.AST, line: int) -> Iterator[ast.stmt]:
 
 def _is_traced(value: Any) -> bool:
     try:
-        return any(isinstance(leaf, jax.core.Tracer) or hasattr(leaf, "__jax_array__") for leaf in jax.tree.leaves(value))
+        return any(
+            isinstance(leaf, jax.core.Tracer) or hasattr(leaf, "__jax_array__") for leaf in jax.tree.leaves(value)
+        )
     except (TypeError, ValueError):
         return False
 

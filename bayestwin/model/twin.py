@@ -37,8 +37,8 @@ class Twin:
 
     In the vector field `t` is the time since the telemetry's `t0`, in `time_unit`; `x`, `p`, `u` give states,
     parameters and inputs as attributes or items, `x.a` or `x["a"]`, and `u.name(t - p.dead)` an input at another time;
-    the result is a dict with one derivative for each state, of its shape, or a list, tuple or array of them in the order
-    of `states`.
+    the result is a dict with one derivative for each state, of its shape, or a list, tuple or array of them in the
+    order of `states`.
 
     Attributes:
         name: A short identifier; results are filed under it.

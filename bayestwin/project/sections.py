@@ -15,7 +15,7 @@ from bayestwin.telemetry.aligning import ResampleHow, Side
 from bayestwin.telemetry.derived import Feature
 from bayestwin.telemetry.features import Bins, Calendar, Difference, Expression, Lag, Rolling, Standardized, Switch
 from bayestwin.telemetry.mending import FillHow
-from bayestwin.telemetry.reading import USUAL, DecimalSign, Layout
+from bayestwin.telemetry.reading import USUAL, DecimalSign, TableLayout
 from bayestwin.telemetry.times import Ambiguous, Duplicates, Order
 
 # What every table of a job file is: a model of pydantic that refuses what it does not know.
@@ -89,7 +89,7 @@ class ReadingSection(Section):
     decimal: DecimalSign = USUAL["decimal"]
     known_at: str | None = USUAL["known_at"]
     as_of: Moment | None = USUAL["as_of"]
-    layout: Layout = USUAL["layout"]
+    layout: TableLayout = USUAL["layout"]
     variable: str = USUAL["variable"]
     value: str = USUAL["value"]
     time_format: str | None = USUAL["time_format"]

@@ -306,7 +306,9 @@ def start_words(posterior: xr.DataTree) -> list[str]:
         best = f", {int(starts['highest']):,} of them at the best mode" if "highest" in starts else ""
         words.append(f"The best {optimised:,} were optimised, and {converged:,} converged{best}.")
     modes = int(starts.get("modes", 0))
-    if modes == 1:
+    if len(starts.get("ridges", ())) == 1:
+        words.append(f"They ended at {modes} points of one ridge, along which the log density hardly falls: one mode.")
+    elif modes == 1:
         words.append("One mode holds all but a negligible share of the posterior (Laplace's approximation).")
     elif modes > 1:
         shares = ", ".join(percent(float(weight)) for weight in starts.get("weights", ()))

@@ -33,7 +33,7 @@ from bayestwin.telemetry.times import (
 # The settings of reading. The signature of `read_telemetry` is the one place that has their defaults, and the types
 # here that have what there is to choose; the type below only repeats the signature, for what hands settings on.
 
-type Layout = Literal["wide", "long"]
+type TableLayout = Literal["wide", "long"]
 type DecimalSign = Literal[".", ","]
 
 SHAPING = ("timezone", "ambiguous", "duplicates", "sentinels", "time_format", "known_at")
@@ -56,7 +56,7 @@ class ReadingSettings(TypedDict, total=False):
     decimal: DecimalSign
     known_at: str | None
     as_of: Any
-    layout: Layout
+    layout: TableLayout
     variable: str
     value: str
     time_format: str | None
@@ -104,7 +104,7 @@ def read_telemetry(
     decimal: DecimalSign = ".",
     known_at: str | None = None,
     as_of: Any = None,
-    layout: Layout = "wide",
+    layout: TableLayout = "wide",
     variable: str = "variable",
     value: str = "value",
     time_format: str | None = None,
