@@ -88,7 +88,7 @@ def diagnose(
             of_chains.count_gate(found, min_chains),
             of_chains.copies_gate(found),
             of_chains.stuck_gate(found, min_chain_spread),
-            of_chains.rhat_gate(found, max_rhat, recorded.num_modes(posterior), recorded.method_of(posterior)),
+            of_chains.rhat_gate(found, max_rhat, recorded.num_modes(posterior), judged == "chains"),
             of_chains.ess_gate(found, "bulk", min_ess_per_chain),
             of_chains.ess_gate(found, "tail", min_ess_per_chain),
         ]

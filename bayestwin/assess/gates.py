@@ -276,14 +276,14 @@ def stuck_gate(chains: Chains, limit: float) -> Gate:
     return Gate("stuck_chain", not stuck, value, float(limit), sentence)
 
 
-def rhat_gate(chains: Chains, limit: float, modes: int | None = None, method: str = "nuts") -> Gate:
+def rhat_gate(chains: Chains, limit: float, modes: int | None = None, populations: bool = False) -> Gate:
     """Chains agree: rank-normalised split R̂ (Vehtari et al. 2021, doi:10.1214/20-BA1221).
 
     Args:
         chains: The draws.
         limit: Largest R̂.
         modes: How many modes climbs from many starts found; None where that is not known.
-        method: How the posterior was inferred.
+        populations: Whether each chain is a population that came from the prior by itself.
     """
     found = {name: _computed(chains, name, 2, rhat) for name in chains.draws}
     name = max(found, key=lambda key: (np.isnan(found[key]), found[key]))
@@ -294,7 +294,7 @@ def rhat_gate(chains: Chains, limit: float, modes: int | None = None, method: st
     elif np.isnan(value):
         sentence = f"Whether the chains agree cannot be told: {chains.why_not(name, 2)} (`{name}`). {_MEND}"
     else:
-        advice = _to_agree(chains, name, value, modes, method)
+        advice = _to_agree(chains, name, value, modes, populations)
         sentence = (
             f"The chains disagree, most about `{name}`: R̂ is {value:.4g} (1 if all say the same, limit {limit:g});"
             f" {chains.means(name)}. {advice}"
@@ -302,7 +302,7 @@ def rhat_gate(chains: Chains, limit: float, modes: int | None = None, method: st
     return Gate("rhat", passed, value, float(limit), sentence)
 
 
-def _to_agree(chains: Chains, name: str, value: float, modes: int | None, method: str) -> str:
+def _to_agree(chains: Chains, name: str, value: float, modes: int | None, populations: bool) -> str:
     """What to do about chains that disagree about a parameter, beyond what was done."""
     if (mirror := mirrored(chains)) is not None:
         one, other = mirror.pairs[0]
@@ -311,7 +311,7 @@ def _to_agree(chains: Chains, name: str, value: float, modes: int | None, method
             " nor another method will: give them priors that do, or write one as the other and a positive difference."
         )
     num = chains.draws[name].shape[1]
-    if method == "smc":
+    if populations:
         return (
             "Each chain is a population that came from the prior by itself: they weigh the modes of the posterior"
             f" differently, or some have lost one. Take more particles than these {num:,} (`num_samples`), or exclude"

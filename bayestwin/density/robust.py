@@ -58,7 +58,7 @@ class LeastFavourable(dist.Distribution):
         super().__init__(jnp.broadcast_shapes(self.loc.shape, self.scale.shape), validate_args=False)
 
     @override
-    def log_prob(self, value: ArrayLike) -> Array:
+    def log_prob(self, value: ArrayLike, intermediates: list[Any] | None = None) -> Array:
         """Log density."""
         c, away = self.threshold, jnp.abs(jnp.asarray(value) - self.loc) / self.scale
         near = jnp.minimum(away, c)
@@ -66,8 +66,9 @@ class LeastFavourable(dist.Distribution):
         return -0.5 * near**2 - c * (away - near) - math.log(mass) - jnp.log(self.scale)
 
     @override
-    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+    def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws: of the normal cut off at the threshold, or of an exponential beyond it."""
+        assert key is not None
         c, keys, shape = self.threshold, jax.random.split(key, 4), (*sample_shape, *self.batch_shape)
         core = math.sqrt(2.0 * math.pi) * math.erf(c / math.sqrt(2.0))
         tails = 2.0 / c * math.exp(-(c**2) / 2.0)

@@ -169,15 +169,19 @@ def _backwards(found: Any, cotangent: Array) -> tuple[FilterRows, Array, Array]:
     done = number * size
     here = jnp.arange(cotangent.shape[-1])
     of_steady = jnp.where((here < done)[None, None], 0.0, cotangent)
-    slopes = jax.vjp(lambda *given: _steady(*given, here - done + 1), rows, *end)[1](of_steady)
+    slopes = jax.vjp(lambda rows, mean, spread: _steady(rows, mean, spread, here - done + 1), rows, *end)[1](of_steady)
     padded = jnp.pad(cotangent, [(0, 0), (0, 0), (0, CHUNKS * size - len(here))])
 
     def body(loop: tuple[Array, Any]) -> tuple[Array, Any]:
         number, (of_rows, of_mean, of_covariance) = loop[0] - 1, loop[1]
         start = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, number, 0, keepdims=False), starts)
         own = lax.dynamic_slice_in_dim(padded, number * size, size, 2)
+
         # the chunk is filtered again, so that nothing is kept of it but its beginning
-        back = jax.vjp(lambda rows, *belief: _filtered(_dealt(rows, CHUNKS), *belief, number), rows, *start)[1]
+        def again(rows: FilterRows, mean: Array, covariance: Array) -> tuple[Array, Array, Array]:
+            return _filtered(_dealt(rows, CHUNKS), mean, covariance, number)
+
+        back = jax.vjp(again, rows, *start)[1]
         more, of_mean, of_covariance = back((of_mean, of_covariance, own))
         return number, (jax.tree.map(jnp.add, of_rows, more), of_mean, of_covariance)
 
@@ -203,7 +207,7 @@ def _until_settled(rows: FilterRows, mean: Array, covariance: Array) -> tuple[Ar
     def body(loop: tuple[Any, ...]) -> tuple[Any, ...]:
         number, _, before, starts, found = loop
         starts = jax.tree.map(lambda all, one: lax.dynamic_update_index_in_dim(all, one, number, 0), starts, before)
-        *after, moments = _filtered(dealt, *before, number)
+        *after, moments = _filtered(dealt, before[0], before[1], number)
         found = lax.dynamic_update_index_in_dim(found, moments, number, 2)
         return number + 1, _alike(before[1], after[1]), tuple(after), starts, found
 
@@ -214,7 +218,7 @@ def _until_settled(rows: FilterRows, mean: Array, covariance: Array) -> tuple[Ar
     number, _, end, starts, found = lax.while_loop(unsettled, body, loop)
     found = found.reshape(*found.shape[:2], -1)[..., :num]
     here, done = jnp.arange(num), number * size
-    moments = jnp.where((here < done)[None, None], found, _steady(rows, *end, here - done + 1))
+    moments = jnp.where((here < done)[None, None], found, _steady(rows, end[0], end[1], here - done + 1))
     return moments, number, starts, end
 
 
@@ -277,8 +281,8 @@ def _filtered(dealt: FilterRows, mean: Array, covariance: Array, number: Any) ->
     width = blocks if {"which", "slope", "variance", "present"} & set(chunk) else 1
     one = jnp.broadcast_to(jnp.eye(size)[:, :, None], (size, size, width))
     nothing = jnp.zeros((size, blocks))
-    begun = FilterStretch(one, nothing, jnp.zeros_like(one), nothing, jnp.zeros_like(one))
-    whole, _ = lax.scan(lambda stretch, own: (_longer(stretch, at(own)), None), begun, chunk, length)
+    blank = FilterStretch(one, nothing, jnp.zeros_like(one), nothing, jnp.zeros_like(one))
+    whole, _ = lax.scan(lambda stretch, own: (_longer(stretch, at(own)), None), blank, chunk, length)
     whole = FilterStretch(*(jnp.moveaxis(jnp.broadcast_to(leaf, (*leaf.shape[:-1], blocks)), -1, 0) for leaf in whole))
     _, starts = lax.scan(_across, (mean, covariance), whole)
 
@@ -287,7 +291,8 @@ def _filtered(dealt: FilterRows, mean: Array, covariance: Array, number: Any) ->
         scales = jnp.stack([jnp.broadcast_to(jnp.log(gain.scale), means[0].shape) for gain in gains])
         return (mean, covariance), jnp.stack([jnp.stack(means), scales])
 
-    ends, moments = lax.scan(within, tuple(jnp.moveaxis(leaf, 0, -1) for leaf in starts), chunk, length)
+    begun = jnp.moveaxis(starts[0], 0, -1), jnp.moveaxis(starts[1], 0, -1)
+    ends, moments = lax.scan(within, begun, chunk, length)
     moments = jnp.moveaxis(moments, 0, -1).reshape(*moments.shape[1:3], -1)
     return ends[0][..., -1], ends[1][..., -1], moments
 
@@ -352,6 +357,7 @@ def _steady(rows: FilterRows, mean: Array, covariance: Array, age: Array) -> Arr
     _, _, gains, _ = _row(mean[:, None], covariance[..., None], alone)
     dealt = _dealt(rows, 1)
     chunk, ages = _varying(dealt, 0), _dealt(rows._replace(which=age), 1).which
+    assert ages is not None
     length, blocks = _shape_of(num, 1)
 
     def turn(state: Array, own: tuple[dict[str, Array], Array]) -> tuple[Array, Array]:

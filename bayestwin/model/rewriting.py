@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 MOST_LINES = 6
 """Lines of one statement that are shown; of a longer one those where it failed."""
@@ -135,7 +136,7 @@ class _Writer:
         self.text = "".join(lines).encode()  # columns of a syntax tree count bytes
         sizes = [len(line.encode()) for line in lines]
         self.starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        self.names: Mapping[str, Any] = ChainMap(dict(frame.f_locals), frame.f_globals, vars(builtins))
+        self.names: Mapping[str, Any] = ChainMap(dict(frame.f_locals), frame.f_globals, dict(vars(builtins)))
         own = [name for name, value in self.names.items() if value is jnp]
         self.jnp = own[0] if own else "jnp"
 
@@ -452,9 +453,7 @@ def _before(function: ast.AST, line: int) -> Iterator[ast.stmt]:
 
 def _is_traced(value: Any) -> bool:
     try:
-        return any(
-            isinstance(leaf, jax.core.Tracer) or hasattr(leaf, "__jax_array__") for leaf in jax.tree.leaves(value)
-        )
+        return any(isinstance(leaf, Tracer) or hasattr(leaf, "__jax_array__") for leaf in jax.tree.leaves(value))
     except (TypeError, ValueError):
         return False
 

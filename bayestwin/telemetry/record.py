@@ -235,7 +235,7 @@ class Telemetry:
         if column in self.texts:
             known = self.label(column)
             raise InvalidTelemetry(
-                f"Telemetry column {known} holds text, where numbers are needed.",
+                f"Telemetry column {known} holds text or other things, not numbers.",
                 expected="numbers, or words for on and off such as ON and OFF, true and false, open and closed",
                 received=self.texts[column],
                 advice="Give each category a number, or each a column of 1 and 0 (`pandas.get_dummies`), and pass the "
