@@ -9,7 +9,7 @@ A. Harvey & A. Luati (2014), doi:10.1080/01621459.2014.887011 (Student-t, of whi
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, override
+from typing import Any, Literal, override
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +49,9 @@ class LeastFavourable(dist.Distribution):
     beyond, and `Z = √(2π) erf(c/√2) + 2 exp(−c²/2) / c`.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
+    support: Any = constraints.real
+    pytree_data_fields = ("loc", "scale")
+    pytree_aux_fields = ("threshold",)
 
     def __init__(self, threshold: float, loc: ArrayLike, scale: ArrayLike) -> None:
         """A threshold in scales; location and scale, which broadcast."""
