@@ -130,9 +130,9 @@ def test_times_are_in_the_unit_of_the_telemetry(small) -> None:
     """Not in the twin's, in which they are only counted."""
     tree = small.posterior.copy()
     tree.attrs = small.posterior.attrs | {"telemetry_time_unit": "s"}
-    assert time_axis(tree) == (False, "s")
+    assert time_axis(tree) == (False, "s", "")
     tree.attrs |= {"telemetry_time_unit": {"one": "s", "other": "h"}}
-    assert time_axis(tree) == (False, "year")
+    assert time_axis(tree) == (False, "year", "")
 
 
 def test_without_predictive_draws_it_is_not_known(small) -> None:
