@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -119,6 +119,13 @@ def read_chains(tree: xr.DataTree, group: str) -> Chains:
             label = f"{name}[{places}]" if index else str(name)
             found[label] = values[(slice(None), slice(None), *index)]
     return Chains(chain_labels(dataset), found)
+
+
+def record(tree: xr.DataTree, name: str) -> dict[str, Any]:
+    """A root attribute that holds a mapping, in memory or as JSON text; empty where it is missing or something else."""
+    held = tree.attrs.get(name) or {}
+    held = json.loads(held) if isinstance(held, str) else held
+    return dict(held) if isinstance(held, Mapping) else {}
 
 
 def chain_labels(draws: xr.Dataset | xr.DataArray) -> tuple[str, ...]:
@@ -439,7 +446,7 @@ def divergences_gate(tree: xr.DataTree, found: Chains, limit: int) -> Gate:
         if value < total:
             place, name = _place(found, bad.to_numpy())
             help_ = f"tighten the prior of {name}" if name else "tighten vague priors"
-            aimed = float((tree.attrs.get("sampling") or {}).get("target_acceptance", 0.0))
+            aimed = float(record(tree, "sampling").get("target_acceptance", 0.0))
             higher = (
                 f"A `target_acceptance` of {aimed:g} did not cure it"
                 if aimed >= HIGHEST_ADVISED
@@ -510,9 +517,7 @@ def solver_gate(tree: xr.DataTree, found: Chains, limit: float) -> Gate:
 
 def _other_solver(tree: xr.DataTree) -> str:
     """Which solver has not been tried."""
-    choice = tree.attrs.get("solver_choice") or {}
-    choice = json.loads(choice) if isinstance(choice, str) else choice
-    if choice.get("method") == "rodas5p":
+    if record(tree, "solver_choice").get("method") == "rodas5p":
         return "They were solved by the stiff solver: try"
     return 'Try a stiff solver (`bt.Solver("rodas5p")`),'
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import scipy.special
 import xarray as xr
 
-from bayestwin.assess.gates import Chains, Gate, read_chains, spread
+from bayestwin.assess.gates import Chains, Gate, read_chains, record, spread
 from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, JudgedBy, exact_enough, method_named
 from bayestwin.results.schema import bond_of, derived
 
@@ -198,13 +197,6 @@ def method_of(tree: xr.DataTree) -> str:
 def judged_as(tree: xr.DataTree) -> JudgedBy:
     """By which gates a posterior is judged, as its method says."""
     return method_named(method_of(tree)).judged
-
-
-def record(tree: xr.DataTree, name: str) -> dict[str, Any]:
-    """A root attribute that holds a mapping, in memory or as JSON text; empty where it is missing or something else."""
-    held = tree.attrs.get(name) or {}
-    held = json.loads(held) if isinstance(held, str) else held
-    return dict(held) if isinstance(held, Mapping) else {}
 
 
 # Posterior held against prior: parameters at the prior's edge, and parameters the data say nothing about.

@@ -15,8 +15,7 @@ import scipy.special
 import scipy.stats
 import xarray as xr
 
-from bayestwin.assess.gates import Gate
-from bayestwin.assess.recorded import record
+from bayestwin.assess.gates import Gate, record
 
 MAX_CORRELATION = 0.38
 """Above it, intervals that take observations as independent are too narrow by more than 1.5: (1 + ρ) / (1 - ρ) is the

@@ -13,8 +13,7 @@ from arviz_stats.sampling_diagnostics import ess
 from scipy.special import logsumexp
 
 from bayestwin._base.progress import Phase, Progress
-from bayestwin.assess.gates import Chains, read_chains
-from bayestwin.assess.recorded import record
+from bayestwin.assess.gates import Chains, read_chains, record
 from bayestwin.calibrate import with_model_error
 from bayestwin.errors import InvalidArtifact
 from bayestwin.model.error import ModelError

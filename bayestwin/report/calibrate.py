@@ -8,7 +8,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin._base.wording import percent
 from bayestwin.assess import Gate, diagnose, draws
-from bayestwin.assess.recorded import record
+from bayestwin.assess.gates import record
 from bayestwin.assess.residuals import dependent
 from bayestwin.report import coverage, model_errors, posteriors, series, tables
 from bayestwin.report.coverage import Residuals, residual_words, residuals_of

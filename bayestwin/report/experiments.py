@@ -16,7 +16,7 @@ from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count, fixed, number, percent, scale_for
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.coverage import kept
-from bayestwin.assess.recorded import record
+from bayestwin.assess.gates import record
 from bayestwin.report import prose, tables
 from bayestwin.report.calibrate import Among, render_report
 from bayestwin.report.page import fill

@@ -12,7 +12,7 @@ from bayestwin import errors
 from bayestwin._base.wording import decimals_for, fixed, not_to_rely_on, number, percent, scale_for, unit_text
 from bayestwin.assess import diagnose, draws, failed, intervals
 from bayestwin.assess.coverage import kept
-from bayestwin.assess.recorded import record
+from bayestwin.assess.gates import record
 from bayestwin.report import prose
 from bayestwin.report.posteriors import Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted

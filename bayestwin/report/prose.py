@@ -12,7 +12,7 @@ import xarray as xr
 from bayestwin._base.wording import count, fixed, not_to_rely_on, number, percent, scale_for
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.coverage import kept
-from bayestwin.assess.recorded import record
+from bayestwin.assess.gates import record
 from bayestwin.inference.method import EXTENDED
 from bayestwin.report.reading import PROB, PROBS, Period, Quantity, group
 

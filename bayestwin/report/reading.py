@@ -12,8 +12,7 @@ from arviz_stats.sampling_diagnostics import ess, rhat
 from bayestwin import errors
 from bayestwin._base.wording import Scale, scale_for
 from bayestwin.assess import coverage, intervals, scores
-from bayestwin.assess.gates import read_chains
-from bayestwin.assess.recorded import record
+from bayestwin.assess.gates import read_chains, record
 from bayestwin.model.checks import DIMENSIONS
 from bayestwin.results.schema import bond_of, derived
 from bayestwin.telemetry import Telemetry, said
