@@ -32,7 +32,8 @@ def test_a_job_file_takes_those_of_the_signature() -> None:
 
 def test_with_the_same_defaults_where_an_empty_table_is_none() -> None:
     section = TelemetrySection(file="a.csv")
-    assert {name: getattr(section, name) or None for name in ARGUMENTS} == {
+    found = {name: getattr(section, name) for name in ARGUMENTS}
+    assert {name: None if one in ({}, []) else one for name, one in found.items()} == {
         name: one.default for name, one in ARGUMENTS.items()
     }
 

@@ -7,7 +7,7 @@ import shutil
 import browser
 import pytest
 import several
-from planted import planted
+from worlds import planted
 
 from bayestwin.report.page import fill
 from bayestwin.report.style import DARK, LIGHT
@@ -82,7 +82,7 @@ def rgb(colour: str) -> str:
 def test_all_pages_open_without_a_complaint_and_complete(chromium: browser.Browser, folder: pathlib.Path) -> None:
     chromium.like()
     files = sorted(folder.rglob("*.html"))
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         assert chromium.open(file) == [], file.name
         flat = "Array.from(document.querySelectorAll('img, figure svg'), (one) => one.getBoundingClientRect())"

@@ -7,8 +7,8 @@ import re
 
 import pytest
 import xarray as xr
-from planted import LEVELS, PASSED, WORLDS, planted
 from readable import read
+from worlds import LEVELS, PASSED, WORLDS, planted
 
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.trust import HELD_OUT, Validated
