@@ -13,7 +13,7 @@ NAMES = """
     ablate add_features align backtest calibrate check compare conformalize coverage cut_at_gaps datasets diagnose
     errors expand_doses identify influence intervals judge_sbc leave_future_out load numpyro_model pit power_scaling
     predict pymc_model read_experiments read_telemetry render_report save sbc scores sensitivity simulate
-    uncertainty_shares write_reports
+    solve_for uncertainty_shares write_reports
 """
 
 
