@@ -49,18 +49,17 @@ def solve_for[T](residual: Callable[[T], Any], guess: T, *, atol: float = 1e-14)
     if num != start.size:
         message = f"`solve_for` has {start.size} unknowns and {num} residuals: give as many of these."
         raise TypeError(message)
-    found, settled = lax.custom_root(
+    found = lax.custom_root(
         left,
         lax.stop_gradient(start),
         lambda left, start: _search(left, start, atol),
         lambda linear, right: _solved(jax.jacfwd(linear)(jnp.zeros_like(right)), right),
-        has_aux=True,
     )
-    return restore(jnp.where(settled > 0.0, found, jnp.nan))
+    return restore(found)
 
 
-def _search(left: Callable[[Array], Array], start: Array, atol: float) -> tuple[Array, Array]:
-    """A root, without derivatives, and 1 if it was found."""
+def _search(left: Callable[[Array], Array], start: Array, atol: float) -> Array:
+    """A root, without derivatives; NaN if none was found."""
 
     def unfinished(loop: tuple[Array, ...]) -> Array:
         _, _, _, settled, _, number = loop
@@ -83,7 +82,7 @@ def _search(left: Callable[[Array], Array], start: Array, atol: float) -> tuple[
     no = jnp.asarray(False)
     first = (start, jnp.ones(()), jnp.abs(start), no, no, jnp.zeros((), int))
     z, _, _, _, found, _ = lax.while_loop(unfinished, body, first)
-    return z, found.astype(float)
+    return jnp.where(found, z, jnp.nan)  # in here, where it is no switch of the field whose moment is looked for
 
 
 def _solved(matrix: Array, right: Array) -> Array:
