@@ -26,6 +26,9 @@ BELOW, SLIDING, ABOVE = 0.0, 0.5, 1.0
 """Modes of a comparison: its gap is negative, is kept at zero from both sides, is positive. Those of rounding are whole
 numbers."""
 
+ON_SURFACE = 1e-12
+"""Operands that differ by less than this part of their sizes are equal but for rounding."""
+
 MOST_SLIDING = 8
 """With more comparisons of states than these none is followed along its surface."""
 
@@ -116,7 +119,7 @@ class Equations:
         structure: Of that.
         timed: Whether a derivative depends on time but through inputs.
         switches: By the number of the operation, the switch and whether its operands are the other way round.
-        chosen: Numbers of the operations that choose by the outcome of a switch.
+        chosen: Numbers of the operations that choose by the outcomes of switches, and these.
         delays: Inputs that are asked for at other times than now.
         num_states: How many states there are.
     """
@@ -128,7 +131,7 @@ class Equations:
     structure: Any
     timed: bool
     switches: Mapping[int, tuple[Decision, bool]]
-    chosen: frozenset[int]
+    chosen: Mapping[int, frozenset[Decision]]
     delays: tuple[Delay, ...]
     num_states: int
 
@@ -264,13 +267,15 @@ class Equations:
         """What some operations lead to, by number."""
         known: dict[int, Any] = dict(self.constants)
         known |= {number: jnp.asarray(value, float) for number, value in zip(self.arguments, arguments, strict=True)}
+        beyond: dict[Decision, Array] = {}
         for number in numbers:
             primitive, params, given, out = self.operations[number]
             values = [known[operand] for operand in given]
             if decide is not None and number in self.switches:
-                found = _outcome(primitive.name, params, values, *self.switches[number], decide)
+                switch, other = self.switches[number]
+                found = _outcome(primitive.name, params, values, switch, other, decide, beyond)
             elif decide is not None and number in self.chosen:
-                found = _choose(primitive, params, values)
+                found = _choose(primitive, params, values, [beyond[switch] for switch in self.chosen[number]])
             elif primitive.name in ROOTS:
                 found = ROOTS[primitive.name](primitive, params, *values)
             else:
@@ -309,7 +314,7 @@ def take_apart(twin: Twin, samples: tuple[int, int] = (1, 1)) -> Equations:
         structure=jax.tree.structure(shape),
         timed=any(trace.sources[number] & TIME for number in results),
         switches=trace.switches,
-        chosen=frozenset(trace.chosen),
+        chosen=trace.chosen,
         delays=tuple(trace.delays),
         num_states=len(twin.states),
     )
@@ -322,7 +327,7 @@ class _Trace:
         self.constants: dict[int, Any] = {}
         self.operations: list[Operation] = []
         self.switches: dict[int, tuple[Decision, bool]] = {}
-        self.chosen: set[int] = set()
+        self.chosen: dict[int, frozenset[Decision]] = {}
         self.sources: list[int] = []  # what each number depends on, as bits
         self.clock: set[int] = set()  # numbers that are now and more or less of what is fixed
         self.fixed: set[int] = set()  # numbers that follow from parameters alone
@@ -330,7 +335,7 @@ class _Trace:
         self.delays: list[Delay] = []
         self._answers: dict[tuple[str, int], int] = {}
         self._samples = samples
-        self._decided: set[int] = set()  # numbers that follow from the outcome of a switch
+        self._decided: dict[int, frozenset[Decision]] = {}  # numbers that follow from outcomes of switches, and these
         self._scalars: dict[Any, int] = {}
         self._shared: dict[tuple[int, int], Decision] = {}
         self._modes = 0
@@ -380,20 +385,22 @@ class _Trace:
     def _add(self, primitive: Any, params: Any, given: list[int], num: int, equation: Any = None) -> list[int]:
         number = len(self.operations)
         sources = functools.reduce(lambda a, b: a | b, (self.sources[operand] for operand in given), 0)
-        decided = any(operand in self._decided for operand in given)
+        decided = frozenset().union(*(self._decided.get(operand, frozenset()) for operand in given))
         switch = self._switch(equation, given, sources) if equation is not None and sources else None
         if switch is not None:
             self.switches[number] = switch
         elif primitive.name == "select_n" and given[0] in self._decided:
-            self.chosen.add(number)
+            self.chosen[number] = self._decided[given[0]]
         out = [self.new(sources) for _ in range(num)]
         if self.fixed.issuperset(given):
             self.fixed |= set(out)
         elif primitive.name in ("add", "sub"):
             first, second = given if primitive.name == "sub" or given[0] in self.clock else given[::-1]
             self.clock |= set(out) if first in self.clock and second in self.fixed else set()
-        if switch is not None or decided:
-            self._decided |= set(out)
+        if switch is not None:
+            decided |= {switch[0]}
+        if decided:
+            self._decided |= dict.fromkeys(out, decided)
         self.operations.append(Operation(primitive, params, tuple(given), tuple(out)))
         return out
 
@@ -479,30 +486,45 @@ def _switches(inner: Any) -> bool:
     return any(_may_switch(equation) or any(map(_switches, within(equation))) for equation in equations)
 
 
-def _outcome(name: str, params: Any, values: list[Any], switch: Decision, other: bool, decide: Decide) -> Array:
-    """What an operation that switches gives in its mode."""
+def _outcome(
+    name: str,
+    params: Any,
+    values: list[Any],
+    switch: Decision,
+    other: bool,
+    decide: Decide,
+    beyond: dict[Decision, Array],
+) -> Array:
+    """What an operation that switches gives in its mode; notes in `beyond` where its gap says another one."""
+
+    def mode(gap: Array, size: Array | float = 0.0) -> Array:
+        held = decide(switch, gap)
+        beyond[switch] = (NOW[switch.kind](gap) != held) | (jnp.abs(gap) <= ON_SURFACE * size)
+        return held
+
     if name in COMPARISONS:
         first, second = values[::-1] if other else values
-        above = decide(switch, first - second) > SLIDING
+        above = mode(first - second, jnp.abs(first) + jnp.abs(second)) > SLIDING
         return above if COMPARISONS[name] != other else ~above
     if name == "sign":
-        return jnp.where((decide(switch, -values[0] if other else values[0]) > SLIDING) != other, 1.0, -1.0)
+        return jnp.where((mode(-values[0] if other else values[0]) > SLIDING) != other, 1.0, -1.0)
     if name == "rem":
-        return values[0] - values[1] * decide(switch, values[0] / values[1])
+        return values[0] - values[1] * mode(values[0] / values[1])
     if name == "ceil":
-        return -decide(switch, -values[0])
+        return -mode(-values[0])
     if name == "convert_element_type":
-        return decide(switch, values[0]).astype(params["new_dtype"])
-    return decide(switch, values[0] + 0.5 if name == "round" else values[0])
+        return mode(values[0]).astype(params["new_dtype"])
+    return mode(values[0] + 0.5 if name == "round" else values[0])
 
 
-def _choose(primitive: Any, params: Any, values: list[Any]) -> Array:
-    """What a switch chooses. Beyond the surface that choice may have no value: there the other one stands in for it."""
+def _choose(primitive: Any, params: Any, values: list[Any], beyond: list[Array]) -> Array:
+    """What switches choose. Beyond the surface of one that choice may have no value: there the other one stands in."""
     which, *cases = values
     found = primitive.bind(which, *cases, **params)
     if len(cases) != 2 or not jnp.issubdtype(found.dtype, jnp.floating):
         return found
-    return jnp.where(jnp.isfinite(found), found, primitive.bind(which, *cases[::-1], **params))
+    own = functools.reduce(jnp.logical_or, [one if one.shape == found.shape else one.any() for one in beyond])
+    return jnp.where(jnp.isfinite(found) | ~own, found, primitive.bind(which, *cases[::-1], **params))
 
 
 def _root(primitive: Any, params: Any, value: Array) -> Array:

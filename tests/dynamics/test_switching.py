@@ -196,6 +196,29 @@ def power_tank(t: Any, x: Any, p: Any, u: Any) -> dict:
     return {"a": (jnp.where(t < 25.0, 0.35, 0.0) - p.valve * jnp.maximum(x.a, 0.0) ** 0.5) / p.area}
 
 
+def forbidden(t: Any, x: Any, p: Any, u: Any) -> dict:
+    """A user who says where the equations end."""
+    return {"a": jnp.where(x.a < 2.0, p.rate, jnp.nan)}
+
+
+def ends_within(t: Any, x: Any, p: Any, u: Any) -> dict:
+    """A side that has no value from somewhere on, before the state comes to the other side."""
+    return {"a": jnp.where(x.a < 3.0, p.rate + 0.0 * jnp.sqrt(2.0 - x.a), 1.0)}
+
+
+def ends_by_cond(t: Any, x: Any, p: Any, u: Any) -> dict:
+    return {"a": jax.lax.cond(x.a > -1.0, lambda: p.rate + 0.0 * jnp.log(2.0 - x.a), lambda: 1.0)}
+
+
+@pytest.mark.parametrize("field", [forbidden, ends_within, ends_by_cond])
+def test_a_side_without_a_value_is_not_replaced_by_the_other_one(field: Callable) -> None:
+    twin = switching(field, ("rate",), a=0.0)
+    run = jax.jit(jax.vmap(lambda rate: solve(twin, grid_of(twin, np.linspace(0.0, 4.0, 5)), {"rate": rate})))
+    found = run(jnp.array([0.4, 0.9]))  # to 1.6, where all have a value, and to 3.6
+    assert found.solved.tolist() == [True, False]
+    assert np.allclose(found.states[0, :, 0], 0.4 * np.linspace(0.0, 4.0, 5), rtol=1e-7)
+
+
 @pytest.mark.parametrize("field", [dry_tank, guarded_tank, power_tank])
 def test_a_tank_that_begins_empty_and_runs_dry_has_derivatives(field: Callable) -> None:
     values = {"valve": 0.3, "area": 1.5}
