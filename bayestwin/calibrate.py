@@ -38,6 +38,7 @@ from bayestwin.results.schema import (
     signals_dataset,
     sites_dataset,
     stats_dataset,
+    with_failures,
 )
 from bayestwin.telemetry import Telemetry
 
@@ -263,7 +264,7 @@ def _groups(
         "sample_stats": stats_dataset(stats),
         "prior": sites_dataset(twin, {name: v[None] for name, v in prior.items()}, axes.coords),
         "prior_predictive": series_dataset(twin, prior_found, axes, 1, everyone),
-        "posterior_predictive": series_dataset(twin, found, axes, chains, kept),
+        "posterior_predictive": with_failures(series_dataset(twin, found, axes, chains, kept), axes),
         "log_likelihood": likelihood_dataset(found, bound, chains, density.experiments),
         "observed_data": signals_dataset(twin.observations, bound.observations, axes),
         "constant_data": signals_dataset({**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes),

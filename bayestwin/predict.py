@@ -15,7 +15,7 @@ import xarray as xr
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import experiment_attributes, root_attributes, thinned, with_model_error
-from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed
+from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed, rows_in_both
 from bayestwin.density.density import Density, build_density, join
 from bayestwin.density.predictor import Predictor
 from bayestwin.dynamics.choice import with_method
@@ -24,7 +24,7 @@ from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.model.describe import fingerprint, prior_text
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
-from bayestwin.results.schema import axes_of, content_sha256, series_dataset, signals_dataset
+from bayestwin.results.schema import axes_of, content_sha256, series_dataset, signals_dataset, with_failures
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
 
@@ -87,6 +87,27 @@ def restarted(
     return future, bound, build_density(anew, bound).solved_as(chosen)
 
 
+def is_another_recording(twin: Twin, posterior: xr.DataTree, future: object) -> bool:
+    """Whether telemetry has the times of the calibration, and observed something else at most of them.
+
+    Such a record has a clock of its own, as usual in laboratories. Records are told apart by what is in them: rows
+    that are in both mean that this is the calibrated one.
+    """
+    known = posterior["observed_data"].to_dataset()
+    if not isinstance(future, Telemetry) or "experiment" in known.coords:
+        return False
+    if future.dated != np.issubdtype(known["time"].dtype, np.datetime64):
+        return False
+    units = {name: observation.unit for name, observation in twin.observations.items()}
+    shared, same = rows_in_both(known, future, units)
+    return shared > 0 and same <= shared / 2
+
+
+def own_start(twin: Twin) -> dict[str, float | dist.Distribution]:
+    """How another recording begins: each state as the twin knows it, or as its prior says."""
+    return {name: state.initial for name, state in twin.states.items() if isinstance(state.initial, dist.Distribution)}
+
+
 def start_values(twin: Twin, initial: Start, num: int, seed: int) -> dict[str, np.ndarray]:
     """Draws of the initial states that are given as distributions, by site.
 
@@ -102,6 +123,9 @@ def start_values(twin: Twin, initial: Start, num: int, seed: int) -> dict[str, n
         for name, key in zip(twin.states, keys, strict=True)
         if isinstance(initial.get(name), dist.Distribution)
     }
+
+
+LOWER = "Lower `draws`, or predict fewer times at once."
 
 
 def predict(
@@ -123,6 +147,10 @@ def predict(
     that remembers, is led by the observations of the calibration as long as they last, and goes on from what is known
     there.
 
+    A `future` that has times of the calibration, and observed something else at most of them, is another recording with
+    a clock of its own: it starts anew at its own first time. What was inferred of initial states is not about it; they
+    are drawn from their priors unless `initial` says more.
+
     Args:
         twin: The twin that was calibrated.
         posterior: As `calibrate` returned it.
@@ -140,7 +168,9 @@ def predict(
         Groups `predictions` (for each observation a new observation `<name>`, which has all uncertainty, and
         `<name>_noise_free`, which has that of parameters and initial states alone, with a discrepancy
             `<name>_discrepancy`, which is added to it; `<state>_state` trajectories),
-        `predictions_constant_data` (inputs), and `observed_data` of the calibration.
+        `predictions_constant_data` (inputs), and `observed_data` of the calibration. A path whose solve fails is NaN
+        from then on: `num_failed` counts them by time, and the root attribute `failed_paths` in all (`num`, `of`,
+        `share`, `since`), where any fails. `starts_anew` says by state how a forecast begins that starts anew.
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin.
@@ -149,15 +179,15 @@ def predict(
             unknown for a while after it, or has inputs that are made of observations not known yet.
         OutOfMemory: If the trajectories do not fit into memory.
     """
-    computation = computing(
-        "Lower `draws`, or predict fewer times at once.", seed=seed, device=device, progress=progress
-    )
+    computation = computing(LOWER, seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
     begun: dict[str, np.ndarray] = {}
+    if initial is None and is_another_recording(twin, posterior, future):
+        initial = own_start(twin)
     if initial is None:
         future, bound, density = density_ahead(twin, posterior, future, remembered=True)
     else:
@@ -177,21 +207,27 @@ def predict(
     given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
     attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
     axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
-    tree = xr.DataTree.from_dict(
-        {
-            "predictions": series_dataset(twin, found, axes, chains, group["draw"].values[kept]),
-            "predictions_constant_data": signals_dataset(
-                {**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes
-            ),
-            "observed_data": posterior["observed_data"].to_dataset(),
-        }
-    )
-    tree.attrs = attributes | {
-        "posterior_telemetry_sha256": posterior.attrs["telemetry_sha256"],
-        "posterior_seed": posterior.attrs["seed"],
-        "posterior_sha256": content_sha256(posterior["posterior"].to_dataset()),
-    }
+    predictions = with_failures(series_dataset(twin, found, axes, chains, group["draw"].values[kept]), axes)
+    driven = signals_dataset({**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes)
+    groups = {"predictions": predictions, "predictions_constant_data": driven}
+    tree = xr.DataTree.from_dict(groups | {"observed_data": posterior["observed_data"].to_dataset()})
+    told = {f"posterior_{name}": posterior.attrs[name] for name in ("telemetry_sha256", "seed")}
+    told["posterior_sha256"] = content_sha256(posterior["posterior"].to_dataset())
+    starts = {} if initial is None else {"starts_anew": given["initial"]}
+    tree.attrs = attributes | told | starts | _failed_paths(predictions)
     return tree
+
+
+def _failed_paths(predictions: xr.Dataset) -> dict[str, Any]:
+    """How many paths fail, what share of all that is, and since when; of several experiments the worst."""
+    if "num_failed" not in predictions:
+        return {}
+    counts, of = predictions["num_failed"], predictions.sizes["chain"] * predictions.sizes["draw"]
+    first = counts["time"].to_numpy()[
+        np.flatnonzero(counts.to_numpy().reshape(-1, counts.sizes["time"]).any(axis=0))[0]
+    ]
+    num = int(counts.max())
+    return {"failed_paths": {"num": num, "of": of, "share": num / of, "since": _moment(first)}}
 
 
 def density_ahead(

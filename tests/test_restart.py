@@ -9,7 +9,10 @@ import pytest
 import xarray as xr
 
 import bayestwin as bt
-from bayestwin.errors import InvalidSetting
+from bayestwin.assess.draws import horizons
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
+from bayestwin.predict import is_another_recording
+from bayestwin.report import render_report
 
 
 def vector_field(t, x, p, u):
@@ -95,3 +98,54 @@ def test_experiments_are_refused(posterior: xr.DataTree) -> None:
 def test_what_predict_alone_refuses_names_the_way_out(posterior: xr.DataTree) -> None:
     with pytest.raises(bt.errors.InvalidTelemetry, match="`initial=`"):
         bt.predict(TANK, posterior, telemetry(100.0), seed=1)
+
+
+def other(num: int = 13) -> bt.Telemetry:
+    """Another recording, on a clock that begins at 0 as well: from 8 m, without a pump."""
+    times = np.linspace(0.0, 3.0, num)
+    level = 8.0 * np.exp(-0.7 * times) + 0.05 * np.sin(50.0 * times)
+    return bt.read_telemetry(pd.DataFrame({"level": level, "pump": 0.0}, index=pd.Index(times, name="time")))
+
+
+def test_another_recording_with_a_clock_of_its_own_is_predicted_from_its_own_start(posterior: xr.DataTree) -> None:
+    found = bt.predict(TANK, posterior, other(), seed=1)
+    assert found.attrs["starts_anew"] == {"level": "Normal(5, 1)"}
+    first = found["predictions/level_state"].isel(time=0)
+    # what was inferred of the other recording's start says nothing here: it is the prior
+    assert float(first.mean()) == pytest.approx(5.0, abs=4 / np.sqrt(first.size))
+    assert float(first.std()) == pytest.approx(1.0, abs=4 / np.sqrt(2 * first.size))
+    known = bt.predict(TANK, posterior, other(), seed=1, initial={"level": 8.0})
+    covered = bt.coverage(known, other(), prob=0.95)
+    assert covered["num"].item() == 13
+    assert covered["coverage"].item() > 0.6
+    np.testing.assert_allclose(horizons(known, known["predictions"].to_dataset()), np.linspace(0.0, 3.0, 13))
+    assert np.isnan(bt.scores(known, other())["skill"]).all()  # nothing was known before
+
+
+def test_its_rows_are_told_from_the_calibrated_ones(posterior: xr.DataTree) -> None:
+    with pytest.raises(InvalidTelemetry, match="overlaps with calibration"):
+        bt.coverage(bt.predict(TANK, posterior, telemetry(0.0), seed=1), telemetry(0.0))
+    again = bt.predict(TANK, posterior, telemetry(0.0), seed=1, initial={"level": 5.0})
+    with pytest.raises(InvalidTelemetry, match=r"(?s)not another recording.*13 of 13 observations"):
+        bt.coverage(again, telemetry(0.0))
+    # a part of them among other rows is enough, and a start that happens to be the same is not
+    mixed = telemetry(0.0).table.copy()
+    assert is_another_recording(TANK, posterior, other())
+    assert not is_another_recording(TANK, posterior, bt.read_telemetry(mixed.iloc[4:]))
+    mixed.iloc[1:, 0] += 1.0
+    assert is_another_recording(TANK, posterior, bt.read_telemetry(mixed))
+    # without observations it is the calibrated record, asked about what if
+    assert not is_another_recording(TANK, posterior, bt.read_telemetry(mixed[["pump"]]))
+    # in another unit the same rows are the same
+    centimetres = bt.read_telemetry((telemetry(0.0).table * [100.0, 1.0]), units={"level": "cm"})
+    assert not is_another_recording(TANK, posterior, centimetres)
+
+
+def test_the_report_draws_it_by_itself(posterior: xr.DataTree) -> None:
+    found = bt.predict(TANK, posterior, other(), seed=1)
+    page = render_report(posterior, found, validation=other())
+    assert "Another recording, on its own clock." in page
+    assert "as Normal(5, 1)" in page
+    assert "Another recording" in render_report(posterior, validation=other())  # nothing was predicted
+    later = bt.predict(TANK, posterior, telemetry(3.25), seed=1)
+    assert "Another recording" not in render_report(posterior, later, validation=telemetry(3.25))

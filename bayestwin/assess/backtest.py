@@ -317,7 +317,14 @@ def _assembled(
                 values.attrs,
             )
             for name, values in like.data_vars.items()
+            if name != "num_failed"
         }
+        if any(part is not None and "num_failed" in part for part in parts):
+            counts = [
+                None if p is None else p.get("num_failed", xr.DataArray(np.zeros(p.sizes["time"]))).to_numpy()
+                for p in parts
+            ]
+            tree["num_failed"] = (("origin", "horizon"), spread(counts))
         groups[group] = xr.Dataset(tree, {n: like[n] for n in like.coords if n != "time"} | coords)
     observed = {
         name: (("origin", "horizon"), spread([_values(telemetry, name, one.unit, stage.times) for stage in stages]))

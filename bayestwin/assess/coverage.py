@@ -55,7 +55,8 @@ def coverage(
 
     An observation on an end counts as inside. Whole numbers are therefore inside somewhat more often than `prob`, and
     intervals from few draws hold somewhat less: the bands are those of what a forecast that is right would hold, see
-    `expected_shares`. An observation at a time where a draw is not finite has no interval, and counts as outside.
+    `expected_shares`. Intervals are those of the draws that are there: where solves failed they are conditional on what
+    could be solved, and hold no more than that. An observation at a time where no draw is there is not counted.
 
     Args:
         forecast: What `predict` or `backtest` returned (or a posterior, for coverage of the calibration's own data);
@@ -81,7 +82,8 @@ def coverage(
         `within_joint_band` of the bands in which, dependence allowed for, all entries lie together with probability
         `level`: what verdicts go by, since of many bands some are left by chance; and `joint_noticed`: intervals that
         hold no more than that in truth leave this band with a probability of 80 %. An observation that was never
-        observed has num 0, NaN shares, and is not within its bands. Several experiments are a first dimension, then
+        observed has num 0, NaN shares, and is not within its bands. Where draws are not there, also `failed`
+        (observation), their mean share at what was observed. Several experiments are a first dimension, then
         what `by` names, then `kind` (raw, conformal).
 
     Raises:
@@ -141,7 +143,11 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
     where = f"`{worst['observation'].item()}`"
     share, prob, num = float(worst["coverage"]), float(worst["prob"]), int(worst["num"])
     sentence = f"On held-out telemetry {value} of {total} intervals do not cover as promised. "
-    if num == 0:
+    if num == 0 and draws.FAILED in worst and float(worst[draws.FAILED]) > 0:
+        sentence += (
+            f"Where {where} was observed not one draw is there: no path could be solved so far (`failed_paths`)."
+        )
+    elif num == 0:
         sentence += f"{where} was never observed there, so that its intervals cannot be judged: hold out other times."
     else:
         ends = f"{100 * float(worst['joint_lower']):.1f} to {100 * float(worst['joint_upper']):.1f} %"
@@ -153,6 +159,53 @@ def coverage_gate(covered: xr.Dataset | None, limit: int) -> Gate:
             " model takes up what the equations leave out, and `bt.conformalize` corrects intervals by past errors."
         )
     return Gate(name, value <= limit, float(value), float(limit), sentence, "warn")
+
+
+FAR_TOO_WIDE = 2.0
+"""So many times as wide as need be intervals are said to be far too wide."""
+
+
+def width_gate(covered: xr.Dataset | None, description: Mapping[str, object]) -> Gate | None:
+    """Predictions are not far too wide; None where that is not seen.
+
+    An interval of probability p that holds a share c of normal errors is z((1 + c) / 2) / z((1 + p) / 2) times as wide
+    as need be, with z the normal quantile. That is looked at in the narrowest one, which all errors leave first.
+
+    Args:
+        covered: What `coverage` returned of held-out telemetry; None where nothing was held out.
+        description: Of the twin, for advice.
+    """
+    if covered is None or "kind" in covered.dims or "experiment" in covered.dims:
+        return None
+    own = covered.isel(prob=int(np.argmin(covered["prob"].to_numpy())))
+    share = own["coverage"].to_numpy()
+    most = 1 - 1 / (2 * np.maximum(own["num"].to_numpy(), 1))  # of all inside not more is known
+    ends = [scipy.special.ndtri((1 + part) / 2) for part in (np.minimum(share, most), own["expected"].to_numpy())]
+    factor = np.where((own["num"].to_numpy() > 0) & (share > own["joint_upper"].to_numpy()), ends[0] / ends[1], 0.0)
+    place = int(np.argmax(factor))
+    if not factor[place] >= FAR_TOO_WIDE:
+        return None
+    worst, error = own.isel(observation=place), description.get("model_error") or {}
+    kind = error.get("kind", "") if isinstance(error, Mapping) else ""
+    sentence = (
+        f"Predictions of `{worst['observation'].item()}` are far too wide: {100 * share[place]:.3g} % of"
+        f" {int(worst['num']):,} held-out observations lie inside the {100 * float(worst['prob']):g} % interval, where"
+        f" chance allows up to {100 * float(worst['joint_upper']):.0f} %. Intervals about {factor[place]:.2g} times as"
+        f" narrow would hold what they promise. {ROOM.get(kind, ROOM[''])} What is said of parameters is another"
+        " matter: see `residuals`."
+    )
+    return Gate("width", False, float(factor[place]), FAR_TOO_WIDE, sentence, "warn")
+
+
+ROOM = {
+    "Discrepancy": "The discrepancy has more room ahead than was needed: give its `scale` a tighter prior, or its"
+    " `length` one that reaches over what is predicted; `bt.conformalize` narrows intervals by past errors.",
+    "ProcessNoise": "Process noise adds up ahead to more than was needed: give its `scale` a tighter prior, or the"
+    " equations a rest to return to; `bt.conformalize` narrows intervals by past errors.",
+    "": "Parameters or initial states are uncertain in what is predicted alone, or the scale of the noise is larger"
+    " than the errors: tighter priors, or `bt.conformalize`, which narrows intervals by past errors.",
+}
+"""By model error, what makes predictions wide and what to do."""
 
 
 def _noticed(covered: xr.Dataset) -> str:
@@ -184,7 +237,7 @@ def _covered(found: xr.Dataset, pairs: Mapping[str, draws.ObservedPoints], keep:
     """Counts of what lies inside, of the points in the mask `keep`, and what these are worth."""
     dims = (*(("kind",) if "kind" in found.dims else ()), "observation", "prob", "time")
     lower, upper = (found[end].transpose(*dims).to_numpy() for end in ("lower", "upper"))
-    there = _comparable(lower) if "kind" in found.dims else np.ones(lower.shape, dtype=bool)
+    there = _comparable(lower) if "kind" in found.dims else ~np.isnan(lower)
     block = (found["origin"] if "origin" in found.coords else found["time"]).to_numpy()
     promised = found.get("expected", found["prob"].broadcast_like(found["lower"])).transpose(*dims).to_numpy()
     inside, counted, worth, freedom, expected = [], [], [], [], []
@@ -202,11 +255,16 @@ def _covered(found: xr.Dataset, pairs: Mapping[str, draws.ObservedPoints], keep:
     where = {dim: found[dim] for dim in dims[:-1]}
     names = ("num", "num_inside", WORTH, "freedom", "expected")
     parts = zip(names, (counted, inside, worth, freedom, expected), strict=True)
-    return xr.Dataset(
+    made = xr.Dataset(
         {name: xr.DataArray(np.stack(part, axis=-2), where, dims[:-1]) for name, part in parts},
         coords={"units": found["units"]},
         attrs={"kind": found.attrs["kind"], "group": found.attrs["group"]},
     )
+    if draws.FAILED not in found:
+        return made
+    shares = dict(zip(pairs, found[draws.FAILED].transpose("observation", "time").to_numpy(), strict=True))
+    kept = {name: pair.positions[keep[pair.positions]] for name, pair in pairs.items()}
+    return draws.with_mean_failed(made, {name: shares[name][at] for name, at in kept.items()})
 
 
 def _stretch(lower: np.ndarray, upper: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -230,9 +288,8 @@ def _worth(
 
 
 def _comparable(ends: np.ndarray) -> np.ndarray:
-    """Where all kinds of intervals, the first dimension, have an end; and where the raw one has none, an outside."""
-    there = ~np.isnan(ends)
-    return np.broadcast_to(there.all(axis=0) | ~there[0], ends.shape)
+    """Where all kinds of intervals, the first dimension, have an end."""
+    return np.broadcast_to(~np.isnan(ends).any(axis=0), ends.shape)
 
 
 # Bands for coverage: of each share by itself, and those in which all shares of a table or a verdict lie together.
@@ -281,7 +338,8 @@ def with_bands(counts: xr.Dataset, level: float) -> xr.Dataset:
         },
         attrs=counts.attrs | {"level": level},
     )
-    return jointly(dataset.assign({name: values.transpose(*dims) for name, values in dataset.data_vars.items()}), level)
+    dataset = dataset.assign({name: values.transpose(*dims) for name, values in dataset.data_vars.items()})
+    return jointly(dataset if draws.FAILED not in counts else dataset.assign(failed=counts[draws.FAILED]), level)
 
 
 def jointly(found: xr.Dataset, level: float, comparisons: int | None = None) -> xr.Dataset:

@@ -10,8 +10,8 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import gates as of_chains
 from bayestwin.assess import recorded
-from bayestwin.assess.coverage import coverage_gate
-from bayestwin.assess.gates import WARN, Gate
+from bayestwin.assess.coverage import coverage_gate, width_gate
+from bayestwin.assess.gates import MAX_FAILED_PATHS, WARN, Gate
 from bayestwin.assess.residuals import MAX_CORRELATION, residuals_gate
 from bayestwin.inference.method import MAX_PARETO_K, MAX_RHAT, MIN_ESS_PER_CHAIN, NEGLIGIBLE
 
@@ -36,6 +36,8 @@ def diagnose(
     coverage: Literal["report", "warn", "fail"] = "report",
     max_coverage_misses: int = 0,
     covered: xr.Dataset | None = None,
+    max_failed_paths: float = MAX_FAILED_PATHS,
+    predictions: xr.DataTree | None = None,
 ) -> tuple[Gate, ...]:
     """Judge a posterior before anything is concluded from it.
 
@@ -51,8 +53,7 @@ def diagnose(
         max_divergences: Largest number of divergent transitions.
         min_bfmi: Smallest E-BFMI of any chain.
         max_solver_failures: Largest share of transitions in which a solve failed.
-        max_solver_error: Largest change of a draw's log density when the twin is solved more precisely; larger ones
-            pass as well if their Pareto k does.
+        max_solver_error: Largest change of a log density when solved more precisely, unless its Pareto k passes.
         max_pareto_k: Largest Pareto k, of the solver's errors and of an approximation.
         max_modes: Largest number of modes found when starts were looked for.
         max_at_prior_edge: Largest share of the draws beyond the prior's 1 % or 99 % quantile.
@@ -60,11 +61,12 @@ def diagnose(
         max_residual_correlation: Largest correlation of successive residuals of an observation, where it is more than
             chance makes; by default that at which intervals of parameters are too narrow by up to 1.5.
         strict: Names of gates that otherwise only warn and are to fail: `"prior_edge"`, `"prior_posterior"`,
-            `"residuals"`, `"modes"`, `"point"`, `"coverage"`; True for all of them.
-        coverage: Whether intervals that miss what they promise on held-out telemetry are a gate, and of which
-            severity; `"report"` is none.
+            `"residuals"`, `"modes"`, `"point"`, `"coverage"`, `"failed_paths"`, `"width"`; True for all of them.
+        coverage: Severity of the gate on what intervals promise on held-out telemetry; `"report"` is none.
         max_coverage_misses: Largest number of intervals, by observation and `prob`, outside their joint band.
-        covered: What the function `coverage` says of held-out telemetry, for that gate.
+        covered: What the function `coverage` says of held-out telemetry, for the gates `coverage` and `width`.
+        max_failed_paths: Largest share of predicted paths that may fail; fewer only warn.
+        predictions: What `predict` returned, whose paths are looked at; by default those of the posterior predictive.
 
     Returns:
         The gates, in the order in which a reader should look at them: one that fails explains those after it.
@@ -76,34 +78,31 @@ def diagnose(
     """
     _check(strict, coverage)
     found, judged = of_chains.read_chains(posterior, "posterior"), recorded.judged_as(posterior)
-    engine = [recorded.modes_gate(posterior, max_modes)]
-    engine += [recorded.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
     gates: list[Gate | None] = [recorded.derived_gate(posterior), of_chains.finite_gate(found)]
     if judged == "point":
         gates += [recorded.point_gate(), recorded.maximum_gate(posterior)]
     elif judged == "approximation":
         gates += [recorded.approximation_gate(posterior, max_pareto_k)]
     else:
-        gates += [
-            of_chains.count_gate(found, min_chains),
-            of_chains.copies_gate(found),
-            of_chains.stuck_gate(found, min_chain_spread),
-            of_chains.rhat_gate(found, max_rhat, recorded.num_modes(posterior), judged == "chains"),
-            of_chains.ess_gate(found, "bulk", min_ess_per_chain),
-            of_chains.ess_gate(found, "tail", min_ess_per_chain),
-        ]
+        modes, many = recorded.num_modes(posterior), judged == "chains"
+        gates += [of_chains.count_gate(found, min_chains), of_chains.copies_gate(found)]
+        gates += [of_chains.stuck_gate(found, min_chain_spread), of_chains.rhat_gate(found, max_rhat, modes, many)]
+        gates += [of_chains.ess_gate(found, kind, min_ess_per_chain) for kind in ("bulk", "tail")]
     if judged == "transitions":
         gates += [
             of_chains.divergences_gate(posterior, found, max_divergences),
             of_chains.bfmi_gate(posterior, found, min_bfmi),
             of_chains.solver_gate(posterior, found, max_solver_failures),
         ]
-    gates += engine
+    gates += [recorded.modes_gate(posterior, max_modes)]
+    gates += [recorded.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
     if judged != "point":
         gates += recorded.prior_gates(posterior, found, max_at_prior_edge, max_prior_width)
     gates += [residuals_gate(posterior, max_residual_correlation)]
     if coverage != "report":
         gates += [coverage_gate(covered, max_coverage_misses)._replace(severity=coverage)]
+    gates += [of_chains.paths_gate(posterior if predictions is None else predictions, max_failed_paths)]
+    gates += [width_gate(covered, recorded.record(posterior, "description"))]
     failing = WARN if strict is True else strict or ()
     return tuple(gate._replace(severity="fail") if gate.name in failing else gate for gate in gates if gate)
 

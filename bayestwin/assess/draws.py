@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
-from bayestwin.density.bind import elapsed
+from bayestwin.density.bind import elapsed, rows_in_both
 from bayestwin.telemetry import said
 
 if TYPE_CHECKING:
@@ -71,13 +71,21 @@ def predictive(tree: xr.DataTree) -> tuple[str, xr.Dataset]:
                     advice=f"Take one: `.sel(experiment={names[0]!r})`.",
                 )
             # of one experiment taken out of several: the others have times of their own
-            return group, dataset.dropna("time", how="all") if "experiment" in dataset.coords else flat(dataset)
+            return group, _own_times(dataset) if "experiment" in dataset.coords else flat(dataset)
     raise errors.InvalidInput(
         "The result holds no predictive draws.",
         expected="a group `predictions` (from `predict`) or `posterior_predictive` (from `calibrate`)",
         received=", ".join(tree.children) or "a tree without groups",
         advice="Pass what `predict` or `calibrate` returned, or a file that `save` wrote.",
     )
+
+
+def _own_times(dataset: xr.Dataset) -> xr.Dataset:
+    """What is known of one experiment, at its own times; where all its paths have failed as well."""
+    counts = dataset.get("num_failed")
+    found = dataset.drop_vars("num_failed", errors="ignore").dropna("time", how="all")
+    own = dataset["time"].isin(found["time"]) if counts is None else dataset["time"].isin(found["time"]) | (counts > 0)
+    return dataset.isel(time=np.flatnonzero(own.to_numpy()))
 
 
 def experiments(tree: xr.DataTree) -> tuple[str, ...]:
@@ -120,6 +128,7 @@ def side_by_side(parts: Sequence[xr.Dataset], names: Sequence[str]) -> xr.Datase
     """What was found for each experiment, along the dimension `experiment`."""
     parts = [part.drop_vars("experiment", errors="ignore") for part in parts]
     along = pd.Index(names, name="experiment")
+    parts = all_with_failed(parts)
     return xr.concat(parts, along, coords="minimal", compat="override", join="outer").assign_attrs(parts[0].attrs)
 
 
@@ -134,6 +143,132 @@ def samples(dataset: xr.Dataset, variable: str) -> np.ndarray:
     table = table.reshape(table.shape[0], -1)
     table[~np.isfinite(table)] = np.nan
     return table
+
+
+# Draws that are not there: from when their solve failed on, or where the noise model has no such observation.
+
+FAILED = "failed"
+"""Variable of tables: the share of the draws that are not there; absent where all are."""
+
+
+def of_those_there(table: np.ndarray, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """What a function says of rows of draws, each of those that are there.
+
+    Args:
+        table: Draws, shape (n, samples), NaN where one is not there.
+        function: Rows of draws that are all there, shape (k, m), and which rows these are, shape (k,) → shape (k, …).
+
+    Returns:
+        Shape (n, …); NaN where not one draw is there.
+    """
+    counts = np.sum(~np.isnan(table), axis=-1)
+    if (counts == table.shape[-1]).all():
+        return function(table, np.arange(len(table)))
+    parts = {}
+    for count in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts == count)
+        parts[count] = rows, function(np.sort(table[rows], axis=-1)[:, :count], rows)
+    shape = next((values.shape[1:] for _, values in parts.values()), function(table[:0], np.arange(0)).shape[1:])
+    found = np.full((len(table), *shape), np.nan)
+    for rows, values in parts.values():
+        found[rows] = values
+    return found
+
+
+def share_failed(table: np.ndarray) -> np.ndarray:
+    """Share of the draws, shape (n, samples), that are not there; shape (n,)."""
+    return np.isnan(table).mean(axis=-1)
+
+
+class Lost(NamedTuple):
+    """Draws of a forecast that are not there to its end.
+
+    Attributes:
+        num: How many, where most are missing.
+        of: How many draws there are.
+        since: The time from which on any is missing, in words.
+        beyond: The time from which on more than a limit are, in words; empty where that is never so.
+    """
+
+    num: int
+    of: int
+    since: str
+    beyond: str
+
+    @property
+    def words(self) -> str:
+        """A sentence."""
+        share = f"{100 * self.num / self.of:.2g} %"
+        return (
+            f"{self.num:,} of {self.of:,} predicted paths ({share}) are not there to the end, the first of them missing"
+            f" from {self.since} on: they cannot be solved, or the noise model has no such observation. Intervals are"
+            " those of the others."
+        )
+
+
+def lost(tree: xr.DataTree, limit: float = 1.0) -> Lost | None:
+    """The draws of a result that are not there to its end, of several experiments where most are missing.
+
+    Args:
+        tree: A forecast, a backtest or a posterior.
+        limit: Largest share that does not matter.
+    """
+    found = []
+    for name in experiments(tree) or ("",):
+        part = tree.sel(experiment=name) if name else tree
+        if not {"predictions", "posterior_predictive"} & set(part.children):
+            return None
+        row = predictive(part)[1]
+        moments = labels(row)
+        own = np.flatnonzero(~pd.isna(moments))
+        if "origin" in row.coords:  # those of an origin that has no forecast are told by that
+            own = own[~np.isin(row["origin"].to_numpy()[own], _without_forecast(tree))]
+        for variable in observations(row):
+            counts = np.isnan(samples(row, variable)[own]).sum(axis=-1)
+            if counts.any():
+                of = row.sizes["chain"] * row.sizes["draw"]
+                order = np.argsort(moments[own], kind="stable")
+                times, ordered = moments[own][order], counts[order]
+                more = ordered > limit * of
+                since = _moment(times[ordered > 0][0])
+                found.append(Lost(int(counts.max()), of, since, _moment(times[more][0]) if more.any() else ""))
+    return max(found, key=lambda one: one.num, default=None)
+
+
+def _moment(label: object) -> str:
+    return said(label) if isinstance(label, pd.Timestamp) else f"{label:g}"
+
+
+def _without_forecast(tree: xr.DataTree) -> np.ndarray:
+    """Origins of a backtest that gave no forecast."""
+    table = tree["origins"].to_dataset() if "origins" in tree.children else xr.Dataset()
+    return table["origin"].to_numpy()[table["failure"].to_numpy() != ""] if "failure" in table else np.empty(0)
+
+
+def with_failed(found: xr.Dataset, shares: xr.DataArray) -> xr.Dataset:
+    """A table with the shares of draws that are not there, unless all are."""
+    if not bool((shares > 0).any()):
+        return found
+    return found.assign({FAILED: shares.assign_attrs(long_name="share of the draws that are not there")})
+
+
+def with_mean_failed(found: xr.Dataset, shares: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """As `with_failed`, from the shares of some points by observation, of which each gets the mean."""
+    means = [float(np.mean(own)) if len(own) else 0.0 for own in shares.values()]
+    return with_failed(found, xr.DataArray(means, {"observation": list(shares)}, "observation"))
+
+
+def all_with_failed(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Tables of one shape, all of them with `FAILED` if any has it."""
+    like = next((part[FAILED] for part in parts if FAILED in part), None)
+    if like is None:
+        return list(parts)
+    spare = [part["median"] if "time" in like.dims else part["num"] for part in parts]
+    zero = [xr.zeros_like(one.isel({dim: 0 for dim in one.dims if dim not in like.dims})) for one in spare]
+    return [
+        part if FAILED in part else part.assign({FAILED: one.astype(float)})
+        for part, one in zip(parts, zero, strict=True)
+    ]
 
 
 def units(dataset: xr.Dataset, names: tuple[str, ...]) -> xr.DataArray:
@@ -182,7 +317,7 @@ def alone(tree: xr.DataTree) -> xr.DataTree:
 
     def own(dataset: xr.Dataset) -> xr.Dataset:
         dataset = dataset.drop_vars("experiment", errors="ignore")
-        return dataset.dropna("time", how="all") if "time" in dataset.dims and dataset.data_vars else dataset
+        return _own_times(dataset) if "time" in dataset.dims and dataset.data_vars else dataset
 
     found = xr.DataTree.from_dict({name: own(node.to_dataset()) for name, node in tree.children.items()})
     found.attrs = tree.attrs
@@ -258,6 +393,12 @@ def by_origin(row: xr.Dataset) -> xr.Dataset:
 
 # Where predictions meet observations: the points of a forecast, of a backtest, or of intervals made from them.
 
+ANEW = "starts_anew"
+"""Attribute of a forecast that does not go on from its calibration, but begins at its own first time."""
+
+SAME = 0.9
+"""Of two recordings fewer observations than that share are the same at the same times."""
+
 INTERVALS = "intervals"
 """Group of a result that holds intervals instead of draws."""
 
@@ -298,11 +439,39 @@ def pairs(tree: xr.DataTree, dataset: xr.Dataset, telemetry: Telemetry | None) -
             advice="Pass the telemetry that was held out.",
         )
     known = {} if units is None else {name: str(units.sel(observation=name).item()) for name in names}
+    units_of = known or {name: dataset[name].attrs.get("units", "") for name in names}
     found = {name: observed(dataset, telemetry, name, known.get(name)) for name in names}
     require_some(found, telemetry)
     if "predictions" in tree.children and "observed_data" in tree.children:
-        _refuse_calibrated(tree, labels(dataset), found)
+        if ANEW in tree.attrs:
+            _refuse_same_rows(tree, telemetry, {name: str(units_of[name]) for name in names})
+        else:
+            _refuse_calibrated(tree, labels(dataset), found)
     return found
+
+
+def start_words(tree: xr.DataTree) -> str:
+    """A sentence on how a forecast begins that does not go on from its calibration; empty where it does."""
+    if ANEW not in tree.attrs:
+        return ""
+    starts = tree.attrs[ANEW]
+    listed = ", ".join(f"`{name}` as {value}" for name, value in starts.items()) or "all states as the twin knows them"
+    return (
+        "The forecast does not go on from the calibration, which gives the parameters alone: it begins at its own first"
+        f" time, {listed}."
+    )
+
+
+def _refuse_same_rows(tree: xr.DataTree, telemetry: Telemetry, units: Mapping[str, str]) -> None:
+    """Refuse to judge a forecast that starts anew by the very rows that were calibrated."""
+    shared, same = rows_in_both(flat(tree["observed_data"].to_dataset()), telemetry, units)
+    if shared > 1 and same > SAME * shared:
+        raise errors.InvalidTelemetry(
+            "This telemetry is what was calibrated, and not another recording.",
+            expected="observations that calibration has not seen",
+            received=f"{same:,} of {shared:,} observations as they were calibrated, at the same times",
+            advice="Judge by another recording, or by what was held out: `telemetry.between(start=…)`.",
+        )
 
 
 def _refuse_calibrated(tree: xr.DataTree, times: pd.Index, found: Mapping[str, ObservedPoints]) -> None:
@@ -318,8 +487,8 @@ def _refuse_calibrated(tree: xr.DataTree, times: pd.Index, found: Mapping[str, O
                 f"Validation overlaps with calibration: this forecast was calibrated on some of `{name}`.",
                 expected="observations at times that the calibration has none at",
                 received=f"{both.size} of {pair.values.size} at times of the calibration, {both[0]} to {both[-1]}",
-                advice="Judge by what was held out: `telemetry.between(start=…)`. For the calibration's own data "
-                "pass the posterior instead of a forecast.",
+                advice="Judge by what was held out: `telemetry.between(start=…)`. For the calibration's own data pass "
+                "the posterior instead of a forecast; for another recording say by `initial=` how it begins.",
             )
 
 
@@ -349,7 +518,7 @@ def horizons(tree: xr.DataTree, dataset: xr.Dataset) -> np.ndarray:
     """
     if "horizon" in dataset.coords:
         return dataset["horizon"].to_numpy()
-    end = last_known(tree)
+    end = labels(dataset).min() if ANEW in tree.attrs else last_known(tree)
     if end is None:
         raise errors.InvalidInput(
             "How far ahead this forecast looks is not known.",

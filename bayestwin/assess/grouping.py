@@ -87,7 +87,7 @@ def grouped(
         judged = judge(part, one)
         if groups is None:
             return judged(np.ones(draws.axis(part).sizes["time"], dtype=bool))
-        found = [judged(keep) for keep in groups.members(values_of(by, part, one))]
+        found = draws.all_with_failed([judged(keep) for keep in groups.members(values_of(by, part, one))])
         along = pd.Index(groups.labels, name=groups.name)
         return xr.concat(found, along, coords="minimal", compat="override").assign_coords(groups.coords)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 import xarray as xr
 from arviz_stats.visualization import hdi
@@ -37,8 +38,9 @@ def intervals(
 ) -> xr.Dataset:
     """Median and intervals of every observation at every time.
 
-    Where any draw is not finite (its solve failed, say) the median and the ends are NaN: to leave such draws
-    out would show an interval narrower than what is known.
+    Draws that are not there (from when their solve failed on, or where the noise model has no such observation) are
+    left out: intervals are then conditional on what can be predicted, and narrower than what is known. `failed` says
+    how many that are.
 
     Args:
         tree: A forecast (group `predictions`) or a posterior (group `posterior_predictive`).
@@ -51,9 +53,9 @@ def intervals(
 
     Returns:
         `median` (observation, time), `lower` and `upper` (observation, prob, time), in the unit that the
-        coordinate `units` (observation) names; attributes say kind, what they are intervals of, and group. Several
-        experiments are a first dimension, NaN where one has no such time. Those of a backtest have `origin` and
-        `horizon` instead of `time`.
+        coordinate `units` (observation) names; attributes say kind, what they are intervals of, and group. Where draws
+        are not there, also `failed` (observation, time), their share. Several experiments are a first dimension, NaN
+        where one has no such time. Those of a backtest have `origin` and `horizon` instead of `time`.
 
     Raises:
         InvalidSetting: `prob`, `kind` or `of` is not one of those above, or not what was conformalized.
@@ -80,10 +82,14 @@ def along_points(tree: xr.DataTree, levels: np.ndarray, kind: Kind, of: str = "o
     names = draws.observations(dataset)
     suffix = draws.NOISE_FREE if of == "noise_free" else ""
     ends = _equal_tailed if kind == "eti" else _highest_density
-    found = [ends(draws.samples(dataset, name + suffix), levels) for name in names]
+    found, failed = [], []
+    for name in names:
+        table = draws.samples(dataset, name + suffix)
+        failed.append(draws.share_failed(table))
+        found.append(ends(table, levels))
     median, lower, upper = (np.stack(part) for part in zip(*found, strict=True))
     words = f"the {KINDS[kind]} of {TARGETS[of]}"
-    return xr.Dataset(
+    made = xr.Dataset(
         {
             "median": (("observation", "time"), median, {"long_name": f"median of {TARGETS[of]}"}),
             "lower": (("observation", "prob", "time"), lower, {"long_name": f"lower end of {words}"}),
@@ -97,6 +103,9 @@ def along_points(tree: xr.DataTree, levels: np.ndarray, kind: Kind, of: str = "o
         },
         attrs={"kind": KINDS[kind], "of": of, "group": group},
     )
+    # of a backtest there are points that no origin has
+    shares = made["median"].copy(data=np.where(pd.isna(draws.labels(dataset)), np.nan, np.stack(failed))).drop_attrs()
+    return draws.with_failed(made, shares)
 
 
 def expected_shares(tree: xr.DataTree, found: xr.Dataset) -> xr.DataArray:
@@ -112,9 +121,9 @@ def expected_shares(tree: xr.DataTree, found: xr.Dataset) -> xr.DataArray:
     _, dataset = draws.predictive(tree)
     expected = found["lower"].copy(data=np.empty(found["lower"].shape)).drop_attrs()
     for name in found["observation"].to_numpy():
-        samples = draws.samples(dataset, str(name))
-        num, own = samples.shape[-1], found.sel(observation=name)
-        shares = np.repeat(own["prob"].to_numpy()[:, None] * (num - 1), len(samples), axis=1)
+        samples, own = draws.samples(dataset, str(name)), found.sel(observation=name)
+        num = np.sum(~np.isnan(samples), axis=-1)  # of those that are there
+        shares = own["prob"].to_numpy()[:, None] * (num - 1)
         if np.array_equal(samples, np.round(samples), equal_nan=True):
             ends = zip(own["lower"].to_numpy(), own["upper"].to_numpy(), strict=True)
             inside = [((low[:, None] <= samples) & (samples <= high[:, None])).sum(axis=-1) - 1 for low, high in ends]
@@ -159,19 +168,21 @@ def check_choice(setting: str, value: str, choices: dict[str, str]) -> None:
 def _equal_tailed(table: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Median (time,), lower and upper ends (prob, time) of draws (time, samples)."""
     wanted = np.concatenate([[0.5], (1 - levels) / 2, (1 + levels) / 2])
-    found = np.quantile(table, wanted, axis=-1, overwrite_input=True)
+    found = draws.of_those_there(table, lambda some, _: np.quantile(some, wanted, axis=-1, overwrite_input=True).T).T
     return found[0], found[1 : 1 + levels.size], found[1 + levels.size :]
 
 
 def _highest_density(table: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Median (time,), lower and upper ends (prob, time) of draws (time, samples)."""
-    ends = np.full((levels.size, len(table), 2), np.nan)
-    # Among sorted draws that end in NaN the narrowest interval is found at a NaN width: whole rows only.
-    whole = ~np.isnan(table).any(axis=-1)
-    if whole.any():
-        for place, level in enumerate(levels):
-            ends[place, whole] = hdi(table[whole], prob=level, dim=-1)
-    return np.median(table, axis=-1), ends[..., 0], ends[..., 1]
+
+    def found(some: np.ndarray, _: np.ndarray) -> np.ndarray:
+        if not len(some):
+            return np.empty((0, 1 + 2 * levels.size))
+        ends = np.stack([hdi(some, prob=level, dim=-1) for level in levels])
+        return np.column_stack([np.median(some, axis=-1), ends[..., 0].T, ends[..., 1].T])
+
+    rows = draws.of_those_there(table, found).T
+    return rows[0], rows[1 : 1 + levels.size], rows[1 + levels.size :]
 
 
 # What a backtest has taught, applied to later forecasts: intervals whose ends are conformal quantiles of scores.
@@ -290,7 +301,7 @@ class CentreAndSpread(NamedTuple):
 
 
 def scale_of(table: np.ndarray) -> CentreAndSpread:
-    """The scale of draws (n, samples); NaN where one is not finite."""
+    """The scale of draws (n, samples) that are there; NaN where none is."""
     one = float(scipy.stats.norm.cdf(1.0))
-    low, centre, high = np.quantile(table, [1 - one, 0.5, one], axis=-1)
+    low, centre, high = draws.of_those_there(table, lambda some, _: np.quantile(some, [1 - one, 0.5, one], axis=-1).T).T
     return CentreAndSpread(centre, centre - low, high - centre)

@@ -55,8 +55,9 @@ def pit(
 
     Returns:
         `ecdf`, `band_lower`, `band_upper`, all (observation, z); `num` (observations counted) and `within_band` (bool),
-        both (observation). An observation at a time where a draw is not finite has no PIT and is not counted. Several
-        experiments are a first dimension, then what `by` names.
+        both (observation). Draws that are not there are left out, and `failed` (observation) is then their mean share;
+        an observation at a time where none is has no PIT and is not counted. Several experiments are a first dimension,
+        then what `by` names.
 
     Raises:
         InvalidSetting: `seed`, `level`, `by` or `bins` has no meaning.
@@ -75,10 +76,12 @@ def pit(
     def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:
         group, dataset = draws.predictive(tree)
         pairs = draws.pairs(tree, dataset, one)
-        found = {}
+        found, failed = {}, {}
         for name, pair in pairs.items():
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            found[name] = transform(draws.samples(dataset, name)[pair.positions], pair.values, rng)
+            ensemble = draws.samples(dataset, name)[pair.positions]
+            found[name] = transform(ensemble, pair.values, rng)
+            failed[name] = draws.share_failed(ensemble)
         units = draws.units(dataset, tuple(pairs))
 
         def of(keep: np.ndarray) -> xr.Dataset:
@@ -86,7 +89,7 @@ def pit(
             ecdf, lower, upper, num = (np.stack(part) for part in zip(*rows, strict=True))
             within = (num > 0) & ((lower <= ecdf) & (ecdf <= upper)).all(axis=-1)
             curve, single = ("observation", "z"), ("observation",)
-            return xr.Dataset(
+            made = xr.Dataset(
                 {
                     "ecdf": (curve, ecdf, {"long_name": "share of the observations whose PIT is at most z"}),
                     "band_lower": (curve, lower),
@@ -96,6 +99,9 @@ def pit(
                 },
                 coords={"observation": list(pairs), "z": at, "units": units},
                 attrs={"group": group, "level": level, "seed": seed},
+            )
+            return draws.with_mean_failed(
+                made, {name: failed[name][keep[pair.positions]] for name, pair in pairs.items()}
             )
 
         return of
@@ -112,12 +118,12 @@ def transform(ensemble: np.ndarray, values: np.ndarray, rng: np.random.Generator
         rng: Breaks ties, also those between the m + 1 ranks.
 
     Returns:
-        Shape (n,); NaN where a draw is not finite.
+        Shape (n,), of the draws that are there; NaN where none is.
     """
     below = np.sum(ensemble < values[:, None], axis=-1)
     tied = np.sum(ensemble == values[:, None], axis=-1)
-    found = (below + rng.random(len(values)) * (tied + 1)) / (ensemble.shape[-1] + 1)
-    return np.where(np.isfinite(ensemble).all(axis=-1), found, np.nan)
+    num = np.sum(np.isfinite(ensemble), axis=-1)
+    return np.where(num > 0, (below + rng.random(len(values)) * (tied + 1)) / (num + 1), np.nan)
 
 
 def simultaneous_band(num: int, at: np.ndarray, level: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

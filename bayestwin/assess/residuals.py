@@ -58,13 +58,14 @@ def normal_scores(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
         draws: Predictive draws, shape (m, n).
 
     Returns:
-        Shape (n,); NaN where nothing was observed or a draw is not finite.
+        Shape (n,), of the draws that are there; NaN where none is, or nothing was observed.
     """
-    usable = np.isfinite(draws).all(axis=0) & np.isfinite(values)
+    num = np.isfinite(draws).sum(axis=0)
+    usable = (num > 0) & np.isfinite(values)
     found = np.full(values.shape, np.nan)
     some = draws[:, usable]
     below = (some < values[usable]).sum(axis=0) + 0.5 * (some == values[usable]).sum(axis=0)
-    found[usable] = scipy.special.ndtri((below + 0.5) / (len(draws) + 1))
+    found[usable] = scipy.special.ndtri((below + 0.5) / (num[usable] + 1))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,7 +66,7 @@ def baselines(
         known = past.in_unit(name, str(dataset[name].attrs.get("units", ""))) if name in past.table else None
         if known is None or not (rows := rows & np.isfinite(known)).any():
             continue
-        if period is not None:
+        if period is not None and draws.ANEW not in tree.attrs:
             ahead = draws.since(tree, draws.labels(dataset)[members], until)
             before = draws.since(tree, times[rows], until)
             found["seasonal"][members] = _seasonal(before, known[rows], ahead, period)
@@ -89,6 +90,8 @@ def _persistence(tree: xr.DataTree, dataset: xr.Dataset, name: str) -> np.ndarra
     if "origin" in dataset.coords:
         last = tree["origins"][f"{name}{LAST}"].to_series()
         return np.asarray(last.reindex(dataset["origin"].to_numpy()), dtype=float)
+    if draws.ANEW in tree.attrs:  # nothing is known before it
+        return np.full(dataset.sizes["time"], np.nan)
     return np.full(dataset.sizes["time"], last_observed(tree, name, dataset["time"].to_numpy().min()))
 
 
@@ -182,7 +185,9 @@ def scores(
     Returns:
         All with dimension (observation): `num` (observations compared), `mape` in percent, `skill`, and in
         the unit of the coordinate `units` `rmse`, `mae`, `crps`, `persistence_rmse`, `persistence_mae`, `energy`; NaN
-        where there is nothing to compare, or where a draw at an observed time is not finite. With `prob` also, with
+        where there is nothing to compare. Draws that are not there are left out (of `energy` those that are not there
+        to the end of the path), `failed` is then their mean share, and an observation at whose time there is none is
+        not compared. With `prob` also, with
         dimensions (observation, prob), `width` (mean width: sharpness) and `interval_score` of equal-tailed intervals.
         With `past` also `linear_rmse`, `linear_mae`, `linear_skill` (least squares on the inputs of the same time), and
         with `period` `seasonal_rmse`, `seasonal_mae`, `seasonal_skill`. Several experiments are a first dimension, then
@@ -201,23 +206,25 @@ def scores(
         # the points of one forecast are one path; those of a backtest start anew at each origin
         starts = dataset["origin"].to_numpy() if "origin" in dataset.coords else np.zeros(dataset.sizes["time"])
         paths = np.unique(starts, return_inverse=True)[1]
-        table = {}
+        table, failed = {}, {}
         for name, pair in pairs.items():
             simple = baselines(tree, dataset, name, own, period)
             simple = {word: values[pair.positions] for word, values in simple.items()}
             ensemble = draws.samples(dataset, name)[pair.positions]
             table[name] = Judged(ensemble, pair.values, simple, paths[pair.positions])
+            failed[name] = draws.share_failed(ensemble)
         marks = {name: pair.positions for name, pair in pairs.items()}
         units = draws.units(dataset, tuple(pairs))
 
         def scored(keep: np.ndarray) -> xr.Dataset:
-            rows = [_row(_part(one, keep[marks[name]]), levels) for name, one in table.items()]
+            rows = [_row(_part(one, keep[marks[name]] & (failed[name] < 1)), levels) for name, one in table.items()]
             found = {score: (_dims(rows[0][score]), np.array([row[score] for row in rows])) for score in rows[0]}
-            return xr.Dataset(
+            made = xr.Dataset(
                 {score: (dims, values, _attrs(score)) for score, (dims, values) in found.items()},
                 coords={"observation": list(table), "units": units} | ({"prob": levels} if levels.size else {}),
                 attrs={"group": group},
             )
+            return draws.with_mean_failed(made, {name: failed[name][keep[marks[name]]] for name in table})
 
         return scored
 
@@ -263,15 +270,16 @@ def _part(judged: Judged, keep: np.ndarray) -> Judged:
 def _row(judged: Judged, levels: np.ndarray) -> dict[str, float | np.ndarray]:
     """Scores of one observation."""
     table, values = judged.ensemble, judged.values
-    median = np.median(table, axis=-1) if table.size else np.empty(0)
+    there = functools.partial(draws.of_those_there, table)
+    median = there(lambda some, _: np.median(some, axis=-1)) if table.size else np.empty(0)
     relative = np.abs((median - values)[values != 0] / values[values != 0])
-    rmse = _root_mean_square(table.mean(axis=-1) - values)
+    rmse = _root_mean_square(there(lambda some, _: some.mean(axis=-1)) - values)
     row: dict[str, float | np.ndarray] = {
         "num": values.size,
         "rmse": rmse,
         "mae": _mean(np.abs(median - values)),
         "mape": 100 * _mean(relative),
-        "crps": _mean(crps(table, values)),
+        "crps": _mean(there(lambda some, rows: crps(some, values[rows]))),
     }
     for word, predicted in judged.baselines.items():
         baseline = _root_mean_square(predicted - values)
@@ -280,13 +288,24 @@ def _row(judged: Judged, levels: np.ndarray) -> dict[str, float | np.ndarray]:
         # the skill against persistence is the one that is meant where nothing else is said
         row["skill" if word == "persistence" else f"{word}_skill"] = 1 - rmse / baseline if baseline > 0 else np.nan
     parts = [judged.paths == path for path in np.unique(judged.paths)]
-    row["energy"] = _mean(np.array([energy(table[part], values[part]) for part in parts]))
+    row["energy"] = _mean(np.array([energy(_whole(table[part]), values[part]) for part in parts]))
     if levels.size:
         tails = np.concatenate([(1 - levels) / 2, (1 + levels) / 2])
-        lower, upper = np.split(np.quantile(table, tails, axis=-1), 2) if table.size else np.empty((2, levels.size, 0))
+        ends = (
+            there(lambda some, _: np.quantile(some, tails, axis=-1).T).T
+            if table.size
+            else np.empty((2 * levels.size, 0))
+        )
+        lower, upper = np.split(ends, 2)
         row["width"] = _mean_of_rows(upper - lower)
         row["interval_score"] = _mean_of_rows(interval_score(lower, upper, values, levels))
     return row
+
+
+def _whole(table: np.ndarray) -> np.ndarray:
+    """The draws (n, samples) that are there to the end of their path."""
+    lost = np.isnan(table).any(axis=0)
+    return table[:, ~lost] if lost.any() else table
 
 
 def _mean_of_rows(table: np.ndarray) -> np.ndarray:

@@ -134,6 +134,12 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
     return shares
 
 
+def _unseen(name: str, whole: xr.Dataset) -> str:
+    if "failed" in whole and float(whole["failed"].sel(observation=name)) > 0:
+        return f"No path could be solved to where {name} was observed in what was held out."
+    return f"{name} was never observed in what was held out."
+
+
 def miss(share: Share, prob: float, what: str) -> str:
     """A sentence on intervals that are too narrow or too wide."""
     word = "narrow" if share.bad else "wide"
@@ -405,11 +411,7 @@ def trust(
         *([f"{count(len(bad), 'gate')} of the posterior failed ({gate_names(bad)}): see Gates."] if bad else []),
         *(["Sampling was interrupted: the posterior holds only the draws taken until then."] if interrupted else []),
         *(miss(share, prob, "held-out observations") for share in (*narrow, *wide)),
-        *(
-            f"{share.name} was never observed in what was held out."
-            for share in ours.values()
-            if share.side == "unseen"
-        ),
+        *(_unseen(share.name, held_out.whole) for share in ours.values() if share.side == "unseen"),
         *(miss(one, prob, "forecasts of the backtest") for one in theirs.values() if one.bad or one.side == "wide"),
         *too_few(ours, "held-out observations", prob),
         *too_few(theirs, "forecasts of the backtest", prob),

@@ -21,7 +21,7 @@ import rich.table
 import xarray as xr
 
 from bayestwin._base.wording import DO_NOT_RELY_ON, count
-from bayestwin.assess import Gate, failed
+from bayestwin.assess import Gate, draws, failed, intervals
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.trust import Validated
 from bayestwin.check import Finding
@@ -36,6 +36,7 @@ from bayestwin.telemetry import said
 if TYPE_CHECKING:
     from bayestwin.project.check import CheckedModel
     from bayestwin.project.diff import Change, RunDifference
+    from bayestwin.project.predict import LaterPredictions
     from bayestwin.project.reproduce import Reproduction
 
 RELY = f"[red]{DO_NOT_RELY_ON} this result[/red] before the failed gates are understood."
@@ -152,12 +153,20 @@ def _show_covered(console: rich.console.Console, found: Results) -> None:
         console.print(score_table(found.scores))
 
 
-def show_forecast(console: rich.console.Console, found: xr.Dataset, path: pathlib.Path, zone: str = "") -> None:
-    """Medians and intervals of a forecast, its times in the zone that was declared, and the file that has them all."""
+def show_forecast(console: rich.console.Console, made: LaterPredictions, zone: str = "") -> None:
+    """Medians and intervals of a forecast, its times in the zone that was declared, and the file that has them all.
+
+    Before that, how it begins where it starts anew, and the paths that failed.
+    """
+    found = intervals(made.predictions, prob=(0.5, 0.9))
     console.print(f"Medians and {found.attrs['kind']}s of new observations:")
-    for made in forecast_tables(found, zone):
-        console.print(made)
-    show_path(console, path)
+    for one in forecast_tables(found, zone):
+        console.print(one)
+    if words := draws.start_words(made.predictions):
+        show_line(console, "[dim]note[/dim]", words)
+    if lost := draws.lost(made.predictions):
+        show_line(console, "[yellow]![/yellow]", lost.words)
+    show_path(console, made.path)
 
 
 def parameter_table(posterior: xr.Dataset) -> rich.table.Table:

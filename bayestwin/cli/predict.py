@@ -58,10 +58,11 @@ def predict(
         if as_json:
             about = {"run": used.name, "status": later_predictions.status, "file": later_predictions.path}
             made = later_predictions.predictions
+            told = ("starts_anew", "failed_paths")
+            about |= {name: made.attrs[name] for name in told if name in made.attrs}
             print_json(about | forecast_figures(intervals(made), zone_of(made)))
         else:
-            found = intervals(later_predictions.predictions, prob=(0.5, 0.9))
-            show_forecast(console, found, later_predictions.path, zone_of(later_predictions.predictions))
+            show_forecast(console, later_predictions, zone_of(later_predictions.predictions))
         stop_unless_finished(used.name, later_predictions.status)
 
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import xarray as xr
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -212,6 +213,27 @@ def _check_support(twin: Twin, name: str, label: str, values: np.ndarray) -> Non
 
 type Experiments = Mapping[str, Telemetry]
 """Telemetry of each experiment, by its name."""
+
+
+def rows_in_both(known: xr.Dataset, telemetry: Telemetry, units: Mapping[str, str]) -> tuple[int, int]:
+    """How many observations telemetry has at times at which a calibration had them too, and how many are the same.
+
+    Args:
+        known: What was calibrated, as `observed_data`.
+        telemetry: Perhaps the same record, perhaps another one.
+        units: Of each observation.
+    """
+    times = pd.Index(known["time"].to_numpy())
+    both = times.intersection(telemetry.table.index)
+    shared = same = 0
+    for name, unit in units.items():
+        if name in known and name in telemetry.table.columns:
+            ours = pd.Series(telemetry.in_unit(name, unit), telemetry.table.index).reindex(both).to_numpy()
+            theirs = pd.Series(known[name].to_numpy().astype(float), times).reindex(both).to_numpy()
+            there = np.isfinite(ours) & np.isfinite(theirs)
+            shared += int(there.sum())
+            same += int(np.isclose(ours[there], theirs[there], rtol=1e-9, atol=0.0).sum())
+    return shared, same
 
 
 def bind_all(twin: Twin, telemetry: Telemetry | Experiments) -> Bound | dict[str, Bound]:

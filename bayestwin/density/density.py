@@ -51,8 +51,9 @@ class Predicted(NamedTuple):
     Attributes:
         noise_free: By observation; shape (n,) each. With process noise what is expected given all observations before.
         states: Shape (n, s); NaN with process noise, where states are not known from parameters alone.
-        solved: Whether the solve succeeded; where it did not, the rest means nothing.
+        solved: Whether the solve succeeded.
         num_steps: Steps of the solver.
+        reached: Whether the solve came as far as each time, beyond which the rest means nothing; shape (n,).
         scales: With process noise, by observation, the standard deviation around what is expected; shape (n,) each.
         discrepancy: What is added to `noise_free`, by observation, once it is drawn; shape (n,) each.
     """
@@ -61,6 +62,7 @@ class Predicted(NamedTuple):
     states: Array
     solved: Array
     num_steps: Array
+    reached: Array
     scales: Mapping[str, Array] | None = None
     discrepancy: Mapping[str, Array] | None = None
 
@@ -283,9 +285,12 @@ class Density:
         """Log prior density of values, in the constrained space."""
         return jnp.stack([_total(site.prior.log_prob(values[site.name])) for site in self.sites]).sum()
 
-    def predict(self, values: Mapping[str, ArrayLike]) -> Predicted:
-        """Solve the twin for one value of all sites; with process noise, predict each observation from those before."""
-        return self.predicted_along(values, self._solve(values))
+    def predict(self, values: Mapping[str, ArrayLike], *, partly: bool = False) -> Predicted:
+        """Solve the twin for one value of all sites; with process noise, predict each observation from those before.
+
+        Where it is asked for `partly`, what a solve that fails says before that is kept, and has no derivatives.
+        """
+        return self.predicted_along(values, self._solving(values, partly=True) if partly else self._solve(values))
 
     # These are compiled as parts of what calls them. That they are jitted themselves makes JAX trace each once,
     # and differentiate that, where else it would do so again in every function and every loop that one stands in.
@@ -299,9 +304,11 @@ class Density:
 
     @functools.cached_property
     def _solve(self) -> Callable[[Mapping[str, ArrayLike]], Trajectory | Expected]:
-        if self._filter is not None:
-            return jax.jit(self._filter.expect)
-        return jax.jit(lambda values: solve(self.twin, self._compiled_grid, values))
+        return jax.jit(self._solving)
+
+    @property
+    def _solving(self) -> Callable[..., Trajectory | Expected]:
+        return self._filter.expect if self._filter else functools.partial(solve, self.twin, self._compiled_grid)
 
     @functools.cached_property
     def _filter(self) -> Filter | None:
@@ -357,11 +364,11 @@ class Density:
         means, scales = (dict(zip(self.twin.observations, columns.T, strict=True)) for columns in path.moments)
         unknown = jnp.full((path.moments.shape[1], self.twin.layout.size), jnp.nan)
         spread = {name: jnp.exp(scale) for name, scale in scales.items()}
-        return Predicted(means, unknown, path.solved, path.num_steps, spread)
+        return Predicted(means, unknown, path.solved, path.num_steps, path.reached, spread)
 
     def _along(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
         noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
-        return Predicted(noise_free, trajectory.states, trajectory.solved, trajectory.num_steps)
+        return Predicted(noise_free, *trajectory[:3], trajectory.reached)
 
     def noise(
         self, name: str, values: Mapping[str, ArrayLike], predicted: Predicted | None = None
@@ -397,7 +404,7 @@ class Density:
             return predicted
         scales = self._noise_scales(values)
         drawn = self.discrepancies.draw(key, values, predicted.noise_free, scales)
-        return predicted._replace(discrepancy=drawn)
+        return predicted._replace(discrepancy=drawn, reached=self.discrepancies.known(predicted.reached))
 
     def _noise_scales(self, values: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
         assert self.discrepancies is not None
@@ -445,7 +452,10 @@ class Density:
         for name, place in self.twin.layout.places.items():
             shape = self.twin.states[name].shape
             found[f"{name}_state"] = predicted.states[:, place].reshape(-1, *shape)
-        return {name: jnp.where(predicted.solved, array, jnp.nan) for name, array in found.items()}
+        reached = predicted.reached
+        for name, array in found.items():
+            found[name] = jnp.where(jnp.expand_dims(reached, tuple(range(1, array.ndim))), array, jnp.nan)
+        return found
 
     def until(self, share: float) -> "Density":
         """The density given the first observations alone, that share of all, but twice as many as there are sites."""
@@ -522,7 +532,7 @@ def _survey(log_density: Callable[[Array], Array], z: Array) -> Survey:
             num_steps, scales = path.by_interval, jnp.abs(path.states).reshape(-1, path.states.shape[-1]).max(axis=0)
             scales = log_density.twin.layout.level(scales)
         else:
-            num_steps, scales = path.num_steps, jnp.zeros(log_density.twin.layout.size)
+            num_steps, scales = path.num_steps[None], jnp.zeros(log_density.twin.layout.size)
         return log_density.given(z, path), path.solved.all(), num_steps, scales
 
     return Survey(*jax.vmap(one)(z))

@@ -217,6 +217,15 @@ class Discrepancies:
             found[name] = process.draw(own, residuals, scales[name], *self.given(name, values))
         return found
 
+    def known(self, reached: Array) -> Array:
+        """Where what is drawn is known, shape (n,): nowhere if something was observed after the solve had failed.
+
+        Args:
+            reached: Whether the solve came as far as each time; shape (n,).
+        """
+        lost = [jnp.isfinite(jnp.asarray(values)) & ~reached for values in self.observations.values()]
+        return reached & ~jnp.array(lost, bool).any()
+
     def factor(self, name: str, values: Mapping[str, ArrayLike]) -> Array:
         """A root of the prior covariance of one discrepancy at all n times; shape (n, m)."""
         return self.processes[name].factor(*self.given(name, values))

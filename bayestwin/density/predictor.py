@@ -54,7 +54,7 @@ class Predictor:
     Results are dicts of arrays with leading axis n, the number of draws: `<observation>`, `<observation>_noise_free`,
     `<state>_state` with shape (n, times), `log_likelihood/<observation>` likewise, and `solved`, `num_steps` with
     shape (n,). Several experiments stand before the times, the dimensions of a state that is an array after them, with
-    as many entries as `MOST_NUMBERS` allows. Where a solve failed the rest is NaN.
+    as many entries as `MOST_NUMBERS` allows. Where a solve fails all is NaN from then on.
     """
 
     def __init__(self, density: Density) -> None:
@@ -173,12 +173,8 @@ def _predict(
 
 
 def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
-    predicted = density.disturbed(jax.random.fold_in(key, 1), values, density.predict(values))
+    predicted = density.disturbed(jax.random.fold_in(key, 1), values, density.predict(values, partly=True))
     found = density.draw(key, values, predicted)
     terms = density.log_likelihood(values, predicted)
-    found |= {f"log_likelihood/{name}": term for name, term in terms.items()}
-    solved = predicted.solved
-    for name, array in found.items():
-        there = jnp.expand_dims(solved, tuple(range(1, array.ndim))) if density.experiments else solved
-        found[name] = jnp.where(there, array, jnp.nan)
+    found |= {f"log_likelihood/{name}": jnp.where(predicted.reached, term, jnp.nan) for name, term in terms.items()}
     return found | {"solved": predicted.solved.all(), "num_steps": predicted.num_steps.sum()}

@@ -20,7 +20,7 @@ from bayestwin.dynamics.blocks import in_blocks, moments_of, rows_along
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.kalman import Normals, Pass, Seen, draw_states, propagate, root, update
-from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer
+from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer, so_far
 from bayestwin.dynamics.steppers import Position, Precision, Slope, through_jacobian
 from bayestwin.model.components import SolverMethod
 from bayestwin.model.error import ProcessNoise
@@ -236,15 +236,21 @@ class Expected(NamedTuple):
         moments: Means, and logarithms of standard deviations; 0 throughout where the filter failed; shape (2, n, o).
         solved: Whether the filter came through.
         num_steps: Steps of the solver; 0 where steps are exact.
+        reached: At which times moments are those of the filter; shape (n,).
     """
 
     moments: Array
     solved: Array
     num_steps: Array
+    reached: Array
 
 
-def _moments(found: Pass, means: Array) -> Array:
+def _moments(found: Pass, means: Array, _solved: Array) -> Array:
     return jnp.stack([means, jnp.log(found.gains.scale)])
+
+
+def _with_solved(found: Pass, means: Array, solved: Array) -> tuple[Array, Array]:
+    return _moments(found, means, solved), solved
 
 
 class _Model(NamedTuple):
@@ -302,12 +308,13 @@ class Filter:
         """The last stop with an observation; −1 where there is none."""
         return last_observed(self.grid, self.observations) if self.last is None else self.last
 
-    def expect(self, values: Mapping[str, ArrayLike], *, backwards: bool = False) -> Expected:
+    def expect(self, values: Mapping[str, ArrayLike], *, backwards: bool = False, partly: bool = False) -> Expected:
         """What each observation is expected to be, differentiably in the free quantities.
 
         Args:
             values: Of all sites.
             backwards: Whether derivatives are wanted in reverse mode alone, which is cheaper along a long record.
+            partly: As of `solve`.
         """
         free = [site.name for site in self.twin.sites()]
         theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
@@ -317,19 +324,23 @@ class Filter:
         if together and complete is None:
             complete = is_complete(self.grid, self.observations, self.twin)
 
-        def of_theta(theta: Array, grid: Grid, observed: Array) -> tuple[Array, tuple[Array, Array]]:
+        def of_theta(theta: Array, grid: Grid, observed: Array) -> tuple[Array, tuple[Array, ...]]:
             # it may be traced, and then cannot be closed over
             own = dataclasses.replace(self, grid=grid, complete=complete)
             model = own._model(dict(zip(free, theta, strict=True)))
+            there: Array | bool = True
             if together:
                 steps = through_jacobian(steps_of)(theta, grid)[0] if in_reverse else steps_of(theta, grid)[0]
                 moments = own._at_once(model, steps, observed, backwards=in_reverse)
                 at, moments = model.at, moments[..., grid.save].swapaxes(1, 2)
             else:
                 course = own._course(model)
-                at, kept = own._run(own._begun(model, course), course, _moments, observed)
+                keep = _with_solved if partly else _moments
+                at, kept = own._run(own._begun(model, course), course, keep, observed)
+                kept, there = (kept[0], kept[1][grid.save]) if partly else (kept, True)
                 moments = jnp.swapaxes(kept[grid.save], 0, 1)
-            return moments, (at.solved & jnp.isfinite(moments).all(), at.num_steps)
+            reached = (so_far(jnp.swapaxes(moments, 0, 1), there),) if partly else ()
+            return moments, (at.solved & jnp.isfinite(moments).all(), at.num_steps, *reached)
 
         def steps_of(theta: Array, grid: Grid) -> tuple[Array, tuple[()]]:
             own = dataclasses.replace(self, grid=grid)
@@ -338,8 +349,10 @@ class Filter:
 
         grid = self.grid._replace(kinds=kinds_of(self.twin, self.grid)) if steps_exactly(self.twin) else self.grid
         expect = through_jacobian(of_theta) if free and not in_reverse else of_theta
-        moments, (solved, num_steps) = expect(theta, grid, self._observed())
-        return Expected(jnp.where(solved, moments, 0.0), solved, num_steps)
+        moments, (solved, num_steps, *found) = expect(theta, grid, self._observed())
+        reached = found[0] if partly else jnp.full(moments.shape[1], solved)
+        known = reached[None, :, None] if partly else solved
+        return Expected(jnp.where(known, moments, 0.0), solved, num_steps, reached)
 
     def draw(self, values: Mapping[str, ArrayLike], key: Array, wider: Array | None = None) -> Trajectory:
         """Draw a trajectory, given all that was observed; `wider` stretches what is new after that, shape (m + 1,)."""
@@ -356,7 +369,8 @@ class Filter:
     def along(self, values: Mapping[str, ArrayLike], normals: Normals) -> Trajectory:
         """The trajectory that standard normal numbers make: smoothed as long as there are observations, then simulated.
 
-        What is simulated goes from stop to stop, each step linearised where the trajectory is.
+        What is simulated goes from stop to stop, each step linearised where the trajectory is; its states are 1 from
+        where it fails on. What is smoothed fails as a whole.
 
         Args:
             values: Of all sites.
@@ -366,15 +380,18 @@ class Filter:
         course, last = self._course(model), max(self.last_observed, 0)
         model = self._begun(model, course)
         if self.last_observed >= 0:
-            at, found = self._run(model, course, lambda found, _: found, self._observed()[: last + 1])
+            at, found = self._run(model, course, lambda found, *_: found, self._observed()[: last + 1])
             used = Normals(normals.begin, normals.pushes[: last + 1], normals.noises[: last + 1])
             states = draw_states(found, model.covariance, used)
         else:
             at, states = model.at, (model.at.state + root(model.covariance) @ normals.begin)[None]
-        at, after = self._simulate(course, at._replace(state=states[-1]), last + 1, normals.pushes[last + 1 :])
-        states = jnp.concatenate([states, after])[self.grid.save]
-        solved = at.solved & jnp.isfinite(states).all()
-        return Trajectory(jnp.where(solved, states, 1.0), solved, at.num_steps, at.num_steps[None])
+        begun = jnp.full(last + 1, at.solved & jnp.isfinite(states).all())
+        start = at._replace(state=states[-1])
+        at, (after, there) = self._simulate(course, start, last + 1, normals.pushes[last + 1 :])
+        states = jnp.concatenate([states, after])
+        reached = so_far(states, jnp.concatenate([begun, there]))[self.grid.save]
+        states, solved = states[self.grid.save], at.solved & reached.all()
+        return Trajectory(jnp.where(reached[:, None], states, 1.0), solved, at.num_steps, at.num_steps[None], reached)
 
     def _observed(self) -> Array:
         """Observations at all stops, NaN = missing; shape (m + 1, o)."""
@@ -456,7 +473,7 @@ class Filter:
         return jnp.asarray(values.get(f"{name}_scale", known), float)
 
     def _run(
-        self, model: _Model, course: _Course, keep: Callable[[Pass, Array], Any], observed: Array
+        self, model: _Model, course: _Course, keep: Callable[[Pass, Array, Array], Any], observed: Array
     ) -> tuple[Position, Any]:
         """Filter the stops that there are observations for: where the solver stands, and what is to be kept of each."""
         stops = len(observed)
@@ -477,7 +494,7 @@ class Filter:
                 means.append(line[0])
             together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *gains)
             found = Pass(moved.mean, predicted, moved.transition, moved.added, together)
-            return (moved.at._replace(state=mean), covariance), keep(found, jnp.stack(means))
+            return (moved.at._replace(state=mean), covariance), keep(found, jnp.stack(means), moved.at.solved)
 
         rows = jax.tree.map(lambda leaf: leaf[:stops], course.rows)
         table = (rows, jnp.where(present, observed, 0.0), present.astype(float), self._inputs[:stops])
@@ -493,15 +510,17 @@ class Filter:
         value, slope, left = regress(jax.vmap(seen)(points)[:, None], spread)
         return value[0], slope[0], left[0, 0]
 
-    def _simulate(self, course: _Course, at: Position, first: int, pushes: Array) -> tuple[Position, Array]:
-        """Simulate from the stop before `first` to the end: where the solver stands, and the states."""
+    def _simulate(
+        self, course: _Course, at: Position, first: int, pushes: Array
+    ) -> tuple[Position, tuple[Array, Array]]:
+        """Simulate from the stop before `first` to the end: where it stands, the states, and whether it came there."""
         known = jnp.zeros((len(self.twin.states), len(self.twin.states)))
         rows = jax.tree.map(lambda leaf: leaf[first:], course.rows)
 
-        def body(at: Position, row: tuple[FilterInterval, Array]) -> tuple[Position, Array]:
+        def body(at: Position, row: tuple[FilterInterval, Array]) -> tuple[Position, tuple[Array, Array]]:
             interval, push = row
             moved = course.move(at.state, known, at, interval)
             state = moved.mean + root(moved.added) @ push
-            return moved.at._replace(state=state), state
+            return moved.at._replace(state=state), (state, moved.at.solved)
 
         return lax.scan(body, at, (rows, pushes))

@@ -43,20 +43,22 @@ class Trajectory(NamedTuple):
     """States over n saved times.
 
     Attributes:
-        states: In the order of the twin, and after them the parameters that events change; 1 throughout where the
-            solve failed, so that nothing computed from them is NaN; shape (n, s).
+        states: In the order of the twin, and after them the parameters that events change; 1 where they were not
+            reached, so that nothing computed from them is NaN; shape (n, s).
         solved: Whether the solver reached the last time.
         num_steps: Steps taken, rejected ones included.
         by_interval: Those of each of m intervals; shape (m,).
+        reached: At which saved times the states are those of the solve; shape (n,).
     """
 
     states: Array
     solved: Array
     num_steps: Array
     by_interval: Array
+    reached: Array
 
 
-def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory:
+def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike], *, partly: bool = False) -> Trajectory:
     """Solve the twin, differentiably in its free quantities.
 
     Args:
@@ -64,6 +66,8 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
         grid: Where to stop and to save; of several experiments where its arrays have a leading axis.
         values: Parameters by name and initial states as `<state>_initial`; what the twin knows may be left out. An
             array has one value for each experiment.
+        partly: Whether a solve that fails keeps its states up to there, which have no derivatives then. Else it
+            reaches nothing.
 
     Returns:
         The trajectory; `solved` is False where the solver gave up or a state is not finite. Of several experiments
@@ -71,22 +75,35 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike]) -> Trajectory
     """
     if np.ndim(grid.edges) == 2:
         axes = {name: 0 if jnp.ndim(value) else None for name, value in values.items()}
-        one = functools.partial(solve, twin)
+        one = functools.partial(solve, twin, partly=partly)
         return jax.vmap(one, in_axes=(0, axes))(jax.tree.map(jnp.asarray, grid), dict(values))
     free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
     theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
 
-    def of_theta(theta: Array, grid: Grid) -> tuple[Array, tuple[Array, Array]]:
-        return _integrate(twin, grid, dict(zip(free, theta, strict=True)))
+    def of_theta(theta: Array, grid: Grid) -> tuple[Array, tuple[Array, ...]]:
+        return _integrate(twin, grid, dict(zip(free, theta, strict=True)), partly=partly)
 
     if twin.solver.method == "exact":
         states, solved = _recur(twin, grid, free, theta)
         none = jnp.zeros(len(grid.edges) - 1, int)
-        return Trajectory(jnp.where(solved, states, 1.0), solved, none.sum(), none)
+        return _trajectory(states, solved, none, *([so_far(states)] if partly else []))
     adaptive = grid.fixed is None
     # where the grid is traced, what has a derivative of its own may not close over it
-    states, (solved, by_interval) = (through_jacobian(of_theta) if free and adaptive else of_theta)(theta, grid)
-    return Trajectory(jnp.where(solved, states, 1.0), solved, by_interval.sum(), by_interval)
+    integrated = through_jacobian(of_theta) if free and adaptive else of_theta
+    states, (solved, by_interval, *reached) = integrated(theta, grid)
+    return _trajectory(states, solved, by_interval, *reached)
+
+
+def _trajectory(states: Array, solved: Array, by_interval: Array, reached: Array | None = None) -> Trajectory:
+    known = solved if reached is None else reached[:, None]
+    reached = jnp.full(len(states), solved) if reached is None else reached
+    return Trajectory(jnp.where(known, states, 1.0), solved, by_interval.sum(), by_interval, reached)
+
+
+def so_far(found: Array, there: Array | bool = True) -> Array:
+    """At which of n times everything up to then is finite, shape (n, …), and was `there`; shape (n,)."""
+    fine = jnp.isfinite(found).reshape(len(found), -1).all(axis=1) & there
+    return lax.cummin(fine.astype(int)) > 0
 
 
 def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLike]) -> tuple[Array, Array]:
@@ -105,8 +122,10 @@ def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLik
     return trace(take_tsit5_step, slope, jnp.asarray(grid.edges[-1]), at, grid.precision, field.size, most)
 
 
-def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array]]:
-    """Values at the saved times, and the record (solved, number of steps of each interval)."""
+def _integrate(
+    twin: Twin, grid: Grid, free: Mapping[str, Array], *, partly: bool = False
+) -> tuple[Array, tuple[Array, ...]]:
+    """Values at the saved times, and the record: solved, steps of each interval, and if asked for, what was reached."""
     field, state, found = begin(twin, grid, free)
     places = None
     if twin.moving:
@@ -115,18 +134,23 @@ def _integrate(twin: Twin, grid: Grid, free: Mapping[str, Array]) -> tuple[Array
     if grid.fixed is not None:
         after = integrate(field, state, grid, grid.fixed)
         solved, by_interval = found, jnp.diff(jnp.asarray(grid.fixed.last), prepend=-1)
+        there = jnp.full(len(grid.edges), found) if partly else found
     else:
         at, passed = _march(grid, field, state, found)
         after, solved, by_interval = passed.state, at.solved, jnp.diff(passed.num_steps, prepend=0)
         if places is not None:  # those of the intervals that there were before
             by_interval = jnp.diff(passed.num_steps[jnp.maximum(places[1:] - 1, 0)], prepend=0)
+        there = jnp.concatenate([found[None], passed.solved]) if partly else found
     states = jnp.concatenate([state[None], after])
     if grid.between is None:
-        states = states[grid.save]
+        states, ends = states[grid.save], grid.save
     else:
         states = interpolate(field.slope(lambda _: jnp.empty(0)), grid.edges, states, grid.between)
+        within = jnp.asarray(grid.between.within)
+        ends = (jnp.asarray(grid.between.interval)[:, None] + (within > 0.0)).ravel()[grid.between.place]
     values = field.values(states)
-    return values, (solved & jnp.isfinite(values).all(), by_interval)
+    reached = (so_far(values, there[ends]),) if partly else ()
+    return values, (solved & jnp.isfinite(values).all(), by_interval, *reached)
 
 
 def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array) -> tuple[Array, Array]:

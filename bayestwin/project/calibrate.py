@@ -311,7 +311,7 @@ def judge(
         return Results(run, posterior, None, gates, coverage(posterior, split.calibration), None, split, record)
     covered = coverage(predictions, split.held_out)
     scored = scores(predictions, split.held_out)
-    gates = diagnose(posterior, **limits, covered=covered)
+    gates = diagnose(posterior, **limits, covered=covered, predictions=predictions)
     return Results(run, posterior, predictions, gates, covered, scored, split, record)
 
 

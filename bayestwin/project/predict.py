@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin.assess import diagnose, intervals
+from bayestwin.assess.gates import paths_gate
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import check_belongs, predict
 from bayestwin.project.calibrate import (
@@ -38,7 +39,7 @@ class LaterPredictions(NamedTuple):
     Attributes:
         predictions: As of `predict`.
         path: The file that has them.
-        status: What became of the run, as of `status_of`.
+        status: What became of the run, as of `status_of`; "failed gates" also where too many of these paths fail.
     """
 
     predictions: xr.DataTree
@@ -97,7 +98,9 @@ def predict_again(
     else:
         save(predictions, path)
     renew_outputs(run)
-    return LaterPredictions(predictions, path, _status(model, run, posterior))
+    gate = paths_gate(predictions, model.job.gates.max_failed_paths)
+    status = "failed gates" if gate and gate.severity == "fail" else _status(model, run, posterior)
+    return LaterPredictions(predictions, path, status)
 
 
 def table_of(predictions: xr.DataTree) -> pd.DataFrame:
@@ -122,7 +125,8 @@ def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
     """What became of an earlier run, by the gates of the job as it is now."""
     if model.job.gates.coverage != "report":  # which needs what the run held out
         return open_results(model, run).status
-    return status_of(posterior, diagnose(posterior, **model.job.gates.model_dump()))
+    predictions = read_calibrated(run)[1]
+    return status_of(posterior, diagnose(posterior, **model.job.gates.model_dump(), predictions=predictions))
 
 
 def open_results(model: Model, run: pathlib.Path) -> Results:

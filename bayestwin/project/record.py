@@ -331,6 +331,10 @@ def summary(covered: xr.Dataset, scored: xr.Dataset | None) -> dict[str, Any]:
         "held_out": scored is not None,
         "coverage": {str(name): {f"{p:g}": float(v) for p, v in row.items()} for name, row in frame.iterrows()},
     }
+    if "failed" in covered:
+        figures["failed"] = {
+            str(name): float(covered["failed"].sel(observation=name)) for name in covered["observation"].values
+        }
     if scored is not None:
         numbers = scored.drop_vars("units", errors="ignore").to_dataframe()
         figures["scores"] = {str(name): {k: float(v) for k, v in row.items()} for name, row in numbers.iterrows()}
@@ -381,6 +385,8 @@ def coverage_words(
 def forecast_figures(found: xr.Dataset, zone: str = "") -> dict[str, Any]:
     """Medians and intervals as `bayestwin.intervals` gives them: times once, then lists as long by observation.
 
+    Where draws are not there `failed` is their share.
+
     Args:
         found: The intervals.
         zone: Zone that was declared for dates, which then carry their offset from UTC; they are in UTC otherwise.
@@ -393,6 +399,8 @@ def forecast_figures(found: xr.Dataset, zone: str = "") -> dict[str, Any]:
             for prob in own["prob"].values
         }
         observations[str(name)] = {"unit": own["units"].item(), "median": own["median"].values, "intervals": ends}
+        if "failed" in own:
+            observations[str(name)]["failed"] = own["failed"].values
     times = found["time"].values
     if zone and times.dtype.kind == "M":
         times = [one.isoformat() for one in pd.DatetimeIndex(times).tz_localize("UTC").tz_convert(zone)]

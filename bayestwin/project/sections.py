@@ -354,6 +354,7 @@ class GatesSection(Section):
     strict: bool | list[str] = False
     coverage: Literal["report", "warn", "fail"] = "report"
     max_coverage_misses: int = pydantic.Field(default=0, ge=0)
+    max_failed_paths: float = pydantic.Field(default=0.05, ge=0, le=1)
 
     @pydantic.field_validator("strict", mode="before")
     @classmethod

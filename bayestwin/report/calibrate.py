@@ -18,6 +18,7 @@ from bayestwin.report.reading import (
     PROB,
     Period,
     Quantity,
+    apart,
     flat_rows,
     group,
     held_out,
@@ -91,7 +92,7 @@ def render_report(
     others = {name: _of_one(*pair, None)[:2] for name, pair in (beside or {}).items()}
     model_errors.check_beside(posterior, others)
     posterior, forecast, validation = _of_one(posterior, forecast, validation)
-    judged = tuple(diagnose(posterior) if gates is None else gates)
+    judged = tuple(diagnose(posterior, predictions=forecast) if gates is None else gates)
     quantities = read_quantities(posterior)
     parts = split(posterior, forecast, validation)
     covered, scored, missing = held_out(forecast, validation)
@@ -127,7 +128,7 @@ def render_report(
         "result": result_rows(posterior, parts, forecast, validation),
         "job": flat_rows(posterior.attrs.get("job") or "{}"),
         "run": flat_rows({key: value for key, value in (provenance or {}).items() if key not in SHOWN}),
-        "pictures": _pictures(posterior, quantities, parts, covered, residuals, shares),
+        "pictures": _pictures(posterior, quantities, parts, forecast, covered, residuals, shares),
     }
     return fill("calibration.html", page)
 
@@ -156,19 +157,24 @@ def _pictures(
     posterior: xr.DataTree,
     quantities: tuple[Quantity, ...],
     parts: tuple[Period, ...],
+    forecast: xr.DataTree | None,
     covered: xr.Dataset | None,
     residuals: tuple[Residuals, ...],
     shares: xr.Dataset | None,
 ) -> dict[str, Picture | None]:
     """Every picture by its name; None where there is nothing to draw."""
     axis = time_axis(posterior)
+    other = parts[1:] if apart(parts) else ()
+    first = parts[:1] if other else parts
+    start = "" if forecast is None else draws.start_words(forecast)
     with drawing():
         return {
-            "series": series.observations(parts, axis),
-            "closer": series.closer_look(parts, axis),
-            "hidden": series.hidden_states(parts, axis),
+            "series": series.observations(first, axis),
+            "other": series.observations(other, axis, start) if other else None,
+            "closer": series.closer_look(first, axis),
+            "hidden": series.hidden_states(first, axis),
             "shares": None if shares is None else shares_plot(shares, axis),
-            "discrepancy": series.discrepancies(parts, axis),
+            "discrepancy": series.discrepancies(first, axis),
             "prior": posteriors.against_prior(quantities),
             "pairs": posteriors.pairs(quantities, group(posterior, "sample_stats")),
             "traces": posteriors.traces(quantities),

@@ -54,7 +54,8 @@ def residuals_of(parts: tuple[Period, ...]) -> tuple[Residuals, ...]:
                 continue
             draws = part.draws[name].sel(time=common).transpose("chain", "draw", "time").to_numpy()
             unit = str(part.draws[name].attrs.get("units", ""))
-            found.append(_residuals(part, name, as_numbers(xr.DataArray(common)), values, draws, unit))
+            one = _residuals(part, name, as_numbers(xr.DataArray(common)), values, draws, unit)
+            found += [one] if np.isfinite(one.raw).any() else []
     return tuple(found)
 
 
@@ -101,7 +102,7 @@ def _residuals(
     scores = normal_scores(values, flat)
     usable = np.isfinite(scores)
     raw = np.full(values.shape, np.nan)
-    raw[usable] = values[usable] - np.median(flat[:, usable], axis=0)
+    raw[usable] = values[usable] - np.nanmedian(flat[:, usable], axis=0)
     return Residuals(part, name, time, raw, scores, unit)
 
 

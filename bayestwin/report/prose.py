@@ -189,7 +189,9 @@ def _misses(covered: xr.Dataset) -> list[str]:
         if not shares:
             continue
         if not np.isfinite(shares).all():
-            texts.append(f"{name} was never observed, and its intervals cannot be judged")
+            gone = "failed" in covered and float(own["failed"]) > 0
+            why = "no path could be solved to where it was observed" if gone else "was never observed"
+            texts.append(f"{name}{':' if gone else ''} {why}, and its intervals cannot be judged")
             continue
         above = [share > float(own["joint_upper"].sel(prob=prob)) for share, prob in zip(shares, probs, strict=True)]
         word = "too wide" if all(above) else "off" if any(above) else "too narrow"
@@ -398,7 +400,7 @@ def origin_words(rows: Sequence[SpreadRow], description: Mapping[str, Any]) -> l
             "more the other takes less."
         )
     if any("NaN" in row for row in rows):
-        words.append("NaN says that a draw could not be solved.")
+        words.append("NaN says that no draw could be solved.")
     return words
 
 
@@ -424,6 +426,8 @@ def _row(part: Period, name: str) -> SpreadRow:
 
 
 def _spread(draws: xr.DataArray) -> float:
-    """Standard deviation over draws, root mean square over times; NaN where a draw is not finite."""
-    with np.errstate(invalid="ignore"):
-        return float(np.sqrt(draws.var(("chain", "draw"), skipna=False).mean("time", skipna=False)))
+    """Standard deviation over the draws that are there, root mean square over times; NaN where there are none."""
+    there = draws.where(np.isfinite(draws)).dropna("time", how="all")
+    if there.sizes["time"] == 0:
+        return float("nan")
+    return float(np.sqrt(there.var(("chain", "draw"), skipna=bool(there.isnull().any())).mean("time")))

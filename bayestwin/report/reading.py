@@ -92,6 +92,18 @@ def split(posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Tele
     return (first, later._replace(inputs=_held(inputs, holds)))
 
 
+def apart(parts: tuple[Period, ...]) -> bool:
+    """Whether the later part is another recording, whose times are on a clock of its own."""
+    if len(parts) < 2:
+        return False
+    first, later = (as_numbers(_times(part)) for part in parts[:2])
+    return bool(len(first) and len(later) and later.min() <= first.max())
+
+
+def _times(part: Period) -> xr.DataArray:
+    return part.bands["time"] if part.bands is not None else part.observed.get("time", xr.DataArray([]))
+
+
 def _signals(telemetry: Telemetry, posterior: xr.DataTree) -> xr.Dataset:
     """Observations and inputs of telemetry, in the units of the posterior."""
     known = {**group(posterior, "observed_data").data_vars, **group(posterior, "constant_data").data_vars}

@@ -165,13 +165,16 @@ def _nothing() -> Artist:
 CLOSE_LOOK = 150
 
 
-def observations(parts: tuple[Period, ...], axis: TimeAxis) -> Picture:
-    """All observations over the whole time, inputs beneath."""
+def observations(parts: tuple[Period, ...], axis: TimeAxis, start: str = "") -> Picture:
+    """All observations over the whole time, inputs beneath; of another recording `start` says how it begins."""
     names = ", ".join(parts[0].names)
     labels = " and ".join(part.label for part in parts)
     told = prose.over_time(parts[0].names, ((part, part.bands) for part in parts), observed=True)
     alt = f"{names} over time: observations, median and {promise(parts)}; {labels}. {told}."
-    return picture(_stack(parts, axis, None), "series", alt, _caption(parts))
+    words = _caption(parts)
+    if parts[0].label == "calibration":
+        return picture(_stack(parts, axis, None), "series", alt, words)
+    return picture(_stack(parts, axis, None), "other", alt, f"Another recording, on its own clock. {start} {words}")
 
 
 def closer_look(parts: tuple[Period, ...], axis: TimeAxis) -> Picture | None:
@@ -236,8 +239,12 @@ def _caption(parts: tuple[Period, ...]) -> str:
         lines.append(f"Shaded: the {parts[1].label.replace(' ', '-')} part, which calibration has not seen.")
     if any(part.inputs.data_vars for part in parts):
         lines.append("Inputs are drawn beneath in grey.")
-    if any(part.bands is not None and bool(part.bands["median"].isnull().any()) for part in parts):
-        lines.append("Bands are missing where a draw could not be solved: an interval without it would be too narrow.")
+    failed = [float(part.bands["failed"].max()) for part in parts if part.bands is not None and "failed" in part.bands]
+    if failed:
+        lines.append(
+            f"Bands are those of the draws that are there: up to {percent(max(failed))} are not, since their solve has "
+            "failed by then; see Diagnostics."
+        )
     longest = max((part.bands.sizes["time"] for part in parts if part.bands is not None), default=0)
     if longest > MOST_TIMES:
         lines.append(f"Bands are drawn at every {stride(longest)}th time.")

@@ -407,6 +407,8 @@ def side_by_side(posterior: xr.DataTree, found: xr.Dataset, telemetry: Telemetry
     past = posterior["observed_data"].to_dataset()
     x = as_numbers(own["time"])
     start = x[0] - 0.3 * (x[-1] - x[0])
+    last = as_numbers(past["time"])[-1]
+    follows = last < x[0]  # and is no other recording
     for axes, name in zip(grid, names, strict=True):
         one = own.sel(observation=name).isel(time=slice(None, None, stride))
         at, raw = as_numbers(one["time"]), one.sel(kind="raw") if "kind" in one.dims else one
@@ -418,10 +420,11 @@ def side_by_side(posterior: xr.DataTree, found: xr.Dataset, telemetry: Telemetry
         unit = str(own["units"].sel(observation=name).item())
         values = draws.observed(own.drop_vars("kind", errors="ignore"), telemetry, name, unit)
         dots(axes, x[values.positions], values.values, *marker(len(values.values)), LIGHT["ink"])
-        before, known = as_numbers(past["time"]), past[name].to_numpy()
-        late = before >= start
-        dots(axes, before[late], known[late], *marker(len(values.values)), LIGHT["muted"])
-        axes.axvline((before[-1] + x[0]) / 2, color=LIGHT["muted"], linewidth=0.8, dashes=(4, 3))
+        if follows:
+            before, known = as_numbers(past["time"]), past[name].to_numpy()
+            late = before >= start
+            dots(axes, before[late], known[late], *marker(len(values.values)), LIGHT["muted"])
+            axes.axvline((last + x[0]) / 2, color=LIGHT["muted"], linewidth=0.8, dashes=(4, 3))
         axes.set_title(labelled(name, unit))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y")

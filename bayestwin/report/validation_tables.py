@@ -197,6 +197,14 @@ def doubts(pit: Mapping[str, xr.Dataset], scores: Mapping[str, xr.Dataset]) -> l
                 f"The whole forecast of {', '.join(off)} is not right {WHERE[part]}: its PIT leaves the band (see PIT)."
             )
     for part, table in scores.items():
+        for name, gone in _rows(table, "failed") if "failed" in table else ():
+            if gone:
+                share = percent(float(gone), 1)
+                found.append(
+                    f"Of {name} {share} of the paths were not there when it was observed {WHERE[part]}, since their "
+                    "solve had failed: its intervals are those of the others."
+                )
+    for part, table in scores.items():
         for skill, words in SIMPLE.items():
             if skill in table:
                 worse = [str(n) for n, value in _rows(table, skill) if value <= 0]

@@ -156,6 +156,28 @@ def series_dataset(
     return xr.Dataset(shaped, coords=coords)
 
 
+def with_failures(dataset: xr.Dataset, axes: Axes) -> xr.Dataset:
+    """Predicted trajectories with `num_failed`, how many paths have failed by each time, if any has.
+
+    Args:
+        dataset: As of `series_dataset`: a path is NaN from when its solve fails on.
+        axes: Those of the result.
+    """
+    states = [str(name) for name in dataset.data_vars if str(name).endswith("_state")]
+    sizes = (dataset.sizes["chain"], dataset.sizes["draw"], *axes.shape)
+    gone = np.any([np.isnan(dataset[name].to_numpy()).reshape(*sizes, -1).any(axis=-1) for name in states], axis=0)
+    own = np.ones(axes.shape, dtype=bool)
+    if axes.places is not None:  # an experiment has times of its own
+        experiment, _, place = axes.places
+        own[:] = False
+        own[experiment, place] = True
+    counts = np.where(own, gone.sum(axis=(0, 1)), 0)
+    if not counts.any():
+        return dataset
+    words = f"of {gone.shape[0] * gone.shape[1]} paths, those whose solve has failed by then"
+    return dataset.assign(num_failed=(axes.dims, counts, {"long_name": words}))
+
+
 def likelihood_dataset(
     found: Mapping[str, np.ndarray], bound: Bound, chains: int, experiments: tuple[str, ...] = ()
 ) -> xr.Dataset:

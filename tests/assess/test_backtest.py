@@ -154,8 +154,8 @@ def test_an_origin_that_fails_is_data() -> None:
     assert np.isnan(tree["predictions"]["level"].sel(origin=3.0)).all()
     assert np.isfinite(tree["predictions"]["level"].sel(origin=4.5)).all()
     covered = bt.coverage(tree, prob=0.9, by="origin").sel(observation="level", prob=0.9)
-    assert list(covered["num"].values) == [4, 4]
-    assert covered["coverage"].sel(origin=3.0) == 0.0  # what was not predicted is not covered
+    assert list(covered["num"].values) == [0, 4]  # what was not predicted is neither inside nor outside
+    assert list(covered["failed"].values) == [1.0, 0.0]
     with pytest.raises(InvalidTelemetry):  # where all fail there is nothing to return
         bt.backtest(driven(), read(table), origins=(2.0, 3.0), horizon=1.0, seed=0, **QUICK)
 

@@ -179,3 +179,17 @@ def test_a_file_gives_back_the_same(make_backtest, make_forecast, tmp_path):
     past = pd.DataFrame({"level": [0.0]}, index=[0.0])
     forecast = make_forecast({"level": simulated(15, origins=1)[0].reshape(1, 300, 3)}, np.arange(1.0, 4.0), past=past)
     xr.testing.assert_identical(intervals(forecast, PROB, conformal=back), intervals(forecast, PROB, conformal=learnt))
+
+
+def test_draws_that_are_missing_at_late_horizons_leave_conformal_ends(make_backtest):
+    rng = np.random.default_rng(12)
+    draws, observed = rng.normal(size=(100, 40, 3)), rng.normal(size=(40, 3))
+    draws[:20, :, 2] = np.nan
+    draws[:, 7] = np.nan  # an origin that gave no forecast
+    found = conformalize(make_backtest(draws, observed), 0.5)["intervals"].to_dataset()
+    raw = intervals(make_backtest(draws[20:], observed), 0.5)
+    np.testing.assert_allclose(found["lower"].sel(kind="raw", horizon=3.0), raw["lower"].sel(horizon=3.0))
+    assert np.isfinite(found["upper"].sel(kind="conformal", horizon=3.0)[..., 20:]).all()
+    np.testing.assert_allclose(found["failed"].squeeze("observation")[0], [0.0, 0.0, 0.2])
+    covered = coverage(make_backtest(draws, observed), prob=0.5)
+    assert covered["num"].item() == 39 * 3  # what no draw predicts is not called outside

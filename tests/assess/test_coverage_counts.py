@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bayestwin.assess import coverage
+from bayestwin.assess.coverage import coverage_gate
 from bayestwin.errors import InvalidInput, InvalidSetting, InvalidTelemetry
 
 TIME = np.arange(40) * 0.25
@@ -115,12 +116,34 @@ def test_nothing_observed_is_an_error_and_one_of_two_is_not_within_its_band(
     assert not indoor["within_band"].any()
 
 
-def test_where_a_draw_is_not_finite_the_observation_is_not_covered(make_forecast, make_telemetry, draws, columns):
+def test_draws_that_are_missing_do_not_make_an_interval_narrow(make_forecast, make_telemetry, draws, columns):
     columns["flow"] = np.full(40, 5.0)  # the centre of the draws: always inside
-    draws["flow"][0, 3, :10] = np.nan
+    draws["flow"][0, 3, 10:] = np.nan
     found = coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), 0.9).sel(observation="flow")
-    assert found["num"] == 40
-    assert found["num_inside"] == 30
+    assert found["num"] == found["num_inside"] == 40
+    assert found["failed"] == pytest.approx(30 / 40 / 200)
+    # of 199 draws an interval holds what it would of so many
+    fewer = {name: values.reshape(1, 200, 40)[:, 1:] for name, values in draws.items()}
+    fewer["flow"] = np.nan_to_num(fewer["flow"], nan=5.0)
+    whole = coverage(make_forecast(fewer, TIME), make_telemetry(columns, TIME), 0.9)["expected"]
+    share = (10 * 0.9 * 199 / 201 + 30 * whole.sel(observation="flow").item()) / 40
+    assert found["expected"] == pytest.approx(share, rel=1e-12)
+
+
+def test_an_observation_where_no_draw_is_left_is_not_counted_and_not_called_outside(
+    make_forecast, make_telemetry, draws, columns
+):
+    columns["flow"] = np.full(40, 5.0)
+    draws["flow"][..., 10:] = np.nan
+    found = coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), 0.9)
+    assert found["num"].sel(observation="flow") == found["num_inside"].sel(observation="flow") == 10
+    np.testing.assert_allclose(found["failed"], [0.0, 0.75])
+    draws["flow"][:] = np.nan
+    never = coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), 0.9)
+    assert never["num"].sel(observation="flow") == 0
+    sentence = coverage_gate(never, 0).sentence
+    assert "not one draw is there" in sentence
+    assert "narrow" not in sentence
 
 
 @pytest.mark.parametrize("level", [0, 1, 95, np.nan])

@@ -156,7 +156,7 @@ def test_all_inside_or_never_observed(make_forecast, make_telemetry):
 
 def test_where_an_interval_has_no_width_or_no_end_the_band_is_there(make_forecast, make_telemetry):
     time, draws = np.arange(20.0), np.zeros((1, 30, 20))
-    draws[0, 0, :5] = np.nan
+    draws[..., :5] = np.nan
     observed = np.where(np.arange(20) < 15, 0.0, 1.0)
     found = coverage(make_forecast({"level": draws}, time), make_telemetry({"level": observed}, time), 0.9)
     assert int(found["num_inside"].item()) == 10

@@ -68,14 +68,32 @@ def test_a_posterior_gives_the_intervals_of_its_posterior_predictive(make_foreca
 
 @pytest.mark.parametrize("kind", ["eti", "hdi"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_time_with_a_draw_that_is_not_finite_has_no_interval(make_forecast, draws, kind, bad):
+def test_at_a_time_with_draws_that_are_not_finite_the_interval_is_that_of_the_others(make_forecast, draws, kind, bad):
     whole = intervals(make_forecast(draws, TIME), kind=kind)
-    draws["indoor"][1, 7, 2] = bad
+    assert "failed" not in whole
+    draws["indoor"][1, 7:17, 2] = bad
+    others = {"indoor": np.delete(draws["indoor"].reshape(1, 300, 3), slice(157, 167), axis=1)[..., 2:]}
     found = intervals(make_forecast(draws, TIME), kind=kind)
+    expected = intervals(make_forecast(others, TIME[2:]), kind=kind)
+    np.testing.assert_allclose(found["failed"], [[0.0, 0.0, 10 / 300], [0.0] * 3])
     for end in ("median", "lower", "upper"):
-        assert np.isnan(found[end].sel(observation="indoor", time=3.0)).all()
+        np.testing.assert_allclose(found[end].sel(observation="indoor")[..., 2:], expected[end].squeeze("observation"))
         np.testing.assert_array_equal(found[end][..., :2], whole[end][..., :2])
         np.testing.assert_array_equal(found[end].sel(observation="flow"), whole[end].sel(observation="flow"))
+
+
+@pytest.mark.parametrize("kind", ["eti", "hdi"])
+def test_a_time_without_any_draw_has_no_interval(make_forecast, draws, kind):
+    draws["indoor"][..., 1] = np.nan
+    found = intervals(make_forecast(draws, TIME), kind=kind).sel(observation="indoor")
+    for end in ("median", "lower", "upper"):
+        np.testing.assert_array_equal(
+            np.isnan(found[end]).transpose("time", ...).values.any(axis=-1)
+            if end != "median"
+            else np.isnan(found[end]),
+            [False, True, False],
+        )
+    assert list(found["failed"]) == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("prob", [0, 1, 1.5, 90, np.nan, (0.5, -0.1), (0.5, 0.5), ()])

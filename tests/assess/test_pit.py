@@ -72,10 +72,18 @@ def test_the_same_seed_gives_the_same_and_a_draw_that_is_not_finite_does_not_cou
 ):
     assert judge(3).identical(judge(3))
     draws = np.random.default_rng(43).normal(size=(1, 40, 6))
-    draws[0, 0, 2] = np.nan
+    draws[:, :, 2] = draws[0, 0, 3] = np.nan
     tree = make_forecast({"level": draws}, np.arange(6.0))
     found = pit(tree, make_telemetry({"level": np.zeros(6)}, np.arange(6.0)), seed=0)
     assert list(found["num"].values) == [5]
+    assert found["failed"].item() == pytest.approx((1 + 1 / 40) / 6)
+
+
+def test_pits_are_uniform_among_the_draws_that_are_there():
+    rng = np.random.default_rng(7)
+    ensemble = rng.normal(size=(4000, 50))
+    ensemble[:, :25] = np.where(rng.random((4000, 1)) < 0.5, np.nan, ensemble[:, :25])
+    assert scipy.stats.kstest(transform(ensemble, rng.normal(size=4000), rng), "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("settings", [{"seed": None}, {"seed": 0, "level": 1.0}])

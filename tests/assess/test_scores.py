@@ -72,11 +72,29 @@ def test_without_a_value_before_the_forecast_there_is_no_baseline(make_forecast,
     assert np.isnan(scores(make_forecast({"level": draws}, TIME), telemetry)["skill"]).all()
 
 
-def test_a_draw_that_is_not_finite_shows_in_the_scores(make_forecast, make_telemetry, draws):
-    draws[1, 2, 0] = np.inf
-    found = scores(make_forecast({"level": draws}, TIME), make_telemetry({"level": OBSERVED}, TIME))
-    for name in ("rmse", "mae", "mape", "crps"):
-        assert np.isnan(found[name]).all()
+def test_a_draw_that_is_not_finite_is_left_out_and_told(make_forecast, make_telemetry, draws):
+    telemetry = make_telemetry({"level": OBSERVED}, TIME)
+    lost = draws.copy()
+    lost[1, 2] = np.inf
+    found = scores(make_forecast({"level": lost}, TIME), telemetry, prob=0.5)
+    others = np.delete(draws.reshape(1, -1, draws.shape[-1]), draws.shape[1] + 2, axis=1)
+    expected = scores(make_forecast({"level": others}, TIME), telemetry, prob=0.5)
+    assert found["failed"].item() == pytest.approx(1 / draws[..., 0].size)
+    for name in expected.data_vars:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
+
+
+def test_a_path_that_ends_early_counts_as_long_as_it_is_there(make_forecast, make_telemetry, draws):
+    telemetry = make_telemetry({"level": OBSERVED}, TIME)
+    lost = draws.copy()
+    lost[1, 2, -1] = np.nan
+    found = scores(make_forecast({"level": lost}, TIME), telemetry)
+    errors = np.array([np.nanmean(lost[..., i]) for i in range(len(TIME))]) - OBSERVED
+    assert found["rmse"].item() == pytest.approx(np.sqrt(np.nanmean(errors**2)), rel=1e-12)
+    lost[..., -1] = np.nan  # where no draw is left nothing is compared
+    fewer = scores(make_forecast({"level": lost}, TIME), telemetry)
+    assert fewer["num"].item() == found["num"].item() - 1
+    assert np.isfinite(fewer["rmse"]).all()
 
 
 def test_unobserved_times_and_observations_do_not_count(make_forecast, make_telemetry, draws):

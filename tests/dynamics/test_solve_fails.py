@@ -11,7 +11,7 @@ from jax import Array
 from twins import decay
 
 import bayestwin as bt
-from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.grid import build_grid, locate
 from bayestwin.dynamics.solve import Trajectory, solve
 
 METHODS = ["tsit5", "rodas5p"]
@@ -95,3 +95,41 @@ def test_a_right_hand_side_that_is_not_finite_is_flagged(method: str) -> None:
     # 0 · log of a negative number is not a number either
     assert not found.solved.any()
     assert np.isfinite(found.states).all()
+
+
+@functools.cache
+def partly(field: Callable, method: str, between: bool) -> Callable[[Array, Array], Trajectory]:
+    """As `solver`, but what there is before a failure is kept; perhaps on a mesh of stops that are not saved."""
+    twin = decay(vector_field=field, solver=bt.Solver(method))
+    grid = build_grid(twin, TIMES, TIMES, {})
+    if between:
+        edges = np.array([0.0, 0.3, 0.7, 1.4, 3.0])
+        grid = build_grid(twin, edges, edges, {})._replace(
+            between=locate(edges, TIMES), save=np.zeros(len(TIMES), int), inputs=np.zeros((len(TIMES), 0))
+        )
+    return jax.jit(jax.vmap(lambda rate, start: solve(twin, grid, {"rate": rate, "level_initial": start}, partly=True)))
+
+
+@pytest.mark.parametrize(("method", "between"), [("tsit5", False), ("rodas5p", False), ("tsit5", True)])
+def test_what_was_reached_before_a_failure_is_kept(method: str, between: bool) -> None:
+    rates = np.array([1.0, 0.1, 5.0, 0.2])
+    found = jax.tree.map(np.asarray, partly(squared, method, between)(jnp.array(rates), jnp.ones(4)))
+    assert found.solved.tolist() == [False, True, False, True]
+    # 1 / (1 - rate t) is there until t = 1 / rate; between stops, until the last stop before that
+    last = np.array([[0.7, 3.0, 0.0, 3.0]] if between else [[1.0, np.inf, 0.2, np.inf]]).T
+    np.testing.assert_array_equal(found.reached, last >= TIMES)
+    with np.errstate(divide="ignore"):
+        exact = np.where(found.reached, 1.0 / (1.0 - rates[:, None] * TIMES), 1.0)
+    np.testing.assert_allclose(found.states[..., 0], exact, rtol=2e-2 if between else 1e-5)
+
+
+def test_what_fails_once_is_not_there_again() -> None:
+    def of(field: Callable, **settings: object) -> Trajectory:
+        twin = decay(vector_field=field, solver=bt.Solver("tsit5", **settings))
+        grid = build_grid(twin, TIMES, TIMES, {})
+        return solve(twin, grid, {"rate": 1e6, "level_initial": 2.0}, partly=True)
+
+    # too many steps are needed in the second interval alone
+    found = of(lambda t, x, p, u: {"level": -jnp.where((t > 0.4) & (t < 0.8), p.rate, 1.0) * (x.level - 1.0)})
+    assert found.reached.tolist() == [True, True, False, False, False]
+    assert of(leaves_its_domain).reached.tolist() == [True, True, False, False, False]

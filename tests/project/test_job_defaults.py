@@ -28,10 +28,10 @@ def defaults(function: Callable) -> dict[str, object]:
     ("section", "function", "elsewhere"),
     [
         # `device` and `initial` come from the command line, `model_error` from the twin, the rest from the run itself,
-        # what is `covered` too; a seed has no default in Python
+        # what is `covered` and its `predictions` too; a seed has no default in Python
         (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint"}),
         (PredictSection, bt.predict, {"device", "initial", "model_error", "progress"}),
-        (GatesSection, bt.diagnose, {"covered"}),
+        (GatesSection, bt.diagnose, {"covered", "predictions"}),
         (SensitivitySection, bt.sensitivity, {"device", "model_error", "progress", "posterior"}),
         (SbcSection, bt.sbc, {"device", "model_error", "progress"}),
     ],
