@@ -21,7 +21,7 @@ from bayestwin.assess.scores import LAST
 from bayestwin.calibrate import calibrate, root_attributes, with_model_error
 from bayestwin.density.bind import bind, elapsed, room_for
 from bayestwin.model.twin import Twin
-from bayestwin.predict import predict
+from bayestwin.predict import check_belongs, predict
 from bayestwin.results.schema import axes_of, signals_dataset
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.leakage import refuse_ahead
@@ -53,20 +53,37 @@ class Stage(NamedTuple):
 
 
 def cut_stages(
-    twin: Twin, telemetry: Telemetry, origins: int | Sequence[Any], horizon: float, gap: float, window: str
+    twin: Twin,
+    telemetry: Telemetry,
+    origins: int | Sequence[Any],
+    horizon: float,
+    gap: float,
+    window: str,
+    since: Any = None,
 ) -> list[Stage]:
-    """Cut telemetry for each origin, in the order of time; arguments and errors are those of `backtest`."""
+    """Cut telemetry for each origin, in the order of time; arguments and errors are those of `backtest`.
+
+    No origin lies before `since`, a time of the telemetry, if it is given.
+    """
     _check(horizon, gap, window)
     if window == "sliding":
         _check_slides(twin)
     index = telemetry.table.index
     unit = telemetry.units.get("time", twin.time_unit)
     at = elapsed(index, telemetry.t0, unit, twin.time_unit)
+    first = None if since is None else float(elapsed(pd.Index([since]), telemetry.t0, unit, twin.time_unit)[0])
     if isinstance(origins, int | np.integer):
-        labels = _evenly(index, at, int(origins), horizon)
+        labels = _evenly(index, at, int(origins), horizon, first)
     else:
         labels = pd.Index([telemetry.moment(origin, "origins") for origin in origins]).unique().sort_values()
     starts = elapsed(labels, telemetry.t0, unit, twin.time_unit)
+    if first is not None and len(starts) and starts[0] < first - ROUNDING * horizon:
+        raise errors.InvalidSetting(
+            "An origin lies within what the posterior was calibrated on: its forecast would know what came.",
+            expected=f"origins from {telemetry.shown(since)} on, where the calibration ends",
+            received=telemetry.shown(labels[0]),
+            advice="Choose later origins, or calibrate on an earlier part; without `posterior` each origin calibrates.",
+        )
     span = starts[0] - gap - at[0] if len(starts) else 0.0
     slack = ROUNDING * horizon
     stages = []
@@ -93,13 +110,14 @@ def _cut(telemetry: Telemetry, rows: np.ndarray, t0: Any, without: Sequence[str]
     return telemetry.with_table(table, t0=t0)
 
 
-def _evenly(index: pd.Index, at: np.ndarray, count: int, horizon: float) -> pd.Index:
-    """Samples at which `count` evenly spaced origins lie, from the middle of the record on."""
-    middle, last = at[0] + 0.5 * (at[-1] - at[0]), at[-1] - horizon
+def _evenly(index: pd.Index, at: np.ndarray, count: int, horizon: float, first: float | None) -> pd.Index:
+    """Samples at which `count` evenly spaced origins lie, from the first one or the middle of the record on."""
+    middle, last = at[0] + 0.5 * (at[-1] - at[0]) if first is None else first, at[-1] - horizon
     if count < 1 or last < middle:
+        part = "in the second half of the telemetry" if first is None else "after what the posterior was calibrated on"
         raise errors.InvalidSetting(
             "`origins` cannot be placed.",
-            expected="at least one, with the horizon in the second half of the telemetry",
+            expected=f"at least one, with the horizon {part}",
             received=f"{count} origins, a horizon of {horizon:g} and telemetry over {at[-1] - at[0]:g}",
             advice="Shorten the horizon, or say at which times the origins lie.",
         )
@@ -180,6 +198,7 @@ def backtest(
     recalibrate: bool = True,
     gap: float = 0.0,
     draws: int = 200,
+    posterior: xr.DataTree | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> xr.DataTree:
@@ -205,6 +224,9 @@ def backtest(
             those of the first, and only a model error, which follows what was observed, makes a later origin different.
         gap: Time before each origin that is not calibrated, in the twin's unit of time.
         draws: About how many predictive draws are kept of each origin.
+        posterior: What `calibrate` returned for the first part of this record: nothing is calibrated then. All origins
+            have its parameters and initial states, as those after the first do without `recalibrate`, and lie at or
+            after its last time; evenly spaced ones are placed there.
         progress: Where progress is shown; by default on a terminal only.
         **settings: Those of `calibrate`; `method="laplace"` takes seconds for each origin.
 
@@ -217,19 +239,28 @@ def backtest(
         and `conformalize` take it as it is.
 
     Raises:
-        InvalidSetting: Origins, horizon, gap or window make no sense, or a setting of `calibrate`.
+        InvalidSetting: Origins, horizon, gap or window make no sense, or a setting of `calibrate`; with `posterior`
+            also an origin that it has seen more than, or a setting of a calibration.
+        InvalidArtifact: If `posterior` belongs to another twin.
         InvalidTelemetry: The telemetry does not fit the twin at any origin; likewise other errors of `calibrate`.
     """
     computation = computing(seed=seed, progress=progress)
-    stages = cut_stages(twin, telemetry, origins, horizon, gap, window)
     twin = with_model_error(twin, settings.pop("model_error", ...))
+    since = None if posterior is None else _calibrated_until(twin, telemetry, posterior, settings, window, gap)
+    stages = cut_stages(twin, telemetry, origins, horizon, gap, window, since)
+    if posterior is not None:
+        recalibrate = False
+        settings = {}
     room = room_for(len(telemetry.table))  # origins come one after the other: each knows more than the one before it
     with computation as shown, room, shown.phase("backtest", "backtesting", len(stages)) as phase:
-        outcomes = _forecasts(twin, stages, seed, recalibrate, draws, settings, phase)
+        outcomes = _forecasts(twin, stages, seed, recalibrate, draws, settings, phase, posterior)
     job = {"origins": len(stages), "horizon": horizon, "window": window, "recalibrate": recalibrate, "gap": gap}
     tree = _assembled(twin, telemetry, stages[: len(outcomes)], outcomes)
     tree.attrs = root_attributes(twin, telemetry, seed, job | {"draws": draws} | settings)
     tree.attrs["interrupted"] = len(outcomes) < len(stages)
+    if posterior is not None:
+        names = ("telemetry_sha256", "seed")
+        tree.attrs |= {f"posterior_{name}": posterior.attrs[name] for name in names}
     return tree
 
 
@@ -241,10 +272,10 @@ def _forecasts(
     draws: int,
     settings: Mapping[str, Any],
     phase: Phase,
+    posterior: xr.DataTree | None,
 ) -> list[OriginOutcome]:
     """What becomes of each origin, up to where Ctrl-C ends it; arguments and errors are those of `backtest`."""
     outcomes: list[OriginOutcome] = []
-    posterior: xr.DataTree | None = None
     error: BaseException = KeyboardInterrupt()
     quiet: dict[str, Any] = {"progress": Progress(show=False)}
     for stage in stages:
@@ -265,6 +296,44 @@ def _forecasts(
     if not any(outcome.forecast for outcome in outcomes):
         raise error
     return outcomes
+
+
+def _calibrated_until(
+    twin: Twin, telemetry: Telemetry, posterior: xr.DataTree, settings: Mapping[str, Any], window: str, gap: float
+) -> Any:
+    """The last time that a posterior has seen, if it can be that of all origins."""
+    check_belongs(twin, posterior)
+    stray = [*settings, *(["window"] if window != "expanding" else []), *(["gap"] if gap else [])]
+    several = "experiment" in posterior["observed_data"].dims
+    if stray or several:
+        raise errors.InvalidSetting(
+            "A backtest with a `posterior` calibrates nothing.",
+            expected="the posterior of one telemetry, and no setting of a calibration or of what it is to know",
+            received="one of several experiments" if several else ", ".join(f"`{name}`" for name in stray),
+            advice="Leave out `posterior`, or all that belongs to a calibration.",
+        )
+    known = posterior["observed_data"].to_dataset()
+    times = known.indexes["time"]
+    missing = times.difference(telemetry.table.index)
+    if len(missing) or not _same_values(twin, telemetry, known):
+        lost = f"{len(missing):,} of its {len(times):,} times are not there"
+        raise errors.InvalidTelemetry(
+            "The posterior was not calibrated on the first part of this telemetry.",
+            expected="the record that was calibrated, and what was recorded after it",
+            received=lost if len(missing) else "other observations at the same times",
+            advice="Pass the whole record. What another recording says is asked by `bt.predict` with `initial=`.",
+        )
+    return times[-1]
+
+
+def _same_values(twin: Twin, telemetry: Telemetry, known: xr.Dataset) -> bool:
+    """Whether telemetry observed what was calibrated."""
+    for name, observation in twin.observations.items():
+        seen, ours = known[name].to_numpy(), _values(telemetry, name, observation.unit, known.indexes["time"])
+        both = np.isfinite(seen) & np.isfinite(ours)
+        if not np.allclose(seen[both], ours[both], rtol=1e-9, atol=0.0):
+            return False
+    return True
 
 
 def _told(twin: Twin, posterior: xr.DataTree, known: Telemetry) -> xr.DataTree:

@@ -1,6 +1,7 @@
 """A backtest knows at each origin what was known then: cut in time, gap and window as told, failures kept as data."""
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import xarray as xr
 from twins import decay, driven, telemetry_of
 
 import bayestwin as bt
+from bayestwin._base.process import seed_for
 from bayestwin.assess.backtest import cut_stages
-from bayestwin.errors import InvalidSetting, InvalidTelemetry
+from bayestwin.errors import BayestwinError, InvalidSetting, InvalidTelemetry
 
 QUICK = {"method": "laplace", "num_samples": 30, "num_chains": 2, "predictive_draws": 20, "draws": 20}
 
@@ -128,6 +130,51 @@ def test_without_recalibration_a_twin_without_model_error_goes_on_from_the_first
         longer["predictions"]["level_noise_free"].sel(origin=3.0).isel(horizon=slice(6, None)),
         rtol=1e-5,
     )
+
+
+@functools.cache
+def calibrated() -> xr.DataTree:
+    """What is known of the driven twin after three hours."""
+    settings = {name: value for name, value in QUICK.items() if name != "draws"}
+    return bt.calibrate(driven(), read(record()).between(end=3.01), seed=5, **settings)
+
+
+def test_a_posterior_that_is_there_forecasts_from_where_it_ends_on() -> None:
+    tree = bt.backtest(
+        driven(), read(record()), origins=(3.0, 4.5), horizon=1.0, seed=0, draws=20, posterior=calibrated()
+    )
+    future = read(record().drop(columns="level").loc[3.25:4.0])
+    seed = seed_for(0, "backtest 3.0")
+    expected = bt.predict(driven(), calibrated(), future, seed=seed, draws=20)["predictions"]["level"]
+    # to rounding: a backtest leaves room for more times
+    np.testing.assert_allclose(tree["predictions"]["level"].sel(origin=3.0).values, expected.values, rtol=1e-9)
+    # a later origin is told the inputs, and nothing else
+    whole = bt.predict(driven(), calibrated(), read(record().drop(columns="level").loc[3.25:]), seed=1, draws=20)
+    np.testing.assert_allclose(
+        tree["predictions"]["level_noise_free"].sel(origin=4.5),
+        whole["predictions"]["level_noise_free"].sel(time=slice(4.75, 5.5)),
+        rtol=1e-5,
+    )
+    assert tree.attrs["posterior_seed"] == 5
+    evenly = bt.backtest(driven(), read(record()), origins=3, horizon=1.0, seed=0, draws=20, posterior=calibrated())
+    assert list(evenly["origins"]["origin"].values) == [3.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"origins": (2.75, 4.0)}, "origins from 3.0 on, where the calibration ends"),
+        ({"origins": 2, "horizon": 3.5}, "after what the posterior was calibrated on"),
+        ({"method": "laplace"}, "calibrates nothing"),
+        ({"gap": 0.5}, "calibrates nothing"),
+        ({"telemetry": read(record().iloc[2:])}, "2 of its 13 times are not there"),
+        ({"telemetry": read(record().assign(level=np.zeros(25)))}, "not calibrated on the first part of this telemetry"),
+    ],
+)
+def test_a_posterior_that_has_seen_what_came_is_refused(wrong: dict[str, object], words: str) -> None:
+    settings = {"telemetry": read(record()), "origins": (3.0,), "horizon": 1.0, "seed": 0, "posterior": calibrated()}
+    with pytest.raises(BayestwinError, match=re.escape(words)):
+        bt.backtest(driven(), **(settings | wrong))
 
 
 @pytest.mark.slow
