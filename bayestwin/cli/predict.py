@@ -48,12 +48,12 @@ def predict(
         from bayestwin.project.model import load_model
         from bayestwin.project.predict import predict_again
         from bayestwin.project.record import forecast_figures
-        from bayestwin.project.run import find_run, named_value
+        from bayestwin.project.run import find_run, start_of
         from bayestwin.report.reading import zone_of
 
         chosen = load_model(model, job)
         used = find_run(results, chosen, run)
-        start = {k: v for word in initial or () for k, v in named_value("initial", word).items()} or None
+        start = start_of(initial)
         later_predictions = predict_again(chosen, used, telemetry, out, start)
         if as_json:
             about = {"run": used.name, "status": later_predictions.status, "file": later_predictions.path}

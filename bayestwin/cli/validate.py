@@ -35,6 +35,17 @@ def validate(
     no_backtest: Annotated[
         bool, typer.Option("--no-backtest", help="Judge what was held out alone, in seconds.")
     ] = False,
+    held_out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="CSV file to judge by instead of what the run held out: what follows its telemetry, or another "
+            "recording, on whatever clock."
+        ),
+    ] = None,
+    initial: Annotated[
+        list[str] | None,
+        typer.Option(help="A state and its value, name=value, at the first time of that file; may be repeated."),
+    ] = None,
     results: ResultsPath = pathlib.Path("results"),
     as_json: AsJson = False,
 ) -> None:
@@ -47,10 +58,19 @@ def validate(
         from bayestwin._base.progress import Progress
         from bayestwin.cli.display import show_validation
         from bayestwin.project.model import changed, load_model
+        from bayestwin.project.run import start_of
         from bayestwin.project.validate import validate_model
 
         settings = {"origins": origins, "horizon": horizon, "method": method, "by": by or None}
         chosen = changed(load_model(model, job), validation=settings)
-        found = validate_model(chosen, results, run, with_backtest=not no_backtest, progress=Progress(began=began))
+        found = validate_model(
+            chosen,
+            results,
+            run,
+            with_backtest=not no_backtest,
+            held_out=held_out,
+            initial=start_of(initial),
+            progress=Progress(began=began),
+        )
         show_run(console, found, show_validation, as_json)
         exit_by(found.status)

@@ -141,6 +141,24 @@ def open_results(model: Model, run: pathlib.Path) -> Results:
     return judge(model, run, posterior, predictions, split, read_record(run))
 
 
+def judged_by(model: Model, found: Results, file: pathlib.Path, initial: Mapping[str, float] | None = None) -> Results:
+    """An earlier run, judged by telemetry in place of what it held out.
+
+    Args:
+        model: The model that was calibrated.
+        found: The run.
+        file: CSV file: what follows the run's telemetry, or another recording.
+        initial: In which states that begins, as of `predict`.
+
+    Raises:
+        InvalidTelemetry: If it does not fit the twin, or was calibrated.
+    """
+    held_out = read_model_telemetry(model, file, split=_split_made_with(found.posterior))
+    predictions = predict(model.twin, found.posterior, held_out, initial=initial, **model.job.predict.model_dump())
+    split = found.split._replace(held_out=held_out)
+    return judge(model, found.run, found.posterior, predictions, split, found.record)
+
+
 def renew_report(found: Results) -> pathlib.Path:
     """Write the report of an earlier run again, with all that was calibrated beside it, and record that."""
     path = write_report(found._replace(beside=read_beside(found.run), shares=read_shares(found.run)))

@@ -71,7 +71,10 @@ def _check(again: Remake) -> pathlib.Path:
 
 def _validate(again: Remake) -> pathlib.Path:
     run, backtest = again.options["run"], again.options["backtest"]
-    return validate_model(again.model, again.results, run, with_backtest=backtest, progress=again.progress).run
+    settings = {"held_out": recorded_file(again.run, "held_out"), "initial": again.options.get("initial")}
+    return validate_model(
+        again.model, again.results, run, with_backtest=backtest, progress=again.progress, **settings
+    ).run
 
 
 def _sbc(again: Remake) -> pathlib.Path:

@@ -181,6 +181,11 @@ def named_value(option: str, word: str) -> dict[str, float]:
         ) from reason
 
 
+def start_of(words: Sequence[str] | None) -> dict[str, float] | None:
+    """What `--initial name=value` says, by state; None where it was not given."""
+    return {name: value for word in words or () for name, value in named_value("initial", word).items()} or None
+
+
 def sha256_of(path: pathlib.Path) -> str:
     """Hash of a file; empty where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

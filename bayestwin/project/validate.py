@@ -24,7 +24,7 @@ from bayestwin.density.bind import elapsed
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.project.calibrate import Results, inputs_of
 from bayestwin.project.model import Model, Split
-from bayestwin.project.predict import open_results
+from bayestwin.project.predict import judged_by, open_results
 from bayestwin.project.record import RECORD, read_record, summary
 from bayestwin.project.run import (
     ENDED,
@@ -102,7 +102,9 @@ def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSe
     settings: dict[str, Any] = {}
     number = 0
     if with_backtest:
-        ahead = _reach(held_out, twin.time_unit, calibrated.table.index[-1])
+        follows = held_out.table.index[0] > calibrated.table.index[-1]
+        begun = calibrated.table.index[-1] if follows else held_out.table.index[0]
+        ahead = _reach(held_out, twin.time_unit, begun)
         horizon = asked.horizon or min(ahead, span / 4)
         stages = cut_stages(twin, calibrated, asked.origins, horizon, asked.gap, asked.window)
         number = len(stages)
@@ -153,6 +155,7 @@ def _reach(telemetry: Telemetry, unit: str, start: Any) -> float:
 def _regimes(model: Model, calibrated: Telemetry, held_out: Telemetry, asked: ValidateSection) -> dict[str, Regime]:
     """By column, its values over all times and bins that are the same for what was held out and for the backtest."""
     table = pd.concat([calibrated.table, held_out.table])
+    twice = table.index.duplicated().any()  # another recording, on a clock of its own
     for key, names in (("by", asked.by), ("bins", [name for name in asked.bins if name != "horizon"])):
         for name in names:
             if name not in table.columns or (key == "bins" and name not in asked.by):
@@ -168,7 +171,14 @@ def _regimes(model: Model, calibrated: Telemetry, held_out: Telemetry, asked: Va
         values = pd.Series(table[name], name=name)
         groups = find_groups(name_of(values), values.to_numpy(), asked.bins.get(name))
         edges = None if groups.edges is None else tuple(groups.edges)
-        regimes[name] = Regime(values, edges, str(calibrated.units.get(name, "")))
+        if twice and name not in model.twin.inputs:
+            raise InvalidJob(
+                f"Job file `{model.job_path}` tells regimes apart by `{name}`, whose times are not unique.",
+                expected="an input of the twin, where another recording is judged that has the same times",
+                received=f"`{name}`",
+                advice="Leave it out of `by` in `[validate]`, or name inputs alone.",
+            )
+        regimes[name] = Regime(name if twice else values, edges, str(calibrated.units.get(name, "")))
     return regimes
 
 
@@ -310,6 +320,8 @@ def validate_model(
     run: str | None = None,
     *,
     with_backtest: bool = True,
+    held_out: pathlib.Path | None = None,
+    initial: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Carried[Validated]:
     """Say how far the intervals of a calibrated run can be trusted, and write a page about it.
@@ -319,6 +331,9 @@ def validate_model(
         results: Where runs are filed.
         run: The run; by default the newest calibration that held something out, of this job if there is one.
         with_backtest: Whether to calibrate again and again, from rolling origins.
+        held_out: CSV file to judge by instead of what the run held out: what follows its telemetry, or another
+            recording.
+        initial: In which states that begins, as of `predict`.
         progress: Where progress is shown.
 
     Returns:
@@ -328,12 +343,16 @@ def validate_model(
         InvalidInput: There is no such run, or it held nothing out, or a setting makes no sense.
     """
     asked = model.job.validation
-    calibrated = open_results(model, find_judgeable(results, model, run))
+    if held_out is None:
+        calibrated = open_results(model, find_judgeable(results, model, run))
+    else:
+        calibrated = judged_by(model, open_results(model, find_run(results, model, run)), held_out, initial)
     plan = make_plan(model, calibrated.split, _held_out(model, calibrated), asked, with_backtest=with_backtest)
     settings = asked.model_dump(mode="json", exclude_none=True) | {"backtest": with_backtest}
     others = others_of(results, model, calibrated.posterior)
     looked_at = [calibrated.run, *(results / model.name / other.run for other in others.values())]
-    given = Given({"run": calibrated.run.name, "backtest": with_backtest}, runs=looked_at)
+    options = {"run": calibrated.run.name, "backtest": with_backtest} | ({"initial": dict(initial)} if initial else {})
+    given = Given(options, {} if held_out is None else {"held_out": held_out}, looked_at)
 
     def work(folder: pathlib.Path, shown: Progress) -> VerbOutcome[Validated]:
         trialled = _backtest(model, calibrated, plan, folder, shown) if with_backtest else Trialled()

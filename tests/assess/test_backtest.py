@@ -168,7 +168,7 @@ def test_a_posterior_that_is_there_forecasts_from_where_it_ends_on() -> None:
         ({"method": "laplace"}, "calibrates nothing"),
         ({"gap": 0.5}, "calibrates nothing"),
         ({"telemetry": read(record().iloc[2:])}, "2 of its 13 times are not there"),
-        ({"telemetry": read(record().assign(level=np.zeros(25)))}, "not calibrated on the first part of this telemetry"),
+        ({"telemetry": read(record().assign(level=0.0))}, "not calibrated on the first part of this telemetry"),
     ],
 )
 def test_a_posterior_that_has_seen_what_came_is_refused(wrong: dict[str, object], words: str) -> None:

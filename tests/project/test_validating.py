@@ -204,3 +204,52 @@ def test_a_misspelt_setting_is_named(make_model: MakeModel) -> None:
 def test_the_settings_come_back_from_a_record() -> None:
     job = Job.model_validate({"telemetry": {"file": "a.csv"}, "validate": {"by": ["pump"], "origins": ["2020-01-01"]}})
     assert Job.model_validate(job.model_dump(mode="json", exclude_none=True)) == job
+
+
+@pytest.fixture
+def other(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Another recording of the tank on a clock from 0 on as well: from 8 m, without the pump."""
+    hours, rng = np.linspace(0.0, 5.0, 41), np.random.default_rng(9)
+    level = 8.0 * np.exp(-0.8 * hours) + 0.1 * rng.standard_normal(41)
+    rows = "".join(f"{t:g},{v:.4f},0\n" for t, v in zip(hours, level, strict=True))
+    path = tmp_path / "other.csv"
+    path.write_text(f"hour,gauge,pump\n{rows}", encoding="utf-8")
+    return path
+
+
+def test_another_recording_judges_a_run(validated: Ran, other: pathlib.Path) -> None:
+    options = ["--results", validated.results, "--no-backtest", "--held-out", other, "--initial", "level=8"]
+    code, out, err = run_command("validate", validated.model, *options, "--json")
+    found = parse_strictly(out)
+    assert code == int(found["verdict"]["status"] == "fail"), err
+    folder = pathlib.Path(found["folder"])
+    kept = bt.load(folder / "validation.nc")
+    telemetry = bt.read_telemetry(other, time="hour", units={"gauge": "m", "pump": "m/h"}, rename={"gauge": "level"})
+    assert kept.attrs["held_out_sha256"] == telemetry.sha256
+    assert kept["coverage"]["num"].values.tolist() == [[41] * 4]
+    assert kept["coverage"]["coverage"].sel(prob=0.95).item() > 0.8  # it began at 8 m, and was predicted from there
+    record = parse_strictly((folder / "run.json").read_text())
+    assert record["options"]["initial"] == {"level": 8.0}
+    assert "options/held_out/other.csv" in record["inputs"]
+    assert unclosed((folder / "validation.html").read_text()) == []
+    shutil.rmtree(folder)
+
+
+def test_the_calibrated_rows_judge_nothing_and_another_clock_is_told(validated: Ran, other: pathlib.Path) -> None:
+    same = validated.model / "data" / "tank.csv"
+    code, _, err = run_command("validate", validated.model, "--results", validated.results, "--held-out", same)
+    assert code == 2
+    assert "overlaps with calibration" in err
+    code, out, err = run_command(
+        "predict",
+        validated.model,
+        "--results",
+        validated.results,
+        "--telemetry",
+        other,
+        "--out",
+        other.with_suffix(".nc"),
+    )
+    assert code == 0, err
+    assert "does not go on from the calibration" in out
+    assert "all states as the twin knows them" in out
