@@ -11,7 +11,7 @@ from bayestwin import errors
 from bayestwin.assess import gates as of_chains
 from bayestwin.assess import recorded
 from bayestwin.assess.coverage import coverage_gate, width_gate
-from bayestwin.assess.gates import MAX_FAILED_PATHS, WARN, Gate
+from bayestwin.assess.gates import WARN, Gate
 from bayestwin.assess.residuals import MAX_CORRELATION, residuals_gate
 from bayestwin.inference.method import MAX_PARETO_K, MAX_RHAT, MIN_ESS_PER_CHAIN, NEGLIGIBLE
 
@@ -36,7 +36,7 @@ def diagnose(
     coverage: Literal["report", "warn", "fail"] = "report",
     max_coverage_misses: int = 0,
     covered: xr.Dataset | None = None,
-    max_failed_paths: float = MAX_FAILED_PATHS,
+    max_failed_paths: float = recorded.MAX_FAILED_PATHS,
     predictions: xr.DataTree | None = None,
 ) -> tuple[Gate, ...]:
     """Judge a posterior before anything is concluded from it.
@@ -101,7 +101,7 @@ def diagnose(
     gates += [residuals_gate(posterior, max_residual_correlation)]
     if coverage != "report":
         gates += [coverage_gate(covered, max_coverage_misses)._replace(severity=coverage)]
-    gates += [of_chains.paths_gate(posterior if predictions is None else predictions, max_failed_paths)]
+    gates += [recorded.paths_gate(posterior if predictions is None else predictions, max_failed_paths)]
     gates += [width_gate(covered, recorded.record(posterior, "description"))]
     failing = WARN if strict is True else strict or ()
     return tuple(gate._replace(severity="fail") if gate.name in failing else gate for gate in gates if gate)

@@ -16,7 +16,6 @@ import xarray as xr
 from arviz_stats.sampling_diagnostics import bfmi, ess, rhat
 
 from bayestwin import errors
-from bayestwin.assess import draws
 from bayestwin.inference.method import FAR_APART
 
 WARN = ("modes", "prior_edge", "prior_posterior", "residuals", "point", "coverage", "failed_paths", "width")
@@ -521,31 +520,6 @@ def _other_solver(tree: xr.DataTree) -> str:
     if record(tree, "solver_choice").get("method") == "rodas5p":
         return "They were solved by the stiff solver: try"
     return 'Try a stiff solver (`bt.Solver("rodas5p")`),'
-
-
-MAX_FAILED_PATHS = 0.05
-"""Intervals of the other paths that hold 95 % of them hold 90 % of all: they miss twice as often as promised."""
-
-
-def paths_gate(predictions: xr.DataTree, limit: float = MAX_FAILED_PATHS) -> Gate | None:
-    """Predicted paths are there to the end; None where all are.
-
-    Args:
-        predictions: A forecast, or a posterior with its predictive draws.
-        limit: Largest share of paths that may be missing without failing.
-    """
-    lost = draws.lost(predictions, limit)
-    if lost is None:
-        return None
-    value = lost.num / lost.of
-    sentence = f"{lost.words} They are narrower than what is known"
-    if lost.beyond:
-        sentence += (
-            f", and from {lost.beyond} on, where more than {100 * limit:g} % of the paths are missing, not to be relied"
-            " on. See where the states of these paths go before they end: a tighter prior, or a process noise that"
-            " fades where a state must not go, keeps them within what the equations describe"
-        )
-    return Gate("failed_paths", False, value, float(limit), f"{sentence}.", "fail" if lost.beyond else "warn")
 
 
 def _place(found: Chains, bad: np.ndarray) -> tuple[str, str]:

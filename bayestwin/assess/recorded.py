@@ -1,4 +1,4 @@
-"""The gates on what the engine itself recorded: an approximation, a point, several modes, the solver's tolerance."""
+"""The gates on what the engine recorded: an approximation, a point, several modes, solver tolerance, failed paths."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import scipy.special
 import xarray as xr
 
+from bayestwin.assess import draws
 from bayestwin.assess.gates import Chains, Gate, read_chains, record, spread
 from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, JudgedBy, exact_enough, method_named
 from bayestwin.results.schema import bond_of, derived
@@ -19,6 +20,9 @@ HEAVY = 0.01
 
 RARELY = 0.1
 """Share of climbs that found the best mode, below which there may be a better one."""
+
+MAX_FAILED_PATHS = 0.05
+"""Intervals of the other paths that hold 95 % of them hold 90 % of all: they miss twice as often as promised."""
 
 
 def approximation_gate(tree: xr.DataTree, limit: float = MAX_PARETO_K) -> Gate:
@@ -317,3 +321,24 @@ def _prior_draws(tree: xr.DataTree) -> dict[str, np.ndarray]:
         return {}
     found = {name: values[np.isfinite(values)] for name, values in read_chains(tree, "prior").draws.items()}
     return {name: values for name, values in found.items() if values.size >= MIN_PRIOR_DRAWS}
+
+
+def paths_gate(predictions: xr.DataTree, limit: float = MAX_FAILED_PATHS) -> Gate | None:
+    """Predicted paths are there to the end; None where all are.
+
+    Args:
+        predictions: A forecast, or a posterior with its predictive draws.
+        limit: Largest share of paths that may be missing without failing.
+    """
+    lost = draws.lost(predictions, limit)
+    if lost is None:
+        return None
+    value = lost.num / lost.of
+    sentence = f"{lost.words} They are narrower than what is known"
+    if lost.beyond:
+        sentence += (
+            f", and from {lost.beyond} on, where more than {100 * limit:g} % of the paths are missing, not to be relied"
+            " on. See where the states of these paths go before they end: a tighter prior, or a process noise that"
+            " fades where a state must not go, keeps them within what the equations describe"
+        )
+    return Gate("failed_paths", False, value, float(limit), f"{sentence}.", "fail" if lost.beyond else "warn")

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin.assess import diagnose, intervals
-from bayestwin.assess.gates import paths_gate
+from bayestwin.assess.recorded import paths_gate
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import check_belongs, predict
 from bayestwin.project.calibrate import (

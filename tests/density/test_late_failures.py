@@ -11,7 +11,7 @@ import xarray as xr
 from twins import decay_telemetry, known_decay, known_decay_posterior, telemetry_of
 
 import bayestwin as bt
-from bayestwin.assess.gates import paths_gate
+from bayestwin.assess.recorded import paths_gate
 from bayestwin.density.discrepancy import Discrepancies
 from bayestwin.report import render_report
 
