@@ -79,12 +79,14 @@ def test_numbers_choose_a_readable_power_of_ten() -> None:
     assert (row.unit, row.parameters, row.noise, row.whole) == ("10⁶ m", "10", "10", "14")
 
 
-def test_a_draw_that_could_not_be_solved_is_not_left_out() -> None:
+def test_spreads_are_those_of_the_draws_that_could_be_solved() -> None:
     one, other = standard(2)[..., None] * np.ones(2)
     one[0, 0, 1] = np.nan
     (row,) = origin_rows(split(result(level=one + other, level_noise_free=one), None, None))
-    assert row[3:] == ("NaN", "", "NaN", "NaN")
-    assert origin_words([row], {})[-1] == "NaN says that a draw could not be solved."
+    assert row[3:] == ("1.0", "", "1.0", "1.4")
+    (row,) = origin_rows(split(result(level=one + other, level_noise_free=np.nan * one), None, None))
+    assert row.parameters == "NaN"
+    assert origin_words([row], {})[-1] == "NaN says that no draw could be solved."
 
 
 def test_both_stretches_of_time_are_told(room, lynx_hare) -> None:
