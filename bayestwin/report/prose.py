@@ -13,6 +13,7 @@ from bayestwin._base.wording import count, fixed, not_to_rely_on, number, percen
 from bayestwin.assess import Gate, failed
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.gates import record
+from bayestwin.assess.recorded import ridges_of
 from bayestwin.inference.method import EXTENDED
 from bayestwin.report.reading import PROB, PROBS, Period, Quantity, group
 
@@ -307,16 +308,19 @@ def start_words(posterior: xr.DataTree) -> list[str]:
         optimised, converged = int(starts["optimised"]), int(starts.get("converged", 0))
         best = f", {int(starts['highest']):,} of them at the best mode" if "highest" in starts else ""
         words.append(f"The best {optimised:,} were optimised, and {converged:,} converged{best}.")
-    modes = int(starts.get("modes", 0))
-    if len(starts.get("ridges", ())) == 1:
-        words.append(f"They ended at {modes} points of one ridge, along which the log density hardly falls: one mode.")
-    elif modes == 1:
+    modes = ridges_of(starts) if "modes" in starts else []
+    if len(modes) == 1 and len(modes[0]) > 1:
+        words.append(
+            f"They ended at {len(modes[0])} points of one ridge, along which the log density hardly falls: one mode."
+        )
+    elif len(modes) == 1:
         words.append("One mode holds all but a negligible share of the posterior (Laplace's approximation).")
-    elif modes > 1:
-        shares = ", ".join(percent(float(weight)) for weight in starts.get("weights", ()))
+    elif modes:
+        weights = starts.get("weights", ())
+        shares = ", ".join(percent(sum(float(weights[n]) for n in mode)) for mode in modes) if len(weights) else ""
         held = f" ({shares} by Laplace's approximation)" if shares else ""
         words.append(
-            f"{modes} modes share the posterior{held}: "
+            f"{len(modes)} modes share the posterior{held}: "
             "look whether more than one makes sense for this asset; a prior can exclude those that do not."
         )
     return words + _engine_words(posterior)

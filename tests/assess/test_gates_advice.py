@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from bayestwin._base.wording import NARROW
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import Chains, Gate, mirrored
 from bayestwin.inference.climb import Mode, ridges
+from bayestwin.report.prose import start_words
 
 RNG = np.random.default_rng(4)
 FAST, SLOW = (8.0, 1.0), (0.5, 0.02)
@@ -146,6 +148,19 @@ def test_a_ridge_is_said_as_one(make_posterior: Callable) -> None:
     assert "found 2 modes, which share the posterior by 60 %, 40 %" in two.sentence
     five = gates_of(with_attrs(make_posterior(draws), starts=climbed()))["modes"]
     assert "found 5 modes" in five.sentence
+
+
+def test_a_page_counts_modes_as_the_gate_does(make_posterior: Callable) -> None:
+    draws = {"a": RNG.normal(size=(4, 400))}
+
+    def words(**starts: object) -> str:
+        starts = climbed(drawn=64, failed=0, **starts)
+        return " ".join(start_words(with_attrs(make_posterior(draws), starts=starts))).replace(NARROW, " ")
+
+    assert "at 5 points of one ridge" in words(ridges=[[0, 1, 2, 3, 4]])
+    assert "2 modes share the posterior (60 %, 40 % by" in words(ridges=[[0, 1, 2], [3, 4]])
+    assert "5 modes share the posterior (20 %, 20 %, 20 %, 20 %, 20 % by" in words()
+    assert "One mode holds all" in words(modes=1, weights=[1.0])
 
 
 def test_chains_on_one_ridge_are_slow_and_not_in_several_modes(make_posterior: Callable) -> None:
