@@ -41,6 +41,7 @@ from .model.noise import Proportional as Proportional
 from .model.noise import Rounded as Rounded
 from .model.noise import StudentT as StudentT
 from .model.twin import Twin as Twin
+from .model.types import Column as Column
 from .model.types import Event as Event
 from .model.types import SteadyState as SteadyState
 from .ppl.numpyro import numpyro_model as numpyro_model

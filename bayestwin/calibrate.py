@@ -33,6 +33,7 @@ from bayestwin.results.schema import (
     Axes,
     axes_of,
     bond,
+    driven_dataset,
     likelihood_dataset,
     series_dataset,
     signals_dataset,
@@ -267,7 +268,7 @@ def _groups(
         "posterior_predictive": with_failures(series_dataset(twin, found, axes, chains, kept), axes),
         "log_likelihood": likelihood_dataset(found, bound, chains, density.experiments),
         "observed_data": signals_dataset(twin.observations, bound.observations, axes),
-        "constant_data": signals_dataset({**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes),
+        "constant_data": driven_dataset(twin, bound, axes),
     }
 
 

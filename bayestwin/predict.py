@@ -18,15 +18,17 @@ from bayestwin.calibrate import experiment_attributes, root_attributes, thinned,
 from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed, rows_in_both
 from bayestwin.density.density import Density, build_density, join
 from bayestwin.density.predictor import Predictor
+from bayestwin.density.rows import rows_before
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.model.describe import fingerprint, prior_text
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
-from bayestwin.results.schema import axes_of, content_sha256, series_dataset, signals_dataset, with_failures
+from bayestwin.results.schema import axes_of, content_sha256, driven_dataset, series_dataset, with_failures
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
+from bayestwin.telemetry.times import paired
 
 # A calibrated twin started anew: where a future begins, from states that are given instead of those it ended in.
 
@@ -202,14 +204,13 @@ def predict(
     with computation as shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)
     if density.bound.times.shape[-1] != bound.times.shape[-1]:
-        rows = np.searchsorted(density.bound.times, bound.times)
+        rows = paired(pd.Index(bound.times), pd.Index(density.bound.times))
         found = {name: array[:, rows] for name, array in found.items() if array.ndim > 1}
     given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
     attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
     axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
     predictions = with_failures(series_dataset(twin, found, axes, chains, group["draw"].values[kept]), axes)
-    driven = signals_dataset({**twin.inputs, **twin.events}, {**bound.inputs, **bound.events}, axes)
-    groups = {"predictions": predictions, "predictions_constant_data": driven}
+    groups = {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
     tree = xr.DataTree.from_dict(groups | {"observed_data": posterior["observed_data"].to_dataset()})
     told = {f"posterior_{name}": posterior.attrs[name] for name in ("telemetry_sha256", "seed")}
     told["posterior_sha256"] = content_sha256(posterior["posterior"].to_dataset())
@@ -251,6 +252,14 @@ def density_ahead(
     future, density = _ahead(twin, posterior, future)
     bound = density.bound
     remembers = remembered and not all(observation.noise.independent for observation in twin.observations.values())
+    if bound.since and not isinstance(future, Telemetry):
+        raise InvalidTelemetry(
+            "What is read over the time between rows cannot be predicted for several experiments yet.",
+            expected="one telemetry, or observations that are values at a time",
+            received=", ".join(f"`{name}`" for name in bound.since),
+            advice="Predict the integral of it, which is a state of the twin, or calibrate experiments one by one.",
+        )
+    remembers |= bool(bound.since)  # the first row is read from the last one before it on
     if (twin.model_error is not None or remembers) and isinstance(future, Telemetry):
         density = _led(posterior, future, density)
     # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
@@ -387,11 +396,19 @@ def _with_past(twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bou
     past = posterior["observed_data"].to_dataset()
     unit = future.units.get("time", twin.time_unit)
     earlier = elapsed(pd.Index(past["time"].values), future.t0, unit, twin.time_unit)
-    times = np.union1d(earlier, bound.times)
+    times = np.sort(np.concatenate([earlier[~np.isin(earlier, bound.times)], bound.times]))
+    both = [paired(pd.Index(own), pd.Index(times)) for own in (earlier, bound.times)]
     observations = {name: np.full(len(times), np.nan) for name in twin.observations}
     for name, values in observations.items():
-        values[np.searchsorted(times, earlier)] = past[name].values
-    return bound._replace(times=times, observations=observations)
+        values[both[0]] = past[name].values
+    columns = {name: np.full(len(times), np.nan) for name in bound.columns}
+    for name, values in columns.items():
+        values[both[0]] = posterior["constant_data"][name].values
+        values[both[1]] = bound.columns[name]
+    since = rows_before(twin, times, observations, np.isin(times, bound.times))
+    for name, own in bound.since.items():  # those of the future go by its own rows and readings
+        since[name][both[1]] = np.where(own >= 0, both[1][own], since[name][both[1][0]])
+    return bound._replace(times=times, observations=observations, columns=columns, since=since)
 
 
 def _continued(twin: Twin, past: _Past, future: Telemetry, bound: Bound) -> tuple[np.ndarray, dict[str, np.ndarray]]:

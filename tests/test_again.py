@@ -69,6 +69,25 @@ def test_a_prediction_after_the_first_compiles_nothing() -> None:
     assert found["predictions"].sizes["time"] == len(futures[1].table)
 
 
+@pytest.mark.slow
+def test_other_standard_deviations_limits_and_spans_compile_nothing() -> None:
+    """Told row by row, each of them: they are numbers of the record, as its values are."""
+    noise = bt.Censored(bt.Gaussian(bt.Column("sd")), lower=bt.Column("lod"))
+    mean = bt.Observation(bt.Gaussian(5.0), of=lambda t, x, p, u: x.level, unit="m", reads="mean")
+    twin = decay(observations={"level": bt.Observation(noise, unit="m"), "mean": mean})
+    records = []
+    for record, sd in ((decay_telemetry(12), 0.1), (other(14), 0.4)):
+        table = record.table.assign(sd=sd * (1.0 + record.table.index), lod=0.01, mean=record.table["level"])
+        table.iloc[0, table.columns.get_loc("mean")] = np.nan
+        table.iloc[[2, 5], table.columns.get_loc("lod")] = np.nan
+        records.append(record.with_table(table))
+    first = bt.calibrate(twin, records[0], method="laplace", seed=0, num_samples=30, num_chains=2)
+    with compiling() as compiled:
+        found = bt.calibrate(twin, records[1], method="laplace", seed=0, num_samples=30, num_chains=2)
+    assert compiled == []
+    assert float(found["posterior"]["rate"].std()) > 2.0 * float(first["posterior"]["rate"].std())
+
+
 def test_another_twin_is_compiled_for_itself(first: xr.DataTree) -> None:
     def slower(t, x, p, u):
         return {"level": -0.5 * p.rate * x.level}

@@ -88,6 +88,19 @@ def check_unit(unit: str, owner: str, error: type[BayestwinError]) -> None:
         ) from reason
 
 
+def has_offset(unit: str) -> bool:
+    """Whether zero of a unit is not zero of its quantity, as of degC."""
+    return bool(registry().Quantity(0.0, unit or "1").to_base_units().magnitude != 0.0)
+
+
+def difference_unit(unit: str | None) -> str | None:
+    """The unit of a difference of two values: of temperatures in °C it is not °C."""
+    if unit is None:
+        return None
+    quantity = registry().Quantity
+    return str((quantity(1.0, unit) - quantity(0.0, unit)).units)
+
+
 def suggested(unit: str) -> str | None:
     """What is meant by text that pint does not know, or takes for another, as `m^3/s` by `m3/s`; None if open."""
     text = unit.strip()

@@ -22,7 +22,7 @@ from bayestwin.calibrate import calibrate, root_attributes, with_model_error
 from bayestwin.density.bind import bind, elapsed, room_for
 from bayestwin.model.twin import Twin
 from bayestwin.predict import check_belongs, predict
-from bayestwin.results.schema import axes_of, signals_dataset
+from bayestwin.results.schema import axes_of, driven_dataset, signals_dataset
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.leakage import refuse_ahead
 
@@ -69,6 +69,7 @@ def cut_stages(
     if window == "sliding":
         _check_slides(twin)
     index = telemetry.table.index
+    _check_unique(index)
     unit = telemetry.units.get("time", twin.time_unit)
     at = elapsed(index, telemetry.t0, unit, twin.time_unit)
     first = None if since is None else float(elapsed(pd.Index([since]), telemetry.t0, unit, twin.time_unit)[0])
@@ -102,6 +103,16 @@ def cut_stages(
         refuse_ahead(driven, twin.inputs, twin.observations, last=last, times=at[ahead], time_unit=twin.time_unit)
         stages.append(Stage(label, _cut(telemetry, known, t0, ()), driven, index[wanted].to_numpy(), horizons))
     return stages
+
+
+def _check_unique(index: pd.Index) -> None:
+    if not index.is_unique:
+        raise errors.InvalidTelemetry(
+            "A backtest cannot be made of telemetry with replicates yet.",
+            expected="one row a time",
+            received=f"{int(index.duplicated().sum())} rows that repeat a time",
+            advice="Take their mean when they are read, `duplicates='mean'`.",
+        )
 
 
 def _cut(telemetry: Telemetry, rows: np.ndarray, t0: Any, without: Sequence[str]) -> Telemetry:
@@ -303,6 +314,7 @@ def _calibrated_until(
 ) -> Any:
     """The last time that a posterior has seen, if it can be that of all origins."""
     check_belongs(twin, posterior)
+    _check_unique(telemetry.table.index)
     stray = [*settings, *(["window"] if window != "expanding" else []), *(["gap"] if gap else [])]
     several = "experiment" in posterior["observed_data"].dims
     if stray or several:
@@ -342,8 +354,7 @@ def _told(twin: Twin, posterior: xr.DataTree, known: Telemetry) -> xr.DataTree:
     axes = axes_of(bound)
     told = posterior.copy()
     told["observed_data"] = xr.DataTree(signals_dataset(twin.observations, bound.observations, axes))
-    signals = {**bound.inputs, **bound.events}
-    told["constant_data"] = xr.DataTree(signals_dataset({**twin.inputs, **twin.events}, signals, axes))
+    told["constant_data"] = xr.DataTree(driven_dataset(twin, bound, axes))
     return told
 
 
@@ -393,7 +404,7 @@ def _assembled(
                 None if p is None else p.get("num_failed", xr.DataArray(np.zeros(p.sizes["time"]))).to_numpy()
                 for p in parts
             ]
-            tree["num_failed"] = (("origin", "horizon"), spread(counts))
+            tree["num_failed"] = (("origin", "horizon"), spread(counts), {})
         groups[group] = xr.Dataset(tree, {n: like[n] for n in like.coords if n != "time"} | coords)
     observed = {
         name: (("origin", "horizon"), spread([_values(telemetry, name, one.unit, stage.times) for stage in stages]))

@@ -12,7 +12,7 @@ from bayestwin.assess import gates as of_chains
 from bayestwin.assess import recorded
 from bayestwin.assess.coverage import coverage_gate, width_gate
 from bayestwin.assess.gates import WARN, Gate
-from bayestwin.assess.residuals import MAX_CORRELATION, residuals_gate
+from bayestwin.assess.residuals import MAX_CORRELATION, noise_gate, residuals_gate
 from bayestwin.inference.method import MAX_PARETO_K, MAX_RHAT, MIN_ESS_PER_CHAIN, NEGLIGIBLE
 
 
@@ -78,7 +78,7 @@ def diagnose(
     """
     _check(strict, coverage)
     found, judged = of_chains.read_chains(posterior, "posterior"), recorded.judged_as(posterior)
-    gates: list[Gate | None] = [recorded.derived_gate(posterior), of_chains.finite_gate(found)]
+    gates: list[Gate | None] = [noise_gate(posterior), recorded.derived_gate(posterior), of_chains.finite_gate(found)]
     if judged == "point":
         gates += [recorded.point_gate(), recorded.maximum_gate(posterior)]
     elif judged == "approximation":

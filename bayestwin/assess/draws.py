@@ -16,6 +16,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.density.bind import elapsed, rows_in_both
 from bayestwin.telemetry import said
+from bayestwin.telemetry.times import paired
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
@@ -282,34 +283,28 @@ def observed(dataset: xr.Dataset, telemetry: Telemetry, name: str, unit: str | N
     Times are joined where they are exactly equal: a join that rounds or drops would count wrong pairs. Values are
     converted to `unit`, by default to that of the forecast.
 
+    Replicates are joined in their order.
+
     Raises:
         InvalidTelemetry: An observation at a time that is not in the forecast, or in a unit of another dimension.
-        InvalidInput: The forecast holds a time twice.
     """
     times = pd.Index(dataset["time"].to_numpy())
-    if not times.is_unique:
-        raise errors.InvalidInput(
-            "The forecast holds a time twice.",
-            expected="every time once",
-            received=f"{said(times[times.duplicated()][0])} more than once",
-            advice="Predict at each time once.",
-        )
     if not telemetry.holds(name):
         return ObservedPoints(np.empty(0, dtype=int), np.empty(0))
     if "experiment" in dataset.coords:
         telemetry = counted(telemetry, dataset["experiment"])
     values = telemetry.in_unit(name, str(dataset[name].attrs.get("units", "")) if unit is None else unit)
-    column = pd.Series(values, index=telemetry.table.index).dropna()
-    positions = times.get_indexer(column.index)
+    there, labels = ~np.isnan(values), telemetry.table.index
+    positions, seen = paired(labels, times)[there], values[there]
     if np.any(positions < 0):
-        strays = column.index[positions < 0]
+        strays = labels[there][positions < 0]
         raise errors.InvalidTelemetry(
             f"`{name}` was observed at {strays[0]}, a time that is not in the forecast.",
             expected=f"times exactly equal to some of the forecast's {len(times)} ({_ends(times)})",
-            received=f"{len(strays)} of {len(column)} observations at other times ({_ends(strays)})",
+            received=f"{len(strays)} of {len(seen)} observations at other times ({_ends(strays)})",
             advice="Predict at the times of this telemetry, or pass the part of it that was predicted.",
         )
-    return ObservedPoints(positions, column.to_numpy(dtype=float))
+    return ObservedPoints(positions, seen)
 
 
 def alone(tree: xr.DataTree) -> xr.DataTree:

@@ -13,6 +13,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.draws import flat
+from bayestwin.telemetry.times import at
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
@@ -139,11 +140,11 @@ def values_of(by: By, tree: xr.DataTree, telemetry: Telemetry | None) -> np.ndar
     if "predictions_constant_data" in tree.children:
         inputs = flat(tree["predictions_constant_data"].to_dataset())
         if by in inputs.data_vars:
-            return inputs[by].reindex(time=row["time"]).to_numpy()
+            return at(inputs[by].to_numpy(), pd.Index(row["time"].to_numpy()), pd.Index(inputs["time"].to_numpy()))
     columns = {} if telemetry is None else telemetry.table
     if telemetry is not None and by in columns:
         own = draws.counted(telemetry, row["experiment"]) if "experiment" in row.coords else telemetry
-        return own.table[by].reindex(draws.labels(row)).to_numpy()
+        return at(own.table[by].to_numpy(), draws.labels(row), own.table.index)
     raise errors.InvalidSetting(
         f"There is no `{by}` by which points could be grouped.",
         expected='"horizon"' + "".join(f", {str(name)!r}" for name in ("origin", *inputs.data_vars, *columns)),

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.special
 import scipy.stats
 import xarray as xr
 
 from bayestwin.assess.gates import Gate, record
+from bayestwin.telemetry.times import paired
 
 MAX_CORRELATION = 0.38
 """Above it, intervals that take observations as independent are too narrow by more than 1.5: (1 + ρ) / (1 - ρ) is the
@@ -153,6 +155,57 @@ def residuals_gate(tree: xr.DataTree, limit: float = MAX_CORRELATION) -> Gate | 
     return Gate("residuals", False, worst.value, float(limit), sentence, "warn")
 
 
+NOISELESS, FEWEST = 10.0, 2
+"""Residuals within so many relative tolerances of the solver have no noise in them, where there are at least so many
+observations for each quantity that is inferred: fewer could be met exactly whatever their noise."""
+
+
+def noise_gate(tree: xr.DataTree) -> Gate | None:
+    """The record has noise, as its noise model says; None where that is so, or cannot be told."""
+    tolerance = re.search(r"rtol ([\d.e+-]+)", str(tree.attrs.get("solver", "")))
+    needed = {"posterior", "posterior_predictive", "prior", "observed_data"}
+    if tolerance is None or not needed <= set(tree.children) or record(tree, "description").get("model_error"):
+        return None
+    rtol = float(tolerance[1])
+    observed, posterior, prior = (tree[group].to_dataset() for group in ("observed_data", "posterior", "prior"))
+    num = sum(int(np.isfinite(values.to_numpy().astype(float)).sum()) for values in observed.data_vars.values())
+    inferred = sum(values.sizes["chain"] and values[0, 0].size for values in posterior.data_vars.values())
+    if num < FEWEST * inferred:
+        return None
+    for name in map(str, observed.data_vars):
+        share = _share_left(tree, name)
+        scale = next((s for s in (f"{name}_scale", f"{name}_scale_factor") if s in posterior), "")
+        if not scale or not share <= NOISELESS * rtol:
+            continue
+        least = float(posterior[scale].min())
+        below = float((prior[scale] < least).mean())
+        if below > 0.01:
+            continue
+        sentence = (
+            f"`{name}` has no noise: what is left of it is {share:.1g} of its values, as little as the solver's own"
+            f" error (`rtol` {rtol:g}), and `{scale}` sinks to {least:.2g}, below all that its prior holds plausible."
+            " Where noise vanishes a posterior has no width that could be followed, and whatever other gates say comes"
+            " from that. If the record was simulated, add noise as `bt.simulate` does; if readings are that exact, say"
+            " how exact by a known `scale`, and solve more precisely (`bt.Solver(rtol=…)`)."
+        )
+        return Gate("noise", False, share, NOISELESS * rtol, sentence)
+    return None
+
+
+def _share_left(tree: xr.DataTree, name: str) -> float:
+    """The smallest residuals of any draw, as a share of what was observed (root mean squares); NaN if unknown."""
+    predicted, values = tree["posterior_predictive"].to_dataset(), tree["observed_data"][name]
+    free = predicted.get(f"{name}_noise_free")
+    if free is None or free.sizes.get("time") != values.sizes.get("time"):
+        return float("nan")
+    seen = values.to_numpy().astype(float)
+    there = np.isfinite(seen)
+    draws = free.transpose("chain", "draw", *values.dims).to_numpy().reshape(-1, *seen.shape)[:, there]
+    left = np.sqrt(np.mean((draws - seen[there]) ** 2, axis=1))
+    size = float(np.sqrt(np.mean(seen[there] ** 2))) if there.any() else 0.0
+    return float(np.nanmin(left)) / size if size > 0 and np.isfinite(left).any() else float("nan")
+
+
 def _remedy(tree: xr.DataTree) -> str:
     if record(tree, "description").get("model_error"):
         return "a model error that varies faster (its length is too long)"
@@ -185,9 +238,9 @@ def _rows(tree: xr.DataTree) -> Iterator[tuple[str, list[np.ndarray]]]:
 
 
 def _scores(predicted: xr.Dataset, observed: xr.DataArray, name: str) -> np.ndarray:
-    common = np.intersect1d(observed["time"], predicted["time"])
-    values = observed.sel(time=common).to_numpy().astype(float)
-    own = predicted.sel(time=common)
+    places = paired(pd.Index(observed["time"].to_numpy()), pd.Index(predicted["time"].to_numpy()))
+    values = observed.to_numpy().astype(float)[places >= 0]
+    own = predicted.isel(time=places[places >= 0])
     draws = _flat(own[name])
     if len(draws) >= FEW_DRAWS:
         return normal_scores(values, draws)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayestwin import errors
@@ -14,6 +15,7 @@ from bayestwin.assess import draws
 from bayestwin.assess.draws import flat
 from bayestwin.assess.grouping import BinEdges, By, grouped
 from bayestwin.assess.intervals import checked_prob
+from bayestwin.telemetry.times import at
 
 if TYPE_CHECKING:
     from bayestwin.telemetry import Telemetry
@@ -113,12 +115,14 @@ def _inputs(tree: xr.DataTree, dataset: xr.Dataset, past: Telemetry) -> dict[str
     """Unit and values at the points of each input that is known throughout, before and then."""
     if "predictions_constant_data" not in tree.children:
         return {}
-    driven = flat(tree["predictions_constant_data"].to_dataset()).reindex(time=dataset["time"])
-    return {
-        str(name): (str(values.attrs.get("units", "")), values.to_numpy())
+    driven = flat(tree["predictions_constant_data"].to_dataset())
+    times, own = (pd.Index(one["time"].to_numpy()) for one in (dataset, driven))
+    found = {
+        str(name): (str(values.attrs.get("units", "")), at(values.to_numpy(), times, own))
         for name, values in driven.data_vars.items()
-        if name in past.table and bool(np.isfinite(values).all()) and bool(past.table[name].notna().to_numpy().all())
+        if name in past.table and bool(past.table[name].notna().to_numpy().all())
     }
+    return {name: one for name, one in found.items() if np.isfinite(one[1]).all()}
 
 
 def _seasonal(before: np.ndarray, known: np.ndarray, ahead: np.ndarray, period: float) -> np.ndarray:

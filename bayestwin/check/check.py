@@ -126,6 +126,8 @@ def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, setting
     members = {**twin.observations, **twin.inputs}
     findings += unstated({name: one.unit for name, one in members.items()}, telemetry)
     wrong = times_of(telemetry.table, first_row, telemetry.timezone)
+    if telemetry.settings.get("duplicates") == "all":  # replicates, which a notice tells
+        wrong = [one for one in wrong if one.kind != "duplicate"]
     if held_out is not None:
         wrong += overlap(telemetry, held_out)
     record = record_for(twin, telemetry, None if wrong else held_out, first_row)

@@ -22,13 +22,22 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bayestwin._base.units import convert
+from bayestwin.density.rows import (
+    check_before,
+    check_replicates,
+    check_support,
+    noise_column,
+    observed_column,
+    once,
+    rows_before,
+)
 from bayestwin.dynamics.grid import Grid, Kinds
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.leakage import refuse_lost_doses, refuse_same_time
-from bayestwin.telemetry.times import counted
+from bayestwin.telemetry.times import counted, paired
 
 
 class Bound(NamedTuple):
@@ -41,6 +50,10 @@ class Bound(NamedTuple):
         inputs: By name, in the twin's units; NaN after their last sample, where the twin says how they go on; shape
             (n,) each.
         events: By name, the values of those that the telemetry tells; NaN where none happens; shape (n,) each.
+        columns: By `<observation>_<quantity>`, what noise takes from the telemetry row by row, in the unit of the
+            quantity; a limit is NaN where there is none; shape (n,) each.
+        since: By observation that is not a value at a time, the row from which on each is read, −1 for `t0`; shape
+            (n,) each.
     """
 
     times: np.ndarray
@@ -48,6 +61,8 @@ class Bound(NamedTuple):
     observations: Mapping[str, np.ndarray]
     inputs: Mapping[str, np.ndarray]
     events: Mapping[str, np.ndarray] = {}
+    columns: Mapping[str, np.ndarray] = {}
+    since: Mapping[str, np.ndarray] = {}
 
 
 def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
@@ -76,14 +91,17 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
     wrong: list[InvalidTelemetry] = []
     inputs = _found(twin.inputs, lambda name, spec: _input(telemetry, name, spec, observed), wrong)
     told = {name: event for name, event in twin.events.items() if event.kind == "telemetry"}
-    events = _found(told, lambda name, event: _column(telemetry, name, "event", event.unit), wrong)
+    events = _found(told, lambda name, event: once(telemetry, name, "event", event.unit), wrong)
+    check_replicates(twin, telemetry)
     wanted = {name: one for name, one in twin.observations.items() if observed or telemetry.holds(name)}
-    observations = _found(wanted, lambda name, one: _column(telemetry, name, "observation", one.unit), wrong)
+    observations = _found(wanted, lambda name, one: observed_column(telemetry, name, one), wrong)
+    columns = _found(twin.noise_columns(), lambda name, _: noise_column(twin, telemetry, name, observations), wrong)
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
     refuse_lost_doses(telemetry, told)
     for name, values in observations.items():
-        _check_support(twin, name, telemetry.label(name), values)
+        by_quantity = {c.quantity: columns[own] for own, c in twin.noise_columns().items() if c.owner == name}
+        check_support(twin, name, telemetry, values, by_quantity)
     if observed and not any(np.isfinite(values).any() for values in observations.values()):
         raise InvalidTelemetry(
             "Telemetry has no observation at all.",
@@ -91,7 +109,9 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
             received="nothing but missing values",
             advice="Without data the posterior would be the prior; check the columns.",
         )
-    return Bound(times, telemetry.table.index.to_numpy(), observations, inputs, events)
+    since = rows_before(twin, times, observations)
+    check_before(twin, telemetry, times, observations, since)
+    return Bound(times, telemetry.table.index.to_numpy(), observations, inputs, events, columns, since)
 
 
 def _found[T](
@@ -125,25 +145,12 @@ def elapsed(labels: pd.Index, t0: Any, source_unit: str, time_unit: str) -> np.n
     return convert(labels.to_numpy(np.float64) - float(t0), source_unit, time_unit, "time", InvalidTelemetry)
 
 
-def _column(telemetry: Telemetry, name: str, kind: str, unit: str) -> np.ndarray:
-    if not telemetry.holds(name):
-        columns = ", ".join(f"`{c}`" for c in telemetry.table.columns) or "no columns"
-        alike = [c for c in telemetry.table.columns if c.casefold() == name.casefold()]
-        raise InvalidTelemetry(
-            f"Telemetry has no column for the {kind} `{name}`.",
-            expected=f"one of its columns renamed to `{name}`",
-            received=columns,
-            advice=f"Pass `rename={{'{alike[0] if alike else '<column>'}': '{name}'}}` where it is read.",
-        )
-    return telemetry.in_unit(name, unit)
-
-
 def _input(telemetry: Telemetry, name: str, spec: Input, observed: bool) -> np.ndarray:
     """Samples of an input; there may be none after the last one where the twin says how it goes on."""
     goes_on = spec.beyond != "error"
     if goes_on and not observed and not telemetry.holds(name):
         return np.full(len(telemetry.table), np.nan)
-    values = _column(telemetry, name, "input", spec.unit)
+    values = once(telemetry, name, "input", spec.unit)
     sampled = np.flatnonzero(np.isfinite(values))
     end = sampled.max(initial=-1) + 1 if goes_on and (sampled.size or not observed) else len(values)
     _check_no_gap(name, values[:end], telemetry)
@@ -192,20 +199,6 @@ def _length(span: float, telemetry: Telemetry) -> str:
     return f"'{span * 1e-9 / 60:g}min'" if telemetry.dated else f"{span:g}"
 
 
-def _check_support(twin: Twin, name: str, label: str, values: np.ndarray) -> None:
-    noise = twin.observations[name].noise
-    present = np.isfinite(values)
-    bad = np.flatnonzero(present & ~np.asarray(noise.support(np.where(present, values, 1.0))))
-    if bad.size:
-        rows = ", ".join(f"{values[row]:g} in row {row + 1}" for row in bad[:5])
-        raise InvalidTelemetry(
-            f"Observation {label} has values that cannot occur under {type(noise).__name__} noise.",
-            expected=repr(noise.support),
-            received=rows + (f", … ({bad.size} in all)" if bad.size > 5 else ""),
-            advice="Correct the data, or choose a noise model that allows them.",
-        )
-
-
 # Several experiments of one asset: their telemetry bound one by one, then padded to arrays of one shape.
 #
 # What is padded lies at the end of an experiment's own time: intervals of length zero, at whose stops nothing is
@@ -223,13 +216,13 @@ def rows_in_both(known: xr.Dataset, telemetry: Telemetry, units: Mapping[str, st
         telemetry: Perhaps the same record, perhaps another one.
         units: Of each observation.
     """
-    times = pd.Index(known["time"].to_numpy())
-    both = times.intersection(telemetry.table.index)
+    places = paired(telemetry.table.index, pd.Index(known["time"].to_numpy()))
+    both = places >= 0
     shared = same = 0
     for name, unit in units.items():
         if name in known and name in telemetry.table.columns:
-            ours = pd.Series(telemetry.in_unit(name, unit), telemetry.table.index).reindex(both).to_numpy()
-            theirs = pd.Series(known[name].to_numpy().astype(float), times).reindex(both).to_numpy()
+            ours = telemetry.in_unit(name, unit)[both]
+            theirs = known[name].to_numpy().astype(float)[places[both]]
             there = np.isfinite(ours) & np.isfinite(theirs)
             shared += int(there.sum())
             same += int(np.isclose(ours[there], theirs[there], rtol=1e-9, atol=0.0).sum())
@@ -300,6 +293,8 @@ def stack_bounds(bounds: Sequence[Bound]) -> Bound:
         observations={name: rows([b.observations[name] for b in bounds]) for name in bounds[0].observations},
         inputs={name: rows([b.inputs[name] for b in bounds]) for name in bounds[0].inputs},
         events={name: rows([b.events[name] for b in bounds]) for name in bounds[0].events},
+        columns={name: rows([b.columns[name] for b in bounds], still=True) for name in bounds[0].columns},
+        since={name: rows([b.since[name] for b in bounds], still=True) for name in bounds[0].since},
     )
 
 
@@ -375,9 +370,11 @@ def fill_bound(bound: Bound) -> Bound:
     axis = bound.times.ndim - 1
     num = size_for(max(bound.times.shape[axis], _least.get()))
     observations = {name: _padded(values, num, np.nan, axis) for name, values in bound.observations.items()}
+    columns = {name: _padded(values, num, values[..., -1:], axis) for name, values in bound.columns.items()}
+    since = {name: _padded(rows, num, rows[..., -1:], axis) for name, rows in bound.since.items()}
     times = _padded(bound.times, num, bound.times[..., -1:], axis)
     nothing: Any = None
-    return Bound(times, nothing, observations, {}, {})
+    return Bound(times, nothing, observations, {}, {}, columns, since)
 
 
 def fill_grid(grid: Grid, *, alike: bool) -> Grid:

@@ -30,41 +30,18 @@ from bayestwin.density.bind import (
     stack_grids,
 )
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
-from bayestwin.density.robust import LOSSES, Loss, innovation_noise, stretches
+from bayestwin.density.observing import Predicted, noise_of, noise_where_seen, read_over_time
+from bayestwin.density.robust import LOSSES, Loss, stretches
 from bayestwin.dynamics.affine import kinds_of, steps_exactly
 from bayestwin.dynamics.blocks import in_blocks
 from bayestwin.dynamics.filter import Expected, Filter, is_complete, last_observed
 from bayestwin.dynamics.grid import Grid, build_grid, precision_of
-from bayestwin.dynamics.solve import Trajectory, observe, solve
+from bayestwin.dynamics.solve import Trajectory, observe, solve, vary
 from bayestwin.dynamics.steppers import Precision
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Site, Twin
-
-# What a twin says for one value of all its sites.
-
-
-class Predicted(NamedTuple):
-    """What the twin says for one value of all sites, at n times; with a leading axis for several experiments.
-
-    Attributes:
-        noise_free: By observation; shape (n,) each. With process noise what is expected given all observations before.
-        states: Shape (n, s); NaN with process noise, where states are not known from parameters alone.
-        solved: Whether the solve succeeded.
-        num_steps: Steps of the solver.
-        reached: Whether the solve came as far as each time, beyond which the rest means nothing; shape (n,).
-        scales: With process noise, by observation, the standard deviation around what is expected; shape (n,) each.
-        discrepancy: What is added to `noise_free`, by observation, once it is drawn; shape (n,) each.
-    """
-
-    noise_free: Mapping[str, Array]
-    states: Array
-    solved: Array
-    num_steps: Array
-    reached: Array
-    scales: Mapping[str, Array] | None = None
-    discrepancy: Mapping[str, Array] | None = None
 
 
 class Local(NamedTuple):
@@ -141,14 +118,17 @@ class Density:
     def tree_flatten(self) -> tuple[tuple[Any, ...], Keyed[Parts]]:
         """Arrays, and all else; labels are for people."""
         processes = None if self.discrepancies is None else dict(self.discrepancies.processes)
-        return (self.bound.times, self.bound.observations, self._compiled_grid, processes), self._parts_of
+        bound = self.bound
+        leaves = (bound.times, bound.observations, self._compiled_grid, processes, bound.columns, bound.since)
+        return leaves, self._parts_of
 
     @classmethod
     def tree_unflatten(cls, parts: Keyed[Parts], leaves: tuple[Any, ...]) -> "Density":
         """The density again, of arrays that may be traced."""
-        (times, observations, grid, processes), (twin, sites, loss, of_values, experiments, *_) = leaves, parts.value
+        (times, observations, grid, processes, columns, since) = leaves
+        twin, sites, loss, of_values, experiments, *_ = parts.value
         nothing: Any = None
-        bound = Bound(times, nothing, observations, {}, {})
+        bound = Bound(times, nothing, observations, {}, {}, columns, since)
         found = cls(twin, bound, grid, sites, loss, of_values, experiments)
         known = None if processes is None else Discrepancies(twin, observations, processes)
         vars(found).update(discrepancies=known, _compiled_grid=grid, _parts_of=parts)
@@ -351,7 +331,7 @@ class Density:
         """Log likelihoods in which the deviance `2 (log p(y | y) − log p(y | v))` is replaced by its loss."""
         best = {}
         for name, observed in self.bound.observations.items():
-            noise, given = self.noise(name, values, predicted)
+            noise, given = noise_where_seen(self.twin, self.bound, name, values, predicted)
             best[name] = noise.saturated(observed, self.bound.times, **given)
         deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
         return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
@@ -368,22 +348,15 @@ class Density:
 
     def _along(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
         noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
-        return Predicted(noise_free, *trajectory[:3], trajectory.reached)
+        noise_free |= read_over_time(self.twin, self.bound, noise_free, trajectory.states)
+        told = vary(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
+        return Predicted(noise_free, *trajectory[:3], trajectory.reached, by_row=told)
 
     def noise(
         self, name: str, values: Mapping[str, ArrayLike], predicted: Predicted | None = None
     ) -> tuple[Noise, dict[str, Any]]:
-        """The noise model of observation `name`, and its parameters with the values given or known."""
-        noise, given = self.twin.observations[name].noise, {}
-        for key, prior in noise.parameters.items():
-            if isinstance(prior, str):
-                given[key] = values.get(prior, self.twin.parameters[prior].prior)
-            else:
-                given[key] = values.get(f"{name}_{key}", prior)
-        if predicted is None or predicted.scales is None:
-            return noise, given
-        assert isinstance(self.twin.model_error, ProcessNoise)
-        return innovation_noise(self.twin.model_error, values, predicted.scales[name])
+        """As `noise_of`."""
+        return noise_of(self.twin, self.bound, name, values, predicted)
 
     @each_experiment
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
@@ -393,7 +366,7 @@ class Density:
         """
         terms = {}
         for name, observed in self.bound.observations.items():
-            noise, given = self.noise(name, values, predicted)
+            noise, given = noise_where_seen(self.twin, self.bound, name, values, predicted)
             expected = predicted.noise_free[name] + (predicted.discrepancy or {}).get(name, 0.0)
             terms[name] = noise.log_likelihood(observed, expected, self.bound.times, **given)
         return terms

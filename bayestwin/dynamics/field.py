@@ -56,6 +56,16 @@ class Field:
         positive = self.twin.layout.repeat([state.positive for state in self.twin.states.values()])
         return np.append(positive, [False] * len(self.twin.switched)).astype(bool)
 
+    @functools.cached_property
+    def counted(self) -> np.ndarray:
+        """Which entries are integrals; shape (s,)."""
+        integrals = self.twin.layout.repeat([name in self.twin.integrals for name in self.twin.states])
+        return np.append(integrals, np.zeros(len(self.twin.switched), bool))
+
+    def anew(self, state: Array) -> Array:
+        """The state with integrals that begin again, so that each stretch is as exact as it is long; shape (s,)."""
+        return jnp.where(self.counted, 0.0, state) if self.counted.any() else state
+
     def pack(self, states: Sequence[ArrayLike]) -> Array:
         """The solver's array for the twin's states at the start."""
         values = self.twin.layout.join(states)

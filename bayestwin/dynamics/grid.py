@@ -354,8 +354,8 @@ def build_grid(
 
     Args:
         twin: Says how each input goes on between and beyond its samples, and when its events are.
-        times: Elapsed times to save, increasing, from 0 on; shape (n,).
-        knots: Elapsed times of the samples, increasing; shape (k,).
+        times: Elapsed times to save, increasing, from 0 on, those of replicates more than once; shape (n,).
+        knots: Elapsed times of the samples, likewise; shape (k,).
         inputs: Input samples by name, NaN where there is none; shape (k,) each.
         events: Values of the events that the telemetry tells, by name, NaN where there is none; shape (k,) each.
 
@@ -363,6 +363,9 @@ def build_grid(
         InvalidTelemetry: If an input is asked for beyond its samples and its `beyond` is `"error"`.
     """
     end = times[-1]
+    if (np.diff(knots) == 0.0).any():  # replicates: an input is the same in all of them
+        knots, first = np.unique(knots, return_index=True)
+        inputs, events = ({n: v[first] for n, v in (one or {}).items()} for one in (inputs, events))
     signals = [extended(n, s, SampledSignal(knots, inputs[n]), end) for n, s in twin.inputs.items()]
     happening = [_happening(twin.events[name].at, knots, (events or {}).get(name)) for name in twin.timed]
     samples = [signal.times for signal in (*signals, *happening)]

@@ -29,7 +29,7 @@ from bayestwin.dynamics.steppers import (
 )
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
-from bayestwin.model.types import SteadyState
+from bayestwin.model.types import SteadyState, varies
 
 STEPPERS = {
     "tsit5": advance_tsit5,
@@ -142,6 +142,8 @@ def _integrate(
             by_interval = jnp.diff(passed.num_steps[jnp.maximum(places[1:] - 1, 0)], prepend=0)
         there = jnp.concatenate([found[None], passed.solved]) if partly else found
     states = jnp.concatenate([state[None], after])
+    if field.counted.any():
+        states = jnp.where(field.counted, jnp.cumsum(states, axis=0), states)
     if grid.between is None:
         states, ends = states[grid.save], grid.save
     else:
@@ -196,7 +198,7 @@ def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Positi
     def interval(loop: tuple[Position, Array, Array], span: tuple[Array, ...]) -> tuple[tuple, Position]:
         (at, levels, gaps), (start, end, coefficients, amounts) = loop, span
         inputs_at = inputs_from(start, coefficients)
-        at = at._replace(state=field.happen(start, at.state, coefficients[0], amounts))
+        at = at._replace(state=field.anew(field.happen(start, at.state, coefficients[0], amounts)))
         crossings = Crossings(field, inputs_at) if interrupted else None
         if crossings is not None:
             at = crossings.resume(start, at, levels, gaps)
@@ -250,6 +252,26 @@ def observer(twin: Twin, values: Mapping[str, Any]) -> Callable[[Array, Array, A
     return at_one_time
 
 
+def vary(twin: Twin, times: ArrayLike, states: Array, inputs: ArrayLike, values: Mapping[str, Any]) -> dict[str, Array]:
+    """Noise quantities that are functions `(t, x, p, u)`, by `<observation>_<quantity>`; arguments as of `observe`."""
+    functions: dict[str, Any] = {
+        f"{name}_{key}": quantity
+        for name, spec in twin.observations.items()
+        for key, quantity in spec.noise.parameters.items()
+        if varies(quantity)
+    }
+    if not functions:
+        return {}
+    field = Field(twin, parameters(twin, values))
+    u_of = namespace("inputs", tuple(twin.inputs))
+
+    def at_one_time(t: Array, state: Array, signal: Array) -> dict[str, Array]:
+        (x, p), u = field.named(state), u_of(*signal)
+        return {name: jnp.asarray(function(t, x, p, u), float) for name, function in functions.items()}
+
+    return jax.vmap(at_one_time)(jnp.asarray(times), states, jnp.asarray(inputs))
+
+
 # The whole grid by a fixed number of explicit steps an interval: one straight loop, which reverse mode goes through.
 #
 # How many steps each interval takes is learnt from adaptive solves; whether that was exact enough is found out
@@ -281,12 +303,14 @@ def integrate(field: Field, state: Array, grid: Grid, fixed: FixedSteps) -> Arra
 
     @jax.checkpoint  # its stages are computed again on the way back: less memory, and not slower
     def body(state: Array, span: tuple[Array, ...]) -> tuple[Array, Array]:
-        begun, start, step, coefficients, amounts = span
+        begun, start, step, coefficients, amounts, *first = span
         state = field.happen(start, state, coefficients[0], amounts)
+        state = jnp.where(first[0], field.anew(state), state) if first else state
         state, _ = take_tsit5_step(field.slope(inputs_from(begun, coefficients)), start, state, step)
         return state, state
 
     spans = (begun, begun + number * length, length, jnp.asarray(grid.coefficients)[interval], amounts)
+    spans += (number == 0,) if field.counted.any() else ()
     return lax.scan(body, state, spans)[1][last]
 
 

@@ -360,12 +360,17 @@ def no_start(density: Density, seed: int, drawn: int) -> NoValidStart:
 
     @jax.jit
     @jax.vmap
-    def inspect(one: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    def inspect(one: dict[str, Array]) -> tuple[Array, dict[str, Array], dict[str, Array]]:
         predicted = density.predict(one)
-        terms = {name: jnp.isfinite(t).all() for name, t in density.log_likelihood(one, predicted).items()}
-        return predicted.solved, terms
+        terms = {name: jnp.isfinite(t) for name, t in density.log_likelihood(one, predicted).items()}
+        return predicted.solved, terms, dict(predicted.noise_free)
 
-    solved, terms = (jax.tree.map(np.asarray, found) for found in inspect(values))
+    solved, finite, expected = (jax.tree.map(np.asarray, found) for found in inspect(values))
+    terms = {name: fine.reshape(64, -1).all(axis=1) for name, fine in finite.items()}
+    stiff = (
+        ". A stiff solver has been tried." if density.twin.solver.method == "rodas5p" else ", or use a stiff solver."
+    )
+    advice = f"Look at `bayestwin check`; tighten the priors, correct the vector field{stiff}"
     never = np.flatnonzero(~solved.reshape(64, -1).any(axis=0))  # experiments, or the telemetry itself
     solved = solved.reshape(64, -1).all(axis=1)
     num_solved = int(solved.sum())
@@ -377,18 +382,56 @@ def no_start(density: Density, seed: int, drawn: int) -> NoValidStart:
         guilty = [name for name, fine in terms.items() if not bool((fine & solved).any())]
         listed = ", ".join(f"`{name}`" for name in guilty) or "all observations together"
         what = f"{num_solved} of 64 can be solved, but the log likelihood of {listed} is never finite"
+        usable = {name: (fine[solved], expected[name][solved]) for name, fine in finite.items()}
+        row, advice = _blame_row(density, usable)
+        what += row
     sites = ", ".join(f"`{site.name}`" for site in density.sites)
     return NoValidStart(
         f"Twin `{density.twin.name}` has no valid start: not one prior draw has a finite log density.",
         expected=f"a finite log density for some of {drawn} draws of {sites}",
         received=what,
-        advice="Look at `bayestwin check`; tighten the priors, correct the vector field"
-        + (
-            ". A stiff solver has been tried."
-            if density.twin.solver.method == "rodas5p"
-            else ", or use a stiff solver."
-        ),
+        advice=advice,
     )
+
+
+def _blame_row(density: Density, usable: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[str, str]:
+    """Words about the row whose observation is impossible most often, and what can be done about it.
+
+    Args:
+        density: The log density.
+        usable: By observation, for each of k draws that can be solved and each row, whether its log likelihood is
+            finite, and what is predicted without noise; shape (k, …, n).
+    """
+    shares = {name: fine.mean(axis=0) for name, (fine, _) in usable.items()}
+    name = min(shares, key=lambda one: shares[one].min())
+    place = np.unravel_index(np.argmin(shares[name]), shares[name].shape)
+    observed = float(density.bound.observations[name][place])
+    predicted = usable[name][1][(slice(None), *place)]
+    low, high = float(np.nanmin(predicted)), float(np.nanmax(predicted))
+    within = f"in experiment `{density.experiments[place[0]]}` " if density.experiments else ""
+    ends = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    row = (
+        f"; first of all {within}at t={float(density.bound.times[place]):.6g} (row {place[-1] + 1}), where `{name}` "
+        f"was observed to be {observed:.4g} and {ends} is predicted"
+    )
+    kinds = [type(layer).__name__ for layer in density.twin.observations[name].noise.layers()]
+    vanishing = low == high == 0.0
+    if "LogNormal" in kinds and high <= 0.0:
+        return f"{row}: a value of which {kinds[0]} noise has no logarithm", ZEROS
+    if "Proportional" in kinds and vanishing:
+        return f"{row}, with a standard deviation of 0", ZEROS
+    return row, (
+        f"Correct this row or leave it out (an empty cell); or let the noise of `{name}` allow for it, and the priors "
+        "predict something near it. `bayestwin check` shows what the prior predicts."
+    )
+
+
+ZEROS = (
+    "Where nothing is there, nothing multiplies: leave the row out (an empty cell), write the limit of detection into "
+    "it and say so by `bt.Censored(noise, lower=…)`, or take noise with an additive part, "
+    "`bt.Proportional(scale, relative)` with a `scale` above 0."
+)
+"""What to do about values of zero under noise that multiplies."""
 
 
 def _blame(density: Density, number: int, values: dict[str, Array]) -> str:

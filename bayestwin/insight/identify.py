@@ -24,6 +24,7 @@ from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
 from bayestwin.density.density import Density, Predicted, build_density
+from bayestwin.density.rows import rows_before
 from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.solver import choose
@@ -281,8 +282,8 @@ def information_of(density: Density, seed: int) -> Informed:
         slopes = jax.jacfwd(lambda step: _moving(told(step)))(nowhere)
 
         def moved(step: Array) -> tuple[dict[str, Array], Predicted]:
-            values, noise_free, scales = jax.tree.map(lambda x, dx: x + dx @ step, _moving(here), slopes)
-            return values, here[1]._replace(noise_free=noise_free, scales=scales)
+            values, noise_free, scales, told = jax.tree.map(lambda x, dx: x + dx @ step, _moving(here), slopes)
+            return values, here[1]._replace(noise_free=noise_free, scales=scales, by_row=told)
 
         def of_record(key: Array, sign: Array) -> Array:
             many = len(density.experiments)
@@ -313,10 +314,10 @@ def _exact(density: Density, name: str) -> bool:
     return not own and all(layer.normal for layer in density.twin.observations[name].noise.layers())
 
 
-def _moving(told: tuple[dict[str, Array], Predicted]) -> tuple[Any, Any, Any]:
+def _moving(told: tuple[dict[str, Array], Predicted]) -> tuple[Any, ...]:
     """What depends on z of values and of what is predicted: sites, means, and spreads where these are predicted."""
     values, predicted = told
-    return values, predicted.noise_free, predicted.scales
+    return values, predicted.noise_free, predicted.scales, predicted.by_row
 
 
 def _told_by(density: Density, moved: Callable[[Array], tuple[dict[str, Array], Predicted]], nowhere: Array) -> Array:
@@ -472,8 +473,11 @@ def _continued(twin: Twin, telemetry: Telemetry, planned: Telemetry) -> tuple[Bo
         observations=joined(past.observations, nothing),
         inputs=joined(past.inputs, ahead.inputs),
         events=joined(past.events, ahead.events),
+        columns=joined(past.columns, ahead.columns),
     )
-    return whole, whole._replace(observations=joined(past.observations, _expected(twin, ahead)))
+    whole = whole._replace(since=rows_before(twin, whole.times, whole.observations))
+    richer = joined(past.observations, _expected(twin, ahead))
+    return whole, whole._replace(observations=richer, since=rows_before(twin, whole.times, richer))
 
 
 def _expected(twin: Twin, bound: Bound) -> dict[str, np.ndarray]:

@@ -67,6 +67,7 @@ def sparse_density(twin: Twin, bound: Bound | Mapping[str, Bound], max_times: in
         parts = {name: sparse_density(twin, one, max_times) for name, one in bound.items()}
         return join(twin, {name: d.bound for name, d in parts.items()}, {name: d.grid for name, d in parts.items()})
     num = len(bound.times)
+    max_times = num if bound.since else max_times  # each is read from an earlier row on
     rows = np.unique(np.linspace(0, num - 1, min(num, max_times)).round().astype(int))
     grid = build_grid(twin, bound.times[rows], bound.times, bound.inputs, bound.events)
     picked = Bound(

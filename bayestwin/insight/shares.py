@@ -32,6 +32,7 @@ from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin
 from bayestwin.predict import check_belongs, density_ahead
 from bayestwin.telemetry import Telemetry
+from bayestwin.telemetry.times import paired
 
 # Mean and variance of new observations for given values of everything else, many draws at a time.
 
@@ -102,10 +103,11 @@ def _alike(densities: Sequence[Density]) -> bool:
 def _moments(density: Density, z: Array, bits: Array) -> dict[str, tuple[Array, Array]]:
     key = jax.random.wrap_key_data(bits)
     values = density.constrain(z)
-    found = density.draw(key, values, density.predict(values))
+    predicted = density.predict(values)
+    found = density.draw(key, values, predicted)
     moments = {}
     for number, name in enumerate(density.twin.observations):
-        noise, given = density.noise(name, values)
+        noise, given = density.noise(name, values, predicted._replace(scales=None))
         value = found[f"{name}_noise_free"] + found.get(f"{name}_discrepancy", 0.0)
         moments[name] = moments_of(noise, value, jnp.asarray(density.bound.times), given, number)
     return moments
@@ -294,7 +296,7 @@ def uncertainty_shares(
         known, rows = _draws_of(density, posterior, draws)
         found = evaluate([one for *_, one in ahead], known, rows, seed, shown)
     # with model error the twin is led through the calibration: only the times that were asked for are told
-    places = np.searchsorted(density.bound.times, bound.times)
+    places = paired(pd.Index(bound.times), pd.Index(density.bound.times))
     parts = [variances(found, name, places) for name in twin.observations]
     coords = {
         "time": bound.labels,

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpyro.distributions as dist
 
-from bayestwin._base.units import check_unit
+from bayestwin._base.units import check_unit, difference_unit, has_offset
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.delays import with_timed_inputs
-from bayestwin.model.error import ModelError, ProcessNoise
+from bayestwin.model.error import ModelError, ProcessNoise, check_positive
 from bayestwin.model.noise.families import Noise, check_shared, trace_noise
 from bayestwin.model.tracing import Shapes, trace_effect, trace_initial, trace_scalar, trace_times, trace_vector_field
-from bayestwin.model.types import Event, SteadyState
+from bayestwin.model.types import Column, Event, SteadyState, by_row, varies
 
 type Checked = Any
 """A `Twin`, whose module imports this one."""
@@ -57,6 +57,16 @@ def check_twin(twin: Checked) -> None:
                 received=f"the state `{name}`, of shape {twin.states[name].shape}",
                 advice=f"Pass `of=lambda t, x, p, u: x.{name}[…]`, perhaps under another name.",
             )
+        if observation.reads in ("total", "change") and has_offset(observation.unit):
+            raise InvalidTwin(
+                f"Observation `{name}` is a {observation.reads}, which has no zero of a scale of temperature.",
+                expected=f"`K`, or `{difference_unit(observation.unit)}`",
+                received=f"`{observation.unit}`",
+                advice="Give the unit of a difference, to the twin and to the telemetry.",
+            )
+        for key, quantity in observation.noise.parameters.items():
+            if varies(quantity):
+                trace_scalar(quantity, f"`{key}=` of the noise of observation `{name}`", shapes)  # type: ignore[arg-type]
         trace_noise(observation.noise, f"observation `{name}`")
     for name, state in twin.states.items():
         if state.derived:
@@ -159,6 +169,11 @@ def _check_choices(twin: Checked) -> None:
         )
     choices = [(f"`hold` of input `{n}`", i.hold, ("linear", "previous", "cubic")) for n, i in twin.inputs.items()]
     choices += [(f"`beyond` of input `{n}`", i.beyond, ("error", "hold", "periodic")) for n, i in twin.inputs.items()]
+    choices += [
+        (f"`reads` of observation `{n}`", o.reads, ("value", "mean", "total", "change"))
+        for n, o in twin.observations.items()
+    ]
+    choices += [(f"`since` of observation `{n}`", o.begins, ("row", "reading")) for n, o in twin.observations.items()]
     choices += [("`method` of the solver", twin.solver.method, ("auto", "exact", "tsit5", "rodas5p"))]
     for name, spec in twin.inputs.items():
         _check_period(name, spec)
@@ -184,7 +199,13 @@ def _check_priors(twin: Checked) -> None:
     for name, observation in twin.observations.items():
         noise, owner = observation.noise, f"observation `{name}`"
         check_shared(noise, owner, (observation.unit, twin.time_unit), parameter_units)
-        priors |= {f"noise `{k}` of {owner}": p for k, p in noise.parameters.items() if not isinstance(p, str)}
+        _check_rows(noise, owner)
+        own = {f"noise `{k}` of {owner}": p for k, p in noise.parameters.items()}
+        factors = {f"`factor` of {k}": p.factor for k, p in own.items() if isinstance(p, Column)}
+        for factored, factor in factors.items():
+            if not isinstance(factor, str):
+                check_positive(factor, factored)
+        priors |= {k: p for k, p in (own | factors).items() if not isinstance(p, str) and not by_row(p)}
     priors |= {f"`{name}` of the model error": q.prior for name, q in twin.error_quantities().items()}
     for owner, prior in priors.items():
         _check_prior(prior, owner)
@@ -262,6 +283,30 @@ def _fine_coords(coords: Any) -> bool:
     return True
 
 
+def _check_rows(noise: Noise, owner: str) -> None:
+    """Check that what has another value in each row may have one, and that columns have a name.
+
+    Raises:
+        InvalidTwin: If not.
+    """
+    constant = {name for layer in noise.layers() for name in layer.constant}
+    for name, quantity in noise.parameters.items():
+        if by_row(quantity) and name in constant:
+            raise InvalidTwin(
+                f"Noise `{name}` of {owner} cannot be another one in each row.",
+                expected="a prior, a number, or the name of a parameter of the twin",
+                received="a function" if varies(quantity) else f"{quantity!r}",
+                advice="Let the scale change from row to row instead.",
+            )
+        if isinstance(quantity, Column) and not (isinstance(quantity.name, str) and quantity.name):
+            raise InvalidTwin(
+                f"The column of noise `{name}` of {owner} has no name.",
+                expected='the name of a column of the telemetry, such as `bt.Column("voltage_sd")`',
+                received=f"{quantity.name!r}",
+                advice="Name the column as `rename` calls it.",
+            )
+
+
 def _check_prior(prior: object, owner: str) -> None:
     if isinstance(prior, int | float) and not isinstance(prior, bool) and math.isfinite(prior):
         return
@@ -305,10 +350,14 @@ def _check_disturbed(twin: Checked) -> None:
     hindrances += [f"state `{name}`, which is positive" for name, state in twin.states.items() if state.positive]
     hindrances += [f"state `{name}`, which is an array" for name, state in twin.states.items() if state.shape]
     hindrances += [f"input `{name}`, which is cubic" for name, spec in twin.inputs.items() if spec.hold == "cubic"]
+    hindrances += [
+        f"observation `{n}`, which is no value at a time" for n, o in twin.observations.items() if o.reads != "value"
+    ]
     if hindrances:
         raise InvalidTwin(
             f"Process noise does not go with {hindrances[0]}.",
-            expected="scalar states of any sign, linear or held inputs, events of known time that change states alone",
+            expected="scalar states of any sign, linear or held inputs, values that are read at a time, events of "
+            "known time that change states alone",
             received=", ".join(hindrances),
             advice="Write it as an input or another state, or leave process noise out.",
         )

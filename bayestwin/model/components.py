@@ -111,12 +111,30 @@ class Observation:
         of: `(t, x, p, u)` → predicted value; by default the state of the same name.
         unit: Unit as text, `""` for none; telemetry in another unit is converted.
         doc: What it is, in words.
+        reads: What of that is read: its `"value"` at the time of the row, or, over the time since an earlier row, its
+            `"mean"` (a logger that averages), its `"total"` (a meter that counts: its integral, so that `of` is in
+            `unit` per `time_unit`), or its `"change"`. Means and totals are solved for along with the states, as the
+            state `<observation>_integral`; nothing is sampled.
+        since: From which earlier row on: the one before (`"row"`), or the last one in which it was read (`"reading"`);
+            by default the row for a mean, and the reading for a total or a change. The first counts from `t0`.
     """
 
     noise: Noise
     of: Observed | None = None
     unit: str = ""
     doc: str = ""
+    reads: Literal["value", "mean", "total", "change"] = "value"
+    since: Literal["row", "reading"] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is an integral, which a state of its own has to follow."""
+        return self.reads in ("mean", "total")
+
+    @property
+    def begins(self) -> str:
+        """From which earlier row on it is read."""
+        return self.since or ("row" if self.reads == "mean" else "reading")
 
 
 type SolverMethod = Literal["auto", "exact", "tsit5", "rodas5p"]

@@ -62,6 +62,11 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs"):
     setattr(TimedInput, f"__{_name}__", _forward(getattr(operator, _name)))
 
 
+def as_numbers(u: Any) -> Any:
+    """Inputs as observations have them: what each is now."""
+    return u._replace(**{name: one.value for name, one in u._asdict().items() if isinstance(one, TimedInput)})
+
+
 def with_timed_inputs(function: Callable, delayed: Sequence[str], asked: set[str] | None = None) -> Callable:
     """A user's `(t, x, p, u)` that gets some inputs as functions of time too.
 

@@ -20,7 +20,7 @@ from bayestwin._base.compilation import nested_codes
 from bayestwin.model.components import State
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin
-from bayestwin.model.types import Event, Prior, SteadyState
+from bayestwin.model.types import Column, Event, Prior, SteadyState, varies
 
 EXACT, FEW = 17, 6
 """Digits that tell any two numbers apart; and of how many numbers all are shown to people."""
@@ -68,6 +68,7 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
                 "noise": noise_text(o.noise, digits),
                 "of": f"state `{n}`" if o.of is None else source(o.of),
             }
+            | ({} if o.reads == "value" else {"reads": f"{o.reads} since the last {o.begins}"})
             for n, o in twin.observations.items()
         ],
     }
@@ -98,7 +99,7 @@ def _event(name: str, event: Event) -> dict[str, Any]:
 
 def fingerprint(twin: Twin) -> str:
     """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver, model error."""
-    code = [bytecode(twin.vector_field)]
+    code = [bytecode(twin.own_field)]
     functions: list[Any] = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if s.derived]
     functions += [s.initial.guess for s in twin.states.values() if isinstance(s.initial, SteadyState)]
@@ -107,6 +108,7 @@ def fingerprint(twin: Twin) -> str:
     functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
     code += [bytecode(function) for function in functions if callable(function)]
     code += [text for layer in layers for text in _own_code(type(layer))]
+    code += [bytecode(own) for layer in layers for own in layer.own_parameters.values() if varies(own)]  # type: ignore[arg-type]
     text = json.dumps([_without_words(describe(twin, digits=EXACT)), twin.solver.max_steps, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -190,6 +192,8 @@ def noise_text(noise: Noise, digits: int = 6) -> str:
             parts.append(f"{name} ~ {prior_text(value, digits)}")
         elif isinstance(value, int | float):
             parts.append(f"{name} = {value:.{digits}g}")
+        elif isinstance(value, Column):
+            parts.append(f"{name} = {_column_text(value, digits)}")
         elif isinstance(value, constraints.Constraint):
             parts.append(f"{name} {value!r}")
         elif value is not None and not isinstance(value, str) and not callable(value):
@@ -197,6 +201,16 @@ def noise_text(noise: Noise, digits: int = 6) -> str:
         elif value is not None:
             parts.append(f"{name} = {value}" if isinstance(value, str) else " ".join(source(value).split()))
     return f"{type(noise).__name__}({', '.join(parts)})"
+
+
+def _column_text(column: Column, digits: int) -> str:
+    """A column that noise takes from the telemetry, in words, e.g. "2 × column `voltage_sd`"."""
+    factor, told = column.factor, f"column `{column.name}`"
+    if isinstance(factor, dist.Distribution):
+        return f"{told} × factor ~ {prior_text(factor, digits)}"
+    if isinstance(factor, str):
+        return f"{told} × {factor}"
+    return told if factor == 1.0 else f"{factor:.{digits}g} × {told}"
 
 
 def initial_text(state: State, digits: int = 6) -> str:

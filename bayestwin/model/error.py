@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.noise.families import Gaussian, Noise
-from bayestwin.model.types import Prior
+from bayestwin.model.types import Prior, by_row
 
 
 class Units(NamedTuple):
@@ -85,6 +85,13 @@ def check_gaussian(noise: Mapping[str, Noise], kind: str) -> None:
                 expected="bt.Gaussian, with which it is integrated out exactly",
                 received=f"bt.{type(model).__name__}",
                 advice="Take bt.Gaussian, perhaps of a transformed observation, or leave the model error out.",
+            )
+        if by_row(model.scale):
+            raise InvalidTwin(
+                f"{kind} does not go with the noise of observation `{name}`.",
+                expected="a `scale` that is the same in all rows: a prior, a number, or the name of a parameter",
+                received="a scale that is another one in each row",
+                advice="Give it a prior, or leave the model error out.",
             )
 
 

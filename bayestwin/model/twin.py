@@ -6,17 +6,18 @@ Nothing here solves or infers. What is wrong in a twin is an error when the twin
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpyro.distributions as dist
 
+from bayestwin._base.units import has_offset
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
-from bayestwin.model.delays import delayed_inputs
+from bayestwin.model.delays import as_numbers, delayed_inputs
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
-from bayestwin.model.tracing import Layout, Shapes, by_name
-from bayestwin.model.types import Event, VectorField
+from bayestwin.model.tracing import Layout, Shapes, by_name, namespace
+from bayestwin.model.types import Column, Event, VectorField, by_row
 
 
 class Site(NamedTuple):
@@ -29,6 +30,20 @@ class Site(NamedTuple):
     unit: str
     doc: str
     shared: bool = True
+
+
+class NoiseColumn(NamedTuple):
+    """A noise quantity that the telemetry tells row by row."""
+
+    column: Column
+    owner: str
+    quantity: str
+    unit: str
+
+    @property
+    def doc(self) -> str:
+        """What it is, in words."""
+        return f"noise {self.quantity} of {self.owner}, column {self.column.name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +85,10 @@ class Twin:
     model_error: ModelError | None = None
 
     def __post_init__(self) -> None:
-        """Check everything that can be checked without telemetry."""
+        """Check everything that can be checked without telemetry, and add states for what is counted."""
+        _drop_integrals(self)
         check_twin(self)
+        _add_integrals(self)
         _check_names(self)
 
     @property
@@ -125,10 +142,32 @@ class Twin:
         for name, observation in self.observations.items():
             for key, prior in observation.noise.parameters.items():
                 unit = observation.noise.unit_of(key, observation.unit, self.time_unit) or ""
-                found.append((f"{name}_{key}", prior, "noise", name, unit, f"noise {key} of {name}"))
+                row = (f"{name}_{key}", prior, "noise", name, unit, f"noise {key} of {name}")
+                if isinstance(prior, Column):
+                    row = (f"{name}_{key}_factor", prior.factor, "noise", name, "", f"factor of noise {key} of {name}")
+                found.append(row)
         for name, quantity in self.error_quantities().items():
             found.append((name, quantity.prior, "model_error", quantity.owner, quantity.unit, quantity.doc))
         return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution))
+
+    @property
+    def own_field(self) -> VectorField:
+        """The vector field as it was written, without the integrals of what is counted."""
+        return self.vector_field.__wrapped__ if hasattr(self.vector_field, "counts") else self.vector_field  # type: ignore[attr-defined]
+
+    @property
+    def integrals(self) -> tuple[str, ...]:
+        """States that count what is read as a mean or a total."""
+        return tuple(f"{name}_integral" for name, observation in self.observations.items() if observation.counts)
+
+    def noise_columns(self) -> Mapping[str, NoiseColumn]:
+        """What noise takes from the telemetry row by row, under `<observation>_<quantity>`."""
+        return {
+            f"{name}_{key}": NoiseColumn(quantity, name, key, o.noise.unit_of(key, o.unit, self.time_unit) or "")
+            for name, o in self.observations.items()
+            for key, quantity in o.noise.parameters.items()
+            if isinstance(quantity, Column)
+        }
 
     def error_quantities(self) -> Mapping[str, ErrorQuantity]:
         """Scalars of the model error, known ones included, under the names that they have in a result."""
@@ -143,9 +182,57 @@ class Twin:
         return Units(*({name: member.unit for name, member in group.items()} for group in groups), time=self.time_unit)
 
 
+# Observations that are means or totals over the time between rows: each has a state of its own, its integral.
+
+
+def _add_integrals(twin: Twin) -> None:
+    """Add to vector field and states the integral of each observation that is a mean or a total."""
+    counted = {f"{name}_integral": (name, spec) for name, spec in twin.observations.items() if spec.counts}
+    if not counted:
+        return
+    own, field = tuple(twin.states), twin.vector_field
+    states_of, derivative = namespace("states", own), by_name(field, own)
+
+    @functools.wraps(field)
+    def with_integrals(t: Any, x: Any, p: Any, u: Any) -> dict[str, Any]:
+        x, now = states_of(*[getattr(x, name) for name in own]), as_numbers(u)
+        rates = {
+            integral: getattr(x, name) if spec.of is None else spec.of(t, x, p, now)
+            for integral, (name, spec) in counted.items()
+        }
+        return {**derivative(t, x, p, u), **rates}
+
+    with_integrals.__dict__["counts"] = tuple(counted)
+    states = {
+        integral: State(0.0, unit=_integral_unit(spec, twin.time_unit), doc=f"integral of {spec.doc or name} since t0")
+        for integral, (name, spec) in counted.items()
+    }
+    object.__setattr__(twin, "vector_field", with_integrals)
+    object.__setattr__(twin, "states", {**twin.states, **states})
+    for name in ("layout", "derivative"):  # they may have been asked for without them
+        vars(twin).pop(name, None)
+
+
+def _drop_integrals(twin: Twin) -> None:
+    """Take off what `_add_integrals` put on a twin that this one was made from."""
+    added = getattr(twin.vector_field, "counts", ())
+    if added:
+        states = {name: state for name, state in twin.states.items() if name not in added}
+        object.__setattr__(twin, "states", states)
+        object.__setattr__(twin, "vector_field", twin.own_field)
+
+
+def _integral_unit(spec: Observation, time_unit: str) -> str:
+    """Unit of what is counted; none where a temperature is, whose scale has another zero."""
+    if spec.reads == "total":
+        return spec.unit
+    return time_unit if not spec.unit else "" if has_offset(spec.unit) else f"({spec.unit})*({time_unit})"
+
+
 def _check_names(twin: Twin) -> None:
     """No two variables of a result share a name."""
     names = [site.name for site in twin.sites()] + list(twin.observations)
+    names += [f"{n}_{k}" for n, o in twin.observations.items() for k, p in o.noise.parameters.items() if by_row(p)]
     names += [f"{name}_noise_free" for name in twin.observations] + [f"{name}_state" for name in twin.states]
     if isinstance(twin.model_error, Discrepancy):
         names += [f"{name}_discrepancy" for name in twin.model_error.scale]

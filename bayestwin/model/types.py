@@ -10,8 +10,28 @@ from numpy.typing import ArrayLike
 type Prior = dist.Distribution | float
 """A scalar NumPyro distribution, or a number when the value is known."""
 
-type NoiseParameter = Prior | str
-"""A prior, a number when known, or the name of a parameter of the twin, which several observations can share."""
+type NoiseParameter = Prior | str | Column | Observed
+"""A prior, a number when known, the name of a parameter of the twin, which several observations can share, a column of
+the telemetry, or a function `(t, x, p, u)`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A noise quantity that the telemetry tells row by row, such as the standard deviation of each reading.
+
+    The column is converted to the unit of the quantity. Where an observation is there its row needs a value; elsewhere
+    the last one before it holds (the next one where there is none before), also in predictions. A row without a limit
+    has none.
+
+    Attributes:
+        name: Name of the telemetry's column.
+        factor: What the column is multiplied by: a prior, a number, or the name of a parameter of the twin without
+            unit. One that is inferred is called `<observation>_<quantity>_factor`.
+    """
+
+    name: str
+    factor: Prior | str = 1.0
+
 
 type VectorField = Callable[[Any, Any, Any, Any], Any]
 """`(t, x, p, u)` → the time derivative of each state: a dict by name, or a list, tuple or array in their order."""
@@ -83,3 +103,13 @@ class SteadyState:
     def begin(self, p: Any) -> Any:
         """Where the search begins, for some parameters."""
         return self.guess(p) if callable(self.guess) else 0.0 if self.guess is None else self.guess
+
+
+def varies(quantity: object) -> bool:
+    """Whether a noise quantity is a function `(t, x, p, u)`; NumPyro's distributions can be called too."""
+    return callable(quantity) and not isinstance(quantity, dist.Distribution)
+
+
+def by_row(quantity: object) -> bool:
+    """Whether a noise quantity has another value in each row: a column of the telemetry, or a function."""
+    return isinstance(quantity, Column) or varies(quantity)

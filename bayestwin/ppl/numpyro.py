@@ -53,12 +53,13 @@ def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[]
                 variance = jnp.full(len(observed), given["scale"] ** 2)
                 numpyro.sample(name, dist.LowRankMultivariateNormal(value, factor, variance), obs=observed)
             elif noise.independent:
-                # of each experiment, or with process noise of each time
-                given = {key: v[rows[0]] if jnp.ndim(v) else v for key, v in given.items()}
+                # of each experiment, of each time, or of each time of each experiment
+                given = {key: jnp.asarray(v)[rows[: jnp.ndim(v)]] if jnp.ndim(v) else v for key, v in given.items()}
                 numpyro.sample(name, noise.distribution(value, times, **given), obs=observed)
             elif density.experiments:
                 _term(name, density.log_likelihood(values, predicted)[name].sum())
             else:
+                given = {key: jnp.asarray(v)[rows] if jnp.ndim(v) else v for key, v in given.items()}
                 _term(name, noise.log_likelihood(observed, value, times, **given).sum())
 
     return model

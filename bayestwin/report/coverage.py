@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.special
 import xarray as xr
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from bayestwin.report import prose
 from bayestwin.report.reading import Period, TimeAxis, as_numbers
 from bayestwin.report.series import dress_time
 from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
+from bayestwin.telemetry.times import paired
 
 # Residuals of a result: raw, and as scores that are standard normal and independent if the twin is right.
 
@@ -48,11 +50,13 @@ def residuals_of(parts: tuple[Period, ...]) -> tuple[Residuals, ...]:
         for part in parts:
             if part.bands is None or name not in part.observed or name not in part.draws:
                 continue
-            common = np.intersect1d(part.observed["time"], part.draws["time"])
-            values = part.observed[name].sel(time=common).to_numpy().astype(float)
+            seen, told = (pd.Index(one["time"].to_numpy()) for one in (part.observed, part.draws))
+            places = paired(seen, told)
+            common = seen[places >= 0].to_numpy()
+            values = part.observed[name].to_numpy().astype(float)[places >= 0]
             if not np.isfinite(values).any():
                 continue
-            draws = part.draws[name].sel(time=common).transpose("chain", "draw", "time").to_numpy()
+            draws = part.draws[name].isel(time=places[places >= 0]).transpose("chain", "draw", "time").to_numpy()
             unit = str(part.draws[name].attrs.get("units", ""))
             one = _residuals(part, name, as_numbers(xr.DataArray(common)), values, draws, unit)
             found += [one] if np.isfinite(one.raw).any() else []

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayestwin.density.bind import Bound
@@ -75,7 +76,14 @@ def axes_of(bound: Bound, experiments: tuple[str, ...] = (), attrs: Mapping[str,
     if not experiments:
         return Axes(("time",), {"time": bound.labels})
     experiment, own = np.nonzero(np.isfinite(bound.labels))
-    times, place = np.unique(bound.labels[experiment, own], return_inverse=True)
+    labels = bound.labels[experiment, own]
+    times, place = np.unique(labels, return_inverse=True)
+    rows = pd.DataFrame({"experiment": experiment, "time": labels})
+    if rows.duplicated().any():  # a time of replicates is there as often as in the experiment that has most of them
+        rows["number"] = rows.groupby(["experiment", "time"]).cumcount()
+        keys = pd.MultiIndex.from_arrays([labels, rows["number"]])
+        both = keys.unique().sort_values()
+        times, place = both.get_level_values(0).to_numpy(), both.get_indexer(keys)
     coords = xr.Dataset(
         coords={"experiment": ("experiment", list(experiments), dict(attrs or {})), "time": times}
     ).coords
@@ -209,12 +217,18 @@ def likelihood_dataset(
 
 
 def signals_dataset(specs: Mapping[str, Any], values: Mapping[str, np.ndarray], axes: Axes) -> xr.Dataset:
-    """Observed data or inputs, with the units and words of their `Observation` or `Input`."""
+    """Observed data or inputs, with the units and words of their `Observation`, `Input` and so on."""
     data = {
         name: (axes.dims, axes.spread(array), {"units": specs[name].unit, "long_name": specs[name].doc or name})
         for name, array in values.items()
     }
     return xr.Dataset(data, coords=axes.coords)
+
+
+def driven_dataset(twin: Twin, bound: Bound, axes: Axes) -> xr.Dataset:
+    """What is known row by row beside the observations: inputs, events, and what noise takes from the telemetry."""
+    specs = {**twin.inputs, **twin.events, **twin.noise_columns()}
+    return signals_dataset(specs, {**bound.inputs, **bound.events, **bound.columns}, axes)
 
 
 def _with_draws(dataset: xr.Dataset) -> xr.Dataset:

@@ -227,7 +227,7 @@ class RecordedColumns:
         raise InvalidTelemetry(f"Feature `{self.name}` {problem}", expected=expected, received=received, advice=advice)
 
 
-class Column(NamedTuple):
+class FeatureColumn(NamedTuple):
     """What a feature is.
 
     Attributes:
@@ -260,17 +260,9 @@ class Feature(abc.ABC):
         return record.length("delay", self.delay, zero=True) if self.delay is not None else 0
 
     @abc.abstractmethod
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """The feature at all times of a record.
 
         Raises:
             InvalidTelemetry: If it cannot be made, or would look ahead.
         """
-
-
-def difference_unit(unit: str | None) -> str | None:
-    """The unit of a difference of two values: of temperatures in °C it is not °C."""
-    if unit is None:
-        return None
-    quantity = registry().Quantity
-    return str((quantity(1.0, unit) - quantity(0.0, unit)).units)

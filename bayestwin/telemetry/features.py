@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 import pint
 
-from bayestwin._base.units import check_unit, convert, registry
+from bayestwin._base.units import check_unit, convert, difference_unit, registry
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.telemetry.derived import ALLOWED, Column, Feature, RecordedColumns, difference_unit, evaluate, parse
+from bayestwin.telemetry.derived import (
+    ALLOWED,
+    Feature,
+    FeatureColumn,
+    RecordedColumns,
+    evaluate,
+    parse,
+)
 from bayestwin.telemetry.leakage import find_leak
 from bayestwin.telemetry.record import said, time_in
 
@@ -44,10 +51,10 @@ class Lag(Feature):
         """As long as the lag."""
         return record.length("by", self.by, zero=True)
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         before = _before(record, self.of, self.waits(record), self.max_age)
-        return Column(before[0], record.units.get(self.of))
+        return FeatureColumn(before[0], record.units.get(self.of))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +79,13 @@ class Difference(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         over = record.length("over", self.over)
         before, age = _before(record, self.of, over, self.max_age)
         change, unit = record.values(self.of) - before, difference_unit(record.units.get(self.of))
         if self.per is None:
-            return Column(change, unit)
+            return FeatureColumn(change, unit)
         own = "ns" if record.dated else record.units.get("time")
         try:
             if own is None:
@@ -94,7 +101,7 @@ class Difference(Feature):
                 "has no unit of time for `per`.", "`s`, `h` or the like", f"{self.per!r}: {reason}", "Correct it."
             )
         rate = None if unit is None else str(registry().parse_units(unit) / registry().parse_units(self.per))
-        return Column(change / passed, rate)
+        return FeatureColumn(change / passed, rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +129,7 @@ class Rolling(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         if self.side != "right":
             record.refuse(
@@ -151,7 +158,7 @@ class Rolling(Feature):
             told &= last - first == high - low
         found = np.where(told, _over(values[there], first, last, told, self.statistic), np.nan)
         unit = record.units.get(self.of)
-        return Column(found, difference_unit(unit) if self.statistic == "std" else unit)
+        return FeatureColumn(found, difference_unit(unit) if self.statistic == "std" else unit)
 
 
 def _before(
@@ -207,13 +214,13 @@ class Bins(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         edges = np.asarray(self.edges, dtype=np.float64)
         if edges.ndim != 1 or not edges.size or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
             record.refuse("has no edges of bins.", "increasing numbers", repr(self.edges), "Correct `edges`.")
         values = record.values(self.of)
-        return Column(np.where(np.isfinite(values), np.searchsorted(edges, values, "right"), np.nan), "")
+        return FeatureColumn(np.where(np.isfinite(values), np.searchsorted(edges, values, "right"), np.nan), "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +240,7 @@ class Calendar(Feature):
         """Of nothing but the time."""
         return ()
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         index = record.index
         if not isinstance(index, pd.DatetimeIndex) or self.part not in PARTS:
@@ -243,7 +250,7 @@ class Calendar(Feature):
             local = index.tz_localize("UTC").tz_convert(self.timezone)
         except Exception as reason:  # pandas, zoneinfo and dateutil each raise their own
             record.refuse("has no such time zone.", "`Europe/Berlin` or the like", f"{reason}", "Correct `timezone`.")
-        return Column(getattr(local, PARTS[self.part]).to_numpy().astype(np.float64), "")
+        return FeatureColumn(getattr(local, PARTS[self.part]).to_numpy().astype(np.float64), "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,7 +274,7 @@ class Switch(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         below = self.above if self.below is None else self.below
         if not below <= self.above:
@@ -278,7 +285,7 @@ class Switch(Feature):
         off = values <= below
         last = np.maximum.accumulate(np.where(on | off, np.arange(values.size), -1))
         told = (last >= 0) & np.isfinite(values)
-        return Column(np.where(told, on[last], np.nan), "")
+        return FeatureColumn(np.where(told, on[last], np.nan), "")
 
 
 # Features of several columns at one time, by an expression or a function, and standardised columns.
@@ -307,7 +314,7 @@ class Expression(Feature):
         except ValueError:
             return ()
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         try:
             tree, names, quantities = parse(self.value)
@@ -358,7 +365,7 @@ class Function(Feature):
         """The columns that it is made of."""
         return tuple(self.of)
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         table = pd.DataFrame({name: record.values(name) for name in self.of}, index=record.index)
         values = self._called(record, table)
@@ -366,7 +373,7 @@ class Function(Feature):
             self._refuse_leak(record, table)
         if self.unit is not None:
             check_unit(self.unit, f"feature `{record.name}`", InvalidTelemetry)
-        return Column(np.where(np.isfinite(values), values, np.nan), self.unit)
+        return FeatureColumn(np.where(np.isfinite(values), values, np.nan), self.unit)
 
     def __repr__(self) -> str:
         """The same in every process, unlike that of a function."""
@@ -420,7 +427,7 @@ class Standardized(Feature):
         """The columns that it is made of."""
         return (self.of,)
 
-    def compute(self, record: RecordedColumns) -> Column:
+    def compute(self, record: RecordedColumns) -> FeatureColumn:
         """As declared."""
         if self.until is None:
             record.refuse(
@@ -442,11 +449,11 @@ class Standardized(Feature):
                     received,
                     "Leave it out.",
                 )
-            return Column(np.full(values.size, np.nan), "", until)
-        return Column((values - part.mean()) / spread, "", until)
+            return FeatureColumn(np.full(values.size, np.nan), "", until)
+        return FeatureColumn((values - part.mean()) / spread, "", until)
 
 
-def _in_unit(record: RecordedColumns, found: Any, plain: str | None, unit: str | None) -> Column:
+def _in_unit(record: RecordedColumns, found: Any, plain: str | None, unit: str | None) -> FeatureColumn:
     """Values in the unit wanted; `plain` is that of what came out without one."""
     has = str(found.units) if isinstance(found, pint.Quantity) else plain
     values = found.magnitude if isinstance(found, pint.Quantity) else found
@@ -455,4 +462,4 @@ def _in_unit(record: RecordedColumns, found: Any, plain: str | None, unit: str |
         check_unit(unit, f"feature `{record.name}`", InvalidTelemetry)
         with_unit = values if has is None else convert(values, has, unit, f"feature `{record.name}`", InvalidTelemetry)
         values, has = with_unit, unit
-    return Column(np.where(np.isfinite(values), values, np.nan), has)
+    return FeatureColumn(np.where(np.isfinite(values), values, np.nan), has)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayestwin._base.units import convert
 from bayestwin.errors import BayestwinError, InvalidTelemetry
-from bayestwin.telemetry.derived import Column, Feature, RecordedColumns
+from bayestwin.telemetry.derived import Feature, FeatureColumn, RecordedColumns
 from bayestwin.telemetry.record import Telemetry, said, sealed, time_in
 from bayestwin.telemetry.times import counted
 
@@ -337,7 +337,7 @@ def _check_new(record: RecordedColumns, feature: Feature) -> None:
 
 
 def _origin(
-    record: RecordedColumns, feature: Feature, column: Column, made: Mapping[str, FeatureOrigin]
+    record: RecordedColumns, feature: Feature, column: FeatureColumn, made: Mapping[str, FeatureOrigin]
 ) -> FeatureOrigin:
     """What a feature comes from in the end: delays add up along the way, the shortest of several ways counts."""
     own = feature.waits(record) / (1e9 if record.dated else 1.0)
@@ -352,7 +352,7 @@ def _origin(
     return FeatureOrigin(repr(feature), of, until)
 
 
-def _notices(record: RecordedColumns, column: Column) -> list[str]:
+def _notices(record: RecordedColumns, column: FeatureColumn) -> list[str]:
     """How often a feature has no value, at first and later."""
     missing = ~np.isfinite(column.values)
     if missing.all() and record.strict:

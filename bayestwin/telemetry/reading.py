@@ -129,8 +129,8 @@ def read_telemetry(
             says that dates with different offsets are meant: those of this zone, or any with `"UTC"`.
         ambiguous: Where the clock went back, `"earlier"` or `"later"` of the two instants, or `"infer"` it from the
             order of the rows; an error by default.
-        duplicates: What to do with rows of one time: keep the `"first"` or `"last"`, or take the `"mean"` of each
-            column; an error by default.
+        duplicates: What to do with rows of one time: keep `"all"`, as replicates of which each counts, the `"first"` or
+            the `"last"`, or take the `"mean"` of each column; an error by default.
         order: Whether rows out of order are sorted (`"sort"`) or an error (`"error"`).
         sentinels: Numbers or text that mean “missing”, such as `(-999, "OVERFLOW")`. By default none do, and numbers
             that usually do and lie apart from all others are an error; with `()` every number is a value.
@@ -242,7 +242,7 @@ def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
     tables = [block.table for block in blocks]
-    wide = pd.concat(tables, axis="columns", join="outer").sort_index() if len(tables) > 1 else tables[0]
+    wide = _side_by_side(tables) if len(tables) > 1 else tables[0]
     told = [notice for block in blocks for notice in block.notices]
     units |= {renamed.get(name, name): unit for block in blocks for name, unit in block.units.items()}
     texts = {renamed.get(name, name): text for block in blocks for name, text in block.texts.items()}
@@ -381,6 +381,14 @@ def _blocks(
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
     return blocks
+
+
+def _side_by_side(blocks: list[pd.DataFrame]) -> pd.DataFrame:
+    """Signals of a long table as columns; the first replicate of each stands in the first row of a time, and so on."""
+    if all(block.index.is_unique for block in blocks):
+        return pd.concat(blocks, axis="columns", join="outer").sort_index()
+    numbered = [block.set_index(block.groupby(level=0).cumcount().rename("number"), append=True) for block in blocks]
+    return pd.concat(numbered, axis="columns", join="outer").sort_index().droplevel(1)
 
 
 def _units(

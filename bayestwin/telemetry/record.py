@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayestwin._base.units import check_undeclared, convert
+from bayestwin._base.units import check_undeclared, convert, difference_unit
 from bayestwin.errors import InvalidTelemetry
 
 # Single moments: what the user gives beside the data, read by one rule; and moments in words, on a clock that is said.
@@ -276,8 +276,13 @@ class Telemetry:
         t0 = self.t0 if t0 is None else t0
         return sealed(table, units, t0, self.source, self.notices, self.settings, self.renamed, self.texts)
 
-    def in_unit(self, column: str, unit: str) -> np.ndarray:
+    def in_unit(self, column: str, unit: str, *, difference: bool = False) -> np.ndarray:
         """The values of a column in a unit; where the telemetry states none, they are taken to be in it already.
+
+        Args:
+            column: Its name.
+            unit: That wanted.
+            difference: Whether they are differences, for which it does not matter where a scale of temperature begins.
 
         Raises:
             InvalidTelemetry: If the units have different dimensions, or none is stated where values or the unit wanted
@@ -286,9 +291,13 @@ class Telemetry:
         values = self.table[column].to_numpy(np.float64)
         owner = f"telemetry column {self.label(column)}"
         if column not in self.units:
-            check_undeclared(values, unit, owner, InvalidTelemetry)
+            if not difference:
+                check_undeclared(values, unit, owner, InvalidTelemetry)
             return values
-        return convert(values, self.units[column], unit, owner, InvalidTelemetry)
+        own = self.units[column]
+        if difference and own != unit:
+            own, unit = str(difference_unit(own)), str(difference_unit(unit))
+        return convert(values, own, unit, owner, InvalidTelemetry)
 
 
 def sealed(

@@ -328,7 +328,7 @@ def rows_in_words(rows: np.ndarray) -> str:
 
 # Which rows of telemetry count, and in which order: revisions, order of time, times that occur more than once.
 
-type Duplicates = Literal["error", "first", "last", "mean"]
+type Duplicates = Literal["error", "first", "last", "mean", "all"]
 type Order = Literal["sort", "error"]
 
 
@@ -382,7 +382,7 @@ def in_order(
         rows: Where its rows stand in the source, counted from 0; shape (n,).
         time: Column that the times come from, for messages.
         order: Whether rows out of order are sorted or refused.
-        duplicates: Which of the rows of one time is kept, whole; or the mean of each column's values there.
+        duplicates: Which of the rows of one time is kept, whole, or that all are; or the mean of each column's values.
 
     Raises:
         InvalidTelemetry: If rows are out of order, or a time occurs twice, and that is to be refused.
@@ -403,15 +403,24 @@ def in_order(
     if again.any():
         again_rows = np.sort(rows[again])
         if duplicates == "error":
-            advice = "Keep one: `duplicates='first'` or `'last'`, or take their `'mean'`."
+            advice = (
+                "Are they replicates, several readings at one time? `duplicates='all'` keeps them, and each counts. "
+            )
+            advice += (
+                "Where a row was logged again, keep one: `duplicates='first'` or `'last'`, or take their `'mean'`."
+            )
             advice += _clock(steps, table.index)
             raise wrong_times(time, "occurs twice", again_rows, advice)
+        told = f"({rows_in_words(again_rows)})"
+        if duplicates == "all":
+            said = f"{again_rows.size} rows repeat a time in `{time}`: they were kept as replicates {told}."
+            return table, (*notices, said)
         if duplicates == "mean":
             table = pd.DataFrame(table.groupby(level=0).mean())
         else:
             table = table.loc[~table.index.duplicated(keep=duplicates)]
         did = {"first": "the first was kept", "last": "the last was kept", "mean": "their mean was taken"}[duplicates]
-        notices.append(f"{again_rows.size} rows repeat a time in `{time}`: {did} ({rows_in_words(again_rows)}).")
+        notices.append(f"{again_rows.size} rows repeat a time in `{time}`: {did} {told}.")
     return table, tuple(notices)
 
 
@@ -423,3 +432,26 @@ def _clock(steps: np.ndarray, times: pd.Index) -> str:
     if back.size and (back >= np.timedelta64(-1, "h")).all():
         return " They go back by an hour at most, as a clock does in autumn: are they local times? Pass `timezone=`."
     return ""
+
+
+def at(values: np.ndarray, times: pd.Index, among: pd.Index) -> np.ndarray:
+    """Values of times `among` others, NaN where they do not stand there; replicates as in `paired`; shape (n,)."""
+    places = paired(times, among)
+    return (
+        np.where(places < 0, np.nan, np.asarray(values, float)[places]) if len(among) else np.full(len(times), np.nan)
+    )
+
+
+def paired(times: pd.Index, among: pd.Index) -> np.ndarray:
+    """Where times stand among others, in order of time; −1 where they do not; shape (n,).
+
+    Of times that are there more than once, as those of replicates, the first is the first and the second the second;
+    where there are fewer, the last one stands for the rest.
+    """
+    if among.is_unique:
+        return among.get_indexer(times)
+    begins = np.flatnonzero(~among.duplicated())
+    which = among[begins].get_indexer(times)
+    number = pd.Series(np.zeros(len(times))).groupby(np.asarray(times)).cumcount().to_numpy()
+    size = np.diff(np.append(begins, len(among)))
+    return np.where(which < 0, -1, begins[which] + np.minimum(number, size[which] - 1))

@@ -8,7 +8,7 @@ import pytest
 
 from bayestwin.assess import coverage
 from bayestwin.assess.coverage import coverage_gate
-from bayestwin.errors import InvalidInput, InvalidSetting, InvalidTelemetry
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
 
 TIME = np.arange(40) * 0.25
 PROB = (0.5, 0.9)
@@ -96,10 +96,15 @@ def test_a_time_missing_in_the_forecast_is_an_error_naming_it(make_forecast, mak
     assert coverage(make_forecast(draws, TIME), make_telemetry(columns, shifted), PROB)["num"].max() == 39
 
 
-def test_a_forecast_with_a_time_twice_is_refused(make_forecast, make_telemetry, draws, columns):
+def test_a_forecast_with_a_time_twice_is_of_replicates(make_forecast, make_telemetry, draws, columns):
     twice = TIME.copy()
     twice[1] = twice[0]
-    with pytest.raises(InvalidInput, match=r"Received: 0\.0 more than once"):
+    replicates = coverage(make_forecast(draws, twice), make_telemetry(columns, twice), PROB)
+    np.testing.assert_array_equal(
+        replicates["num_inside"],
+        coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), PROB)["num_inside"],
+    )
+    with pytest.raises(InvalidTelemetry, match="a time that is not in the forecast"):
         coverage(make_forecast(draws, twice), make_telemetry(columns, TIME), PROB)
 
 

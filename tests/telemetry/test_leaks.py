@@ -11,7 +11,7 @@ import bayestwin as bt
 from bayestwin.assess.backtest import cut_stages
 from bayestwin.density.bind import bind
 from bayestwin.errors import InvalidTelemetry
-from bayestwin.telemetry.derived import Column, Feature
+from bayestwin.telemetry.derived import Feature, FeatureColumn
 from bayestwin.telemetry.features import (
     Bins,
     Calendar,
@@ -148,8 +148,8 @@ def test_the_checker_sees_a_feature_of_ones_own_that_looks_ahead() -> None:
     class Next(Feature):
         made_of = ("u",)
 
-        def compute(self, record) -> Column:
-            return Column(np.append(record.values("u")[1:], np.nan), "")
+        def compute(self, record) -> FeatureColumn:
+            return FeatureColumn(np.append(record.values("u")[1:], np.nan), "")
 
     with pytest.raises(InvalidTelemetry, match=r"Feature `next` looks ahead(?s:.*)far|usual|cut off|missing"):
         check_causal(telemetry(), {"lag": Lag("u", 0.0), "next": Next()})

@@ -22,7 +22,7 @@ from bayestwin._base.units import same_unit
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.rewriting import find_line
 from bayestwin.model.tracing import first_line_of, namespace, untraceable
-from bayestwin.model.types import NoiseParameter
+from bayestwin.model.types import Column, NoiseParameter, by_row
 
 type NoiseUnit = Literal["observation", "time", "rate"]
 """A noise parameter's unit: that of the observation, of the twin's time, or of the observation per time."""
@@ -45,6 +45,12 @@ class Noise(abc.ABC):
     normal: ClassVar[bool] = False
     """Whether an observation or its logarithm is normal around the value, so that two records tell what all do."""
 
+    signed: ClassVar[frozenset[str]] = frozenset()
+    """Its own parameters that may be zero or negative."""
+
+    constant: ClassVar[frozenset[str]] = frozenset()
+    """Its own parameters that cannot have another value in each row."""
+
     @property
     def own_parameters(self) -> Mapping[str, NoiseParameter]:
         """Its parameters by name, without those of the noise model that it changes."""
@@ -63,7 +69,10 @@ class Noise(abc.ABC):
 
     @property
     def parameters(self) -> Mapping[str, NoiseParameter]:
-        """All parameters by name: each a prior, a known number, or the name of a parameter of the twin."""
+        """All parameters by name: each a prior, a known number, or the name of a parameter of the twin.
+
+        Or, with another value in each row, a column of the telemetry or a function.
+        """
         return {name: value for layer in self.layers() for name, value in layer.own_parameters.items()}
 
     def layers(self) -> Iterator["Noise"]:
@@ -87,8 +96,13 @@ class Noise(abc.ABC):
             value: Noise-free values, in the unit of the observation, any shape; NaN or an impossible value gives a
                 distribution whose density is NaN.
             times: Elapsed times in the twin's unit, same shape.
-            **parameters: Values of the noise parameters, scalars.
+            **parameters: Values of the noise parameters, scalars, or of the shape of the values.
         """
+
+    def supported(self, **limits: ArrayLike) -> Any:
+        """Where each observation can lie, by what the telemetry says of its row; `support` where it says nothing."""
+        del limits
+        return self.support
 
     def log_likelihood(self, observed: ArrayLike, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> Array:
         """Log density of observations of one signal; the terms add up to that of all of them.
@@ -188,7 +202,10 @@ def check_shared(noise: Noise, owner: str, own_units: tuple[str, str], twin_unit
                 received=" around ".join(type(layer).__name__ for layer in reversed([*noise.layers()])),
                 advice="Leave out one of them.",
             )
-    for name, shared in noise.parameters.items():
+    for name, parameter in noise.parameters.items():
+        shared, unit = parameter, noise.unit_of(name, *own_units)
+        if isinstance(parameter, Column):
+            shared, unit = parameter.factor, ""
         if not isinstance(shared, str):
             continue
         if shared not in twin_units:
@@ -199,7 +216,6 @@ def check_shared(noise: Noise, owner: str, own_units: tuple[str, str], twin_unit
                 received=f"`{shared}`",
                 advice=f"Did you mean `{close[0]}`?" if close else "Add it to `parameters`, or give a prior here.",
             )
-        unit = noise.unit_of(name, *own_units)
         if unit is not None and not same_unit(unit, twin_units[shared]):
             raise InvalidTwin(
                 f"Parameter `{shared}` has another unit than the noise `{name}` of {owner}, which it is said to be.",
@@ -217,6 +233,7 @@ def trace_noise(noise: Noise, owner: str) -> None:
     """
     two = jnp.zeros(2)
     free = {n: jnp.zeros(()) for n, p in noise.parameters.items() if isinstance(p, dist.Distribution | str)}
+    free |= {n: two for n, p in noise.parameters.items() if by_row(p)}
     known = {n: p for n, p in noise.parameters.items() if n not in free}
 
     def shapes(value: Array, free: dict[str, Array]) -> tuple[Array, Array]:
@@ -426,6 +443,11 @@ class NoiseFrom(Noise):
     support: Any = dataclasses.field(default_factory=lambda: constraints.real)
 
     @property
+    def signed(self) -> frozenset[str]:  # type: ignore[override]
+        """All: only the function knows what it does with a parameter."""
+        return frozenset(self.priors)
+
+    @property
     def own_parameters(self) -> Mapping[str, NoiseParameter]:
         """Those in `priors`."""
         return self.priors
@@ -465,6 +487,7 @@ class Autocorrelated(Noise):
         "correlation_time": "time",
         "nugget": "observation",
     }
+    constant: ClassVar[frozenset[str]] = frozenset({"correlation_time"})
     independent: ClassVar[bool] = False  # type: ignore[misc]
 
     @override
@@ -484,20 +507,33 @@ class Autocorrelated(Noise):
     def log_likelihood(self, observed: ArrayLike, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> Array:
         """Each observation given all those before it, by a Kalman filter; missing ones are passed over."""
         scale, correlation_time, nugget = (parameters[name] for name in self.units)
+        if jnp.ndim(scale):
+            own, observed = self._in_units_of(scale, **parameters), jnp.asarray(observed)
+            terms = self.log_likelihood(observed / scale, jnp.asarray(value) / scale, times, **own)
+            return terms - jnp.where(jnp.isfinite(observed), jnp.log(scale), 0.0)
         residuals, present = _residuals(observed, value)
         kept, renewed = _transitions(times, correlation_time)
         stationary, white = jnp.square(scale), jnp.square(nugget)
 
         def update(belief: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
-            residual, here, kept, renewed = at
+            residual, here, kept, renewed, *own = at
             mean, variance = kept * belief[0], kept**2 * belief[1] + renewed * stationary
-            total = jnp.where(here, variance + white, 1.0)  # no division by zero whose derivative is not a number
+            # no division by zero whose derivative is not a number
+            total = jnp.where(here, variance + (own[0] if own else white), 1.0)
             term = -0.5 * ((residual - mean) ** 2 / total + jnp.log(2.0 * jnp.pi * total))
             gain = jnp.where(here, variance / total, 0.0)
             return (mean + gain * (residual - mean), variance * (1.0 - gain)), jnp.where(here, term, 0.0)
 
         start = (jnp.zeros(()), jnp.asarray(stationary, float))
-        return lax.scan(update, start, (residuals, present, kept, renewed))[1]
+        rows = (residuals, present, kept, renewed, white) if jnp.ndim(white) else (residuals, present, kept, renewed)
+        return lax.scan(update, start, rows)[1]
+
+    def _in_units_of(
+        self, unit: ArrayLike, scale: ArrayLike, correlation_time: ArrayLike, nugget: ArrayLike
+    ) -> dict[str, ArrayLike]:
+        """Its parameters where all is measured in the scale of each row: the part that remembers is then of scale 1."""
+        del scale
+        return {"scale": 1.0, "correlation_time": correlation_time, "nugget": jnp.asarray(nugget) / jnp.asarray(unit)}
 
     @override
     def sample(self, key: Array, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike) -> Array:
@@ -520,6 +556,9 @@ class Autocorrelated(Noise):
     ) -> Array:
         """As `sample` up to the last observation, and a path that goes on from what that says of the process."""
         scale, correlation_time, nugget = (parameters[name] for name in self.units)
+        if jnp.ndim(scale):
+            own, scale = self._in_units_of(scale, **parameters), jnp.asarray(scale)
+            return scale * self.sample_after(key, jnp.asarray(observed) / scale, value / scale, times, **own)
         anew, value = self.sample(key, value, times, **parameters), jnp.asarray(value)
         residuals, present = _residuals(observed, value)
         ahead = jnp.flip(jnp.cumsum(jnp.flip(present))) == 0
@@ -528,16 +567,18 @@ class Autocorrelated(Noise):
         stationary = jnp.square(scale)
 
         def move(loop: tuple[Array, ...], at: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
-            (mean, variance, path), (residual, here, later, kept, renewed, push) = loop, at
+            (mean, variance, path), (residual, here, later, kept, renewed, push, *own) = loop, at
             mean, variance = kept * mean, kept**2 * variance + renewed * stationary
-            gain = jnp.where(here, variance / jnp.where(here, variance + jnp.square(nugget), 1.0), 0.0)
+            white = jnp.square(own[0] if own else nugget)
+            gain = jnp.where(here, variance / jnp.where(here, variance + white, 1.0), 0.0)
             mean, variance = mean + gain * (residual - mean), variance * (1.0 - gain)
             onwards = kept * path + jnp.sqrt(renewed) * scale * push
             path = jnp.where(later, onwards, mean + jnp.sqrt(variance) * push)
             return (mean, variance, path), path
 
         start = (jnp.zeros(()), jnp.asarray(stationary, float), jnp.zeros(()))
-        path = lax.scan(move, start, (residuals, present, ahead, kept, renewed, pushes))[1]
+        rows = (residuals, present, ahead, kept, renewed, pushes)
+        path = lax.scan(move, start, (*rows, jnp.asarray(nugget)) if jnp.ndim(nugget) else rows)[1]
         return jnp.where(ahead, value + path + nugget * white, anew)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, override
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
@@ -16,8 +17,8 @@ from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
 from bayestwin.errors import InvalidTwin
-from bayestwin.model.noise.families import Noise, NoiseUnit
-from bayestwin.model.types import NoiseParameter
+from bayestwin.model.noise.families import LEAST, LogNormal, Noise, NoiseUnit
+from bayestwin.model.types import Column, NoiseParameter
 
 # Log probabilities that an observation lies at or beyond a limit, or between two: exact far out in the tails too.
 
@@ -151,23 +152,27 @@ class Censored(Noise):
 
     Attributes:
         noise: How readings would scatter without limits.
-        lower: Lower limit, in the unit of the observation; None for none.
+        lower: Lower limit, in the unit of the observation; None for none, `bt.Column(…)` for one that the telemetry
+            tells row by row.
         upper: Upper limit, likewise.
 
     Raises:
-        InvalidTwin: If there is no limit, the limits are in the wrong order, or the noise has limits already or is
-            autocorrelated.
+        InvalidTwin: If there is no limit, the limits are in the wrong order, those told by row are of counts or have a
+            factor, or the noise has limits already or is autocorrelated.
     """
 
     noise: Noise
-    lower: float | None = None
-    upper: float | None = None
+    lower: float | Column | None = None
+    upper: float | Column | None = None
+    units: ClassVar[Mapping[str, NoiseUnit]] = {"lower": "observation", "upper": "observation"}
+    signed: ClassVar[frozenset[str]] = frozenset({"lower", "upper"})
 
     def __post_init__(self) -> None:
         """Refuse limits and noise that make no sense."""
-        limits = [limit for limit in (self.lower, self.upper) if limit is not None]
+        limits = [limit for limit in (self.lower, self.upper) if limit is not None and not isinstance(limit, Column)]
         in_order = len(limits) < 2 or limits[0] < limits[1]
-        if not limits or not in_order or not all(math.isfinite(limit) for limit in limits):
+        some = limits or self.own_parameters
+        if not some or not in_order or not all(math.isfinite(limit) for limit in limits):
             raise InvalidTwin(
                 "The limits of bt.Censored make no sense.",
                 expected="`lower=` or `upper=`, or both, finite and in this order",
@@ -175,16 +180,53 @@ class Censored(Noise):
                 advice="Leave out a limit that is never reached.",
             )
         _check_inner(self, (Censored,), "Give both limits at once: `bt.Censored(noise, lower=…, upper=…)`.")
+        told = [limit for limit in (self.lower, self.upper) if isinstance(limit, Column)]
+        if told and (self.noise.support.is_discrete or any(limit.factor != 1.0 for limit in told)):
+            raise InvalidTwin(
+                "Limits of bt.Censored cannot be told row by row like this.",
+                expected="noise on a continuous scale, and columns that are the limits themselves, without a `factor=`",
+                received=f"{self!r}",
+                advice="Write the limits into the column as they are; counts have one limit for all rows.",
+            )
+
+    @property
+    def own_parameters(self) -> Mapping[str, NoiseParameter]:
+        """The limits that the telemetry tells row by row."""
+        return {name: limit for name in ("lower", "upper") if isinstance(limit := getattr(self, name), Column)}
 
     @property
     def support(self) -> Any:
-        """That of the noise, from limit to limit."""
-        return _Shown(self.noise.support, lower=self.lower, upper=self.upper)
+        """That of the noise, from limit to limit; those of single rows are not in it."""
+        lower, upper = (None if isinstance(limit, Column) else limit for limit in (self.lower, self.upper))
+        return _Shown(self.noise.support, lower=lower, upper=upper)
 
     @override
-    def distribution(self, value: ArrayLike, times: ArrayLike, **inner: ArrayLike) -> dist.Distribution:
+    def supported(self, **limits: ArrayLike) -> Any:
+        """That of the noise, from the limits of each row, shape (n,) each; NaN where a row has none."""
+        ends: dict[str, Any] = {name: getattr(self, name) for name in ("lower", "upper")} | {
+            name: np.where(np.isnan(limit), far, limit)  # of a record that is there: nothing to compile
+            for name, far in (("lower", -np.inf), ("upper", np.inf))
+            if (limit := limits.get(name)) is not None
+        }
+        return _Shown(self.noise.support, **ends)
+
+    @override
+    def distribution(
+        self,
+        value: ArrayLike,
+        times: ArrayLike,
+        *,
+        lower: ArrayLike | None = None,
+        upper: ArrayLike | None = None,
+        **inner: ArrayLike,
+    ) -> dist.Distribution:
         """That of the noise, with all that lies beyond a limit gathered there."""
-        return CensoredDistribution(self.noise.distribution(value, times, **inner), self.lower, self.upper)
+        if isinstance(self.noise, LogNormal):  # where nothing is there, nothing is seen: below any limit for certain
+            value = jnp.asarray(value)
+            value = jnp.where(value == 0.0, LEAST, value)
+        own, scattered = self.own_parameters, self.noise.distribution(value, times, **inner)
+        limits: Any = (None if "lower" in own else self.lower, None if "upper" in own else self.upper)
+        return CensoredDistribution(scattered, *limits, rows=(lower, upper) if own else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,30 +277,55 @@ class CensoredDistribution(dist.Distribution):
     """A distribution whose probability beyond each limit lies at the limit: a density between, a probability there."""
 
     support: Any = constraints.real
-    pytree_data_fields = ("base_dist",)
+    pytree_data_fields = ("base_dist", "rows")
     pytree_aux_fields = ("lower", "upper")
 
-    def __init__(self, base_dist: dist.Distribution, lower: float | None, upper: float | None) -> None:
-        """Censor `base_dist`; None is no limit."""
-        self.base_dist, self.lower, self.upper = base_dist, lower, upper
+    def __init__(
+        self,
+        base_dist: dist.Distribution,
+        lower: float | None,
+        upper: float | None,
+        rows: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+    ) -> None:
+        """Censor `base_dist`; None is no limit.
+
+        Args:
+            base_dist: Batch shape (n,).
+            lower: Of all.
+            upper: Of all.
+            rows: Lower and upper limits of each, shape (n,), NaN for none; None where they are those of all.
+        """
+        self.base_dist, self.lower, self.upper, self.rows = base_dist, lower, upper, rows
         super().__init__(base_dist.batch_shape, validate_args=False)
+
+    def _limits(self) -> tuple[Any, Any]:
+        """Where readings end; None for nowhere, and infinity in single rows."""
+        if self.rows is None:
+            return self.lower, self.upper
+        far = ((self.rows[0], -jnp.inf, self.lower), (self.rows[1], jnp.inf, self.upper))
+        lower, upper = (own if r is None else jnp.where(jnp.isnan(r), end, r) for r, end, own in far)
+        return lower, upper
 
     def log_prob(self, value: ArrayLike, intermediates: list[Any] | None = None) -> Array:  # noqa: ARG002
         """Log density between the limits, log probability at them."""
         value = jnp.asarray(value, float)
-        low = value <= (-jnp.inf if self.lower is None else self.lower)
-        high = value >= (jnp.inf if self.upper is None else self.upper)
+        lower, upper = self._limits()
+        low = value <= (-jnp.inf if lower is None else lower)
+        high = value >= (jnp.inf if upper is None else upper)
         between = jnp.where(low | high, self.base_dist.support.feasible_like(value), value)  # type: ignore[union-attr]
         found = jnp.asarray(self.base_dist.log_prob(between))
-        if self.lower is not None:
-            found = jnp.where(low, log_below(self.base_dist, self.lower), found)
-        if self.upper is not None:
-            found = jnp.where(high, log_above(self.base_dist, self.upper), found)
+        # a row without a limit has nothing beyond it, whose derivative would not be a number
+        if lower is not None:
+            at = lower if jnp.ndim(lower) == 0 else jnp.where(jnp.isfinite(lower), lower, between)
+            found = jnp.where(low, log_below(self.base_dist, at), found)
+        if upper is not None:
+            at = upper if jnp.ndim(upper) == 0 else jnp.where(jnp.isfinite(upper), upper, between)
+            found = jnp.where(high, log_above(self.base_dist, at), found)
         return found
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws, moved to the limit beyond which they lie."""
-        return jnp.clip(self.base_dist.sample(key, sample_shape), self.lower, self.upper)
+        return jnp.clip(self.base_dist.sample(key, sample_shape), *self._limits())
 
 
 class RoundedDistribution(dist.Distribution):
@@ -354,11 +421,17 @@ class Biased(Noise):
     drift: NoiseParameter = 0.0
     normal: ClassVar[bool] = True
     units: ClassVar[Mapping[str, NoiseUnit]] = {"bias": "observation", "drift": "rate"}
+    signed: ClassVar[frozenset[str]] = frozenset({"bias", "drift"})
 
     @property
     def support(self) -> Any:
         """That of the noise around the biased value."""
         return self.noise.support
+
+    @override
+    def supported(self, **limits: ArrayLike) -> Any:
+        """That of the noise around the biased value."""
+        return self.noise.supported(**limits)
 
     @override
     def distribution(
