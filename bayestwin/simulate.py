@@ -1,6 +1,7 @@
 """Simulation: a twin at given values, to look at it before calibrating and to make data whose truth is known."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,19 @@ from bayestwin.density.density import Density
 from bayestwin.density.predictor import scales_of, solved_for
 from bayestwin.dynamics.choice import choose_solver
 from bayestwin.dynamics.grid import build_grid
+from bayestwin.dynamics.steppers import Precision
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure
 from bayestwin.inference.starts import blame_state
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 
+EXACTER, MOST_EXACT = 1e-3, 1e-12
+"""Tolerances of a simulation as parts of the twin's, and the smallest relative one: what it is held against may be told
+from it, and a bend of the field (`jnp.maximum`), which the error estimate of a step sees late, costs no digits."""
+
 
 def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, seed: int) -> xr.Dataset:
-    """Solve a twin at given values and add noise.
+    """Solve a twin at given values, a thousand times more precisely than a calibration does, and add noise.
 
     Args:
         twin: The twin.
@@ -58,7 +64,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     bound = bind(twin, telemetry, observed=False)._replace(observations={})
     grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
     chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
-    density = Density(chosen, bound, grid, twin.sites())
+    density = _exacter(Density(chosen, bound, grid, twin.sites()))
     keep_compiled()
     given = {name: np.asarray(value, float) for name, value in values.items()}
     predicted = _drawn(density.filled, given, key_for(seed, "simulate"))
@@ -81,6 +87,12 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     }
     coords = {"time": bound.labels} | {dim: labels for axes in along.values() for dim, labels in axes.items()}
     return xr.Dataset(data, coords=coords, attrs={"twin": twin.name, "seed": seed})
+
+
+def _exacter(density: Density) -> Density:
+    own: Any = density.grid.precision
+    rtol = np.minimum(own.rtol, np.maximum(EXACTER * own.rtol, MOST_EXACT))
+    return density.solved_to(Precision(rtol, rtol / own.rtol * own.atol, 10 * own.max_steps))
 
 
 @Program
