@@ -43,6 +43,7 @@ from .model.noise import StudentT as StudentT
 from .model.twin import Twin as Twin
 from .model.types import Column as Column
 from .model.types import Event as Event
+from .model.types import First as First
 from .model.types import SteadyState as SteadyState
 from .ppl.numpyro import numpyro_model as numpyro_model
 from .ppl.pymc import pymc_model as pymc_model

@@ -133,10 +133,23 @@ def calibrate(
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
-    tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | bond(tree["posterior"].to_dataset())
-    if np.min(atol := density.grid.precision.atol) < twin.solver.atol == ATOL:
-        tree.attrs["atol_by_scale"] = twin.layout.least(np.min(np.atleast_2d(atol), axis=0))
+    tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | _of_grid(twin, density)
+    tree.attrs |= bond(tree["posterior"].to_dataset())
     return tree
+
+
+def _of_grid(twin: Twin, density: Density) -> dict[str, Any]:
+    """What a density was solved with: tolerances by state, and what each record brought along, by name.
+
+    The second is by name and experiment where there are several, and what a prediction goes on from.
+    """
+    found: dict[str, Any] = {}
+    if np.min(atol := density.grid.precision.atol) < twin.solver.atol == ATOL:
+        found["atol_by_scale"] = twin.layout.least(np.min(np.atleast_2d(atol), axis=0))
+    known = {name: np.asarray(number).tolist() for name, number in density.grid.known.items()}
+    if density.experiments:
+        known = {name: dict(zip(density.experiments, numbers, strict=True)) for name, numbers in known.items()}
+    return found | ({"known": known} if known else {})
 
 
 def _record(twin: Twin, method: str, drawn: Draws, audit: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
@@ -255,6 +268,7 @@ def _groups(
     with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
         values = density.constrain_all(drawn.z.reshape(chains * num, -1))
         found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows)
+        values |= density.derive_all(values)
         prior, prior_found = _prior(density, predictor, seed, phase)
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
     everyone = np.arange(PRIOR_DRAWS)
@@ -279,7 +293,7 @@ def _prior(
         predictor = Predictor(dataclasses.replace(density, bound=density.bound._replace(observations={})))
     keys = jax.random.split(key_for(seed, "prior"), PRIOR_DRAWS)
     values, _ = density.draw_prior(keys)
-    return values, predictor(values, key_for(seed, "prior_predictive"), phase)
+    return values | density.derive_all(values), predictor(values, key_for(seed, "prior_predictive"), phase)
 
 
 def thinned(chains: int, num: int, wanted: int) -> np.ndarray:

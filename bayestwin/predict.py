@@ -15,16 +15,18 @@ import xarray as xr
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import experiment_attributes, root_attributes, thinned, with_model_error
-from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed, rows_in_both
+from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed, first_value, rows_in_both
 from bayestwin.density.density import Density, build_density, join
 from bayestwin.density.predictor import Predictor
 from bayestwin.density.rows import rows_before
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import Grid, build_grid
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
+from bayestwin.model.dependence import brought, parameters
 from bayestwin.model.describe import fingerprint, prior_text
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
+from bayestwin.model.types import First
 from bayestwin.results.schema import axes_of, content_sha256, driven_dataset, series_dataset, with_failures
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
@@ -42,7 +44,7 @@ def check_start(twin: Twin, posterior: xr.DataTree, initial: Start, future: obje
     Raises:
         InvalidSetting: If a state is unknown or left out, or the future is that of several experiments.
     """
-    needed = [name for name, state in twin.states.items() if isinstance(state.initial, dist.Distribution)]
+    needed = [site.owner for site in twin.sites() if site.kind == "initial"]
     wrong = [name for name in initial if name not in twin.states] + [name for name in needed if name not in initial]
     if wrong:
         raise InvalidSetting(
@@ -62,7 +64,7 @@ def check_start(twin: Twin, posterior: xr.DataTree, initial: Start, future: obje
 
 
 def restarted(
-    twin: Twin, posterior: xr.DataTree, initial: Start, future: Telemetry
+    twin: Twin, posterior: xr.DataTree, initial: Start, future: Telemetry, *, another: bool = False
 ) -> tuple[Telemetry, Bound, Density]:
     """What a future is predicted by that begins from given states.
 
@@ -71,6 +73,7 @@ def restarted(
         posterior: As `calibrate` returned it.
         initial: See `check_start`; in the units of the states.
         future: Times and inputs; the states hold at its first time.
+        another: Whether it is another recording, whose first values are not those of the calibrated one.
 
     Returns:
         The future with times counted from there; its times, inputs and events; and the density.
@@ -84,7 +87,10 @@ def restarted(
     }
     anew = dataclasses.replace(twin, states=states)
     future = future.with_table(future.table, t0=future.table.index[0])
-    bound = bind(anew, future, observed=False)._replace(observations={})
+    firsts = {name for name, (spec, _) in brought(twin).items() if isinstance(spec, First)}
+    begun_here = firsts if another else firsts & {f"{name}_initial" for name in twin.states}
+    known = {name: number for name, number in known_in(posterior).items() if name not in begun_here}
+    bound = bind(anew, future, observed=False, known=known)._replace(observations={})
     chosen = with_method(anew, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
     return future, bound, build_density(anew, bound).solved_as(chosen)
 
@@ -105,26 +111,69 @@ def is_another_recording(twin: Twin, posterior: xr.DataTree, future: object) -> 
     return shared > 0 and same <= shared / 2
 
 
-def own_start(twin: Twin) -> dict[str, float | dist.Distribution]:
-    """How another recording begins: each state as the twin knows it, or as its prior says."""
-    return {name: state.initial for name, state in twin.states.items() if isinstance(state.initial, dist.Distribution)}
+def own_start(twin: Twin, future: Telemetry) -> dict[str, Any]:
+    """How another recording begins: each state as the twin knows it, or as its prior says.
+
+    Raises:
+        InvalidTelemetry: If a prior is made of a first value, and there is none.
+    """
+    found = {}
+    for site in twin.sites():
+        if site.kind == "initial":
+            prior = site.prior
+            if isinstance(prior, First) and prior.prior is not None:
+                prior = prior.prior(first_value(future, site.name, prior.column, site.unit))
+            found[site.owner] = prior
+    return found
 
 
-def start_values(twin: Twin, initial: Start, num: int, seed: int) -> dict[str, np.ndarray]:
-    """Draws of the initial states that are given as distributions, by site.
+def known_in(posterior: xr.DataTree, experiment: str | None = None) -> dict[str, float]:
+    """Numbers that the calibrated record brought along, by name; of one experiment where there were several.
+
+    Args:
+        posterior: As `calibrate` returned it, or one experiment taken out of it.
+        experiment: Its name.
+    """
+    known = posterior.attrs.get("known", {})
+    if not known:
+        return {}
+    coordinate = posterior["posterior"].coords.get("experiment")
+    if experiment is None and coordinate is not None and coordinate.ndim == 0:
+        experiment = str(coordinate.item())
+    return {name: number if experiment is None else number[experiment] for name, number in known.items()}
+
+
+def start_values(
+    twin: Twin,
+    initial: Mapping[str, Any],
+    num: int,
+    seed: int,
+    given: Mapping[str, np.ndarray],
+    known: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Draws of the initial states that are given as distributions, or as functions of parameters, by site.
 
     Args:
         twin: The twin.
-        initial: See `check_start`.
+        initial: See `check_start`, and `own_start`.
         num: How many draws.
         seed: Determines them.
+        given: Draws of the parameters, by name; shape (num,) each.
+        known: Numbers that the record brings along, by name.
     """
     keys = jax.random.split(key_for(seed, "initial"), len(twin.states))
-    return {
-        f"{name}_initial": np.asarray(initial[name].sample(key, (num,)))  # type: ignore[union-attr]
-        for name, key in zip(twin.states, keys, strict=True)
-        if isinstance(initial.get(name), dist.Distribution)
-    }
+    found = {}
+    for name, key in zip(twin.states, keys, strict=True):
+        prior = initial.get(name)
+        if isinstance(prior, dist.Distribution):
+            found[f"{name}_initial"] = np.asarray(prior.sample(key, (num,)))
+        elif callable(prior):
+
+            def draw(key: jax.Array, own: Mapping[str, Any], prior: Any = prior) -> Any:
+                return prior(parameters(twin, {**known, **own})).sample(key)
+
+            found[f"{name}_initial"] = np.asarray(jax.vmap(draw)(jax.random.split(key, num), given))
+    return found
 
 
 LOWER = "Lower `draws`, or predict fewer times at once."
@@ -187,20 +236,21 @@ def predict(
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, draws)
-    begun: dict[str, np.ndarray] = {}
-    if initial is None and is_another_recording(twin, posterior, future):
-        initial = own_start(twin)
+    another = initial is None and is_another_recording(twin, posterior, future)
+    if another:
+        initial = own_start(twin, future)  # type: ignore[arg-type]
     if initial is None:
         future, bound, density = density_ahead(twin, posterior, future, remembered=True)
     else:
         check_start(twin, posterior, initial, future)
-        future, bound, density = restarted(twin, posterior, initial, future)  # type: ignore[arg-type]
-        begun = start_values(twin, initial, chains * len(kept), seed)
+        future, bound, density = restarted(twin, posterior, initial, future, another=another)  # type: ignore[arg-type]
     if density.experiments and "experiment" in group.dims:
         group = group.sel(experiment=list(density.experiments))
-    names = [site.name for site in density.sites if site.name not in begun]
+    names = [site.name for site in density.sites if initial is None or site.kind != "initial"]
     drawn = {name: group[name].values[:, kept] for name in names}
-    values = begun | {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
+    values = {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
+    if initial is not None:
+        values = start_values(twin, initial, chains * len(kept), seed, values, bound.known) | values
     with computation as shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)
     if density.bound.times.shape[-1] != bound.times.shape[-1]:
@@ -289,6 +339,7 @@ class _Past(NamedTuple):
         dated: Whether the user's times are dates.
         unit: That of the user's times; empty for dates.
         t0: The user's time from which on time is counted.
+        known: Numbers that it brought along, by name.
     """
 
     signals: xr.Dataset
@@ -296,16 +347,17 @@ class _Past(NamedTuple):
     dated: bool
     unit: str
     t0: str
+    known: Mapping[str, float]
 
 
 def _past_of(posterior: xr.DataTree, name: str | None) -> _Past:
     attrs, signals = posterior.attrs, posterior["constant_data"].to_dataset()
     if name is None:
         dated = np.issubdtype(posterior["observed_data"]["time"].dtype, np.datetime64)
-        return _Past(signals, False, dated, attrs["telemetry_time_unit"], attrs["t0"])
+        return _Past(signals, False, dated, attrs["telemetry_time_unit"], attrs["t0"], known_in(posterior))
     own = signals.sel(experiment=name).dropna("time", how="all") if signals.data_vars else signals
     t0 = attrs["t0"][name]
-    return _Past(own, True, not _is_number(t0), attrs["telemetry_time_unit"][name], t0)
+    return _Past(own, True, not _is_number(t0), attrs["telemetry_time_unit"][name], t0, known_in(posterior, name))
 
 
 def _is_number(text: str) -> bool:
@@ -356,9 +408,9 @@ def _check_named(names: tuple[str, ...], future: object) -> None:
 
 def _one_ahead(twin: Twin, past: _Past, future: Telemetry) -> tuple[Telemetry, Bound, Grid]:
     shifted = _from_same_start(twin, past, future)
-    bound = bind(twin, shifted, observed=False)._replace(observations={})
+    bound = bind(twin, shifted, observed=False, known=past.known)._replace(observations={})
     knots, signals = _continued(twin, past, shifted, bound)
-    return shifted, bound, build_grid(twin, bound.times, knots, signals, signals)
+    return shifted, bound, build_grid(twin, bound.times, knots, signals, signals, bound.known)
 
 
 def _from_same_start(twin: Twin, past: _Past, future: Telemetry) -> Telemetry:
@@ -388,7 +440,7 @@ def _led(posterior: xr.DataTree, future: Telemetry, density: Density) -> Density
     twin, bound = density.twin, density.bound
     led = _with_past(twin, posterior, future, bound)
     knots, signals = _continued(twin, _past_of(posterior, None), future, bound)
-    return dataclasses.replace(density, bound=led, grid=build_grid(twin, led.times, knots, signals, signals))
+    return dataclasses.replace(density, bound=led, grid=build_grid(twin, led.times, knots, signals, signals, led.known))
 
 
 def _with_past(twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bound) -> Bound:

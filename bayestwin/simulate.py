@@ -18,7 +18,9 @@ from bayestwin.dynamics.grid import build_grid
 from bayestwin.dynamics.steppers import Precision
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure
 from bayestwin.inference.starts import blame_state
+from bayestwin.model.dependence import brought
 from bayestwin.model.twin import Twin
+from bayestwin.model.types import ByExperiment
 from bayestwin.telemetry import Telemetry
 
 EXACTER, MOST_EXACT = 1e-3, 1e-12
@@ -31,7 +33,8 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
 
     Args:
         twin: The twin.
-        values: Every quantity with a prior, under its name in the posterior (`alpha`, `hare_initial`, `hare_scale`).
+        values: Every quantity with a prior, under its name in the posterior (`alpha`, `hare_initial`, `hare_scale`),
+            and every one that the twin knows by experiment. What is a first value of the telemetry may be given.
         telemetry: Gives times and inputs; observations in it are not looked at.
         seed: Determines the noise.
 
@@ -53,16 +56,23 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
             received=type(telemetry).__name__,
             advice="Call `simulate` for each experiment, with values of its own.",
         )
+    known = brought(twin)
     names = {site.name for site in twin.sites()}
-    if set(values) != names:
+    names |= {name for name, (spec, _) in known.items() if isinstance(spec, ByExperiment)}
+    optional = {name for name in known if not name.endswith("_first")}
+    if not names <= set(values) <= names | optional:
         raise InvalidSetting(
             f"`values` does not fit twin `{twin.name}`.",
             expected=", ".join(f"`{n}`" for n in sorted(names)),
             received=", ".join(f"`{n}`" for n in sorted(values)) or "nothing",
-            advice="Give a number to each quantity that has a prior, and to nothing else.",
+            advice="Give a number to each quantity that has a prior, or is known by experiment, and to nothing else.",
         )
-    bound = bind(twin, telemetry, observed=False)._replace(observations={})
-    grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
+    given = {name: values[name] for name in known if name in values}
+    # nothing is drawn from a prior around a first value, but what the equations do is looked at there
+    given |= {f"{name}_first": value for name, value in values.items() if f"{name}_first" in known}
+    bound = bind(twin, telemetry, observed=False, known=given)._replace(observations={})
+    grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events, bound.known)
+    values = {name: value for name, value in values.items() if name not in known}
     chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
     density = _exacter(Density(chosen, bound, grid, twin.sites()))
     keep_compiled()

@@ -8,7 +8,8 @@ import pytest
 import bayestwin as bt
 
 NAMES = """
-    Autocorrelated Biased Binomial Censored Column Discrepancy Event Gaussian Input LogNormal NegativeBinomial NoiseFrom
+    Autocorrelated Biased Binomial Censored Column Discrepancy Event First Gaussian Input LogNormal NegativeBinomial
+    NoiseFrom
     Observation Parameter Poisson ProcessNoise Proportional Rounded Solver State SteadyState StudentT Telemetry Twin
     ablate add_features align backtest calibrate check compare conformalize coverage cut_at_gaps datasets diagnose
     errors expand_doses identify influence intervals judge_sbc leave_future_out load numpyro_model pit power_scaling

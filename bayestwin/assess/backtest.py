@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpyro.distributions as dist
 import pandas as pd
 import xarray as xr
 
@@ -21,6 +22,7 @@ from bayestwin.assess.scores import LAST
 from bayestwin.calibrate import calibrate, root_attributes, with_model_error
 from bayestwin.density.bind import bind, elapsed, room_for
 from bayestwin.model.twin import Twin
+from bayestwin.model.types import First, SteadyState
 from bayestwin.predict import check_belongs, predict
 from bayestwin.results.schema import axes_of, driven_dataset, signals_dataset
 from bayestwin.telemetry import Telemetry
@@ -155,8 +157,11 @@ def _check(horizon: float, gap: float, window: str) -> None:
 
 def _check_slides(twin: Twin) -> None:
     """Refuse a window that slides away from where an initial state is known or an event scheduled."""
+    anywhere = dist.Distribution | SteadyState | First
     fixed = [
-        f"the initial state of `{name}`" for name, one in twin.states.items() if isinstance(one.initial, int | float)
+        f"the initial state of `{name}`"
+        for name, one in twin.states.items()
+        if not (one.derived or isinstance(one.initial, anywhere))
     ]
     fixed += [f"the time of `{name}`" for name, one in twin.events.items() if one.kind in ("scheduled", "inferred")]
     if fixed:

@@ -119,7 +119,13 @@ def check(
     return graded(_each(twin, telemetry, held_out or {}, settings), fail_on, ignore)
 
 
-def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, settings: CheckSettings) -> list[Finding]:
+def _alone(
+    twin: Twin,
+    telemetry: Telemetry,
+    held_out: Telemetry | None,
+    settings: CheckSettings,
+    experiment: str | None = None,
+) -> list[Finding]:
     """All findings about one record."""
     numbers, limits, first_row = settings.thresholds, settings.limits, settings.first_row
     findings = notices_of(telemetry.notices, telemetry.source)
@@ -144,7 +150,7 @@ def _alone(twin: Twin, telemetry: Telemetry, held_out: Telemetry | None, setting
     findings += [*visited(record, limits, numbers), *extrapolated(record, numbers)]
     if settings.solved and not any(one.kind in ("duplicate", "out_of_order") for one in wrong):
         rows = np.arange(len(telemetry.table)) + first_row
-        density = build_density(twin, bind(twin, telemetry))
+        density = build_density(twin, bind(twin, telemetry, experiment=experiment))
         findings += prior_findings(density, settings.seed, numbers, rows, settings.progress, telemetry)
     return findings
 
@@ -160,7 +166,8 @@ def _each(twin: Twin, telemetry: Experiments, held_out: Experiments, settings: C
 
     parts = each(part, both)
     found = across(parts)
-    for name, findings in each(lambda own: _alone(twin, *own, settings), both).items():
+    named_too = {name: (*own, settings, name) for name, own in both.items()}
+    for name, findings in each(lambda own: _alone(twin, *own), named_too).items():
         for one in findings:
             # another experiment may have been made for this observation
             elsewhere = any(other.record.has(one.column) for other in parts.values())

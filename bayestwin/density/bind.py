@@ -26,6 +26,7 @@ from bayestwin.density.rows import (
     check_before,
     check_replicates,
     check_support,
+    column_of,
     noise_column,
     observed_column,
     once,
@@ -34,7 +35,9 @@ from bayestwin.density.rows import (
 from bayestwin.dynamics.grid import Grid, Kinds
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
+from bayestwin.model.dependence import brought
 from bayestwin.model.twin import Twin
+from bayestwin.model.types import ByExperiment, First
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.leakage import refuse_lost_doses, refuse_same_time
 from bayestwin.telemetry.times import counted, paired
@@ -54,6 +57,7 @@ class Bound(NamedTuple):
             quantity; a limit is NaN where there is none; shape (n,) each.
         since: By observation that is not a value at a time, the row from which on each is read, −1 for `t0`; shape
             (n,) each.
+        known: By name, numbers that the record brings along; shape () each.
     """
 
     times: np.ndarray
@@ -63,20 +67,30 @@ class Bound(NamedTuple):
     events: Mapping[str, np.ndarray] = {}
     columns: Mapping[str, np.ndarray] = {}
     since: Mapping[str, np.ndarray] = {}
+    known: Mapping[str, np.ndarray] = {}
 
 
-def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
+def bind(
+    twin: Twin,
+    telemetry: Telemetry,
+    *,
+    observed: bool = True,
+    known: Mapping[str, Any] | None = None,
+    experiment: str | None = None,
+) -> Bound:
     """Check telemetry against a twin and convert it.
 
     Args:
         twin: The twin.
         telemetry: Has a column for each input, and for each observation if `observed`.
         observed: Whether observations must be there; with `False` those that are there are taken.
+        known: What the record brings along, where that is known from elsewhere.
+        experiment: Its name, where it is one of several.
 
     Raises:
         InvalidTelemetry: If a column is absent, a unit has the wrong dimension, an input has a gap or is made of an
             observation at the same time, an observation cannot occur under its noise model, there is nothing observed
-            at all, or a time lies before `t0`.
+            at all, a time lies before `t0`, the twin has no number for the experiment, or the telemetry no first value.
     """
     times = elapsed(telemetry.table.index, telemetry.t0, telemetry.units.get("time", twin.time_unit), twin.time_unit)
     if times[0] < 0:
@@ -96,6 +110,12 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
     wanted = {name: one for name, one in twin.observations.items() if observed or telemetry.holds(name)}
     observations = _found(wanted, lambda name, one: observed_column(telemetry, name, one), wrong)
     columns = _found(twin.noise_columns(), lambda name, _: noise_column(twin, telemetry, name, observations), wrong)
+    given = {name: np.asarray(number, float) for name, number in (known or {}).items()}
+
+    def bring(name: str, told: tuple[ByExperiment | First, str]) -> np.ndarray:
+        return given[name] if name in given else _brought(telemetry, name, *told, experiment)
+
+    own = _found(brought(twin), bring, wrong)
     if wrong:
         raise InvalidTelemetry.all_of(wrong)
     refuse_lost_doses(telemetry, told)
@@ -111,7 +131,52 @@ def bind(twin: Twin, telemetry: Telemetry, *, observed: bool = True) -> Bound:
         )
     since = rows_before(twin, times, observations)
     check_before(twin, telemetry, times, observations, since)
-    return Bound(times, telemetry.table.index.to_numpy(), observations, inputs, events, columns, since)
+    return Bound(times, telemetry.table.index.to_numpy(), observations, inputs, events, columns, since, own)
+
+
+def _brought(
+    telemetry: Telemetry, name: str, spec: ByExperiment | First, unit: str, experiment: str | None
+) -> np.ndarray:
+    """A number that a record brings along."""
+    if isinstance(spec, First):
+        return first_value(telemetry, name.removesuffix("_first"), spec.column, unit)
+    return _by_experiment(name, spec.numbers, experiment)
+
+
+def _by_experiment(name: str, numbers: Mapping[str, float], experiment: str | None) -> np.ndarray:
+    if experiment is not None and experiment in numbers:
+        return np.asarray(numbers[experiment], float)
+    raise InvalidTelemetry(
+        f"The twin knows `{name}` of each experiment by name, and not of this one.",
+        expected=f"experiments called {', '.join(f'`{one}`' for one in numbers)}",
+        received="one telemetry, of no named experiment" if experiment is None else f"`{experiment}`",
+        advice='Pass telemetry by the names of its experiments, `{"first": telemetry}`, and give the twin a number for '
+        "each.",
+    )
+
+
+def first_value(telemetry: Telemetry, name: str, column: str, unit: str) -> np.ndarray:
+    """The first value of a column, shape ().
+
+    Args:
+        telemetry: Has the column.
+        name: What starts with it, for messages.
+        column: Its name.
+        unit: That it is wanted in.
+
+    Raises:
+        InvalidTelemetry: If there is none.
+    """
+    values = column_of(telemetry, column, "first value of", unit)
+    present = values[np.isfinite(values)]
+    if present.size:
+        return np.asarray(present[0], float)
+    raise InvalidTelemetry(
+        f"Telemetry has no first value of {telemetry.label(column)}, which `{name}` is.",
+        expected="a number in at least one row",
+        received="nothing but missing values",
+        advice="Correct the column, or give a prior in place of `bt.First`.",
+    )
 
 
 def _found[T](
@@ -238,7 +303,9 @@ def bind_all(twin: Twin, telemetry: Telemetry | Experiments) -> Bound | dict[str
     if isinstance(telemetry, Telemetry):
         return bind(twin, telemetry)
     check_experiments(telemetry)
-    return each(functools.partial(bind, twin), telemetry)
+    return {
+        name: each(functools.partial(bind, twin, experiment=name), {name: telemetry[name]})[name] for name in telemetry
+    }
 
 
 def each[A, B](function: Callable[[A], B], experiments: Mapping[str, A]) -> dict[str, B]:
@@ -295,6 +362,7 @@ def stack_bounds(bounds: Sequence[Bound]) -> Bound:
         events={name: rows([b.events[name] for b in bounds]) for name in bounds[0].events},
         columns={name: rows([b.columns[name] for b in bounds], still=True) for name in bounds[0].columns},
         since={name: rows([b.since[name] for b in bounds], still=True) for name in bounds[0].since},
+        known={name: np.stack([b.known[name] for b in bounds]) for name in bounds[0].known},
     )
 
 
@@ -320,6 +388,7 @@ def stack_grids(grids: Sequence[Grid]) -> Grid:
                 amounts=_padded(grid.amounts, stops - 1, np.nan),
                 precision=grid.precision,
                 signals=None if grid.signals is None else grid.signals.with_room(samples),
+                known=grid.known,
             )
         )
     return jax.tree.map(lambda *own: np.stack(own), *stacked)

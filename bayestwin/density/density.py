@@ -7,16 +7,14 @@ several experiments one for each of them where the site is not shared.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
 from jax.typing import ArrayLike
-from numpyro.distributions import biject_to
 
 from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.density.bind import (
@@ -31,6 +29,7 @@ from bayestwin.density.bind import (
 )
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
 from bayestwin.density.observing import Predicted, noise_of, noise_where_seen, read_over_time
+from bayestwin.density.priors import Priors, constrain, derive, draw_prior
 from bayestwin.density.robust import LOSSES, Loss, stretches
 from bayestwin.dynamics.affine import kinds_of, steps_exactly
 from bayestwin.dynamics.blocks import in_blocks
@@ -207,63 +206,45 @@ class Density:
 
     def constrain_with_log_det(self, z: Array) -> tuple[dict[str, Array], Array]:
         """Values of all sites, and the log of the determinant of their derivative with respect to z."""
-        values, correction = {}, jnp.zeros(())
-        for site, coordinate in zip(self.sites, self._split(z), strict=True):
-            transform = biject_to(site.prior.support)
-            values[site.name] = transform(coordinate)
-            correction += _total(transform.log_abs_det_jacobian(coordinate, values[site.name]))
-        return values, correction
+        return self.priors.constrain(z)
+
+    @functools.cached_property
+    def priors(self) -> Priors:
+        """The priors of its sites."""
+        return Priors(self.twin, self.sites, len(self.experiments), {} if self.grid is None else self.grid.known)
 
     def shape_of(self, site: Site) -> tuple[int, ...]:
         """The shape of a site's values: one number, or one for each experiment."""
-        return () if site.shared or not self.experiments else (len(self.experiments),)
-
-    def _split(self, z: Array) -> Iterable[Array]:
-        """The part of z, shape (d,), of each site."""
-        if not self.experiments:
-            return z
-        shapes = [self.shape_of(site) for site in self.sites]
-        parts = jnp.split(z, np.cumsum([math.prod(shape) for shape in shapes]))
-        assert parts.pop().size == 0, "more coordinates than sites have"
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return self.priors.shape_of(site)
 
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> Array:
         """The z of given values, shape (d,)."""
-        parts = [biject_to(s.prior.support).inv(jnp.asarray(values[s.name], float)) for s in self.sites]
-        return jnp.concatenate([jnp.atleast_1d(part) for part in parts]) if self.experiments else jnp.stack(parts)
+        return self.priors.unconstrain(values)
 
     def sample_prior(self, key: Array) -> dict[str, Array]:
         """One draw of all sites from their priors."""
-        shapes = [self.shape_of(site) for site in self.sites]
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
-        # one call for all that are normal: each takes long to compile
-        shares = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
-        found = {}
-        for number, (site, shape, share) in enumerate(zip(self.sites, shapes, shares, strict=True)):
-            drawn = _from_normal(site.prior, share.reshape(shape))
-            own = jax.random.fold_in(key, number)
-            found[site.name] = jnp.asarray(site.prior.sample(own, shape) if drawn is None else drawn, float)
-        return found
+        return self.priors.sample(key)
 
     def draw_prior(self, keys: Array) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws from the priors, one for each of n keys: values by site, n first, and their z, shape (n, d)."""
-        return in_batches(functools.partial(_draw_prior, self._coordinates), np.asarray(jax.random.key_data(keys)))
+        drawn = functools.partial(draw_prior, self.priors.keyed, self.grid.known)
+        return in_batches(drawn, np.asarray(jax.random.key_data(keys)))
 
     def constrain_all(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Values of all sites for n points, shape (n, d); n first."""
-        return in_batches(functools.partial(_constrain, self._coordinates), z)
+        return in_batches(functools.partial(constrain, self.priors.keyed, self.grid.known), z)
 
-    @functools.cached_property
-    def _coordinates(self) -> "Keyed[Density]":
-        """The density as far as it is about coordinates: its sites, and how many experiments there are."""
-        own = [(site.name, site.prior, site.shared) for site in self.sites]
-        blank: Any = None  # no telemetry is needed, nor kept
-        bare = Density(self.twin, blank, blank, self.sites, experiments=self.experiments)
-        return Keyed(bare, key_of((own, len(self.experiments))))
+    def derive_all(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Values of the parameters that are derived from others, for n draws of all sites; n first."""
+        if not self.twin.derived:
+            return {}
+        return in_batches(functools.partial(derive, self.priors.keyed, self.grid.known), values)
 
-    def log_prior(self, values: Mapping[str, Array]) -> Array:
-        """Log prior density of values, in the constrained space."""
-        return jnp.stack([_total(site.prior.log_prob(values[site.name])) for site in self.sites]).sum()
+    def complete(self, values: Mapping[str, ArrayLike]) -> Mapping[str, ArrayLike]:
+        """Values of all sites with what the record brings along, and what is derived from both."""
+        if not self.twin.derived and not self.grid.known:
+            return values
+        return {**self.priors.derive(values), **self.grid.known, **values}
 
     def predict(self, values: Mapping[str, ArrayLike], *, partly: bool = False) -> Predicted:
         """Solve the twin for one value of all sites; with process noise, predict each observation from those before.
@@ -320,7 +301,7 @@ class Density:
         if self.loss != "linear":
             terms = self._softened(values, predicted, terms)
         likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
-        prior = self.log_prior(values) + (0.0 if self.of_values else correction)
+        prior = self.priors.log_density(values) + (0.0 if self.of_values else correction)
         solved = predicted.solved.all() if self.experiments else predicted.solved
         return prior, jnp.where(solved & jnp.isfinite(likelihood), likelihood, -jnp.inf)
 
@@ -331,7 +312,7 @@ class Density:
         """Log likelihoods in which the deviance `2 (log p(y | y) − log p(y | v))` is replaced by its loss."""
         best = {}
         for name, observed in self.bound.observations.items():
-            noise, given = noise_where_seen(self.twin, self.bound, name, values, predicted)
+            noise, given = noise_where_seen(self.twin, self.bound, name, self.complete(values), predicted)
             best[name] = noise.saturated(observed, self.bound.times, **given)
         deviance = {name: jnp.maximum(2.0 * (best[name] - term), 0.0) for name, term in terms.items()}
         return {name: best[name] - 0.5 * LOSSES[self.loss](deviance[name]) for name in terms}
@@ -347,16 +328,17 @@ class Density:
         return Predicted(means, unknown, path.solved, path.num_steps, path.reached, spread)
 
     def _along(self, values: Mapping[str, ArrayLike], trajectory: Trajectory) -> Predicted:
-        noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
+        given = self.complete(values)
+        noise_free = observe(self.twin, self.bound.times, trajectory.states, self.grid.inputs, given)
         noise_free |= read_over_time(self.twin, self.bound, noise_free, trajectory.states)
-        told = vary(self.twin, self.bound.times, trajectory.states, self.grid.inputs, values)
+        told = vary(self.twin, self.bound.times, trajectory.states, self.grid.inputs, given)
         return Predicted(noise_free, *trajectory[:3], trajectory.reached, by_row=told)
 
     def noise(
         self, name: str, values: Mapping[str, ArrayLike], predicted: Predicted | None = None
     ) -> tuple[Noise, dict[str, Any]]:
         """As `noise_of`."""
-        return noise_of(self.twin, self.bound, name, values, predicted)
+        return noise_of(self.twin, self.bound, name, self.complete(values), predicted)
 
     @each_experiment
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
@@ -366,7 +348,7 @@ class Density:
         """
         terms = {}
         for name, observed in self.bound.observations.items():
-            noise, given = noise_where_seen(self.twin, self.bound, name, values, predicted)
+            noise, given = noise_where_seen(self.twin, self.bound, name, self.complete(values), predicted)
             expected = predicted.noise_free[name] + (predicted.discrepancy or {}).get(name, 0.0)
             terms[name] = noise.log_likelihood(observed, expected, self.bound.times, **given)
         return terms
@@ -451,30 +433,13 @@ class Density:
 BATCH = 64
 
 
-def in_batches[T](function: Callable[[np.ndarray], T], rows: np.ndarray) -> T:
+def in_batches[T](function: Callable[[Any], T], rows: Any) -> T:
     """Apply a function of `BATCH` rows to any number of rows, at least one; leading axes of what it gives are rows."""
-    num = len(rows)
-    padded = np.resize(rows, (-(-num // BATCH), BATCH, *rows.shape[1:]))
-    found = [jax.tree.map(np.asarray, function(batch)) for batch in padded]
+    num = len(jax.tree.leaves(rows)[0])
+    batches = -(-num // BATCH)
+    padded = jax.tree.map(lambda own: np.resize(own, (batches, BATCH, *own.shape[1:])), rows)
+    found = [jax.tree.map(np.asarray, function(jax.tree.map(lambda own, n=n: own[n], padded))) for n in range(batches)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)
-
-
-# Where a program runs but once or twice, what it takes to compile counts, and not what it takes to run.
-hastily = functools.partial(Program, options={"xla_backend_optimization_level": 0})
-
-
-@hastily
-def _draw_prior(coordinates: Keyed[Density], bits: Array) -> tuple[dict[str, Array], Array]:
-    def one(bits: Array) -> tuple[dict[str, Array], Array]:
-        values = coordinates.value.sample_prior(jax.random.wrap_key_data(bits))
-        return values, coordinates.value.unconstrain(values)
-
-    return jax.vmap(one)(bits)
-
-
-@hastily
-def _constrain(coordinates: Keyed[Density], z: Array) -> dict[str, Array]:
-    return jax.vmap(coordinates.value.constrain)(z)
 
 
 class Survey(NamedTuple):
@@ -526,25 +491,6 @@ def as_pytree(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     return function if isinstance(function, Density) else jax.tree_util.Partial(function)
 
 
-def _from_normal(prior: dist.Distribution, drawn: Array) -> Array | None:
-    """A draw of a prior, from one of a standard normal; None where it is not made of a normal."""
-    if isinstance(prior, dist.Normal):
-        return jnp.asarray(prior.loc) + jnp.asarray(prior.scale) * drawn
-    if isinstance(prior, dist.HalfNormal):
-        return jnp.asarray(prior.scale) * jnp.abs(drawn)
-    if not isinstance(prior, dist.TransformedDistribution) or not isinstance(prior.base_dist, dist.Normal):
-        return None
-    value: Any = _from_normal(prior.base_dist, drawn)
-    for transform in prior.transforms:
-        value = transform(value)
-    return value
-
-
-def _total(terms: ArrayLike) -> Array:
-    """The sum over experiments, where there are any."""
-    return jnp.sum(terms) if jnp.ndim(terms) else jnp.asarray(terms)
-
-
 def build_density(twin: Twin, bound: Bound | Mapping[str, Bound]) -> Density:
     """The log density of `twin` given bound telemetry, or that of each experiment, sampled where its inputs are."""
     if isinstance(bound, Bound):
@@ -553,7 +499,7 @@ def build_density(twin: Twin, bound: Bound | Mapping[str, Bound]) -> Density:
 
 
 def _grid(twin: Twin, bound: Bound) -> Grid:
-    return build_grid(twin, bound.times, bound.times, bound.inputs, bound.events)
+    return build_grid(twin, bound.times, bound.times, bound.inputs, bound.events, bound.known)
 
 
 def join(twin: Twin, bounds: Mapping[str, Bound], grids: Mapping[str, Grid]) -> Density:

@@ -190,26 +190,26 @@ def needs_no_solver(twin: Twin) -> bool:
     return straight and not positive and not twin.events and is_affine(twin)
 
 
-def solve_exactly(field_of: Callable[[Array], Field], theta: Array, state: Array, grid: Grid) -> Array:
+def solve_exactly(field_of: Callable[[Array, Grid], Field], theta: Array, state: Array, grid: Grid) -> Array:
     """States at the end of each of m intervals, shape (m, s), differentiable in both modes.
 
     Args:
-        field_of: The twin with its parameters, from what is differentiated for.
-        theta: That; shape (k,).
+        field_of: The twin with its parameters, from what is differentiated for and what the grid's record brings along.
+        theta: The former; shape (k,).
         state: At the first edge; shape (s,).
         grid: The intervals, of one experiment.
 
     Raises:
         InvalidTwin: If the twin needs a solver.
     """
-    field = field_of(theta)
+    field = field_of(theta, grid)
     unknown = isinstance(grid.edges, Array) and grid.kinds is None  # of experiments, each has its own intervals
     if unknown or not needs_no_solver(field.twin):
         raise _not_exact(field.twin)
     kinds = kinds_of(field.twin, grid)
 
     def steps(theta: Array, grid: Grid, kinds: Kinds) -> tuple[Array, tuple[()]]:
-        found = exact_steps(field_of(theta), jnp.zeros(len(state)), grid, kinds)
+        found = exact_steps(field_of(theta, grid), jnp.zeros(len(state)), grid, kinds)
         return jnp.stack(found[:3]), ()
 
     # how often a step is doubled depends on its parameters: reverse mode does not go through such a loop

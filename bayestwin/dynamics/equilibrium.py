@@ -8,19 +8,19 @@ C. T. Kelley & D. E. Keyes (1998), doi:10.1137/S0036142996304796.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from numpyro.distributions import Distribution
 
 from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.dynamics.steppers import Slope
 from bayestwin.dynamics.switching import take_apart
 from bayestwin.errors import InvalidTwin
-from bayestwin.model.tracing import Layout, namespace
+from bayestwin.model.dependence import brought, parameters, prior_of
+from bayestwin.model.tracing import Layout
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import SteadyState
 
@@ -192,15 +192,18 @@ def _look_around(twin: Keyed[Twin]) -> Array:
     layout, equations = Layout({name: specs.states[name].shape for name in steady}), take_apart(specs)
 
     def one(key: Array) -> Array:
-        keys = iter(jax.random.split(key, len(specs.parameters) + len(specs.states) + len(specs.inputs)))
+        told = brought(specs)
+        num_keys = len(specs.parameters) + len(specs.states) + len(specs.inputs) + len(told)
+        keys = iter(jax.random.split(key, num_keys))
 
         def drawn(shape: tuple[int, ...] = ()) -> Array:
             return jnp.exp(jax.random.normal(next(keys), shape))
 
-        def value(prior: object) -> Array:
-            return jnp.asarray(prior.sample(next(keys)) if isinstance(prior, Distribution) else prior, float)
-
-        p = namespace("parameters", tuple(specs.parameters))(*[value(s.prior) for s in specs.parameters.values()])
+        values: dict[str, Any] = {name: drawn() for name in told}
+        for site in specs.sites():
+            if site.kind == "parameter":
+                values[site.name] = jnp.asarray(prior_of(specs, site, values).sample(next(keys)), float)
+        p = parameters(specs, values)
         around = {name: drawn(state.shape) for name, state in specs.states.items()}
         u = equations.as_ever({name: drawn() for name in specs.inputs})
 

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from bayestwin.dynamics.grid import Signals
 from bayestwin.dynamics.steppers import Slope, larger
 from bayestwin.dynamics.switching import Delay, Equations, take_apart
+from bayestwin.model.dependence import parameters
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 
@@ -82,8 +83,11 @@ class Field:
         """States and parameters by name, from what `values` gives at one time."""
         layout = self.twin.layout
         x = namespace("states", tuple(self.twin.states))(*layout.split(values))
-        switched = values[layout.size :]
-        return x, self.p._replace(**dict(zip(self.twin.switched, switched, strict=True)))
+        switched = dict(zip(self.twin.switched, values[layout.size :], strict=True))
+        if not (switched and self.twin.derived):
+            return x, self.p._replace(**switched)
+        stay = {name: value for name, value in self.p._asdict().items() if name not in self.twin.derived}
+        return x, parameters(self.twin, {**stay, **switched})
 
     def slope(self, inputs_at: InputsAt) -> Slope:
         """The vector field: `(t, (s,)) → (s,)`."""

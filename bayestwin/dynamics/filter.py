@@ -23,6 +23,7 @@ from bayestwin.dynamics.kalman import Normals, Pass, Seen, draw_states, propagat
 from bayestwin.dynamics.solve import STEPPERS, Trajectory, begin, observer, so_far
 from bayestwin.dynamics.steppers import Position, Precision, Slope, through_jacobian
 from bayestwin.model.components import SolverMethod
+from bayestwin.model.dependence import parameter_of
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
 
@@ -405,7 +406,7 @@ class Filter:
         return table
 
     def _model(self, values: Mapping[str, ArrayLike]) -> _Model:
-        twin, error = self.twin, self.twin.model_error
+        twin, error, values = self.twin, self.twin.model_error, {**self.grid.known, **values}
         assert isinstance(error, ProcessNoise)
 
         def variances(given: Mapping[str, Any], suffix: str) -> Array:
@@ -469,7 +470,7 @@ class Filter:
         """Standard deviation of the noise of an observation, which may be a parameter of the twin."""
         known = self.twin.observations[name].noise.parameters["scale"]
         if isinstance(known, str):
-            return jnp.asarray(values.get(known, self.twin.parameters[known].prior), float)
+            return jnp.asarray(parameter_of(self.twin, known, values), float)
         return jnp.asarray(values.get(f"{name}_scale", known), float)
 
     def _run(

@@ -15,17 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro.distributions import Distribution
 
 from bayestwin._base.compilation import Keyed, Program, key_of
 from bayestwin.dynamics.steppers import NODES, Precision, Slope
 from bayestwin.dynamics.switching import take_apart
 from bayestwin.errors import InvalidTelemetry
 from bayestwin.model.components import Input
+from bayestwin.model.dependence import parameters, prior_of, start_at
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
-from bayestwin.model.types import SteadyState
 
 # Samples of one signal: what it is between them, and beyond them.
 
@@ -272,6 +271,7 @@ class Grid(NamedTuple):
         between: Where the saved times lie between the stops; None where each of them is a stop, as `save` says.
         kinds: Of an affine twin, which intervals are alike.
         signals: Of a twin with delays, the samples of the inputs that it asks for at other times than now.
+        known: Numbers that the record brings along, by name, as `model/dependence.py` names them in `brought`.
     """
 
     edges: np.ndarray
@@ -284,6 +284,7 @@ class Grid(NamedTuple):
     between: Between | None = None
     kinds: Kinds | None = None
     signals: Signals | None = None
+    known: Mapping[str, Any] = {}
 
     @property
     def times(self) -> np.ndarray:
@@ -304,7 +305,8 @@ class Grid(NamedTuple):
         num = len(mesh) - 1
         none = {"coefficients": np.empty((num, 1, 0)), "save": np.empty(0, int), "amounts": np.empty((num, 0))}
         between = locate(mesh, self.times)
-        return Grid(edges=mesh, **none, inputs=self.inputs, precision=self.precision, between=between)
+        rest = {"inputs": self.inputs, "precision": self.precision, "known": self.known}
+        return Grid(edges=mesh, **none, **rest, between=between)
 
     def with_substeps(self, substeps: np.ndarray) -> "Grid":
         """The same grid with equal explicit steps laid out in each interval; how many of them, shape (m,)."""
@@ -349,6 +351,7 @@ def build_grid(
     knots: np.ndarray,
     inputs: Mapping[str, np.ndarray],
     events: Mapping[str, np.ndarray] | None = None,
+    known: Mapping[str, np.ndarray] | None = None,
 ) -> Grid:
     """Lay out the stops for given times, input samples and events.
 
@@ -358,6 +361,7 @@ def build_grid(
         knots: Elapsed times of the samples, likewise; shape (k,).
         inputs: Input samples by name, NaN where there is none; shape (k,) each.
         events: Values of the events that the telemetry tells, by name, NaN where there is none; shape (k,) each.
+        known: Numbers that the record brings along, by name.
 
     Raises:
         InvalidTelemetry: If an input is asked for beyond its samples and its `beyond` is `"error"`.
@@ -371,7 +375,7 @@ def build_grid(
     samples = [signal.times for signal in (*signals, *happening)]
     stops = np.concatenate([[0.0], times, *samples])
     edges = np.unique(stops[(stops >= 0.0) & (stops <= end)])
-    edges = np.union1d(edges, stops_within(twin, edges, signals))
+    edges = np.union1d(edges, stops_within(twin, edges, signals, known))
     delayed = _gather(twin, dict(zip(twin.inputs, signals, strict=True)))
     polynomials = [
         signal.polynomials(spec.hold, edges) for signal, spec in zip(signals, twin.inputs.values(), strict=True)
@@ -386,7 +390,8 @@ def build_grid(
         amounts[np.searchsorted(edges, event.times[inside]), number] = event.values[inside]
     save = np.searchsorted(edges, times)
     precision = precision_of(twin)
-    return Grid(edges, coefficients[:-1], save, coefficients[save, 0], amounts[:-1], precision, signals=delayed)
+    at_saved = coefficients[save, 0]
+    return Grid(edges, coefficients[:-1], save, at_saved, amounts[:-1], precision, signals=delayed, known=known or {})
 
 
 def precision_of(twin: Twin) -> Precision:
@@ -465,7 +470,9 @@ share of an interval; it is over where so much of it is left."""
 STEP_TIMES = np.array([0.0, *NODES[:3], 1.0])
 
 
-def stops_within(twin: Twin, edges: np.ndarray, signals: Sequence[SampledSignal]) -> np.ndarray:
+def stops_within(
+    twin: Twin, edges: np.ndarray, signals: Sequence[SampledSignal], known: Mapping[str, np.ndarray] | None = None
+) -> np.ndarray:
     """Times at which the solver has to stop so that it goes across nothing that the equations do in time.
 
     A pulse that is shorter than the record's 65,536th part is not found.
@@ -474,6 +481,7 @@ def stops_within(twin: Twin, edges: np.ndarray, signals: Sequence[SampledSignal]
         twin: The twin.
         edges: Where the solver stops anyway; shape (m + 1,).
         signals: Inputs.
+        known: Numbers that the record brings along, by name.
     """
     num = len(edges) - 1
     if num < 1 or num * LEAST_BETWEEN > NUM_LOOKED or isinstance(twin.model_error, ProcessNoise):
@@ -486,7 +494,7 @@ def stops_within(twin: Twin, edges: np.ndarray, signals: Sequence[SampledSignal]
     inputs = np.reshape(values, (len(signals), len(times))).T
     begins = np.searchsorted(interval, interval)  # the first time of each one's interval
     with jax.ensure_compile_time_eval():  # a grid is known when what is solved on it is traced
-        field, gaps = map(np.asarray, _look(Keyed(twin, key_of(twin)), times, inputs, begins))
+        field, gaps = map(np.asarray, _look(Keyed(twin, key_of(twin)), times, inputs, begins, known or {}))
     usable = np.isfinite(field).all(axis=(1, 2)) & np.isfinite(gaps).all(axis=(1, 2))
     rates = field[usable].transpose(0, 2, 1).reshape(-1, len(times))
     least = NOTICED * np.abs(rates).max(axis=1, initial=0.0)
@@ -518,7 +526,9 @@ def _values_at(signal: SampledSignal, hold: Any, edges: np.ndarray, times: np.nd
 
 
 @Program
-def _look(twin: Keyed[Twin], times: Array, inputs: Array, begins: Array) -> tuple[Array, Array]:
+def _look(
+    twin: Keyed[Twin], times: Array, inputs: Array, begins: Array, known: Mapping[str, Array]
+) -> tuple[Array, Array]:
     """The field at the states' initial values, shape (d, n, s), and its gaps that depend on time, shape (d, n, k).
 
     Switches are held as they are at the beginning of each interval, whose place among the times is given.
@@ -526,16 +536,14 @@ def _look(twin: Keyed[Twin], times: Array, inputs: Array, begins: Array) -> tupl
     specs = twin.value
 
     def one(key: Array) -> tuple[Array, Array]:
-        keys = iter(jax.random.split(key, len(specs.parameters) + len(specs.states)))
-
-        def value(prior: Any) -> Array:
-            key = next(keys)
-            return jnp.asarray(prior.sample(key) if isinstance(prior, Distribution) else prior, float)
-
-        p = namespace("parameters", tuple(specs.parameters))(*[value(s.prior) for s in specs.parameters.values()])
-        initial = [s.initial(p) if s.derived else s.initial for s in specs.states.values()]  # type: ignore[operator]
-        guessed = [one.begin(p) if isinstance(one, SteadyState) else one for one in initial]
-        started = specs.layout.join([value(one) for one in guessed])
+        names = [*specs.parameters, *(f"{name}_initial" for name in specs.states)]
+        keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+        values: dict[str, Any] = dict(known)
+        for site in specs.sites():
+            if site.name in keys:
+                values[site.name] = jnp.asarray(prior_of(specs, site, values).sample(keys[site.name]), float)
+        p = parameters(specs, values)
+        started = specs.layout.join([start_at(specs, name, values, p, inputs[0]) for name in specs.states])
         x = namespace("states", tuple(specs.states))(*specs.layout.split(started))
         equations = take_apart(specs)
 

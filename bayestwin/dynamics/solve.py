@@ -27,6 +27,7 @@ from bayestwin.dynamics.steppers import (
     through_jacobian,
     trace,
 )
+from bayestwin.model.dependence import parameters, start_at
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import SteadyState, varies
@@ -158,8 +159,8 @@ def _integrate(
 def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array) -> tuple[Array, Array]:
     """Values at the saved times of a twin that needs no solver, and whether there are any."""
 
-    def field_of(theta: Array) -> Field:
-        return Field(twin, parameters(twin, dict(zip(free, theta, strict=True))))
+    def field_of(theta: Array, grid: Grid) -> Field:
+        return Field(twin, parameters(twin, {**grid.known, **dict(zip(free, theta, strict=True))}))
 
     _, state, found = begin(twin, grid, dict(zip(free, theta, strict=True)))
     states = jnp.concatenate([state[None], solve_exactly(field_of, theta, state, grid)])[grid.save]
@@ -168,27 +169,17 @@ def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array) -> tuple[Array
 
 def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field, Array, Array]:
     """The twin with its parameters, the state at the start, and whether there is one: an equilibrium may be absent."""
-    p = parameters(twin, free)
+    given = {**grid.known, **free}
+    p = parameters(twin, given)
     field = Field(twin, p, grid.signals)
-    initial = {}
-    for name, spec in twin.states.items():
-        known = spec.initial.begin if isinstance(spec.initial, SteadyState) else spec.initial
-        value = free.get(f"{name}_initial", known)
-        initial[name] = jnp.asarray(value(p) if callable(value) else value, float)
-    state = field.pack(list(initial.values()))
+    initial = [jnp.asarray(start_at(twin, name, given, p, grid.at_start), float) for name in twin.states]
+    state = field.pack(initial)
     steady = twin.layout.repeat([isinstance(spec.initial, SteadyState) for spec in twin.states.values()])
     if not steady.any():
         return field, state, jnp.isfinite(state).all()
     first = move_stops(field, grid)[0] if twin.delayed else grid
     slope = field.slope(inputs_from(jnp.zeros(()), jnp.asarray(first.at_start)[None]))
     return field, *find_equilibrium(slope, state, np.flatnonzero(steady), field.values, count_sums(twin))
-
-
-def parameters(twin: Twin, values: Mapping[str, Any]) -> Any:
-    """All parameters by name, from those that are free; the rest is known."""
-    return namespace("parameters", tuple(twin.parameters))(
-        *[values.get(name, spec.prior) for name, spec in twin.parameters.items()]
-    )
 
 
 def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Position, Position]:
@@ -229,7 +220,7 @@ def observe(
         times: Elapsed times; shape (n,).
         states: As `solve` gives them; shape (n, s).
         inputs: Inputs at these times; shape (n, q).
-        values: Parameters by name; what the twin knows may be left out.
+        values: Parameters by name; what the twin knows may be left out, and what it derives.
 
     Returns:
         By name; shape (n,) each.

@@ -386,7 +386,7 @@ def ablate(twin: Twin, off: Mapping[str, float]) -> Twin:
         InvalidTwin: If one is no parameter that is inferred, a value is no finite number, or the twin has nothing left
             to infer.
     """
-    inferred = [name for name, one in twin.parameters.items() if not isinstance(one.prior, int | float)]
+    inferred = [site.name for site in twin.sites() if site.kind == "parameter"]
     unfit = [f"`{name}` is no parameter that is inferred" for name in off if name not in inferred]
     unfit += [f"{name} = {value!r} is no finite number" for name, value in off.items() if not _is_number(value)]
     if unfit or not off:

@@ -440,18 +440,20 @@ def with_planned(
 def _one_planned(twin: Twin, telemetry: Experiments, planned: Experiments, name: str) -> tuple[Bound, Bound]:
     """One experiment, without and with what is planned of it."""
     if name not in planned:
-        bound = bind(twin, telemetry[name])
+        bound = bind(twin, telemetry[name], experiment=name)
         return bound, bound
     if name in telemetry:
-        return _continued(twin, telemetry[name], planned[name])
-    bound = bind(twin, planned[name], observed=False)
+        return _continued(twin, telemetry[name], planned[name], name)
+    bound = bind(twin, planned[name], observed=False, experiment=name)
     later = _expected(twin, bound)
     nothing = {key: np.full(len(bound.times), np.nan) for key in twin.observations}
     return bound._replace(observations=nothing), bound._replace(observations=later)
 
 
-def _continued(twin: Twin, telemetry: Telemetry, planned: Telemetry) -> tuple[Bound, Bound]:
-    past = bind(twin, telemetry)
+def _continued(
+    twin: Twin, telemetry: Telemetry, planned: Telemetry, experiment: str | None = None
+) -> tuple[Bound, Bound]:
+    past = bind(twin, telemetry, experiment=experiment)
     clocks = [(one.dated, one.units.get("time", twin.time_unit)) for one in (telemetry, planned)]
     last = telemetry.table.index[-1]
     if clocks[0] != clocks[1] or not planned.table.index[0] > last:
@@ -461,7 +463,7 @@ def _continued(twin: Twin, telemetry: Telemetry, planned: Telemetry) -> tuple[Bo
             received=f"times from {planned.shown(planned.table.index[0])} on",
             advice="Shift its times; what begins anew is another experiment: pass both by name.",
         )
-    ahead = bind(twin, dataclasses.replace(planned, t0=telemetry.t0), observed=False)
+    ahead = bind(twin, dataclasses.replace(planned, t0=telemetry.t0), observed=False, known=past.known)
 
     def joined(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: np.concatenate([before[name], after[name]]) for name in before}
@@ -474,6 +476,7 @@ def _continued(twin: Twin, telemetry: Telemetry, planned: Telemetry) -> tuple[Bo
         inputs=joined(past.inputs, ahead.inputs),
         events=joined(past.events, ahead.events),
         columns=joined(past.columns, ahead.columns),
+        known=past.known,
     )
     whole = whole._replace(since=rows_before(twin, whole.times, whole.observations))
     richer = joined(past.observations, _expected(twin, ahead))

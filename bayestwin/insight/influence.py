@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.assess.gates import Chains, read_chains, record
 from bayestwin.calibrate import with_model_error
+from bayestwin.density.priors import Priors
 from bayestwin.errors import InvalidArtifact
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
@@ -260,12 +261,24 @@ def log_prior(twin: Twin, posterior: xr.DataTree) -> xr.DataArray:
     """Log prior density at each draw, of all sites together and in their own units; shape (chain, draw)."""
     group = posterior["posterior"].to_dataset()
     total = xr.zeros_like(group["chain"] * group["draw"], dtype=float)
+    if any(site.dependent for site in twin.sites()):
+        names = [str(name) for name in group["experiment"].values] if "experiment" in group.dims else []
+        known = {name: np.array([one[n] for n in names]) if names else one for name, one in _known(posterior).items()}
+        priors = Priors(twin, twin.sites(), len(names), known)
+        stacked = {s.name: group[s.name].transpose("chain", "draw", ...).values for s in twin.sites()}
+        density = jax.jit(jax.vmap(jax.vmap(priors.log_density)))(stacked)
+        return total.transpose("chain", "draw").copy(data=np.asarray(density)).drop_attrs()
     for site in twin.sites():
         values = group[site.name]
         density = np.asarray(jax.jit(site.prior.log_prob)(jnp.asarray(values.to_numpy())))
         own = [dim for dim in values.dims if dim not in total.dims]
         total = total + values.copy(data=density).sum(own, skipna=False)
     return total.transpose("chain", "draw").drop_attrs()
+
+
+def _known(posterior: xr.DataTree) -> dict[str, Any]:
+    """Numbers that the calibrated records brought along, by name, and by experiment where there were several."""
+    return posterior.attrs.get("known", {})
 
 
 def diagnosis(prior: float, likelihood: float) -> str:

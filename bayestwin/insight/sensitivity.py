@@ -69,12 +69,12 @@ def sparse_density(twin: Twin, bound: Bound | Mapping[str, Bound], max_times: in
     num = len(bound.times)
     max_times = num if bound.since else max_times  # each is read from an earlier row on
     rows = np.unique(np.linspace(0, num - 1, min(num, max_times)).round().astype(int))
-    grid = build_grid(twin, bound.times[rows], bound.times, bound.inputs, bound.events)
-    picked = Bound(
-        bound.times[rows],
-        bound.labels[rows],
-        *({name: values[rows] for name, values in part.items()} for part in bound[2:]),
-    )
+    grid = build_grid(twin, bound.times[rows], bound.times, bound.inputs, bound.events, bound.known)
+    by_row: dict[str, Any] = {
+        part: {name: values[rows] for name, values in getattr(bound, part).items()}
+        for part in ("observations", "inputs", "events", "columns", "since")
+    }
+    picked = bound._replace(times=bound.times[rows], labels=bound.labels[rows], **by_row)
     return Density(twin, picked, grid, twin.sites())
 
 

@@ -144,14 +144,28 @@ def varied(density: Density) -> tuple[Site, ...]:
 
 def prior_marginal(density: Density, site: Site, seed: int) -> Marginal:
     """The prior of a site: its median, and half the width of its central 68 %, since not every prior has a variance."""
-    quantile = _prior_quantile(site.prior, seed, site.name)
     shape = density.shape_of(site)
+    if site.dependent:
+        return _drawn_marginal(density, site, seed)
+    quantile = _prior_quantile(site.prior, seed, site.name)
 
     def spread_out(probs: np.ndarray) -> np.ndarray:
         return np.broadcast_to(quantile(probs).reshape(-1, *[1] * len(shape)), (len(probs), *shape))
 
     low, middle, high = spread_out(np.array([1.0 - ONE_SD, 0.5, ONE_SD]))
     return Marginal(spread_out, middle, (high - low) / 2.0)
+
+
+def _drawn_marginal(density: Density, site: Site, seed: int) -> Marginal:
+    """That of a prior that depends on other quantities, over all of these: from draws."""
+    keys = jax.random.split(key_for(seed, f"quantiles of {site.name}"), NUM_PRIOR)
+    draws = np.asarray(jax.jit(jax.vmap(lambda key: density.sample_prior(key)[site.name]))(keys))
+
+    def quantile(probs: np.ndarray) -> np.ndarray:
+        return np.quantile(draws, probs, axis=0)
+
+    low, middle, high = quantile(np.array([1.0 - ONE_SD, 0.5, ONE_SD]))
+    return Marginal(quantile, middle, (high - low) / 2.0)
 
 
 def posterior_marginal(posterior: xr.Dataset, site: Site) -> Marginal:

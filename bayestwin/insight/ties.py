@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
+from bayestwin.model.twin import Site, Twin
 
 # The form of what observations determine: rational exponents and coefficients, and how they are written.
 
@@ -257,7 +258,7 @@ def coordinates_of(density: Density, seed: int) -> Coordinates:
     return Coordinates(
         names=tuple(name for _, name in own),
         sites=tuple(site.name for site, _ in own),
-        scales=tuple(_scale(site.prior) for site, _ in own),
+        scales=tuple(_scale(density.twin, site) for site, _ in own),
         centre=centre,
         spread=spread,
         units=tuple(site.unit for site, _ in own),
@@ -270,13 +271,9 @@ def _named(density: Density, name: str, shared: bool) -> list[str]:
     return [f"{name}[{experiment}]" for experiment in density.experiments]
 
 
-def _scale(prior: dist.Distribution) -> str:
-    match biject_to(prior.support):
-        case ExpTransform():
-            return "log"
-        case IdentityTransform():
-            return "plain"
-    return "bounded"
+def _scale(twin: Twin, site: Site) -> str:
+    kind = twin.dependences[site.name].scale if site.dependent else type(biject_to(site.prior.support))
+    return {ExpTransform: "log", IdentityTransform: "plain"}.get(kind, "bounded")  # type: ignore[arg-type]
 
 
 def values_and_slopes(density: Density, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,19 @@ from bayestwin._base.units import check_unit, difference_unit, has_offset
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.delays import with_timed_inputs
+from bayestwin.model.dependence import Fault, fault_of
 from bayestwin.model.error import ModelError, ProcessNoise, check_positive
 from bayestwin.model.noise.families import Noise, check_shared, trace_noise
-from bayestwin.model.tracing import Shapes, trace_effect, trace_initial, trace_scalar, trace_times, trace_vector_field
-from bayestwin.model.types import Column, Event, SteadyState, by_row, varies
+from bayestwin.model.tracing import (
+    Shapes,
+    num_arguments,
+    trace_effect,
+    trace_initial,
+    trace_scalar,
+    trace_times,
+    trace_vector_field,
+)
+from bayestwin.model.types import ByExperiment, Column, Event, First, SteadyState, by_row, varies
 
 type Checked = Any
 """A `Twin`, whose module imports this one."""
@@ -70,13 +79,21 @@ def check_twin(twin: Checked) -> None:
         trace_noise(observation.noise, f"observation `{name}`")
     for name, state in twin.states.items():
         if state.derived:
-            trace_initial(state.initial, f"`initial=` of state `{name}`", shapes[1], state.shape)
+            _check_derived(twin, name, state)
         if isinstance(state.initial, SteadyState) and callable(state.initial.guess):
-            trace_initial(state.initial.guess, f"the guess of state `{name}`", shapes[1], state.shape)
+            trace_initial(state.initial.guess, f"the guess of state `{name}`", (shapes[1],), state.shape)
     for name, event in twin.events.items():
         _check_event(name, event, shapes)
     if isinstance(twin.model_error, ProcessNoise):
         _check_disturbed(twin)
+
+
+def _check_derived(twin: Checked, name: str, state: State) -> None:
+    """That a state can start from what its function returns, where that is no prior."""
+    if f"{name}_initial" in twin.dependences:
+        return
+    given = twin.shapes[1:] if num_arguments(state.initial) == 2 else twin.shapes[1:2]
+    trace_initial(state.initial, f"`initial=` of state `{name}`", given, state.shape, "(p)", "(p, u)")
 
 
 def changed_by(twin: Checked, name: str) -> tuple[str, ...]:
@@ -189,12 +206,16 @@ def _check_choices(twin: Checked) -> None:
 
 def _check_priors(twin: Checked) -> None:
     """Priors are scalar and continuous, known values are numbers."""
-    priors: dict[str, object] = {f"parameter `{n}`": p.prior for n, p in twin.parameters.items()}
+    priors: dict[str, object] = {f"parameter `{n}`": p.prior for n, p in twin.parameters.items() if not p.dependent}
     for name, state in twin.states.items():
         if state.derived or isinstance(state.initial, SteadyState):
             continue
         if not _is_array(state, name):
             priors[f"the initial value of state `{name}`"] = state.initial
+    for name, one in twin.dependences.items():
+        if one.fault:
+            owner = f"parameter `{name}`" if name in twin.parameters else f"the initial value of state `{name[:-8]}`"
+            raise _unfit(owner, one.fault)
     parameter_units = {name: parameter.unit for name, parameter in twin.parameters.items()}
     for name, observation in twin.observations.items():
         noise, owner = observation.noise, f"observation `{name}`"
@@ -211,6 +232,15 @@ def _check_priors(twin: Checked) -> None:
         _check_prior(prior, owner)
     for name, parameter in twin.parameters.items():
         _check_own(name, parameter)
+    for site in twin.sites():
+        parents = twin.differing.intersection(twin.dependences[site.name].parents) if site.dependent else ()
+        if site.shared and parents:
+            raise InvalidTwin(
+                f"`{site.name}` is said to be the same in all experiments, and its prior is not.",
+                expected="`shared=False`, or a prior made of what all experiments have in common",
+                received=f"a prior that depends on {_names(dict.fromkeys(sorted(parents)))}, of which each has its own",
+                advice="Say `shared=False`: each experiment then draws from a prior of its own.",
+            )
 
 
 def _is_array(state: State, name: str) -> bool:
@@ -308,23 +338,31 @@ def _check_rows(noise: Noise, owner: str) -> None:
 
 
 def _check_prior(prior: object, owner: str) -> None:
-    if isinstance(prior, int | float) and not isinstance(prior, bool) and math.isfinite(prior):
+    if _is_number(prior) or isinstance(prior, First):
         return
-    expected, received = "a scalar NumPyro distribution, or a finite number when the value is known", None
-    if not isinstance(prior, dist.Distribution):
-        received = "nothing" if prior is None else f"{prior!r}"
-    elif prior.batch_shape + prior.event_shape != ():
-        received = f"a distribution of shape {prior.batch_shape + prior.event_shape}"
-    elif getattr(prior.support, "is_discrete", False):
-        received = f"{type(prior).__name__}, which is discrete"
-        expected = "a continuous prior: NUTS follows gradients"
-    if received is not None:
+    if isinstance(prior, ByExperiment):
+        wrong = [name for name, number in prior.numbers.items() if not (isinstance(name, str) and _is_number(number))]
+        if prior.numbers and not wrong:
+            return
         raise InvalidTwin(
-            f"The prior of {owner} cannot be used.",
-            expected=expected,
-            received=received,
-            advice="For example `dist.LogNormal(0.0, 1.0)`; give each scalar its own name.",
+            f"The numbers of {owner} cannot be used.",
+            expected='by the name of each experiment a finite number: `{"first": 1.0, "second": 2.0}`',
+            received=", ".join(f"{name!r}: {prior.numbers[name]!r}" for name in wrong) or "an empty mapping",
+            advice="A prior holds for all experiments, each of which draws from it; one that differs is "
+            "made of a known number, `bt.Parameter(lambda p: dist.Normal(p.known, 0.1), shared=False)`.",
         )
+    fault = fault_of(prior)
+    if fault is not None:
+        raise _unfit(owner, fault)
+
+
+def _unfit(owner: str, fault: Fault) -> InvalidTwin:
+    expected, received, advice = fault
+    return InvalidTwin(f"The prior of {owner} cannot be used.", expected=expected, received=received, advice=advice)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_model_error(twin: Checked) -> None:
@@ -365,7 +403,7 @@ def _check_disturbed(twin: Checked) -> None:
 
 def _check_own(name: str, parameter: Parameter) -> None:
     """What is another value in each experiment is inferred."""
-    if parameter.shared or isinstance(parameter.prior, dist.Distribution):
+    if parameter.shared or isinstance(parameter.prior, dist.Distribution | ByExperiment | First) or parameter.dependent:
         return
     raise InvalidTwin(
         f"Parameter `{name}` is said to differ between experiments, and is known.",

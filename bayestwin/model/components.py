@@ -8,7 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayestwin.model.noise.families import Noise
-from bayestwin.model.types import Initial, Observed, Prior
+from bayestwin.model.types import ByExperiment, ByRecord, Dependent, Initial, Observed, Prior
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,11 @@ class State:
     `coords={"cell": positions}` one that is named, or several, with these labels.
 
     Attributes:
-        initial: Its value when the telemetry starts: a scalar prior, a number when known, a function of the parameters
-            `(p)`, or `bt.SteadyState(guess)` for the equilibrium. Of an array a number, a prior or what a function
-            returns as a scalar is the same in all entries; an array gives each its own.
+        initial: Its value when the telemetry starts: a scalar prior, a number when known, or `bt.SteadyState(guess)`
+            for the equilibrium. A function of the parameters `(p)`, or of these and the inputs at the start `(p, u)`,
+            derives it, or, where it returns a distribution of `(p)`, is its prior. `{"first": 1.0, "second": 2.0}`
+            are known numbers by experiment, and `bt.First("column")` takes it from the telemetry. Of an array what is
+            a scalar is the same in all entries; an array, known or from a function, gives each its own.
         unit: Unit as text, `""` for none.
         doc: What it is, in words.
         positive: Solve for its logarithm, so that it stays above zero whatever the solver does; `rtol` is then the
@@ -54,6 +56,10 @@ class State:
             return {dim: np.asarray(labels) for dim, labels in self.coords.items()}
         return {} if self.size is None else {f"{name}_dim_0": np.arange(self.size)}
 
+    def __post_init__(self) -> None:
+        """Keep numbers by experiment apart: they are no part of compiled programs."""
+        object.__setattr__(self, "initial", apart(self.initial))
+
     @property
     def derived(self) -> bool:
         """Whether `initial` is a function of the parameters; NumPyro's distributions can be called too."""
@@ -64,18 +70,38 @@ class State:
 class Parameter:
     """One constant of the twin.
 
+    A function of the parameters `(p)` that stand before it is told apart by what it returns. A number is a **derived**
+    parameter, `bt.Parameter(lambda p: jnp.log(2) / p.half_life)`: it is used as any other, and its value at each draw
+    is in the posterior. A distribution is a **prior that depends on others**,
+    `bt.Parameter(lambda p: dist.LogNormal(jnp.log(p.typical), 0.3))`.
+
     Attributes:
-        prior: A scalar prior, or a number when known.
+        prior: A scalar prior, or a number when known; `{"first": 1.0, "second": 2.0}` are known numbers by experiment,
+            `bt.First("column")` is one from the telemetry; or a function of parameters.
         unit: Unit as text, `""` for none.
         doc: What it is, in words.
         shared: Of several experiments: whether it is the same in all of them, or another value in each, with this
             prior.
     """
 
-    prior: Prior
+    prior: Prior | Dependent | ByRecord
     unit: str = ""
     doc: str = ""
     shared: bool = True
+
+    def __post_init__(self) -> None:
+        """Keep numbers by experiment apart: they are no part of compiled programs."""
+        object.__setattr__(self, "prior", apart(self.prior))
+
+    @property
+    def dependent(self) -> bool:
+        """Whether it is a function of other parameters; NumPyro's distributions can be called too."""
+        return callable(self.prior) and not isinstance(self.prior, dist.Distribution)
+
+
+def apart(value: Any) -> Any:
+    """The same, with numbers by experiment as `ByExperiment`."""
+    return ByExperiment(dict(value)) if isinstance(value, Mapping) else value
 
 
 @dataclasses.dataclass(frozen=True)

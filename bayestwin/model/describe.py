@@ -13,14 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro.distributions as dist
-from numpy.typing import ArrayLike
 from numpyro.distributions import constraints
 
 from bayestwin._base.compilation import nested_codes
 from bayestwin.model.components import State
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin
-from bayestwin.model.types import Column, Event, Prior, SteadyState, varies
+from bayestwin.model.types import ByExperiment, Column, Event, First, SteadyState, varies
 
 EXACT, FEW = 17, 6
 """Digits that tell any two numbers apart; and of how many numbers all are shown to people."""
@@ -103,6 +102,9 @@ def fingerprint(twin: Twin) -> str:
     functions: list[Any] = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if s.derived]
     functions += [s.initial.guess for s in twin.states.values() if isinstance(s.initial, SteadyState)]
+    functions += [p.prior for p in twin.parameters.values() if p.dependent]
+    priors = (*(s.initial for s in twin.states.values()), *(p.prior for p in twin.parameters.values()))
+    functions += [prior.prior for prior in priors if isinstance(prior, First)]
     functions += [f for event in twin.events.values() for f in (event.effect, event.when, event.at)]
     layers = [layer for o in twin.observations.values() for layer in o.noise.layers()]
     functions += [setting for layer in layers for setting in vars(layer).values() if callable(setting)]
@@ -219,11 +221,18 @@ def initial_text(state: State, digits: int = 6) -> str:
     if isinstance(initial, SteadyState):
         guess = initial.guess
         return f"equilibrium, sought from {source(guess) if callable(guess) else f'{guess or 0.0:.{digits}g}'}"
-    return source(initial) if state.derived else prior_text(initial, digits)
+    return prior_text(initial, digits)
 
 
-def prior_text(prior: Prior | ArrayLike, digits: int = 6) -> str:
-    """A prior in words, e.g. `Normal(1, 0.5) truncated to > 0`, or the known number."""
+def prior_text(prior: Any, digits: int = 6) -> str:
+    """A prior in words, e.g. `Normal(1, 0.5) truncated to > 0`, the known number, or the function that makes it."""
+    if isinstance(prior, ByExperiment):
+        return "; ".join(f"{name}: {number:.{digits}g}" for name, number in prior.numbers.items()) + " (known)"
+    if isinstance(prior, First):
+        around = "" if prior.prior is None else f", {source(prior.prior)}"
+        return f"first value of {prior.column}{around}"
+    if callable(prior) and not isinstance(prior, dist.Distribution):
+        return source(prior)
     if not isinstance(prior, dist.Distribution):
         numbers = [f"{number:.{digits}g}" for number in np.asarray(prior, float).ravel()]
         if np.ndim(prior) == 0:

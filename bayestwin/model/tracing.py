@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from numpyro.distributions import Distribution
 
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.rewriting import FailedLine, find_line
@@ -179,15 +180,95 @@ def trace_scalar(function: Callable, owner: str, shapes: Sequence[Shapes]) -> No
     _check_shape(_trace(function, owner, shapes), f"what {owner} returns", ())
 
 
-def trace_initial(function: Callable, owner: str, parameters: Shapes, shape: tuple[int, ...]) -> None:
-    """Trace the `initial=` function of a state, `(p)` → value, and check that it returns a scalar, or of its shape.
+def trace_initial(function: Any, owner: str, given: Sequence[Shapes], shape: tuple[int, ...], *signatures: str) -> None:
+    """Trace where a state starts, and check that it is a scalar, or of the state's shape.
+
+    Args:
+        function: `(p)` → value, or of parameters and inputs, `(p, u)` → value.
+        owner: What it belongs to, for messages.
+        given: Names and shapes of the parameters, and of the inputs where it takes them.
+        shape: Of the state.
+        signatures: How it may be written; `(p)` where nothing is said.
 
     Raises:
         InvalidTwin: If it does not trace, or returns something else.
     """
-    _check_signature(function, owner, "(p)")
-    result = _trace(lambda t, x, p, u: function(p), owner, ({}, parameters, {}))  # noqa: ARG005
+
+    def started(_t: Any, _x: Any, *rest: Any) -> Any:
+        value = function(*rest[: len(given)])
+        if not isinstance(value, Distribution):
+            return value
+        raise InvalidTwin(
+            f"{owner[0].upper()}{owner[1:]} makes a prior of inputs.",
+            expected="a function `(p, u)` that returns a number, or `(p)` that returns a distribution",
+            received=f"{type(value).__name__}, from `(p, u)`",
+            advice="A prior around the first value of a column is "
+            "`bt.First(column, lambda first: dist.Normal(first, 0.1))`.",
+        )
+
+    _check_signature(function, owner, *(signatures or ("(p)",)))
+    result = _trace(started, owner, ({}, *given, {})[:3])
     _check_shape(result, f"what {owner} returns", shape, or_scalar=True)
+
+
+def trace_dependent(
+    function: Callable,
+    written: Any,
+    owner: str,
+    names: tuple[str, ...],
+    later: tuple[str, ...],
+    shape: tuple[int, ...],
+    *signatures: str,
+) -> tuple[str, ...]:
+    """Trace a function of parameters, `(p)` → numbers, and find out which of them it depends on.
+
+    Args:
+        function: Of the parameters.
+        written: The user's function, of which it is made.
+        owner: What it belongs to, for messages.
+        names: Parameters that it is given.
+        later: All parameters, those that it cannot have included.
+        shape: What a value may have that is no scalar.
+        signatures: How it may be written.
+
+    Returns:
+        Names of the parameters that it depends on.
+
+    Raises:
+        InvalidTwin: If it does not trace, or returns something else.
+    """
+    _check_signature(written, owner, *signatures)
+    given = {}, dict.fromkeys(names, ()), {}
+    try:
+        found = _trace(lambda t, x, p, u: function(p), owner, given)  # noqa: ARG005
+    except InvalidTwin as reason:
+        cause, asked = reason.__context__, getattr(reason.__context__, "name", None)
+        if isinstance(cause, AttributeError) and asked in later and type(cause.obj).__name__ == "parameters":
+            raise InvalidTwin(
+                f"{owner[0].upper()}{owner[1:]} asks for `{asked}`, which does not stand before it.",
+                expected=f"parameters that stand before it: {_listed(names)}",
+                received=f"`{asked}`",
+                advice=f"Write it below `{asked}` among the parameters; two cannot follow from each other.",
+            ) from None
+        raise
+    if not isinstance(found, list):
+        _check_shape(found, f"what {owner} returns", shape, or_scalar=True)
+    traced = jax.make_jaxpr(function)(abstract_arguments(given)[2]).jaxpr
+    needed = {atom for atom in traced.outvars if not hasattr(atom, "val")}
+    for equation in reversed(traced.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(atom for atom in equation.invars if not hasattr(atom, "val"))
+    return tuple(name for name, atom in zip(names, traced.invars, strict=True) if atom in needed)
+
+
+def num_arguments(function: Any) -> int:
+    """How many arguments a function has to be given; 1 where Python cannot say."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        known = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    return sum(one.kind in kinds and one.default is inspect.Parameter.empty for one in known)
 
 
 def trace_times(function: Callable, owner: str, parameters: Shapes) -> None:
@@ -196,6 +277,7 @@ def trace_times(function: Callable, owner: str, parameters: Shapes) -> None:
     Raises:
         InvalidTwin: If it does not trace, or returns something else.
     """
+    _check_signature(function, owner, "(p)")
     found = _trace(lambda *given: function(given[2]), owner, ({}, parameters, {}))
     several = isinstance(found, tuple | list) and len(found) > 0
     shape = (len(found), *getattr(next(iter(found)), "shape", ())) if several else getattr(found, "shape", ())
@@ -265,25 +347,32 @@ def _trace(function: Callable, owner: str, shapes: Sequence[Shapes], signature: 
     _check_signature(function, owner, signature)
     try:
         return jax.eval_shape(function, *abstract_arguments(shapes))
+    except InvalidTwin:
+        raise
     except Exception as reason:
         raise untraceable(owner, reason) from None  # what JAX adds to it is about JAX
 
 
-def _check_signature(function: Callable, owner: str, signature: str) -> None:
-    """That a function takes the arguments that it will be given."""
+def _check_signature(function: Callable, owner: str, *signatures: str) -> None:
+    """That a function takes the arguments that it will be given, in one of these ways."""
     try:
         taken = inspect.signature(function)
     except (TypeError, ValueError):
         return
-    try:
-        taken.bind(*signature.strip("()").split(", "))
-    except TypeError as reason:
-        raise InvalidTwin(
-            f"{owner} takes other arguments.",
-            expected=f"a function of `{signature}`",
-            received=f"one of `{taken}` (TypeError: {reason})",
-            advice="Write all of them, also those that it does not need.",
-        ) from None
+    wrong = ""
+    for signature in signatures:
+        try:
+            taken.bind(*signature.strip("()").split(", "))
+        except TypeError as reason:
+            wrong = wrong or f"{reason}"
+        else:
+            return
+    raise InvalidTwin(
+        f"{owner[0].upper()}{owner[1:]} takes other arguments.",
+        expected=f"a function of {' or '.join(f'`{one}`' for one in signatures)}",
+        received=f"one of `{taken}` (TypeError: {wrong})",
+        advice="Write all of them, also those that it does not need.",
+    )
 
 
 def untraceable(owner: str, reason: Exception) -> InvalidTwin:

@@ -15,21 +15,30 @@ from bayestwin.errors import InvalidTwin
 from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.delays import as_numbers, delayed_inputs
+from bayestwin.model.dependence import Dependence, dependences_of, differing
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
 from bayestwin.model.tracing import Layout, Shapes, by_name, namespace
-from bayestwin.model.types import Column, Event, VectorField, by_row
+from bayestwin.model.types import Column, Event, First, VectorField, by_row
 
 
 class Site(NamedTuple):
-    """One scalar that calibration infers, or one for each experiment where it is not shared."""
+    """One scalar that calibration infers, or one for each experiment where it is not shared.
+
+    Its `prior` is a distribution, or what `prior_of` makes one from: a function of parameters, or a `bt.First`.
+    """
 
     name: str
-    prior: dist.Distribution
+    prior: Any
     kind: Literal["parameter", "initial", "noise", "model_error"]
     owner: str
     unit: str
     doc: str
     shared: bool = True
+
+    @property
+    def dependent(self) -> bool:
+        """Whether its prior depends on parameters, or on what its record brings along."""
+        return not isinstance(self.prior, dist.Distribution)
 
 
 class NoiseColumn(NamedTuple):
@@ -123,6 +132,21 @@ class Twin:
         """Whether something happens at times that are inferred: delayed inputs arrive, or events take place."""
         return bool(self.delayed) or any(event.kind == "inferred" for event in self.events.values())
 
+    @functools.cached_property
+    def dependences(self) -> Mapping[str, Dependence]:
+        """What functions of parameters return: derived values, and priors that depend on others."""
+        return dependences_of(self)
+
+    @functools.cached_property
+    def derived(self) -> tuple[str, ...]:
+        """Parameters that are derived from others."""
+        return tuple(name for name in self.parameters if name in self.dependences and not self.dependences[name].prior)
+
+    @functools.cached_property
+    def differing(self) -> frozenset[str]:
+        """Parameters of which each of several experiments has a value of its own."""
+        return differing(self)
+
     @property
     def timed(self) -> tuple[str, ...]:
         """Events whose times are known before the twin is solved, from telemetry, the twin or its parameters."""
@@ -135,10 +159,13 @@ class Twin:
 
     def sites(self) -> tuple[Site, ...]:
         """All scalars with a prior, in the order: parameters, initial states, noise parameters, model error."""
-        found: list[tuple] = [(n, p.prior, "parameter", n, p.unit, p.doc, p.shared) for n, p in self.parameters.items()]
+        found: list[tuple] = [
+            (n, p.prior, "parameter", n, p.unit, p.doc, p.shared and not isinstance(p.prior, First))
+            for n, p in self.parameters.items()
+        ]
         for name, state in self.states.items():
-            words = f"initial {state.doc or name}"
-            found.append((f"{name}_initial", state.initial, "initial", name, state.unit, words, state.shared))
+            words, shared = f"initial {state.doc or name}", state.shared and not isinstance(state.initial, First)
+            found.append((f"{name}_initial", state.initial, "initial", name, state.unit, words, shared))
         for name, observation in self.observations.items():
             for key, prior in observation.noise.parameters.items():
                 unit = observation.noise.unit_of(key, observation.unit, self.time_unit) or ""
@@ -148,7 +175,8 @@ class Twin:
                 found.append(row)
         for name, quantity in self.error_quantities().items():
             found.append((name, quantity.prior, "model_error", quantity.owner, quantity.unit, quantity.doc))
-        return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution))
+        depend = {name for name, one in self.dependences.items() if one.prior}
+        return tuple(Site(*row) for row in found if isinstance(row[1], dist.Distribution) or row[0] in depend)
 
     @property
     def own_field(self) -> VectorField:
@@ -231,7 +259,7 @@ def _integral_unit(spec: Observation, time_unit: str) -> str:
 
 def _check_names(twin: Twin) -> None:
     """No two variables of a result share a name."""
-    names = [site.name for site in twin.sites()] + list(twin.observations)
+    names = [site.name for site in twin.sites()] + list(twin.observations) + list(twin.derived)
     names += [f"{n}_{k}" for n, o in twin.observations.items() for k, p in o.noise.parameters.items() if by_row(p)]
     names += [f"{name}_noise_free" for name in twin.observations] + [f"{name}_state" for name in twin.states]
     if isinstance(twin.model_error, Discrepancy):

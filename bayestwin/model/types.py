@@ -1,7 +1,7 @@
 """Names for types that several modules share, and what happens to an asset at a moment: events, a steady start."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpyro.distributions as dist
@@ -39,9 +39,16 @@ type VectorField = Callable[[Any, Any, Any, Any], Any]
 type Observed = Callable[[Any, Any, Any, Any], Any]
 """`(t, x, p, u)` → the noise-free value of an observation."""
 
-type Initial = Prior | SteadyState | Callable[[Any], Any] | ArrayLike
-"""Where a state starts: a prior, a number, the equilibrium, or a function of the parameters `(p)`; of a state that is
-an array also an array."""
+type Dependent = Callable[[Any], Any]
+"""A function of the parameters, `(p)`: what it returns, a number or a distribution, says whether it is a derived value
+or a prior."""
+
+type ByRecord = Mapping[str, float] | ByExperiment | First
+"""What each record brings along: a number by the name of its experiment, or one from a column of its telemetry."""
+
+type Initial = Prior | SteadyState | Dependent | Callable[[Any, Any], Any] | ByRecord | ArrayLike
+"""Where a state starts: a prior, a number, the equilibrium, a function of the parameters `(p)` or of these and the
+inputs at the start `(p, u)`, or what each record brings along; of a state that is an array also an array."""
 
 
 # What happens to an asset at a moment: doses, resets, services, switches; and a start in equilibrium.
@@ -113,3 +120,37 @@ def varies(quantity: object) -> bool:
 def by_row(quantity: object) -> bool:
     """Whether a noise quantity has another value in each row: a column of the telemetry, or a function."""
     return isinstance(quantity, Column) or varies(quantity)
+
+
+# What each record brings along: numbers that are arguments of compiled programs, so that another record compiles none.
+
+
+@dataclasses.dataclass(frozen=True)
+class ByExperiment:
+    """A known number for each experiment; what `{"first": 1.0, "second": 2.0}` in a twin becomes.
+
+    Attributes:
+        numbers: By the name of the experiment.
+    """
+
+    numbers: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class First:
+    """The first value that a column of the telemetry has, as the value of a state at `t0` or of a parameter.
+
+    Of several experiments each has that of its own telemetry. Predictions go on from that of the calibration.
+
+    Without `prior` it is taken as exact. Of an observation it is then compared with itself as well, and carries its
+    noise into the whole trajectory: better say how far it may be off,
+    `bt.First("level", lambda first: dist.Normal(first, 0.1))`.
+
+    Attributes:
+        column: Name of an input, of an observation, or of any other column of the telemetry; it is converted to the
+            unit of the state or parameter.
+        prior: From that number to the distribution around it.
+    """
+
+    column: str
+    prior: Callable[[Any], Any] | None = None

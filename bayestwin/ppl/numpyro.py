@@ -1,6 +1,6 @@
 """A twin and its telemetry as a NumPyro model, with the priors, sites and log density that `calibrate` uses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +19,11 @@ from bayestwin.telemetry import Telemetry
 def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[], None]:
     """The model of a twin given telemetry, ready for `numpyro.infer`.
 
-    Sites are named as in the posterior; each observation is an observed site under its own name, without the times
-    at which it is missing; with a discrepancy, which is integrated out, all of them are one draw of a multivariate
-    normal; autocorrelated ones, which are no distribution of NumPyro, are one term of the log density
-    under that name. Works in forward and in reverse mode, so with `NUTS`, `SVI` and the rest unchanged.
+    Sites are named as in the posterior, and what is derived from them is deterministic; each observation is an
+    observed site under its own name, without the times at which it is missing; with a discrepancy, which is integrated
+    out, all of them are one draw of a multivariate normal; autocorrelated ones, which are no distribution of NumPyro,
+    are one term of the log density under that name. Works in forward and in reverse mode, so with `NUTS`, `SVI` and
+    the rest unchanged.
 
     Args:
         twin: The twin.
@@ -40,7 +41,11 @@ def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[]
     present = {name: np.nonzero(np.isfinite(values)) for name, values in density.bound.observations.items()}
 
     def model() -> None:
-        values = {site.name: _sampled(density, site) for site in density.sites}
+        values: dict[str, ArrayLike] = {}
+        for site in density.sites:
+            values[site.name] = _sampled(density, site, values)
+        for name, value in density.priors.derive(values).items():
+            numpyro.deterministic(name, value)
         predicted = density.predict(values)
         # a failed solve is impossible, not an error
         _term("solved", jnp.where(predicted.solved.all(), 0.0, -jnp.inf))
@@ -65,13 +70,13 @@ def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[]
     return model
 
 
-def _sampled(density: Density, site: Site) -> ArrayLike:
-    """The value of a site, or that of each experiment."""
-    shape = density.shape_of(site)
+def _sampled(density: Density, site: Site, values: Mapping[str, ArrayLike]) -> ArrayLike:
+    """The value of a site, or that of each experiment, given those before it."""
+    shape, prior = density.shape_of(site), density.priors.prior(site, values)
     if not shape:
-        return numpyro.sample(site.name, site.prior)
+        return numpyro.sample(site.name, prior)
     with numpyro.plate("experiment", *shape):
-        return numpyro.sample(site.name, site.prior)
+        return numpyro.sample(site.name, prior)
 
 
 def _term(name: str, log_factor: Array) -> None:

@@ -1,6 +1,7 @@
 """A twin and its telemetry as a PyMC model: the priors as PyMC's own variables, the density as one operator."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -157,6 +158,12 @@ def _transform(site: Site) -> Any:
             received=f"{type(site.prior).__name__}, which lives on {support}",
             advice=f"Give this one as a variable of PyMC's: `pymc_model(..., priors={{'{site.name}': …}})`.",
         )
+    return _interval(lower, upper)
+
+
+def _interval(lower: Any, upper: Any) -> Any:
+    if lower is None and upper is None:
+        return None
     return pm.distributions.transforms.Interval(
         *(None if bound is None else np.float64(bound) for bound in (lower, upper))
     )
@@ -211,9 +218,13 @@ def pymc_model(
         for site in density.sites:
             if site.name in given:
                 values[site.name] = _as_given(site.name, given[site.name], model)
+            elif site.dependent:
+                values[site.name] = _dependent_variable(density, site, values, start_at.get(site.name))
             else:
                 values[site.name] = prior_variable(site, start_at.get(site.name))
-        _observe(density, pt.stack([values[site.name] for site in density.sites]), model)
+        theta = pt.stack([values[site.name] for site in density.sites])
+        _derive(density, theta)
+        _observe(density, theta, model)
     return model
 
 
@@ -235,6 +246,69 @@ def _check_fits(twin: Twin, telemetry: object) -> None:
         advice="Put each experiment into a model of its own name, and what they share into `priors=`; `bt.calibrate` "
         "and `bt.numpyro_model` take several experiments as they are.",
     )
+
+
+def _dependent_variable(
+    density: Density, site: Site, earlier: Mapping[str, Any], start: VariableStart | None
+) -> TensorVariable:
+    """A site whose prior depends on those before it, or on what the record brings along, as `prior_variable`."""
+    known = density.twin.dependences[site.name]
+    if known.bounds is None:
+        raise InvalidTwin(
+            f"The prior of `{site.name}` cannot be given to PyMC.",
+            expected="a prior that lives at the same place whatever other parameters are",
+            received="one that begins or ends where another parameter says",
+            advice="Infer the share of that interval, `bt.Parameter(dist.Uniform(0.0, 1.0))`, and derive this one from "
+            f"it; or give it as a variable of PyMC's: `pymc_model(..., priors={{'{site.name}': …}})`.",
+        )
+    settings: dict[str, Any] = {"default_transform": _interval(*known.bounds)}
+    if start is not None:
+        settings["transform"] = ScaleTransform(lambda *_: np.float64(1.0 / start.unit))
+    at = _middle(*known.bounds) if start is None else start.value
+    names = list(earlier)
+
+    def prior(given: Any) -> dist.Distribution:
+        return density.priors.prior(site, dict(zip(names, given, strict=True)))
+
+    operator: Any = JaxTerms(lambda values: jnp.reshape(prior(values[1:]).log_prob(values[0]), (1,)))
+
+    def draw(given: np.ndarray, rng: np.random.Generator, size: tuple[int, ...] | None) -> np.ndarray:
+        key = jax.random.key(int(rng.integers(2**63)))
+        shape = tuple(given.shape[:-1]) if size is None else tuple(size)
+        rows = jnp.asarray(np.broadcast_to(given, (*shape, len(names)))).reshape(math.prod(shape), len(names))
+        drawn = jax.vmap(lambda row, key: prior(row).sample(key))(rows, jax.random.split(key, len(rows)))
+        return np.asarray(drawn, float).reshape(shape)
+
+    return pm.CustomDist(
+        site.name,
+        pt.stack(list(earlier.values())) if names else pt.zeros(0),
+        logp=lambda value, given: operator(pt.concatenate([pt.atleast_1d(value), given]))[0][0],
+        random=draw,
+        support_point=lambda rv, *_: pt.full_like(rv, at),
+        signature="(k)->()",
+        class_name="DependentPrior",
+        **settings,
+    )
+
+
+def _middle(lower: float | None, upper: float | None) -> float:
+    """Where the coordinate is zero of what lives between two ends, either of which may be absent."""
+    if lower is None:
+        return 0.0 if upper is None else upper - 1.0
+    return lower + 1.0 if upper is None else (lower + upper) / 2.0
+
+
+def _derive(density: Density, theta: Any) -> None:
+    """Record what is derived from other parameters."""
+    if not density.twin.derived:
+        return
+
+    def of_values(values: Array) -> Array:
+        return jnp.stack(list(density.priors.derive(_by_name(density, values)).values()))
+
+    operator: Any = JaxTerms(of_values)
+    for number, name in enumerate(density.twin.derived):
+        pm.Deterministic(name, operator(theta)[0][number])
 
 
 def _find_start(density: Density) -> tuple[Density, dict[str, VariableStart]]:
@@ -342,7 +416,7 @@ def _checked(twin: Twin, priors: dict[str, Any], around: pm.Model | None) -> dic
                 advice="Make the variables within `with pm.Model():`, and call `pymc_model` there as well.",
             )
     if around is not None:
-        _check_names(twin, [*(n for n in names if n not in priors), *twin.observations], around)
+        _check_names(twin, [*(n for n in names if n not in priors), *twin.derived, *twin.observations], around)
     return priors
 
 

@@ -435,8 +435,8 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
         check_seed(seed)
     check_settings(model.twin, model.job.calibrate.model_dump(exclude={"seed"}))
     with about_job():
-        bind(model.twin, split.calibration)
+        known = bind(model.twin, split.calibration).known
     if split.held_out is None:
         return
     with about_job("the part that is held out"):
-        bind(model.twin, split.held_out)
+        bind(model.twin, split.held_out, known=known)

@@ -95,18 +95,19 @@ def axes_of(bound: Bound, experiments: tuple[str, ...] = (), attrs: Mapping[str,
 
 
 def sites_dataset(twin: Twin, values: Mapping[str, np.ndarray], coords: Mapping[str, Any] | None = None) -> xr.Dataset:
-    """Parameters, initial states and noise parameters; values have shape (chain, draw), or (chain, draw, experiment).
+    """Parameters, derived ones too, initial states and noise parameters.
 
     Args:
         twin: Gives units and words.
-        values: By site.
+        values: By site, and by derived parameter; shape (chain, draw), or (chain, draw, experiment).
         coords: Has `experiment`, where there are several.
     """
     data = {}
-    for site in twin.sites():
-        attrs = {"units": site.unit, "long_name": site.doc or site.name, "kind": site.kind}
-        dims = ("chain", "draw", "experiment")[: values[site.name].ndim]
-        data[site.name] = (dims, values[site.name], attrs)
+    shown = [(site.name, site.unit, site.doc, site.kind) for site in twin.sites()]
+    shown += [(name, twin.parameters[name].unit, twin.parameters[name].doc, "derived") for name in twin.derived]
+    for name, unit, doc, kind in shown:
+        dims = ("chain", "draw", "experiment")[: values[name].ndim]
+        data[name] = (dims, values[name], {"units": unit, "long_name": doc or name, "kind": kind})
     dataset = _with_draws(xr.Dataset(data))
     return dataset.assign_coords(experiment=(coords or {})["experiment"]) if "experiment" in dataset.dims else dataset
 

@@ -115,9 +115,10 @@ def test_a_sliding_window_keeps_its_length() -> None:
     np.testing.assert_array_equal(
         tree["predictions"]["level"].sel(origin=3.0), found()["predictions"]["level"].sel(origin=3.0)
     )
-    known = driven(states={"level": bt.State(2.0)})
-    with pytest.raises(InvalidSetting, match="cannot slide"):
-        bt.backtest(known, read(record()), origins=(3.0, 4.5), horizon=1.0, seed=0, window="sliding", **QUICK)
+    for start in (2.0, {"first": 2.0}):
+        known = driven(states={"level": bt.State(start)})
+        with pytest.raises(InvalidSetting, match="cannot slide"):
+            bt.backtest(known, read(record()), origins=(3.0, 4.5), horizon=1.0, seed=0, window="sliding", **QUICK)
 
 
 def test_without_recalibration_a_twin_without_model_error_goes_on_from_the_first_origin() -> None:

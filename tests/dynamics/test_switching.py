@@ -16,8 +16,9 @@ import pytest
 import bayestwin as bt
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid, build_grid, stops_within
-from bayestwin.dynamics.solve import Trajectory, parameters, solve
+from bayestwin.dynamics.solve import Trajectory, solve
 from bayestwin.dynamics.switching import take_apart
+from bayestwin.model.dependence import parameters
 
 
 def switching(field: Callable, parameters: tuple[str, ...], method: Any = "tsit5", **states: float) -> bt.Twin:

@@ -367,8 +367,10 @@ def test_names_and_arguments_are_told_as_such() -> None:
         pair(observations={"a": bt.Observation(misspelt)})
     with pytest.raises(InvalidTwin, match=r"(?s)asks for `aa`.*states.*Did you mean `a`"):
         pair(lambda t, x, p, u: [x["aa"], 0.0])
-    with pytest.raises(InvalidTwin, match=r"(?s)`initial=`.*a function of `\(p\)`.*`\(p, u\)`"):
-        pair(states={"a": bt.State(lambda p, u: p.k), "b": bt.State(0.0)})
+    with pytest.raises(
+        InvalidTwin, match=r"(?s)`initial=`.*a function of `\(p\)` or `\(p, u\)`.*one of `\(t, x, p, u\)`"
+    ):
+        pair(states={"a": bt.State(lambda t, x, p, u: p.k), "b": bt.State(0.0)})
     with pytest.raises(InvalidTwin, match=r"(?s)fails in line \d+.*ZeroDivisionError"):
         pair(lambda t, x, p, u: [x.a * (1 / 0), 0.0])
 

@@ -1,0 +1,200 @@
+"""The priors of all sites together, and the coordinates in which samplers move: from these to values, and back."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jax.typing import ArrayLike
+from numpyro.distributions import biject_to
+from numpyro.distributions.batch_util import promote_batch_shape
+
+from bayestwin._base.compilation import Keyed, Program, key_of
+from bayestwin.model.dependence import parameters, prior_of
+from bayestwin.model.twin import Site, Twin
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Priors:
+    """The joint prior of all sites: `p(θ) = Π p(θ_i | θ_1 … θ_(i−1), what the record brings along)`.
+
+    Attributes:
+        twin: The twin.
+        sites: What is inferred, in the order of z; the prior of each may depend on those before it.
+        num_experiments: How many there are; 0 where there is one telemetry alone.
+        known: Numbers that the record brings along, by name; with several experiments shape (E,) each.
+    """
+
+    twin: Twin
+    sites: tuple[Site, ...]
+    num_experiments: int = 0
+    known: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
+
+    def shape_of(self, site: Site) -> tuple[int, ...]:
+        """The shape of a site's values: one number, or one for each experiment."""
+        return () if site.shared or not self.num_experiments else (self.num_experiments,)
+
+    def constrain(self, z: Array) -> tuple[dict[str, Array], Array]:
+        """Values of all sites, and the log of the determinant of their derivative with respect to z, shape (d,)."""
+        values, correction = {}, jnp.zeros(())
+        for site, coordinate in zip(self.sites, self._split(z), strict=True):
+            values[site.name], stretch = self._each(_constrained, site, values, coordinate)
+            correction += _total(stretch)
+        return values, correction
+
+    def unconstrain(self, values: Mapping[str, ArrayLike]) -> Array:
+        """The z of given values, shape (d,)."""
+        parts = [self._each(_unconstrained, s, values, jnp.asarray(values[s.name], float)) for s in self.sites]
+        return jnp.concatenate([jnp.atleast_1d(part) for part in parts]) if self.num_experiments else jnp.stack(parts)
+
+    def sample(self, key: Array) -> dict[str, Array]:
+        """One draw of all sites from their priors."""
+        shapes = [self.shape_of(site) for site in self.sites]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        # one call for all that are normal: each takes long to compile
+        shares = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+        found: dict[str, Array] = {}
+        for number, (site, shape, share) in enumerate(zip(self.sites, shapes, shares, strict=True)):
+            own, normal = jax.random.fold_in(key, number), share.reshape(shape)
+            if self._varies(site):
+                drawn = self._each(_sampled, site, found, jax.random.split(own, shape), normal)
+            else:
+                drawn = self._each(functools.partial(_sampled, shape=shape), site, found, own, normal)
+            found[site.name] = drawn
+        return found
+
+    def log_density(self, values: Mapping[str, Array]) -> Array:
+        """Log prior density of values, in the constrained space."""
+        terms = [_total(self._each(_log_density, site, values, values[site.name])) for site in self.sites]
+        return jnp.stack(terms).sum()
+
+    def derive(self, values: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Values of the parameters that are derived from others, or of each experiment where theirs differ."""
+        own = {site.name for site in self.sites}
+        given = {**self.known, **{name: value for name, value in values.items() if name in own}}
+        if not self.num_experiments:
+            p = parameters(self.twin, given)
+            return {name: getattr(p, name) for name in self.twin.derived}
+        each = self._vmap(lambda given: parameters(self.twin, given)._asdict(), self._axes(given))(given)
+        differing = self.twin.differing
+        return {name: each[name] if name in differing else each[name][0] for name in self.twin.derived}
+
+    def prior(self, site: Site, values: Mapping[str, Any]) -> dist.Distribution:
+        """The prior of a site, given the values of those before it; of several experiments in one batch."""
+        if not self._varies(site):
+            return prior_of(self.twin, site, {**self.known, **values} if site.dependent else values)
+        known = {**self.known, **values}
+        of_each = self._vmap(lambda own: prior_of(self.twin, site, own), self._axes(known))
+        return promote_batch_shape(of_each(known))
+
+    def _varies(self, site: Site) -> bool:
+        """Whether the prior of a site is another one in each experiment."""
+        return bool(self.num_experiments) and site.dependent and not site.shared
+
+    def _each(self, function: Callable[..., Any], site: Site, values: Mapping[str, Any], *given: Any) -> Any:
+        """A function of a site's prior, or of that of each experiment; what is given has then a leading axis."""
+        if not self._varies(site):
+            return function(self.prior(site, values), *given)
+        known = {**self.known, **values}
+
+        def one(own: Mapping[str, Any], *given: Any) -> Any:
+            return function(prior_of(self.twin, site, own), *given)
+
+        return self._vmap(one, self._axes(known), *[0] * len(given))(known, *given)
+
+    def _vmap(self, function: Callable[..., Any], *axes: Any) -> Callable[..., Any]:
+        return jax.vmap(function, in_axes=axes, axis_size=self.num_experiments)
+
+    def _axes(self, values: Mapping[str, Any]) -> dict[str, int | None]:
+        """Which values have a leading axis of experiments."""
+        own = {site.name for site in self.sites if not site.shared} | set(self.known)
+        return {name: 0 if name in own else None for name in values}
+
+    def _split(self, z: Array) -> Iterable[Array]:
+        """The part of z, shape (d,), of each site."""
+        if not self.num_experiments:
+            return z
+        shapes = [self.shape_of(site) for site in self.sites]
+        parts = jnp.split(z, np.cumsum([math.prod(shape) for shape in shapes]))
+        assert parts.pop().size == 0, "more coordinates than sites have"
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    @functools.cached_property
+    def keyed(self) -> "Keyed[Priors]":
+        """These without numbers that records bring along, as compiled programs find them again."""
+        own = [(site.name, None if site.dependent else site.prior, site.shared) for site in self.sites]
+        depending = (self.twin.parameters, self.twin.states) if self.twin.dependences else ()
+        return Keyed(dataclasses.replace(self, known={}), key_of((own, self.num_experiments, depending)))
+
+
+def _constrained(prior: dist.Distribution, coordinate: Array) -> tuple[Array, Array]:
+    transform = biject_to(prior.support)
+    value = transform(coordinate)
+    return value, transform.log_abs_det_jacobian(coordinate, value)
+
+
+def _unconstrained(prior: dist.Distribution, value: Array) -> Array:
+    return biject_to(prior.support).inv(value)
+
+
+def _log_density(prior: dist.Distribution, value: Array) -> Array:
+    return prior.log_prob(value)  # type: ignore[return-value]
+
+
+def _sampled(prior: dist.Distribution, key: Array, normal: Array, shape: Sequence[int] = ()) -> Array:
+    """A draw, made of one of a standard normal where it can be."""
+    drawn = _from_normal(prior, normal)
+    return jnp.asarray(prior.sample(key, tuple(shape)) if drawn is None else drawn, float)
+
+
+def _from_normal(prior: dist.Distribution, drawn: Array) -> Array | None:
+    """A draw of a prior, from one of a standard normal; None where it is not made of a normal."""
+    if isinstance(prior, dist.Normal):
+        return jnp.asarray(prior.loc) + jnp.asarray(prior.scale) * drawn
+    if isinstance(prior, dist.HalfNormal):
+        return jnp.asarray(prior.scale) * jnp.abs(drawn)
+    if not isinstance(prior, dist.TransformedDistribution) or not isinstance(prior.base_dist, dist.Normal):
+        return None
+    value: Any = _from_normal(prior.base_dist, drawn)
+    for transform in prior.transforms:
+        value = transform(value)
+    return value
+
+
+def _total(terms: ArrayLike) -> Array:
+    """The sum over experiments, where there are any."""
+    return jnp.sum(terms) if jnp.ndim(terms) else jnp.asarray(terms)
+
+
+# Where a program runs but once or twice, what it takes to compile counts, and not what it takes to run.
+hastily = functools.partial(Program, options={"xla_backend_optimization_level": 0})
+
+
+@hastily
+def draw_prior(priors: Keyed[Priors], known: Mapping[str, Array], bits: Array) -> tuple[dict[str, Array], Array]:
+    """Draws of all sites, n first, and their z, shape (n, d), from the bits of n keys."""
+    own = dataclasses.replace(priors.value, known=known)
+
+    def one(bits: Array) -> tuple[dict[str, Array], Array]:
+        values = own.sample(jax.random.wrap_key_data(bits))
+        return values, own.unconstrain(values)
+
+    return jax.vmap(one)(bits)
+
+
+@hastily
+def constrain(priors: Keyed[Priors], known: Mapping[str, Array], z: Array) -> dict[str, Array]:
+    """Values of all sites for n points, shape (n, d); n first."""
+    return jax.vmap(lambda z: dataclasses.replace(priors.value, known=known).constrain(z)[0])(z)
+
+
+@hastily
+def derive(priors: Keyed[Priors], known: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Array]:
+    """Values of what is derived, for n draws of all sites; n first."""
+    return jax.vmap(dataclasses.replace(priors.value, known=known).derive)(values)
