@@ -139,7 +139,8 @@ def test_what_does_not_fit_is_refused_by_name(case: str) -> None:
 )
 def test_data_that_cannot_occur_name_the_rows(noise: Noise, values: list, rows: str) -> None:
     telemetry = telemetry_of({"time": range(len(values)), "level": values})
-    words = rf"(?s)`level`.*{type(noise).__name__}.*Expected: .*Received: {rows}\n"
+    first = int(rows.split("row ")[1].split(",")[0]) - 1
+    words = rf"(?s)`level`.*{type(noise).__name__}.*Expected: .*Received: {rows}; the first at {float(first)}\n"
     with pytest.raises(InvalidTelemetry, match=words):
         bind(seen(noise), telemetry)
 
