@@ -12,8 +12,8 @@ PYTEST := $(VENV)/bin/python -m pytest
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## Calibrate models/lynx_hare and leave posterior, report and provenance under results/
-	@$(VENV)/bin/bayestwin calibrate models/lynx_hare
+demo: $(READY) ## Calibrate models/room and leave posterior, predictions, report and provenance under results/
+	@$(VENV)/bin/bayestwin calibrate models/room
 
 # COVERAGE=1, as in .ci/run, also counts the lines that they run; not those run in processes that tests start.
 test: $(READY) ## Run the fast tests
