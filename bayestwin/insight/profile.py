@@ -92,7 +92,7 @@ def _climber(density: Density, coordinates: Coordinates, with_prior: bool) -> He
 
     def prior(z: Array) -> Array:
         values, correction = density.constrain_with_log_det(z)
-        return density.log_prior(values) + correction
+        return density.priors.log_density(values) + correction
 
     def local(z: Array, holds: Array) -> Local:
         whole = density.local(z)
