@@ -1,5 +1,7 @@
 """Local sensitivities are the derivatives of the prediction: those of closed forms, and finite differences."""
 
+import dataclasses
+
 import numpy as np
 import numpyro.distributions as dist
 from twins import LYNX_HARE_VALUES, decay, decay_telemetry, lynx_hare, pelts
@@ -29,7 +31,7 @@ def test_of_a_decay_they_are_exact_and_scaled_by_the_prior() -> None:
 
 
 def test_of_lynx_and_hare_they_are_finite_differences() -> None:
-    twin = bt.Twin(**{**vars(lynx_hare()), "solver": PRECISE})
+    twin = dataclasses.replace(lynx_hare(), solver=PRECISE)
     density = sparse_density(twin, bind(twin, pelts()), 200)
     centre = {n: np.asarray(v) for n, v in LYNX_HARE_VALUES.items() if not n.endswith("scale")}
     found, predict = derivatives(density, centre), noise_free(density)

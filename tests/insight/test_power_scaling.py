@@ -1,5 +1,7 @@
 """Power-scaling tells prior from data: the exact distances of a normal posterior, and words that fit the case."""
 
+import dataclasses
+
 import numpy as np
 import numpyro.distributions as dist
 import pytest
@@ -84,7 +86,7 @@ def test_a_posterior_far_from_its_prior_is_a_conflict() -> None:
     """The same draws, under a prior that is a hundred times as sure of another value."""
     tree = posterior(0)
     far = decay(states={"level": bt.State(dist.Normal(9.0, 0.1), unit="m")}, parameters=known_decay().parameters)
-    far = bt.Twin(**{**vars(far), "observations": known_decay().observations})
+    far = dataclasses.replace(far, observations=known_decay().observations)
     tree.attrs["twin_sha256"] = fingerprint(far)
     found = bt.power_scaling(far, tree)
     assert found["diagnosis"].item() == CONFLICT

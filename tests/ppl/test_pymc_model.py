@@ -1,5 +1,6 @@
 """The PyMC model has the log density that `calibrate` uses, and users build priors and hierarchy around it."""
 
+import dataclasses
 import functools
 
 import arviz as az
@@ -209,7 +210,7 @@ def test_names_that_are_taken_are_refused() -> None:
 
 def test_a_twin_with_nothing_to_infer_is_refused() -> None:
     twin = known_decay()
-    known = bt.Twin(**{**vars(twin), "states": {"level": bt.State(5.0)}})
+    known = dataclasses.replace(twin, states={"level": bt.State(5.0)})
     with pytest.raises(InvalidTwin, match="nothing to infer"):
         bt.pymc_model(known, decay_telemetry())
 
