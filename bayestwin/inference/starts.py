@@ -48,7 +48,11 @@ CLIMBED = 1e-3
 
 MORE_CLIMBS, PAYS, MOST_POLISHED = 6, 0.1, 500
 """As often climbs go on where few have arrived, as long as one of them gains so much; and the quasi-Newton steps from
-the highest point where none has."""
+the highest point where that has not."""
+
+LONG = 2000
+"""Stops from which on, with process noise, quasi-Newton steps come before climbs: the Hessian of so long a filter costs
+ten gradients and more, and far from a mode it leads nowhere."""
 
 
 class Drawn(NamedTuple):
@@ -138,6 +142,8 @@ def climb_all(density: Density, z: np.ndarray) -> tuple[Climb, int]:
 
 def _climb_from(density: Density, z: np.ndarray) -> Climb:
     """Climb, and go on where few have arrived, while that pays."""
+    if isinstance(density.twin.model_error, ProcessNoise) and density.grid.num_stops >= LONG:
+        z = np.stack([_polish(density, one) for one in z])
     points = _climb_once(density, z)
     for _ in range(MORE_CLIMBS):
         if (points.decrement < CLIMBED).mean() >= ENOUGH:
@@ -145,9 +151,9 @@ def _climb_from(density: Density, z: np.ndarray) -> Climb:
         before, points = points.log_density, _climb_once(density, points.z)
         if not (points.log_density > before + PAYS).any():
             break
-    if (points.decrement < CLIMBED).any():
-        return points
     top = int(np.argmax(points.log_density))
+    if points.decrement[top] < CLIMBED:
+        return points
     polished = _climb_once(density, _polish(density, points.z[top])[None])
     if not polished.log_density[0] > points.log_density[top]:
         return points

@@ -13,7 +13,8 @@ from bayestwin._base.progress import Progress
 from bayestwin.assess import diagnose, failed
 from bayestwin.dynamics.choice import with_method
 from bayestwin.errors import NoValidStart
-from bayestwin.inference.climb import Mode, group_modes, shares_of
+from bayestwin.inference import starts
+from bayestwin.inference.climb import Climb, Mode, group_modes, shares_of
 from bayestwin.inference.starts import Starts, find_starts
 
 
@@ -31,6 +32,57 @@ def two_signed(size: dist.Distribution = VAGUE) -> bt.Twin:
         parameters={"rate": bt.Parameter(0.8), "size": bt.Parameter(size)},
         observations={"level": bt.Observation(bt.Gaussian(0.1), of=lambda t, x, p, u: p.size**2 * x.level)},
     )
+
+
+def drifting(num: int) -> tuple[bt.Twin, bt.Telemetry]:
+    """A level that process noise moves, seen with noise."""
+    rng = np.random.default_rng(5)
+    level = np.zeros(num)
+    for step in range(1, num):
+        level[step] = np.exp(-0.08) * level[step - 1] + 0.3 * rng.normal()
+    twin = decay(
+        states={"level": bt.State(0.0)},
+        parameters={"rate": bt.Parameter(dist.LogNormal(0.0, 1.0))},
+        model_error=bt.ProcessNoise({"level": dist.HalfNormal(3.0)}, initial_scale={"level": 1.0}),
+    )
+    return twin, telemetry_of({"time": np.arange(num) * 0.1, "level": level + 0.2 * rng.normal(size=num)})
+
+
+def test_along_a_long_record_of_process_noise_gradients_lead_where_climbs_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    twin, telemetry = drifting(120)
+    climbed = starts_of(twin, telemetry)
+    asked: list[np.ndarray] = []
+    polish = starts._polish
+    monkeypatch.setattr(starts, "LONG", 100)
+    monkeypatch.setattr(starts, "_polish", lambda density, z: asked.append(z) or polish(density, z))
+    led = starts_of(twin, telemetry)
+    assert len(asked) == starts.NUM_CLIMBED
+    assert led.record["converged"] == led.record["highest"] == starts.NUM_CLIMBED
+    np.testing.assert_allclose(led.modes[0].z, climbed.modes[0].z, atol=1e-3)
+
+
+def test_the_highest_point_is_polished_though_others_have_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Climbs of one step, of which one begins where it ends: a point far below the others."""
+    density = bound_density(decay(), decay_telemetry())
+    best = starts_of(decay(), decay_telemetry()).modes[0]
+    monkeypatch.setattr(starts, "MORE_CLIMBS", 0)
+    once = starts._climb_once
+    calls: list[int] = []
+
+    def halfway(given: object, z: np.ndarray) -> Climb:
+        points = once(given, z)
+        calls.append(len(z))
+        if len(calls) > 1:
+            return points
+        lower = np.arange(len(z)) > 0  # these have arrived, at something less high
+        height = np.where(lower, points.log_density - 50.0, points.log_density - 20.0)
+        return points._replace(log_density=height, decrement=np.where(lower, 0.0, 20.0))
+
+    monkeypatch.setattr(starts, "_climb_once", halfway)
+    points = starts._climb_from(density, best.z + 0.3 * np.eye(3)[[0, 1, 2, 0]])
+    assert calls == [4, 1]
+    assert points.decrement[0] < 1e-3
+    np.testing.assert_allclose(points.log_density[0], best.log_density, atol=1e-6)
 
 
 def test_points_near_each_other_are_one_mode_and_others_are_not() -> None:
