@@ -203,5 +203,5 @@ def test_prior_and_posterior_share_what_is_compiled(model: pathlib.Path) -> None
         bt.calibrate(loaded.twin, telemetry, seed=0, num_warmup=75, num_samples=50, num_chains=2)
     finally:
         jax.monitoring.unregister_event_time_span_listener(listen)
-    assert compiled.count("jit(_draw_prior)") == 1  # for the ladder and for the group `prior`
+    assert compiled.count("jit(draw_prior)") == 1  # for the ladder and for the group `prior`
     assert compiled.count("jit(_predict)") == 1  # for both predictive groups
