@@ -91,7 +91,7 @@ def one_by_one(joint: Density, telemetry: dict[str, bt.Telemetry], z: jax.Array)
         else:
             rest = dataclasses.replace(single, sites=tuple(shared))
             z_shared = rest.unconstrain(own)
-            total += prior - rest.log_prior(own) - rest.constrain_with_log_det(z_shared)[1]
+            total += prior - rest.priors.log_density(own) - rest.constrain_with_log_det(z_shared)[1]
     return total
 
 
