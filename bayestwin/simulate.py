@@ -15,7 +15,6 @@ from bayestwin.density.density import Density
 from bayestwin.density.predictor import scales_of, solved_for
 from bayestwin.dynamics.choice import choose_solver
 from bayestwin.dynamics.grid import build_grid
-from bayestwin.dynamics.steppers import Precision
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure
 from bayestwin.inference.starts import blame_state
 from bayestwin.model.dependence import brought
@@ -23,9 +22,10 @@ from bayestwin.model.twin import Twin
 from bayestwin.model.types import ByExperiment
 from bayestwin.telemetry import Telemetry
 
-EXACTER, MOST_EXACT = 1e-3, 1e-12
-"""Tolerances of a simulation as parts of the twin's, and the smallest relative one: what it is held against may be told
-from it, and a bend of the field (`jnp.maximum`), which the error estimate of a step sees late, costs no digits."""
+EXACTER, MOST_EXACT = 1e3, 1e-12
+"""How many times tighter than the twin's the tolerances of a simulation are, and the smallest relative one: what it is
+held against may be told from it, and a bend of the field (`jnp.maximum`), which the error estimate of a step sees late,
+costs no digits."""
 
 
 def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, seed: int) -> xr.Dataset:
@@ -101,8 +101,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
 
 def _exacter(density: Density) -> Density:
     own: Any = density.grid.precision
-    rtol = np.minimum(own.rtol, np.maximum(EXACTER * own.rtol, MOST_EXACT))
-    return density.solved_to(Precision(rtol, rtol / own.rtol * own.atol, 10 * own.max_steps))
+    return density.solved_to(own.tightened(np.clip(own.rtol / MOST_EXACT, 1.0, EXACTER)))
 
 
 @Program

@@ -32,7 +32,7 @@ from jax import monitoring
 from jax.core import Tracer
 
 from bayestwin._base.files import source_sha256
-from bayestwin._base.process import cache_folder, make_private
+from bayestwin._base.process import cache_folder, make_private, mapped_share
 from bayestwin.errors import InvalidSetting, StorageFailure
 
 SWITCH = "BAYESTWIN_COMPILE_CACHE"
@@ -375,6 +375,13 @@ SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_
 MOST_LOADED = 512
 """Programs of one function that a process holds; beyond it, what was used longest ago is dropped."""
 
+MOST_MAPPED = 0.6
+"""Share of the memory areas of a process at which compiled code is dropped, to be read again from the cache.
+
+XLA takes some 200 for each program, Linux gives 65,530 by default, and where none is left the process dies of a
+segmentation fault: after the calibration of about 40 different twins.
+"""
+
 
 class Nameless(Exception):
     """A key holds something that another process cannot find by a name."""
@@ -419,6 +426,8 @@ class Program[T]:
             name = hashlib.sha256(_sources() + b"".join(_spelled(words))).hexdigest()
         except Nameless:
             return None
+        if mapped_share() > MOST_MAPPED:
+            jax.clear_caches()
         kept = [folder / f"{name}.program" for folder in _keeping]
         program = next(filter(None, map(_read, kept)), None)
         if program is None:

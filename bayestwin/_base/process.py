@@ -61,6 +61,15 @@ def on_device(device: str | None) -> contextlib.AbstractContextManager:
         ) from reason
 
 
+def mapped_share() -> float:
+    """How many of the memory areas that Linux lets a process have it has, as a share; 0 where nothing counts them."""
+    try:
+        with open("/proc/self/maps", "rb") as areas, open("/proc/sys/vm/max_map_count", encoding="ascii") as most:
+            return areas.read().count(b"\n") / int(most.read())
+    except (OSError, ValueError):
+        return 0.0
+
+
 @contextlib.contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
     """A context in which running out of memory is an error that says what to do.

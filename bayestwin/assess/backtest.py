@@ -319,7 +319,6 @@ def _calibrated_until(
 ) -> Any:
     """The last time that a posterior has seen, if it can be that of all origins."""
     check_belongs(twin, posterior)
-    _check_unique(telemetry.table.index)
     stray = [*settings, *(["window"] if window != "expanding" else []), *(["gap"] if gap else [])]
     several = "experiment" in posterior["observed_data"].dims
     if stray or several:

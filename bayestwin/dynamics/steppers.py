@@ -78,6 +78,11 @@ class Precision(NamedTuple):
     atol: ArrayLike
     max_steps: ArrayLike
 
+    def tightened(self, factor: Any) -> "Precision":
+        """Both tolerances divided by a factor, with room for the steps that this takes."""
+        precision: Any = self
+        return Precision(precision.rtol / factor, precision.atol / factor, 10 * precision.max_steps)
+
 
 class Position(NamedTuple):
     """Where the solver stands.

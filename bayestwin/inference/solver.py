@@ -15,7 +15,6 @@ from bayestwin.density.predictor import solved_for, unhidden
 from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import plan_substeps
-from bayestwin.dynamics.steppers import Precision
 from bayestwin.dynamics.switching import take_apart
 from bayestwin.inference.climb import draw_around
 from bayestwin.inference.laplace import smooth_tail
@@ -143,14 +142,15 @@ def audit_tolerance(density: Density, drawn: Draws, progress: Progress) -> dict[
     dim = drawn.z.shape[-1]
     z, used = drawn.z.reshape(-1, dim), drawn.stats["lp"].reshape(-1)
     rows = np.unique(np.linspace(0, len(z) - 1, NUM_AUDITED).round().astype(int))
-    used_precision, solver = density.grid.precision, density.twin.solver
-    tighter = max(TIGHTER, solver.rtol / PRECISE)
+    rtol = density.twin.solver.rtol
+    tighter = max(TIGHTER, rtol / PRECISE)
+    precise: Any = density.grid.precision.tightened(tighter)
     with progress.phase("predictive", "auditing the solver", len(rows)) as phase:
         # where an absolute tolerance hides a state, a hundredth of it may hide it still
         scales = typical_scales(survey(density, z[rows]))
-        atol = np.asarray(used_precision.atol) / tighter
-        atol[..., : len(scales)] = unhidden(atol[..., : len(scales)], scales * solver.rtol / tighter)
-        tight = density.solved_to(Precision(solver.rtol / tighter, atol, 10 * solver.max_steps))
+        atol = np.array(precise.atol)
+        atol[..., : len(scales)] = unhidden(atol[..., : len(scales)], scales * rtol / tighter)
+        tight = density.solved_to(precise._replace(atol=atol))
         change = evaluate(tight, z[rows]) - used[rows]
         phase.advance(len(rows))
     solved = np.isfinite(change)

@@ -17,6 +17,7 @@ from tank_model import write_model
 
 from bayestwin._base import compilation
 from bayestwin._base.compilation import Keyed, Nameless, Program, key_of
+from bayestwin._base.process import mapped_share
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -38,6 +39,25 @@ for group in posterior.children.values():
     for name, values in group.data_vars.items():
         digest.update(name.encode() + values.values.tobytes())
 print(len(lowered), digest.hexdigest())
+"""
+
+# With all memory areas taken but 3,000, fewer than the programs of these calibrations need together.
+CROWDED = """
+import hashlib, mmap, sys
+sys.path.insert(0, "tests")
+import bayestwin as bt
+from bayestwin._base.process import mapped_share
+from twins import decay, decay_telemetry
+
+with open("/proc/sys/vm/max_map_count") as most:
+    free = int(int(most.read()) * (1.0 - mapped_share()))
+taken = []
+for _ in range((free - 3_000) // 2 if sys.argv[1:] else 0):  # two neighbours of one kind would be one area
+    taken += [mmap.mmap(-1, 4096), mmap.mmap(-1, 4096, prot=mmap.PROT_READ)]
+settings = dict(num_warmup=75, num_samples=50, num_chains=2, predictive_draws=20)
+for num in (12, 40):
+    posterior = bt.calibrate(decay(), decay_telemetry(num), seed=0, **settings)
+    print(hashlib.sha256(posterior["posterior"]["rate"].values.tobytes()).hexdigest())
 """
 
 SPELL = """
@@ -71,6 +91,13 @@ def test_the_next_process_traces_nothing_and_draws_the_same_bits(tmp_path: pathl
     assert python(CALIBRATE, model, **cache) == first
     off = python(CALIBRATE, model, BAYESTWIN_COMPILE_CACHE="off", **cache)
     assert off == first
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not mapped_share(), reason="nothing counts memory areas here")
+def test_a_process_whose_memory_areas_are_taken_lives_and_draws_the_same_bits(tmp_path: pathlib.Path) -> None:
+    cache = {"BAYESTWIN_CACHE_DIR": str(tmp_path)}
+    assert python(CROWDED, "crowded", **cache) == python(CROWDED, **cache)
 
 
 def test_every_process_spells_a_twin_alike() -> None:
@@ -179,6 +206,18 @@ def test_old_programs_make_room(tmp_path: pathlib.Path, monkeypatch: pytest.Monk
     kept = sorted(tmp_path.glob("*.program"), key=lambda path: path.stat().st_mtime)
     assert 1 <= len(kept) < 11
     assert sum(path.stat().st_size for path in kept) <= 9_000
+
+
+def test_compiled_code_makes_room_where_memory_areas_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    double, code = Program(_double), jax.jit(_double)
+    assert double(np.ones(2)).tolist() == code(np.ones(2)).tolist() == [2.0, 2.0]
+    assert code._cache_size() == 1
+    monkeypatch.setattr(compilation, "mapped_share", lambda: 0.9)
+    assert double(np.ones(2)).tolist() == [2.0, 2.0]  # it is there, and nothing is needed for it
+    assert code._cache_size() == 1
+    assert double(np.ones(3)).tolist() == [2.0, 2.0, 2.0]
+    assert code._cache_size() == 0
+    assert double(np.ones(2)).tolist() == [2.0, 2.0]
 
 
 def _double(x: jax.Array) -> jax.Array:
