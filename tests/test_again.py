@@ -59,6 +59,15 @@ def test_a_record_of_about_the_same_length_compiles_nothing(num: int) -> None:
 
 
 @pytest.mark.usefixtures("first")
+def test_other_numbers_in_the_priors_compile_nothing() -> None:
+    with compiling() as compiled:
+        found = bt.calibrate(decay(parameters={"rate": bt.Parameter(dist.LogNormal(-3.0, 0.05))}), other(12), **QUICK)
+    assert compiled == []
+    assert float(found["posterior"]["rate"].mean()) < 0.2  # the prior holds it far from what the record says, 0.6
+    assert np.log(found["prior"]["rate"]).mean() == pytest.approx(-3.0, abs=0.05)
+
+
+@pytest.mark.usefixtures("first")
 def test_a_prediction_after_the_first_compiles_nothing() -> None:
     posterior = bt.calibrate(decay(), decay_telemetry(12), **QUICK)
     futures = [telemetry_of({"time": 5.0 + np.linspace(0.0, 2.0, num) ** 1.1}) for num in (10, 14)]

@@ -68,6 +68,7 @@ def test_a_start_that_is_not_known_exactly_adds_its_uncertainty(posterior: xr.Da
     xr.testing.assert_identical(found["predictions"].to_dataset(), again["predictions"].to_dataset())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrate, check, compare, identify, models, predict, runs, sbc, sensitivity, validate
+from bayestwin.cli import batch, calibrate, check, compare, insight, models, predict, runs, validate
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -28,10 +28,10 @@ COMMANDS = (
     predict.coverage,
     predict.report,
     validate.validate,
-    identify.identify,
-    sensitivity.sensitivity,
+    insight.identify,
+    insight.sensitivity,
     compare.compare,
-    sbc.sbc,
+    insight.sbc,
     check.check,
     runs.runs,
     runs.show,

@@ -16,7 +16,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from bayestwin._base.compilation import Keyed, Program, key_of
+from bayestwin._base.compilation import Program
+from bayestwin._base.keys import Keyed, key_of
 from bayestwin.density.bind import (
     Bound,
     each,
@@ -29,7 +30,15 @@ from bayestwin.density.bind import (
 )
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
 from bayestwin.density.observing import Predicted, noise_of, noise_where_seen, read_over_time
-from bayestwin.density.priors import Priors, constrain, derive, draw_prior
+from bayestwin.density.priors import (
+    Priors,
+    constrain,
+    derive,
+    draw_prior,
+    forms_of,
+    numbers_of_all,
+    with_numbers,
+)
 from bayestwin.density.robust import LOSSES, Loss, stretches
 from bayestwin.dynamics.affine import kinds_of, steps_exactly
 from bayestwin.dynamics.blocks import in_blocks
@@ -83,7 +92,7 @@ class Parts(NamedTuple):
         twin = self.twin
         members = (twin.vector_field, twin.states, twin.parameters, twin.observations, twin.inputs, twin.events)
         settings = (twin.model_error, twin.solver.method, self.loss, self.of_values, len(self.experiments))
-        return Keyed(self, key_of((*members, *settings, self.last, self.complete)))
+        return Keyed(self, key_of((*members, *settings, self.last, self.complete), standing=forms_of(self.sites)))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -91,8 +100,9 @@ class Parts(NamedTuple):
 class Density:
     """The log density of a twin given telemetry; a function of z with shape (d,).
 
-    It is a pytree whose leaves are telemetry, grid and tolerances. Compiled programs take it as an argument, so that
-    one that is there serves all densities of the same twin and the same shapes.
+    It is a pytree whose leaves are telemetry, grid, tolerances, and the numbers of which priors are made. Compiled
+    programs take it as an argument, so that one that is there serves all densities of the same twin, with priors of the
+    same kinds, and the same shapes.
 
     Attributes:
         twin: The twin.
@@ -118,19 +128,19 @@ class Density:
         """Arrays, and all else; labels are for people."""
         processes = None if self.discrepancies is None else dict(self.discrepancies.processes)
         bound = self.bound
-        leaves = (bound.times, bound.observations, self._compiled_grid, processes, bound.columns, bound.since)
-        return leaves, self._parts_of
+        arrays = (bound.times, bound.observations, self._compiled_grid, processes, bound.columns, bound.since)
+        return (*arrays, self._numbers), self._parts_of
 
     @classmethod
     def tree_unflatten(cls, parts: Keyed[Parts], leaves: tuple[Any, ...]) -> "Density":
         """The density again, of arrays that may be traced."""
-        (times, observations, grid, processes, columns, since) = leaves
+        (times, observations, grid, processes, columns, since, numbers) = leaves
         twin, sites, loss, of_values, experiments, *_ = parts.value
         nothing: Any = None
         bound = Bound(times, nothing, observations, {}, {}, columns, since)
-        found = cls(twin, bound, grid, sites, loss, of_values, experiments)
+        found = cls(twin, bound, grid, with_numbers(sites, numbers), loss, of_values, experiments)
         known = None if processes is None else Discrepancies(twin, observations, processes)
-        vars(found).update(discrepancies=known, _compiled_grid=grid, _parts_of=parts)
+        vars(found).update(discrepancies=known, _compiled_grid=grid, _parts_of=parts, _numbers=numbers)
         return found
 
     @functools.cached_property
@@ -148,6 +158,10 @@ class Density:
             return self
         alike = self.twin.solver.method == "exact" or steps_exactly(self.twin)
         return dataclasses.replace(self, bound=fill_bound(self.bound), grid=fill_grid(self.grid, alike=alike))
+
+    @functools.cached_property
+    def _numbers(self) -> list[Any]:
+        return numbers_of_all(self.sites)
 
     @functools.cached_property
     def _parts_of(self) -> Keyed[Parts]:
@@ -227,18 +241,18 @@ class Density:
 
     def draw_prior(self, keys: Array) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws from the priors, one for each of n keys: values by site, n first, and their z, shape (n, d)."""
-        drawn = functools.partial(draw_prior, self.priors.keyed, self.grid.known)
+        drawn = functools.partial(draw_prior, self.priors)
         return in_batches(drawn, np.asarray(jax.random.key_data(keys)))
 
     def constrain_all(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Values of all sites for n points, shape (n, d); n first."""
-        return in_batches(functools.partial(constrain, self.priors.keyed, self.grid.known), z)
+        return in_batches(functools.partial(constrain, self.priors), z)
 
     def derive_all(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Values of the parameters that are derived from others, for n draws of all sites; n first."""
         if not self.twin.derived:
             return {}
-        return in_batches(functools.partial(derive, self.priors.keyed, self.grid.known), values)
+        return in_batches(functools.partial(derive, self.priors), values)
 
     def complete(self, values: Mapping[str, ArrayLike]) -> Mapping[str, ArrayLike]:
         """Values of all sites with what the record brings along, and what is derived from both."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,15 +14,85 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import biject_to
 from numpyro.distributions.batch_util import promote_batch_shape
+from numpyro.distributions.constraints import Constraint
 
-from bayestwin._base.compilation import Keyed, Program, key_of
+from bayestwin._base.compilation import Program
+from bayestwin._base.keys import Itself, Keyed, key_of
 from bayestwin.model.dependence import parameters, prior_of
 from bayestwin.model.twin import Site, Twin
 
+# The numbers of priors are arguments of compiled programs, so that other priors of the same kinds compile none.
 
+
+def numbers_of(prior: Any) -> list[Any]:
+    """The numbers of which a prior is made, in an order that is the same in every process."""
+    if _is_number(prior):
+        return [prior]
+    return [number for part in _parts(prior).values() for number in numbers_of(part)]
+
+
+def form_of(prior: Any) -> Hashable:
+    """A key of all that a prior is beside its numbers."""
+    if _is_number(prior):
+        return "number"
+    parts = _parts(prior)
+    if not parts:
+        return key_of(prior)
+    fields = getattr(prior, "gather_pytree_aux_fields", tuple)()
+    beside = tuple((name, key_of(vars(prior).get(name))) for name in sorted(fields))
+    return Itself(type(prior)), beside, tuple((name, form_of(part)) for name, part in parts.items())
+
+
+def renumbered(prior: Any, numbers: Iterator[Any]) -> Any:
+    """A prior of the same form that is made of other numbers, in the order of `numbers_of`."""
+    if _is_number(prior):
+        return next(numbers)
+    parts = _parts(prior)
+    if not parts:
+        return prior
+    made = {name: renumbered(part, numbers) for name, part in parts.items()}
+    _, beside = prior.tree_flatten()
+    names = prior.gather_pytree_data_fields() if isinstance(prior, dist.Distribution) else beside[0]
+    return type(prior).tree_unflatten(beside, tuple(made[name] for name in names))
+
+
+def numbers_of_all(sites: Sequence[Site]) -> list[Any]:
+    """The numbers of the priors of all sites; floating-point numbers, or what JAX has put in their place."""
+    numbers = [number for site in sites if not site.dependent for number in numbers_of(site.prior)]
+    return [np.asarray(one, float) if isinstance(one, int | float | np.number | np.ndarray) else one for one in numbers]
+
+
+def forms_of(sites: Sequence[Site]) -> dict[int, Hashable]:
+    """What stands in keys for the priors of sites, by the identity of each."""
+    return {id(site.prior): form_of(site.prior) for site in sites if not site.dependent}
+
+
+def with_numbers(sites: Sequence[Site], numbers: Sequence[Any]) -> tuple[Site, ...]:
+    """The sites, their priors made of other numbers."""
+    given = iter(numbers)
+    return tuple(s if s.dependent else s._replace(prior=renumbered(s.prior, given)) for s in sites)
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What a distribution is made of, and what bounds where it lives; of anything else nothing is told apart."""
+    if isinstance(value, dist.Distribution):
+        return {name: vars(value).get(name) for name in sorted(value.gather_pytree_data_fields())}
+    if isinstance(value, Constraint) and {"lower_bound", "upper_bound"} & set(vars(value)):
+        parts, (names, _) = value.tree_flatten()
+        return dict(zip(names, parts, strict=True))
+    return {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number | np.ndarray | Array) and not isinstance(value, bool)
+
+
+@jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Priors:
     """The joint prior of all sites: `p(θ) = Π p(θ_i | θ_1 … θ_(i−1), what the record brings along)`.
+
+    It is a pytree whose leaves are what is known, and the numbers of which priors are made.
 
     Attributes:
         twin: The twin.
@@ -125,12 +195,26 @@ class Priors:
         assert parts.pop().size == 0, "more coordinates than sites have"
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    @functools.cached_property
-    def keyed(self) -> "Keyed[Priors]":
-        """These without numbers that records bring along, as compiled programs find them again."""
+    def tree_flatten(self) -> tuple[tuple[Any, ...], "Keyed[Priors]"]:
+        """Numbers, and all else."""
         own = [(site.name, None if site.dependent else site.prior, site.shared) for site in self.sites]
         depending = (self.twin.parameters, self.twin.states) if self.twin.dependences else ()
-        return Keyed(dataclasses.replace(self, known={}), key_of((own, self.num_experiments, depending)))
+        key = key_of((own, self.num_experiments, depending), standing=forms_of(self.sites))
+        return (dict(self.known), self.numbers), Keyed(dataclasses.replace(self, known={}), key)
+
+    @classmethod
+    def tree_unflatten(cls, priors: "Keyed[Priors]", leaves: tuple[Any, ...]) -> "Priors":
+        """The priors again, of numbers that may be traced."""
+        known, numbers = leaves
+        own = priors.value
+        found = cls(own.twin, with_numbers(own.sites, numbers), own.num_experiments, known)
+        vars(found)["numbers"] = numbers
+        return found
+
+    @functools.cached_property
+    def numbers(self) -> list[Any]:
+        """The numbers of which priors are made."""
+        return numbers_of_all(self.sites)
 
 
 def _constrained(prior: dist.Distribution, coordinate: Array) -> tuple[Array, Array]:
@@ -177,24 +261,23 @@ hastily = functools.partial(Program, options={"xla_backend_optimization_level": 
 
 
 @hastily
-def draw_prior(priors: Keyed[Priors], known: Mapping[str, Array], bits: Array) -> tuple[dict[str, Array], Array]:
+def draw_prior(priors: Priors, bits: Array) -> tuple[dict[str, Array], Array]:
     """Draws of all sites, n first, and their z, shape (n, d), from the bits of n keys."""
-    own = dataclasses.replace(priors.value, known=known)
 
     def one(bits: Array) -> tuple[dict[str, Array], Array]:
-        values = own.sample(jax.random.wrap_key_data(bits))
-        return values, own.unconstrain(values)
+        values = priors.sample(jax.random.wrap_key_data(bits))
+        return values, priors.unconstrain(values)
 
     return jax.vmap(one)(bits)
 
 
 @hastily
-def constrain(priors: Keyed[Priors], known: Mapping[str, Array], z: Array) -> dict[str, Array]:
+def constrain(priors: Priors, z: Array) -> dict[str, Array]:
     """Values of all sites for n points, shape (n, d); n first."""
-    return jax.vmap(lambda z: dataclasses.replace(priors.value, known=known).constrain(z)[0])(z)
+    return jax.vmap(lambda z: priors.constrain(z)[0])(z)
 
 
 @hastily
-def derive(priors: Keyed[Priors], known: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Array]:
+def derive(priors: Priors, values: Mapping[str, Array]) -> dict[str, Array]:
     """Values of what is derived, for n draws of all sites; n first."""
-    return jax.vmap(dataclasses.replace(priors.value, known=known).derive)(values)
+    return jax.vmap(priors.derive)(values)

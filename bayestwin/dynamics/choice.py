@@ -15,7 +15,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from bayestwin._base.compilation import Keyed, Program, key_of
+from bayestwin._base.compilation import Program
+from bayestwin._base.keys import Keyed, key_of
 from bayestwin.dynamics.affine import needs_no_solver, steps_exactly
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import solve

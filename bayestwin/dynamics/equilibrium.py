@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bayestwin._base.compilation import Keyed, Program, key_of
+from bayestwin._base.compilation import Program
+from bayestwin._base.keys import Keyed, key_of
 from bayestwin.dynamics.steppers import Slope
 from bayestwin.dynamics.switching import take_apart
 from bayestwin.errors import InvalidTwin

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from bayestwin.dynamics.grid import Signals
+from bayestwin.dynamics.signals import Signals
 from bayestwin.dynamics.steppers import Slope, larger
 from bayestwin.dynamics.switching import Delay, Equations, take_apart
 from bayestwin.model.dependence import parameters

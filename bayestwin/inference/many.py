@@ -19,7 +19,8 @@ from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.mcmc.hmc import HMCState
 from jax import Array, lax
 
-from bayestwin._base.compilation import Keyed, Program, key_of
+from bayestwin._base.compilation import Program
+from bayestwin._base.keys import Keyed, key_of
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
 from bayestwin.inference.climb import WIDEST, climb, positive

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jax import Array
 
-from bayestwin._base.compilation import Keyed, Program
+from bayestwin._base.compilation import Program
+from bayestwin._base.keys import Keyed
 from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
 from bayestwin.errors import NoValidStart

@@ -15,7 +15,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from bayestwin._base.compilation import nested_codes
+from bayestwin._base.keys import nested_codes
 from bayestwin.model.components import State
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin

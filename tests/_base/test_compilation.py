@@ -71,6 +71,7 @@ def finish(process: subprocess.Popen) -> tuple[dict[str, Any], str]:
     return json.loads(out), err
 
 
+@pytest.mark.slow
 def test_a_warm_cache_is_used_and_gives_the_same_bits(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
     own = {"BAYESTWIN_CACHE_DIR": str(tmp_path / "cache")}
     folder = tmp_path / "cache" / "compiled"

@@ -16,7 +16,8 @@ from shipped_models import FOLDERS
 from tank_model import write_model
 
 from bayestwin._base import compilation
-from bayestwin._base.compilation import Keyed, Nameless, Program, key_of
+from bayestwin._base.compilation import Nameless, Program
+from bayestwin._base.keys import Keyed, key_of
 from bayestwin._base.process import mapped_share
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -62,7 +63,8 @@ for num in (12, 40):
 
 SPELL = """
 import pathlib, sys
-from bayestwin._base.compilation import _spelled, key_of
+from bayestwin._base.compilation import _spelled
+from bayestwin._base.keys import key_of
 from bayestwin.project.model import load_model
 import hashlib
 for folder in sys.argv[1:]:

@@ -117,6 +117,7 @@ def test_gauss_newton_sees_the_gradient_and_numpyro_the_same_density() -> None:
     assert float(theirs + correction) == pytest.approx(float(jax.jit(density)(z)), rel=1e-10)
 
 
+@pytest.mark.slow
 def test_a_discrepancy_over_an_input_takes_what_it_learned_along() -> None:
     """What depends on an input is known again where that input returns, however much later."""
     times = np.arange(240) * 0.25

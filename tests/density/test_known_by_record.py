@@ -12,7 +12,7 @@ from scipy import stats
 from twins import bound_density, decay, decay_field, decay_telemetry, telemetry_of
 
 import bayestwin as bt
-from bayestwin._base.compilation import key_of
+from bayestwin._base.keys import key_of
 from bayestwin.density.bind import bind_all
 from bayestwin.density.density import build_density
 from bayestwin.insight.influence import log_prior

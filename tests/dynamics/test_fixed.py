@@ -85,6 +85,7 @@ def oscillator() -> tuple[bt.Twin, bt.Telemetry]:
     return twin, telemetry_of({"time": times, "x": np.cos(3.0 * times)})
 
 
+@pytest.mark.slow
 def test_fixed_steps_that_are_not_exact_enough_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     twin, telemetry = oscillator()
     settings = {"seed": 0, "num_warmup": 60, "num_samples": 60, "num_chains": 2}

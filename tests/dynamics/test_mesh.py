@@ -168,6 +168,7 @@ def test_log_densities_agree_within_what_moves_no_posterior() -> None:
     assert not agree(np.array([0.0, np.nan]), np.array([0.0, -1.0]))
 
 
+@pytest.mark.slow
 def test_a_mesh_that_is_too_coarse_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """First in the climb, then in the choice of derivatives: what is left is what stops at each observation."""
     times = np.linspace(0.0, 4.0, LEAST_STOPS + 1)

@@ -12,7 +12,8 @@ import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
 from bayestwin.dynamics.equilibrium import count_sums
-from bayestwin.dynamics.grid import Grid, SampledSignal, extended
+from bayestwin.dynamics.grid import Grid
+from bayestwin.dynamics.signals import SampledSignal, extended
 from bayestwin.dynamics.solve import begin, solve
 from bayestwin.dynamics.steppers import Precision
 

@@ -252,6 +252,7 @@ def swinging(noise: float, seed: int) -> tuple[bt.Twin, bt.Telemetry]:
     return twin, telemetry_of({"time": times, "place": np.cos(times) + noise * rng.standard_normal(61)}, t0=0.0)
 
 
+@pytest.mark.slow
 def test_the_frequency_of_a_long_record_is_found() -> None:
     for seed in range(4):
         twin, telemetry = swinging(0.3, seed)

@@ -238,6 +238,7 @@ def too_fast() -> xr.DataTree:
     return bt.calibrate(bt.ablate(decay(), {"rate": 1.6}), decay_telemetry(), seed=0, method="laplace")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
 def test_draws_of_an_approximation_are_weighted_and_the_result_is_stored(tmp_path: Path) -> None:
     found = bt.compare({"known": known_decay_posterior(), "too fast": too_fast()})

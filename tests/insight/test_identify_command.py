@@ -32,6 +32,7 @@ def tied_model(folder: pathlib.Path) -> pathlib.Path:
     return model
 
 
+@pytest.mark.slow
 def test_what_the_equations_tie_fails_in_words(tmp_path: pathlib.Path) -> None:
     model = tied_model(tmp_path / "tank")
     options = ["--results", tmp_path / "results", "--profile", "wear"]

@@ -14,7 +14,7 @@ import pytest
 from twins import decay, lynx_hare
 
 import bayestwin as bt
-from bayestwin._base.compilation import key_of
+from bayestwin._base.keys import key_of
 
 SOURCE = """
 import jax.numpy as jnp

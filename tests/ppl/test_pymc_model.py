@@ -95,6 +95,7 @@ def test_a_failed_solve_is_impossible_and_not_an_error() -> None:
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_chains_start_where_the_density_is_high_however_pymc_shakes_them() -> None:
     twin, telemetry = CASES["lynx_hare"]
     model = bt.pymc_model(twin, telemetry)
@@ -123,6 +124,7 @@ def sampled() -> tuple[pm.Model, object]:
     return model, trace
 
 
+@pytest.mark.slow
 @PREDICTED_IN_PYTHON
 def test_pymc_samples_it_with_its_defaults() -> None:
     draws = sampled()[1]["posterior/level_initial"].values

@@ -30,6 +30,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return Ran(code, out, err, model, results)
 
 
+@pytest.mark.slow
 def test_it_says_which_term_earns_its_keep(compared: Ran) -> None:
     assert compared.code == 0, compared.out + compared.err
     assert "The term that `no leak` switches off earns its keep: without it the twin predicts worse." in compared.out

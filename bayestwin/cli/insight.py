@@ -1,0 +1,124 @@
+"""`identify`, `sensitivity`, `sbc`: what can be told, what hangs on what, and whether calibration is right."""
+
+import pathlib
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from bayestwin.cli.frame import (
+    AsJson,
+    Device,
+    JobName,
+    ModelPath,
+    ResultsPath,
+    exit_by,
+    explained,
+    print_json,
+    show_run,
+    stop_unless_finished,
+)
+
+
+def identify(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    profile: Annotated[
+        list[str] | None, typer.Option(help="Follow the profile likelihood of this quantity; may be given repeatedly.")
+    ] = None,
+    profile_prior: Annotated[
+        bool, typer.Option("--profile-prior", help="Let the prior count in profiles, as it does in the posterior.")
+    ] = False,
+    planned: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="CSV file with times and inputs of telemetry to come: how much it would tell."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Calibration whose posterior is held against what is expected.")
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which quantities the telemetry can tell, before anything is sampled.
+
+    Example: bayestwin identify models/room --profile C_env
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.display_insight import show_identified
+        from bayestwin.project.identify import Asked, identify_model
+        from bayestwin.project.model import load_model
+
+        asked = Asked(tuple(profile or ()), profile_prior, planned, run)
+        chosen = load_model(model, job)
+        found = identify_model(chosen, results, asked, device=device, progress=Progress(began=began))
+        show_run(console, found, show_identified, as_json)
+        exit_by(found.status)
+
+
+def sensitivity(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run whose posterior is looked at; by default the newest, if any.")
+    ] = None,
+    prior_only: Annotated[bool, typer.Option("--prior-only", help="Look at no posterior.")] = False,
+    distribution: Annotated[
+        Literal["prior", "posterior"] | None,
+        typer.Option(help="What quantities are drawn from, instead of the job's: prior or posterior."),
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which quantities decide predictions, whether prior or data decide parameters, and which observations do.
+
+    Example: bayestwin sensitivity models/lynx_hare
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.display_insight import show_sensitivity
+        from bayestwin.project.model import changed, load_model
+        from bayestwin.project.sensitivity import run_sensitivity
+
+        chosen = changed(load_model(model, job), sensitivity={"distribution": distribution})
+        carried, earlier = run_sensitivity(
+            chosen, results, run=run, prior_only=prior_only, device=device, progress=Progress(began=began)
+        )
+        if as_json:
+            print_json({"folder": carried.run} | carried.record)
+        else:
+            show_sensitivity(console, carried, None if earlier is None else earlier.run)
+        if carried.status == "interrupted":
+            raise typer.Exit(130)
+        if earlier is not None:
+            stop_unless_finished(earlier.run, earlier.status)
+
+
+def sbc(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    num_simulations: Annotated[int | None, typer.Option(help="Instead of the job's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the job's.")] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check on simulated telemetry that calibration of a twin is right: simulation-based calibration.
+
+    Example: bayestwin sbc models/lynx_hare --num-simulations 100
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.display_insight import show_ranks
+        from bayestwin.project.model import changed, load_model
+        from bayestwin.project.sbc import check_calibration
+
+        chosen = changed(load_model(model, job), sbc={"num_simulations": num_simulations, "seed": seed})
+        found = check_calibration(chosen, results, device=device, progress=Progress(began=began))
+        show_run(console, found, show_ranks, as_json)
+        exit_by(found.status)
