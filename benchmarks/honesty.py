@@ -223,16 +223,18 @@ def problem_of(name: str, seed: int) -> Problem:
     centre = rng.choice(NOISES) * size
     scale = centre * np.exp(SPREAD * rng.normal())
     observed = states[kind.observed] + scale * rng.normal(size=NUM_TIMES)
+    # what is known comes with the record: numbers that a twin is written with would be compiled into its programs
+    brought = known | {f"{s}_begin": v for s, v in initial.items()}
     twin = bt.Twin(
         name=name.replace(" ", "_"),
         vector_field=_on_jax(name),
-        states={s: bt.State(v) for s, v in initial.items()},
+        states={s: bt.State(bt.First(f"{s}_begin")) for s in initial},
         parameters={k: bt.Parameter(dist.LogNormal(np.log(v), SPREAD)) for k, v in centres.items()}
-        | {k: bt.Parameter(v) for k, v in known.items()},
+        | {k: bt.Parameter(bt.First(k)) for k in known},
         inputs={"feed": bt.Input(hold="previous")} if kind.fed else {},
         observations={kind.observed: bt.Observation(bt.Gaussian(dist.LogNormal(np.log(centre), SPREAD)))},
     )
-    columns = {"time": times, kind.observed: observed} | ({"feed": feed} if kind.fed else {})
+    columns = {"time": times, kind.observed: observed, **brought} | ({"feed": feed} if kind.fed else {})
     truth = drawn | {f"{kind.observed}_scale": scale}
     return Problem(twin, truth, bt.read_telemetry(pd.DataFrame(columns)), states)
 

@@ -12,6 +12,8 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from scipy.special import chdtri
+
 from bayestwin.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -273,6 +275,28 @@ def method_named(name: str) -> Method:
 
 MAX_RHAT, MIN_ESS_PER_CHAIN = 1.01, 100.0
 """R̂ up to this and ESS from this on are trusted (Vehtari et al. 2021, doi:10.1214/20-BA1221)."""
+
+FALSE_ALARM = 0.05
+"""Probability that chains which agree about everything exceed what R̂ may be of one of many quantities."""
+
+
+def rhat_by_chance(num_quantities: int, num_chains: int, ess: float) -> float:
+    """The R̂ that the largest of many exceeds, of chains that agree, with a probability of `FALSE_ALARM` at most.
+
+    The halves of c chains are 2c samples of S / 2c independent draws each, so that R̂ is about `1 + c (F − 1) / S`, with
+    F from a χ² distribution of 2c − 1 degrees of freedom, divided by these. R̂ is the larger of two, of ranks and of
+    folded ranks.
+
+    Args:
+        num_quantities: At how many is looked.
+        num_chains: c.
+        ess: S, the bulk ESS of one quantity; taken to be what the gate on it asks for where it is less, as it is where
+            chains disagree.
+    """
+    degrees = 2 * num_chains - 1
+    most = float(chdtri(degrees, FALSE_ALARM / (2 * num_quantities))) / degrees
+    return 1.0 + num_chains * (most - 1.0) / max(ess, MIN_ESS_PER_CHAIN * num_chains)
+
 
 FAR_APART = 1.1
 """Above this R̂, chains sit in different places, and more draws do not help."""

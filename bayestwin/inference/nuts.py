@@ -38,6 +38,7 @@ from bayestwin.inference.method import (
     Draws,
     Problem,
     Settings,
+    rhat_by_chance,
 )
 from bayestwin.inference.solver import choose_sensitivities
 from bayestwin.inference.starts import Starts, disperse, find_starts, gradients
@@ -559,10 +560,14 @@ def more_would_help(z: np.ndarray) -> bool:
     chains = np.moveaxis(z, -1, 0).swapaxes(1, 2)
     if not np.isfinite(z).all() or (np.ptp(z, axis=0) == 0.0).any():
         return False
-    apart = max(float(rhat(one)) for one in chains) if z.shape[1] > 1 else 1.0
-    enough = MIN_ESS_PER_CHAIN * z.shape[1]
-    few = any(float(ess(one)) < enough or float(ess(one, method="tail", prob=(0.05, 0.95))) < enough for one in chains)
-    return apart <= FAR_APART and (apart > MAX_RHAT or few)
+    num, enough = z.shape[1], MIN_ESS_PER_CHAIN * z.shape[1]
+    bulk = [float(ess(one)) for one in chains]
+    few = min(bulk) < enough or any(float(ess(one, method="tail", prob=(0.05, 0.95))) < enough for one in chains)
+    if num == 1:
+        return few
+    apart = [float(rhat(one)) for one in chains]
+    limits = [max(MAX_RHAT, rhat_by_chance(len(chains), num, own)) for own in bulk]
+    return max(apart) <= FAR_APART and (few or any(own > most for own, most in zip(apart, limits, strict=True)))
 
 
 def stuck_chains(lp: np.ndarray, modes: tuple[Mode, ...]) -> np.ndarray:
