@@ -7,7 +7,7 @@ much as n (1 - ρ) / (1 + ρ) independent ones (Bayley & Hammersley 1946, doi:10
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -153,6 +153,18 @@ def residuals_gate(tree: xr.DataTree, limit: float = MAX_CORRELATION) -> Gate | 
         f" Look for a gap in the inputs, a missing input or state, or give the twin {_remedy(tree)}."
     )
     return Gate("residuals", False, worst.value, float(limit), sentence, "warn")
+
+
+def width_words(gates: Iterable[Gate]) -> str:
+    """What is to be said beside intervals of parameters, by the gates on the result; empty where they are believed."""
+    for gate in gates:
+        if gate.name == "residuals" and not gate.passed and 0.0 < gate.value < 1.0:
+            factor = _tidy(((1.0 + gate.value) / (1.0 - gate.value)) ** 0.5)
+            return (
+                "Successive residuals are correlated: take these intervals and standard deviations to be too narrow, by"
+                f" up to a factor of {factor}."
+            )
+    return ""
 
 
 NOISELESS, FEWEST = 10.0, 2

@@ -23,6 +23,7 @@ import xarray as xr
 from bayestwin._base.wording import DO_NOT_RELY_ON, count
 from bayestwin.assess import Gate, draws, failed, intervals
 from bayestwin.assess.coverage import kept
+from bayestwin.assess.residuals import width_words
 from bayestwin.assess.trust import Validated
 from bayestwin.check import Finding
 from bayestwin.check.finding import where
@@ -134,6 +135,8 @@ def show_results(console: rich.console.Console, found: Results) -> None:
         console.print(f"  bayestwin resume {found.run}", soft_wrap=True, highlight=False, markup=False)
     console.print("Posterior, with equal-tailed intervals:")
     console.print(parameter_table(posterior))
+    if words := width_words(found.gates):
+        show_line(console, "[yellow]![/yellow]", words)
     show_gates(console, found.gates)
     _show_covered(console, found)
     show_files(console, found.run)

@@ -9,7 +9,7 @@ from bayestwin import errors
 from bayestwin._base.wording import percent
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.gates import record
-from bayestwin.assess.residuals import dependent
+from bayestwin.assess.residuals import dependent, width_words
 from bayestwin.report import coverage, model_errors, posteriors, series, tables
 from bayestwin.report.coverage import Residuals, residual_words, residuals_of
 from bayestwin.report.page import fill
@@ -115,6 +115,7 @@ def render_report(
         "origin_words": origin_words(origins, description),
         "prob": percent(PROB),
         "parameters": tables.parameter_rows(quantities, judged),
+        "parameter_words": width_words(judged),
         "starts": start_words(posterior),
         "missing": missing,
         "coverage": [] if covered is None else tables.coverage_rows(covered),

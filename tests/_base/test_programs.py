@@ -211,7 +211,7 @@ def test_old_programs_make_room(tmp_path: pathlib.Path, monkeypatch: pytest.Monk
 
 
 def test_compiled_code_makes_room_where_memory_areas_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    double, code = Program(_double), jax.jit(_double)
+    double, code = Program(_double), jax.jit(lambda x: _double(x))
     assert double(np.ones(2)).tolist() == code(np.ones(2)).tolist() == [2.0, 2.0]
     assert code._cache_size() == 1
     monkeypatch.setattr(compilation, "mapped_share", lambda: 0.9)

@@ -1,5 +1,6 @@
 """The gate `residuals` fires where successive residuals are correlated, and not more often than chance where not."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ import xarray as xr
 
 import bayestwin as bt
 from bayestwin.assess import Gate, diagnose
-from bayestwin.assess.residuals import LEAST, autocorrelation, residuals_gate, successive, worth
+from bayestwin.assess.residuals import LEAST, autocorrelation, residuals_gate, successive, width_words, worth
 
 DRAWS = 400
 
@@ -88,6 +89,18 @@ def test_correlated_residuals_are_warned_of_in_words():
     assert "not to be believed" in gate.sentence
     assert "`bt.Autocorrelated`" in gate.sentence
     assert "y1" not in gate.sentence
+
+
+def test_the_factor_stands_beside_the_intervals_that_it_is_about():
+    rng = np.random.default_rng(1)
+    wrong, right = (
+        residuals_gate(line_posterior(rng, 800, errors))
+        for errors in (autoregressive(rng, (1, 800), 0.9), rng.normal(size=(1, 800)))
+    )
+    factor = re.search(r"by up to a factor of ([\d.]+)", wrong.sentence)[1]
+    assert 3.0 < float(factor) < 7.0
+    assert width_words([right, wrong]).endswith(f"too narrow, by up to a factor of {factor}.")
+    assert width_words([right]) == width_words([]) == ""
 
 
 def test_missing_and_irregular_observations_are_no_alarm_and_hide_none():

@@ -84,6 +84,13 @@ def test_failed_gates_stand_first_with_what_to_do(small):
     assert re.search(r'class="n fail" data-value="1[.]\d+">1[.]\d+ <span title="outside its limit">✗', row)  # R̂
 
 
+def test_a_factor_of_the_residuals_stands_beside_the_parameters(small):
+    right, wrong = (Gate("residuals", fine, 0.1 if fine else 0.8, 0.38, "residuals", "warn") for fine in (True, False))
+    for gate, told in ((right, False), (wrong, True)):
+        page = render_report(small.posterior, gates=[gate])
+        assert ("too narrow, by up to a factor of 3." in section(page, "parameters")) is told
+
+
 def test_intervals_too_narrow_are_no_success(small):
     groups = altered(small.forecast)
     middle = groups["predictions"].median(("chain", "draw"))
