@@ -132,6 +132,7 @@ def calibrate(
         axes = axes_of(density.bound, density.experiments, experiment_attributes(attributes))
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
+        density = density.centred(drawn.centring)
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
     tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | _of_grid(twin, density)
     tree.attrs |= bond(tree["posterior"].to_dataset())
@@ -174,12 +175,12 @@ def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
     drawn = METHODS[method](problem)
     if METHODS[method].judged == "point" or problem.density.twin.solver.method == "exact":
         return drawn, {}
-    audit = audit_tolerance(problem.density, drawn, problem.progress)
+    audit = audit_tolerance(problem.density.centred(drawn.centring), drawn, problem.progress)
     fixed = drawn.record.get("sensitivities", {}).get("mode") == "reverse"
     if fixed and not exact_enough(audit) and not drawn.interrupted:
         forward = problem.settings._replace(sensitivities="forward")
         drawn = METHODS[method](problem._replace(settings=forward))
-        audit = audit_tolerance(problem.density, drawn, problem.progress)
+        audit = audit_tolerance(problem.density.centred(drawn.centring), drawn, problem.progress)
     return drawn, {"tolerance_audit": audit}
 
 

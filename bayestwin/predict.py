@@ -195,12 +195,14 @@ def predict(
 
     The twin is solved from the start of the calibration: the inputs of the calibration are taken from the posterior
     and continued by those of `future`, which win where both have the same time. A twin with model error, or with noise
-    that remembers, is led by the observations of the calibration as long as they last, and goes on from what is known
-    there.
+    that remembers, is led by the observations of the calibration and goes on from what is known at their end.
 
     A `future` that has times of the calibration, and observed something else at most of them, is another recording with
     a clock of its own: it starts anew at its own first time. What was inferred of initial states is not about it; they
     are drawn from their priors unless `initial` says more.
+
+    Experiments of names that were not calibrated are **unseen assets**, which begin at their own first times: what all
+    share comes from the posterior, and what each has of its own from its prior there, be it that of the population.
 
     Args:
         twin: The twin that was calibrated.
@@ -219,9 +221,9 @@ def predict(
         Groups `predictions` (for each observation a new observation `<name>`, which has all uncertainty, and
         `<name>_noise_free`, which has that of parameters and initial states alone, with a discrepancy
             `<name>_discrepancy`, which is added to it; `<state>_state` trajectories),
-        `predictions_constant_data` (inputs), and `observed_data` of the calibration. A path whose solve fails is NaN
-        from then on: `num_failed` counts them by time, and the root attribute `failed_paths` in all (`num`, `of`,
-        `share`, `since`), where any fails. `starts_anew` says by state how a forecast begins that starts anew.
+        `predictions_constant_data` (inputs), and `observed_data` of the calibration, if it saw these assets. A path
+        whose solve fails is NaN from then on: `num_failed` counts them by time, and the root attribute `failed_paths`
+        in all. `starts_anew` says how a forecast begins that does so, by state, and `unseen` names unseen assets.
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin.
@@ -244,13 +246,12 @@ def predict(
     else:
         check_start(twin, posterior, initial, future)
         future, bound, density = restarted(twin, posterior, initial, future, another=another)  # type: ignore[arg-type]
-    if density.experiments and "experiment" in group.dims:
-        group = group.sel(experiment=list(density.experiments))
-    names = [site.name for site in density.sites if initial is None or site.kind != "initial"]
-    drawn = {name: group[name].values[:, kept] for name in names}
-    values = {name: v.reshape(-1, *v.shape[2:]) for name, v in drawn.items()}
+    unseen = _unseen(posterior, future)
+    values = _values_ahead(density, group.isel(draw=kept), unseen=bool(unseen), anew=initial is not None)
     if initial is not None:
         values = start_values(twin, initial, chains * len(kept), seed, values, bound.known) | values
+    if unseen:
+        values = density.draw_rest(jax.random.split(key_for(seed, "unseen"), chains * len(kept)), values)
     with computation as shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)
     if density.bound.times.shape[-1] != bound.times.shape[-1]:
@@ -261,12 +262,22 @@ def predict(
     axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
     predictions = with_failures(series_dataset(twin, found, axes, chains, group["draw"].values[kept]), axes)
     groups = {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
-    tree = xr.DataTree.from_dict(groups | {"observed_data": posterior["observed_data"].to_dataset()})
+    groups |= {} if unseen else {"observed_data": posterior["observed_data"].to_dataset()}
+    tree = xr.DataTree.from_dict(groups)
     told = {f"posterior_{name}": posterior.attrs[name] for name in ("telemetry_sha256", "seed")}
     told["posterior_sha256"] = content_sha256(posterior["posterior"].to_dataset())
     starts = {} if initial is None else {"starts_anew": given["initial"]}
-    tree.attrs = attributes | told | starts | _failed_paths(predictions)
+    tree.attrs = attributes | told | starts | _failed_paths(predictions) | ({"unseen": list(unseen)} if unseen else {})
     return tree
+
+
+def _values_ahead(density: Density, group: xr.Dataset, *, unseen: bool, anew: bool) -> dict[str, np.ndarray]:
+    """Draws of the sites that a prediction takes from the posterior, by name; draws first."""
+    if density.experiments and "experiment" in group.dims and not unseen:
+        group = group.sel(experiment=list(density.experiments))
+    sites = [site for site in density.sites if (site.shared or not unseen) and not (anew and site.kind == "initial")]
+    drawn = {site.name: group[site.name].values for site in sites}
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in drawn.items()}
 
 
 def _failed_paths(predictions: xr.Dataset) -> dict[str, Any]:
@@ -377,6 +388,10 @@ def _ahead(
     if not names and isinstance(future, Telemetry):
         shifted, bound, grid = _one_ahead(twin, _past_of(posterior, None), future)
         return shifted, Density(twin, bound, grid, twin.sites())
+    if _unseen(posterior, future):
+        assert not isinstance(future, Telemetry)
+        check_experiments(future)
+        return future, build_density(twin, each(functools.partial(bind, twin, observed=False), future))
     _check_named(names, future)
     assert not isinstance(future, Telemetry)
     found = {
@@ -385,6 +400,15 @@ def _ahead(
     }
     shifted, bounds, grids = ({name: one[part] for name, one in found.items()} for part in range(3))
     return shifted, join(twin, bounds, grids)  # type: ignore[return-value]
+
+
+def _unseen(posterior: xr.DataTree, future: Any) -> tuple[str, ...]:
+    """Names of a future's experiments, where several were calibrated and none of these is among them."""
+    known = posterior["observed_data"].to_dataset()
+    if "experiment" not in known.dims or not isinstance(future, Mapping):
+        return ()
+    names = tuple(future)
+    return () if set(names) & set(map(str, known["experiment"].values)) else names
 
 
 def _check_named(names: tuple[str, ...], future: object) -> None:

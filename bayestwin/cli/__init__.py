@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrate, check, compare, insight, models, predict, runs, validate
+from bayestwin.cli import batch, calibrate, compare, insight, models, predict, runs
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -27,12 +27,12 @@ COMMANDS = (
     predict.predict,
     predict.coverage,
     predict.report,
-    validate.validate,
+    predict.validate,
     insight.identify,
     insight.sensitivity,
     compare.compare,
     insight.sbc,
-    check.check,
+    models.check,
     runs.runs,
     runs.show,
     runs.diff,

@@ -35,6 +35,7 @@ from bayestwin.density.priors import (
     constrain,
     derive,
     draw_prior,
+    draw_rest,
     forms_of,
     numbers_of_all,
     with_numbers,
@@ -114,6 +115,7 @@ class Density:
             most probable value, and not that of z, whose highest point moves with the choice of coordinates.
         experiments: Names of the experiments, in the order of the leading axis of `bound` and `grid`; none where
             there is one telemetry alone.
+        centring: How far coordinates of what is pooled are centred, from 0 to 1, by site; shape (E,) each.
     """
 
     twin: Twin
@@ -123,22 +125,23 @@ class Density:
     loss: Loss = "linear"
     of_values: bool = False
     experiments: tuple[str, ...] = ()
+    centring: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Keyed[Parts]]:
         """Arrays, and all else; labels are for people."""
         processes = None if self.discrepancies is None else dict(self.discrepancies.processes)
         bound = self.bound
         arrays = (bound.times, bound.observations, self._compiled_grid, processes, bound.columns, bound.since)
-        return (*arrays, self._numbers), self._parts_of
+        return (*arrays, self._numbers, self.priors.centring), self._parts_of
 
     @classmethod
     def tree_unflatten(cls, parts: Keyed[Parts], leaves: tuple[Any, ...]) -> "Density":
         """The density again, of arrays that may be traced."""
-        (times, observations, grid, processes, columns, since, numbers) = leaves
+        (times, observations, grid, processes, columns, since, numbers, centring) = leaves
         twin, sites, loss, of_values, experiments, *_ = parts.value
         nothing: Any = None
         bound = Bound(times, nothing, observations, {}, {}, columns, since)
-        found = cls(twin, bound, grid, with_numbers(sites, numbers), loss, of_values, experiments)
+        found = cls(twin, bound, grid, with_numbers(sites, numbers), loss, of_values, experiments, centring)
         known = None if processes is None else Discrepancies(twin, observations, processes)
         vars(found).update(discrepancies=known, _compiled_grid=grid, _parts_of=parts, _numbers=numbers)
         return found
@@ -175,6 +178,10 @@ class Density:
     def solved_as(self, twin: Twin) -> "Density":
         """The density of the same twin with another solver."""
         return dataclasses.replace(self, twin=twin).solved_to(precision_of(twin))
+
+    def centred(self, centring: Mapping[str, ArrayLike]) -> "Density":
+        """The density in other coordinates of what is pooled."""
+        return dataclasses.replace(self, centring=dict(centring)) if centring else self
 
     def solved_to(self, precision: Precision) -> "Density":
         """The density solved to another precision."""
@@ -225,7 +232,10 @@ class Density:
     @functools.cached_property
     def priors(self) -> Priors:
         """The priors of its sites."""
-        return Priors(self.twin, self.sites, len(self.experiments), {} if self.grid is None else self.grid.known)
+        known = {} if self.grid is None else self.grid.known
+        priors = Priors(self.twin, self.sites, len(self.experiments), known)
+        centring = {site.name: np.zeros(priors.shape_of(site)) for site in self.sites if site.pooled}
+        return dataclasses.replace(priors, centring=centring | dict(self.centring))
 
     def shape_of(self, site: Site) -> tuple[int, ...]:
         """The shape of a site's values: one number, or one for each experiment."""
@@ -243,6 +253,11 @@ class Density:
         """Draws from the priors, one for each of n keys: values by site, n first, and their z, shape (n, d)."""
         drawn = functools.partial(draw_prior, self.priors)
         return in_batches(drawn, np.asarray(jax.random.key_data(keys)))
+
+    def draw_rest(self, keys: Array, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """For n draws of some sites, n first, those of the others from their priors; all of them, by name."""
+        rows = {"bits": np.asarray(jax.random.key_data(keys)), "given": dict(given)}
+        return in_batches(lambda own: draw_rest(self.priors, **own), rows)
 
     def constrain_all(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Values of all sites for n points, shape (n, d); n first."""
@@ -438,7 +453,7 @@ class Density:
     def alone(self, number: int) -> "Density":
         """The density of one experiment by itself."""
         bound, grid = jax.tree.map(lambda array: array[number], (self.bound, self.grid))
-        return dataclasses.replace(self, bound=bound, grid=grid, experiments=())
+        return dataclasses.replace(self, bound=bound, grid=grid, experiments=(), centring={})
 
 
 # Few sites in, few numbers out, for many points at once: always in batches of one size, so that each function is

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpyro.distributions.constraints import Constraint
 from bayestwin._base.compilation import Program
 from bayestwin._base.keys import Itself, Keyed, key_of
 from bayestwin.model.dependence import parameters, prior_of
+from bayestwin.model.pooling import standard
 from bayestwin.model.twin import Site, Twin
 
 # The numbers of priors are arguments of compiled programs, so that other priors of the same kinds compile none.
@@ -87,6 +89,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number | np.ndarray | Array) and not isinstance(value, bool)
 
 
+NOTHING: Mapping[str, Array] = types.MappingProxyType({})
+
+
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Priors:
@@ -99,12 +104,14 @@ class Priors:
         sites: What is inferred, in the order of z; the prior of each may depend on those before it.
         num_experiments: How many there are; 0 where there is one telemetry alone.
         known: Numbers that the record brings along, by name; with several experiments shape (E,) each.
+        centring: How far the coordinates of what is pooled are centred, from 0 to 1, by name: see `_centred`.
     """
 
     twin: Twin
     sites: tuple[Site, ...]
     num_experiments: int = 0
     known: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
+    centring: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
 
     def shape_of(self, site: Site) -> tuple[int, ...]:
         """The shape of a site's values: one number, or one for each experiment."""
@@ -114,23 +121,34 @@ class Priors:
         """Values of all sites, and the log of the determinant of their derivative with respect to z, shape (d,)."""
         values, correction = {}, jnp.zeros(())
         for site, coordinate in zip(self.sites, self._split(z), strict=True):
-            values[site.name], stretch = self._each(_constrained, site, values, coordinate)
+            how = (_constrained,) if not site.pooled else (_centred, self.centring_of(site))
+            values[site.name], stretch = self._each(how[0], site, values, coordinate, *how[1:])
             correction += _total(stretch)
         return values, correction
 
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> Array:
         """The z of given values, shape (d,)."""
-        parts = [self._each(_unconstrained, s, values, jnp.asarray(values[s.name], float)) for s in self.sites]
+        parts = []
+        for site in self.sites:
+            how = (_unconstrained,) if not site.pooled else (_uncentred, self.centring_of(site))
+            parts.append(self._each(how[0], site, values, jnp.asarray(values[site.name], float), *how[1:]))
         return jnp.concatenate([jnp.atleast_1d(part) for part in parts]) if self.num_experiments else jnp.stack(parts)
 
-    def sample(self, key: Array) -> dict[str, Array]:
-        """One draw of all sites from their priors."""
+    def centring_of(self, site: Site) -> Array:
+        """How far the coordinates of a pooled site are centred; not at all where nothing is said."""
+        return jnp.broadcast_to(jnp.asarray(self.centring.get(site.name, 0.0), float), self.shape_of(site))
+
+    def sample(self, key: Array, given: Mapping[str, Array] = NOTHING) -> dict[str, Array]:
+        """One draw of all sites from their priors, of those that are not given; given ones stand before them."""
         shapes = [self.shape_of(site) for site in self.sites]
         ends = np.cumsum([math.prod(shape) for shape in shapes])
         # one call for all that are normal: each takes long to compile
         shares = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
         found: dict[str, Array] = {}
         for number, (site, shape, share) in enumerate(zip(self.sites, shapes, shares, strict=True)):
+            if site.name in given:
+                found[site.name] = given[site.name]
+                continue
             own, normal = jax.random.fold_in(key, number), share.reshape(shape)
             if self._varies(site):
                 drawn = self._each(_sampled, site, found, jax.random.split(own, shape), normal)
@@ -200,14 +218,15 @@ class Priors:
         own = [(site.name, None if site.dependent else site.prior, site.shared) for site in self.sites]
         depending = (self.twin.parameters, self.twin.states) if self.twin.dependences else ()
         key = key_of((own, self.num_experiments, depending), standing=forms_of(self.sites))
-        return (dict(self.known), self.numbers), Keyed(dataclasses.replace(self, known={}), key)
+        bare = dataclasses.replace(self, known={}, centring={})
+        return (dict(self.known), dict(self.centring), self.numbers), Keyed(bare, key)
 
     @classmethod
     def tree_unflatten(cls, priors: "Keyed[Priors]", leaves: tuple[Any, ...]) -> "Priors":
         """The priors again, of numbers that may be traced."""
-        known, numbers = leaves
+        known, centring, numbers = leaves
         own = priors.value
-        found = cls(own.twin, with_numbers(own.sites, numbers), own.num_experiments, known)
+        found = cls(own.twin, with_numbers(own.sites, numbers), own.num_experiments, known, centring)
         vars(found)["numbers"] = numbers
         return found
 
@@ -225,6 +244,30 @@ def _constrained(prior: dist.Distribution, coordinate: Array) -> tuple[Array, Ar
 
 def _unconstrained(prior: dist.Distribution, value: Array) -> Array:
     return biject_to(prior.support).inv(value)
+
+
+# Coordinates of what is pooled. Of a normal with mean m and standard deviation s, y = (1 − c) m + s^(1 − c) z. With
+# c = 0 their prior does not depend on the population, which would make a funnel of few data; with c = 1 they are the
+# values, which many data say whatever the population is.
+#
+# O. Papaspiliopoulos, G. O. Roberts & M. Sköld (2007), doi:10.1214/088342307000000014.
+
+
+def _centred(prior: dist.Distribution, coordinate: Array, centring: Array) -> tuple[Array, Array]:
+    mean, deviation, transforms = standard(prior)
+    width = deviation ** (1.0 - centring)
+    value, stretch = (1.0 - centring) * mean + width * coordinate, jnp.log(width)
+    for transform in transforms:
+        value, before = transform(value), value
+        stretch += transform.log_abs_det_jacobian(before, value)
+    return value, stretch
+
+
+def _uncentred(prior: dist.Distribution, value: Array, centring: Array) -> Array:
+    mean, deviation, transforms = standard(prior)
+    for transform in reversed(transforms):
+        value = transform.inv(value)
+    return (value - (1.0 - centring) * mean) / deviation ** (1.0 - centring)
 
 
 def _log_density(prior: dist.Distribution, value: Array) -> Array:
@@ -269,6 +312,12 @@ def draw_prior(priors: Priors, bits: Array) -> tuple[dict[str, Array], Array]:
         return values, priors.unconstrain(values)
 
     return jax.vmap(one)(bits)
+
+
+@hastily
+def draw_rest(priors: Priors, bits: Array, given: Mapping[str, Array]) -> dict[str, Array]:
+    """Draws of the sites that are not given, and those that are, n first, from the bits of n keys."""
+    return jax.vmap(lambda bits, own: priors.sample(jax.random.wrap_key_data(bits), own))(bits, given)
 
 
 @hastily

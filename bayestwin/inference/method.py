@@ -9,10 +9,9 @@ import dataclasses
 import importlib
 import math
 import numbers
+import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
-
-from scipy.special import chdtri
 
 from bayestwin.errors import InvalidSetting
 
@@ -113,12 +112,14 @@ class Draws(NamedTuple):
         stats: Statistics by name; shape (c, s) each.
         record: Plain values for the root attributes: what the method did, and what it found on its way.
         interrupted: Whether Ctrl-C ended it before all draws were made.
+        centring: Of the coordinates in which z is, where a method chose others for what is pooled, by site.
     """
 
     z: np.ndarray
     stats: dict[str, np.ndarray]
     record: Mapping[str, Any]
     interrupted: bool = False
+    centring: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
 class Settings(NamedTuple):
@@ -293,6 +294,8 @@ def rhat_by_chance(num_quantities: int, num_chains: int, ess: float) -> float:
         ess: S, the bulk ESS of one quantity; taken to be what the gate on it asks for where it is less, as it is where
             chains disagree.
     """
+    from scipy.special import chdtri  # takes a while to import
+
     degrees = 2 * num_chains - 1
     most = float(chdtri(degrees, FALSE_ALARM / (2 * num_quantities))) / degrees
     return 1.0 + num_chains * (most - 1.0) / max(ess, MIN_ESS_PER_CHAIN * num_chains)

@@ -27,6 +27,7 @@ from bayestwin._base.compilation import Program
 from bayestwin._base.process import deferred_interrupts, key_for
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.density import as_pytree
+from bayestwin.inference.centring import choose_centring
 from bayestwin.inference.climb import Mode, shares_of
 from bayestwin.inference.method import (
     EXTENDED,
@@ -323,7 +324,7 @@ DRAWING = 3
 def nuts(problem: Problem) -> Draws:
     """Draw by NUTS, from the starts that the ladder finds."""
     density, settings, seed, progress, checkpoint = problem
-    starts = find_starts(density, settings.num_chains, seed, progress)
+    density, starts = choose_centring(density, find_starts(density, settings.num_chains, seed, progress), seed)
     mode = {"mode": "forward", "reason": "asked for"}
     if settings.sensitivities == "auto":
         density, mode = choose_sensitivities(density, starts, seed, progress)
@@ -505,9 +506,9 @@ class _March:
             "teams": self.engine.num_teams,
             "events": self.events,
         }
-        return Draws(
-            stats.pop("z"), stats, {"sampling": record, "num_warmup": sum(self.lengths[:DRAWING])}, interrupted
-        )
+        centring = getattr(self.log_density, "centring", {})
+        words = {"sampling": record, "num_warmup": sum(self.lengths[:DRAWING])}
+        return Draws(stats.pop("z"), stats, words, interrupted, centring)
 
     def _note(self) -> str:
         step = min(team.step_size for team in self.teams)

@@ -99,7 +99,9 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
     with progress.phase("ladder", "climbing to modes", NUM_CLIMBED) as phase:
         points, stops = climb_all(density, drawn.best)
         record = drawn.record
-        if num_highest(points) < ENOUGH * len(points.z):
+        # of what is pooled no climb ends where chains will be, and how it ends says little
+        pooled = any(site.pooled for site in density.sites)
+        if num_highest(points) < ENOUGH * len(points.z) and not (pooled and (points.decrement < CLIMBED).any()):
             phase.advance(0, "climbs disagree; looking further")
             points, record = look_further(density, points, drawn, seed)
         modes = group_modes(points.z, points.log_density, points.hessian)
@@ -160,9 +162,14 @@ def _climb_from(density: Density, z: np.ndarray) -> Climb:
     return Climb(*(np.concatenate([one[:top], new, one[top + 1 :]]) for one, new in zip(points, polished, strict=True)))
 
 
-def _climb_once(density: Density, z: np.ndarray) -> Climb:
+def inspect_at(density: Density, z: np.ndarray) -> Climb:
+    """Log density, gradient and Hessian at n points, shape (n, d), by the program that climbs."""
+    return _climb_once(density, z, 1)  # the first step is to the point itself
+
+
+def _climb_once(density: Density, z: np.ndarray, steps: int = MOST_STEPS) -> Climb:
     # a full batch whatever the number of points, so that there is one compilation
-    points = _climb(density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(MOST_STEPS))
+    points = _climb(density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(steps))
     return Climb(*(np.asarray(leaf)[: len(z)] for leaf in points))
 
 

@@ -33,6 +33,7 @@ class State:
             this prior.
         size: How many entries an array has.
         coords: By dimension, the label of each place along it; in place of `size`.
+        pooled: As that of a `Parameter`: how far initial values lie apart, around a typical one with this prior.
     """
 
     initial: Initial
@@ -42,6 +43,7 @@ class State:
     shared: bool = False
     size: int | None = None
     coords: Mapping[str, Sequence[Any] | np.ndarray] | None = None
+    pooled: Prior | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,6 +77,10 @@ class Parameter:
     is in the posterior. A distribution is a **prior that depends on others**,
     `bt.Parameter(lambda p: dist.LogNormal(jnp.log(p.typical), 0.3))`.
 
+    With `pooled` each of several experiments has its own value, and all come from one population, so that those of
+    which little is known are held near the others: `bt.Parameter(dist.LogNormal(0, 1), pooled=dist.HalfNormal(0.4))` of
+    the name `k` infers `k_typical`, with the first prior, `k_spread`, with the second, and `k` of each experiment.
+
     Attributes:
         prior: A scalar prior, or a number when known; `{"first": 1.0, "second": 2.0}` are known numbers by experiment,
             `bt.First("column")` is one from the telemetry; or a function of parameters.
@@ -82,12 +88,15 @@ class Parameter:
         doc: What it is, in words.
         shared: Of several experiments: whether it is the same in all of them, or another value in each, with this
             prior.
+        pooled: Prior of the spread between experiments, the standard deviation on the scale on which the parameter
+            can have any value: of the logarithm where it is positive, about 0.3 for 30 %.
     """
 
     prior: Prior | Dependent | ByRecord
     unit: str = ""
     doc: str = ""
     shared: bool = True
+    pooled: Prior | None = None
 
     def __post_init__(self) -> None:
         """Keep numbers by experiment apart: they are no part of compiled programs."""

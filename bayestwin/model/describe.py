@@ -18,6 +18,7 @@ from numpyro.distributions import constraints
 from bayestwin._base.keys import nested_codes
 from bayestwin.model.components import State
 from bayestwin.model.noise.families import Noise
+from bayestwin.model.pooling import Pooled
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import ByExperiment, Column, Event, First, SteadyState, varies
 
@@ -103,6 +104,7 @@ def fingerprint(twin: Twin) -> str:
     functions += [s.initial for s in twin.states.values() if s.derived]
     functions += [s.initial.guess for s in twin.states.values() if isinstance(s.initial, SteadyState)]
     functions += [p.prior for p in twin.parameters.values() if p.dependent]
+    functions = [one for one in functions if not isinstance(one, Pooled)]  # told whole by their words
     priors = (*(s.initial for s in twin.states.values()), *(p.prior for p in twin.parameters.values()))
     functions += [prior.prior for prior in priors if isinstance(prior, First)]
     functions += [f for event in twin.events.values() for f in (event.effect, event.when, event.at)]
@@ -231,6 +233,8 @@ def prior_text(prior: Any, digits: int = 6) -> str:
     if isinstance(prior, First):
         around = "" if prior.prior is None else f", {source(prior.prior)}"
         return f"first value of {prior.column}{around}"
+    if isinstance(prior, Pooled):
+        return prior.words
     if callable(prior) and not isinstance(prior, dist.Distribution):
         return source(prior)
     if not isinstance(prior, dist.Distribution):

@@ -17,6 +17,7 @@ from bayestwin.model.components import Input, Observation, Parameter, Solver, St
 from bayestwin.model.delays import as_numbers, delayed_inputs
 from bayestwin.model.dependence import Dependence, dependences_of, differing
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
+from bayestwin.model.pooling import Pooled, with_populations
 from bayestwin.model.tracing import Layout, Shapes, by_name, namespace
 from bayestwin.model.types import Column, Event, First, VectorField, by_row
 
@@ -39,6 +40,11 @@ class Site(NamedTuple):
     def dependent(self) -> bool:
         """Whether its prior depends on parameters, or on what its record brings along."""
         return not isinstance(self.prior, dist.Distribution)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether each experiment's value comes from a population that is inferred as well."""
+        return isinstance(self.prior, Pooled)
 
 
 class NoiseColumn(NamedTuple):
@@ -96,6 +102,8 @@ class Twin:
     def __post_init__(self) -> None:
         """Check everything that can be checked without telemetry, and add states for what is counted."""
         _drop_integrals(self)
+        for name, members in zip(("parameters", "states"), with_populations(self.parameters, self.states), strict=True):
+            object.__setattr__(self, name, members)
         check_twin(self)
         _add_integrals(self)
         _check_names(self)

@@ -80,8 +80,9 @@ class FileCheckpoint:
         groups = {"checkpoint": xr.Dataset(data)}
         if draws is not None:
             chains, num, dim = draws.z.shape
-            values = self.density.constrain_all(draws.z.reshape(-1, dim))
-            values |= self.density.derive_all(values)
+            density = self.density.centred(draws.centring)
+            values = density.constrain_all(draws.z.reshape(-1, dim))
+            values |= density.derive_all(values)
             shown = {name: value.reshape(chains, num, *value.shape[1:]) for name, value in values.items()}
             groups = {
                 "posterior": sites_dataset(self.density.twin, shown, self.coords),

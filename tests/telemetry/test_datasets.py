@@ -228,6 +228,7 @@ SHAPES = {
     "cascaded_tanks": (1, 1024, 2),
     "darkgreybox": (1, 792, 4),
     "dutch_home": (1, 4181, 5),
+    "fleet": (30, 150, 1),
     "emps": (1, 2485, 3),
     "glucose": (1, 24, 2),
     "lynx_hare": (1, 21, 2),

@@ -1,0 +1,137 @@
+"""Coordinates of what is pooled, chosen for each experiment by how much its data say.
+
+Climbs go up in coordinates whose prior does not depend on the population: in others the density grows without bound as
+the spread goes to zero. What they reach fits each experiment, but the highest point has too large a spread. The spread
+that is most probable once experiments are averaged over says how much more their data know than the population does.
+
+M. Betancourt & M. Girolami (2015), doi:10.1201/b18502-5.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from bayestwin.density.density import Density
+from bayestwin.inference.climb import Mode, group_modes
+from bayestwin.inference.starts import Starts, disperse, inspect_at
+from bayestwin.model.pooling import Pooled, standard
+from bayestwin.model.twin import Site
+
+TRIED = np.geomspace(1e-3, 1e3, 601)
+"""Spreads that are tried, as multiples of the one at the highest point."""
+
+SMALL = 0.05
+"""Probability of a spread below the one that shares are those of: chains come there too, and there data say least."""
+
+
+class Population(NamedTuple):
+    """What is probable of a pooled quantity, on the scale on which it can have any value.
+
+    Attributes:
+        middle: The typical value.
+        spread: How far experiments lie apart.
+        values: Of each experiment, held near the typical one as far as its data are few; shape (E,).
+        shares: How much of what is known of each its own data say where the spread is small, from 0 to 1; shape (E,).
+    """
+
+    middle: float
+    spread: float
+    values: np.ndarray
+    shares: np.ndarray
+
+
+def choose_centring(density: Density, starts: Starts, seed: int) -> tuple[Density, Starts]:
+    """Centre each value as far as its data, and not the population, say it.
+
+    Args:
+        density: The log density, in coordinates that are not centred.
+        starts: What the ladder found.
+        seed: Determines the new starts.
+
+    Returns:
+        The density in other coordinates, with modes and starts there; as they were where nothing is pooled.
+    """
+    pooled = [site for site in density.sites if site.pooled]
+    if not pooled:
+        return density, starts
+    settled = [settle(density, mode) for mode in starts.modes]
+    centring = {site.name: settled[0][site.name].shares.reshape(density.shape_of(site)) for site in pooled}
+    moved = density.centred(centring)
+    z = [moved.unconstrain(_values_of(density, *one)) for one in zip(starts.modes, settled, strict=True)]
+    points = inspect_at(moved, np.asarray(jnp.stack(z)))
+    modes = group_modes(points.z, points.log_density, points.hessian)
+    record = starts.record | {"modes": len(modes), "weights": [round(mode.weight, 6) for mode in modes]}
+    record["centring"] = {name: np.atleast_1d(share).tolist() for name, share in centring.items()}
+    return moved, Starts(disperse(moved, modes, len(starts.z), seed), modes, record)
+
+
+def settle(density: Density, mode: Mode) -> dict[str, Population]:
+    """The population of each pooled quantity, by name, where the density is highest in coordinates not centred."""
+    values = density.constrain(jnp.asarray(mode.z))
+    curvature = np.diag(np.linalg.inv(mode.scale @ mode.scale.T))
+    sizes = [int(np.prod(density.shape_of(site))) for site in density.sites]
+    places = dict(zip((site.name for site in density.sites), np.split(curvature, np.cumsum(sizes)[:-1]), strict=True))
+    priors = {site.name: site.prior for site in density.sites}
+    found = {}
+    for site in density.sites:
+        if not isinstance(site.prior, Pooled):
+            continue
+        at = np.atleast_1d(np.asarray(_unbounded(site, values, values[site.name]), float))
+        middle = float(_unbounded(site, values, values[site.prior.typical]))
+        spread = float(values[site.prior.spread])
+        # along a coordinate that is not centred the prior curves by 1, and the rest is the data's
+        told = np.maximum(places[site.name] - 1.0, 1e-9) / spread**2
+        own = at + (at - middle) / (spread**2 * told)  # what the data say by themselves
+        prior = priors[site.prior.spread]
+        tried = spread * TRIED
+        tried = tried[np.asarray(prior.support(jnp.asarray(tried)))]
+        likely = np.asarray(prior.log_prob(jnp.asarray(tried))) + np.log(tried)
+        found[site.name] = population_of(own, 1.0 / told, tried, likely)
+    return found
+
+
+def population_of(own: np.ndarray, variance: np.ndarray, tried: np.ndarray, prior: np.ndarray) -> Population:
+    """The most probable population of values that are known from data with some variance each.
+
+    Args:
+        own: What the data of each experiment say; shape (E,).
+        variance: Of that; shape (E,).
+        tried: Spreads that are tried; shape (n,).
+        prior: Log prior density of their logarithms; shape (n,).
+    """
+    total = tried[:, None] ** 2 + variance
+    middle = (own / total).sum(axis=1) / (1.0 / total).sum(axis=1)
+    terms = np.log(total) + (own - middle[:, None]) ** 2 / total
+    height = np.where(np.isfinite(prior), prior, -np.inf) - terms.sum(axis=1) / 2.0
+    best = int(np.argmax(height))
+    values = middle[best] + tried[best] ** 2 / total[best] * (own - middle[best])
+    weight = np.cumsum(np.exp(height - height[best]))
+    small = tried[np.searchsorted(weight, SMALL * weight[-1])]
+    return Population(middle[best], tried[best], values, small**2 / (small**2 + variance))
+
+
+def _unbounded(site: Site, values: Mapping[str, Any], own: Any) -> Any:
+    """Values of a pooled site on the scale on which it can have any."""
+    for transform in reversed(standard(site.prior(values))[2]):
+        own = transform.inv(own)
+    return own
+
+
+def _bounded(site: Site, values: Mapping[str, Any], own: Any) -> Any:
+    for transform in standard(site.prior(values))[2]:
+        own = transform(own)
+    return own
+
+
+def _values_of(density: Density, mode: Mode, found: Mapping[str, Population]) -> dict[str, Any]:
+    """Values of all sites at a mode, with what is pooled where it is probable."""
+    values: dict[str, Any] = dict(density.constrain(jnp.asarray(mode.z)))
+    for site in density.sites:
+        if isinstance(site.prior, Pooled):
+            own = found[site.name]
+            told = _bounded(site, values, jnp.asarray(own.values)).reshape(density.shape_of(site))
+            typical = _bounded(site, values, jnp.asarray(own.middle))
+            values |= {site.name: told, site.prior.typical: typical, site.prior.spread: jnp.asarray(own.spread)}
+    return values

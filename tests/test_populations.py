@@ -1,0 +1,100 @@
+"""Real populations, pooled by default settings, against published posteriors."""
+
+import dataclasses
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+import xarray as xr
+from arviz_stats.sampling_diagnostics import ess
+
+import bayestwin as bt
+
+SHARED = pathlib.Path(
+    os.environ.get("BAYESTWIN_DATA_DIR") or pathlib.Path(__file__).parents[2] / "shared" / "data"
+).resolve()
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (SHARED / "fleet").is_dir(), reason="fleet is not on this machine: set BAYESTWIN_DATA_DIR to where it is"
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def where_data_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAYESTWIN_DATA_DIR", str(SHARED))
+
+
+def check_hard_gates(posterior: xr.DataTree) -> None:
+    assert [gate for gate in bt.diagnose(posterior) if not gate.passed and gate.severity == "fail"] == []
+
+
+RATS = {
+    "initial": (106.35, 3.72),
+    "growth_typical": (6.186, 0.111),
+    "weight_g_scale": (6.110, 0.467),
+    "middle_spread": (14.90, 2.15),
+    "growth_spread": (0.533, 0.095),
+}
+"""Means and standard deviations of an independent Gibbs sampler; doi:10.1080/01621459.1990.10474968 has the model."""
+
+
+def test_rats_grow_as_gibbs_sampling_says() -> None:
+    flat = dist.Uniform(0.0, 300.0)
+    twin = bt.Twin(
+        name="rat",
+        vector_field=lambda t, x, p, u: {"weight_g": p.growth},
+        states={"weight_g": bt.State(lambda p: p.middle - 14.0 * p.growth, unit="g")},  # from day 8 to day 22
+        parameters={
+            "middle": bt.Parameter(dist.Normal(0.0, 100.0), unit="g", pooled=flat),
+            "growth": bt.Parameter(dist.Normal(0.0, 100.0), unit="g/d", pooled=flat),
+        },
+        observations={"weight_g": bt.Observation(bt.Gaussian(flat), unit="g")},
+        time_unit="d",
+    )
+    posterior = bt.calibrate(twin, bt.datasets.load("fleet"), seed=0)
+    check_hard_gates(posterior)
+    draws = posterior["posterior"].to_dataset()
+    draws["initial"] = draws["middle_typical"] - 22.0 * draws["growth_typical"]
+    for name, (mean, sd) in RATS.items():
+        values = draws[name].to_numpy()
+        error = sd / np.sqrt(float(ess(values)))
+        rounding = 0.5 * 10.0 ** -len(str(mean).split(".")[1])
+        assert abs(values.mean() - mean) < 4.0 * np.hypot(error, sd / np.sqrt(39_000)) + rounding
+        assert values.std() == pytest.approx(sd, rel=0.1)
+
+
+def test_theophylline_is_taken_up_as_published() -> None:
+    """Within the 95 % intervals of an independent estimate, and as different between subjects."""
+    subjects = {}
+    for name, one in bt.datasets.load("theophylline").items():
+        table = one.table.assign(dose=one.table["Dose"] * one.table["Wt"])
+        table.loc[table.index <= 0.0, "conc"] = np.nan
+        subjects[name] = dataclasses.replace(one.with_table(table), units={**one.units, "dose": "mg"})
+    twin = bt.Twin(
+        name="theophylline",
+        vector_field=lambda t, x, p, u: {"gut": -p.ka * x.gut, "blood": p.ka * x.gut - p.CL / p.V * x.blood},
+        states={"gut": bt.State(bt.First("dose"), unit="mg"), "blood": bt.State(0.0, unit="mg")},
+        parameters={
+            "ka": bt.Parameter(dist.LogNormal(0.0, 1.0), unit="1/h", pooled=dist.HalfNormal(1.0)),
+            "CL": bt.Parameter(dist.LogNormal(1.0, 1.0), unit="L/h", pooled=dist.HalfNormal(0.5)),
+            "V": bt.Parameter(dist.LogNormal(3.5, 1.0), unit="L", pooled=dist.HalfNormal(0.5)),
+        },
+        observations={
+            "conc": bt.Observation(bt.Gaussian(dist.HalfNormal(1.0)), of=lambda t, x, p, u: x.blood / p.V, unit="mg/L")
+        },
+        time_unit="h",
+    )
+    posterior = bt.calibrate(twin, subjects, seed=0)
+    check_hard_gates(posterior)
+    draws = posterior["posterior"]
+    published = {"ka": (1.07, 2.31, 0.715), "CL": (2.34, 3.26, 0.276), "V": (28.8, 34.4, 0.134)}
+    for name, (low, high, between) in published.items():
+        assert low < float(draws[f"{name}_typical"].median()) < high
+        variation = jnp.sqrt(jnp.expm1(draws[f"{name}_spread"].to_numpy() ** 2))
+        assert np.quantile(variation, 0.05) < between < np.quantile(variation, 0.95)
