@@ -146,6 +146,13 @@ def _check_members(twin: Checked) -> None:
     groups["events"] = Event
     for group, kind in groups.items():
         members = getattr(twin, group)
+        if not isinstance(members, Mapping):
+            raise InvalidTwin(
+                f"`{group}` of twin `{twin.name}` have no names.",
+                expected=f"a dict, `{{name: bt.{kind.__name__}(…)}}`",
+                received=f"{type(members).__name__}",
+                advice="Give each a name, by which the equations call it.",
+            )
         if not members and group in ("states", "observations"):
             raise InvalidTwin(
                 f"Twin `{twin.name}` has no {group}.",

@@ -71,16 +71,18 @@ def standard(prior: dist.Distribution) -> tuple[Any, Any, list[Any]]:
 
 def with_populations(
     parameters: Mapping[str, Parameter], states: Mapping[str, State]
-) -> tuple[dict[str, Parameter], dict[str, State]]:
+) -> tuple[Mapping[str, Parameter], Mapping[str, State]]:
     """Parameters and states of a twin, where what is pooled has its population among the parameters.
 
     Raises:
         InvalidTwin: If a prior cannot be that of a population, or a name is taken.
     """
+    if not isinstance(parameters, Mapping) or not isinstance(states, Mapping):
+        return parameters, states  # refused with all members
     given = {*parameters, *(f"{name}_initial" for name in states)}
     found: dict[str, Parameter] = {}
     for name, parameter in parameters.items():
-        if getattr(parameter, "pooled", None) is None:  # what is no parameter is refused with all members
+        if getattr(parameter, "pooled", None) is None:
             found[name] = parameter
             continue
         owner = f"parameter `{name}`"

@@ -5,8 +5,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
+import scipy.optimize
+import scipy.special
 import scipy.stats
 from jax import Array
 from twins import decay, decay_telemetry, telemetry_of
@@ -136,6 +139,21 @@ def test_what_cannot_be_pooled_is_refused(parameters: dict[str, bt.Parameter], w
     with pytest.raises(InvalidTwin, match=words) as refused:
         decay(parameters=parameters)
     assert "Expected:" in str(refused.value)
+
+
+@pytest.mark.parametrize("members", [{"states": [bt.State(1.0)]}, {"parameters": [1.0]}])
+def test_members_without_names_are_refused_as_ever(members: dict) -> None:
+    with pytest.raises(InvalidTwin, match="Expected:"):
+        decay(**members)
+
+
+def test_numpyro_has_the_same_density() -> None:
+    records = {"first": decay_telemetry(12), "second": decay_telemetry(9)}
+    density = build_density(TWIN, bind_all(TWIN, records))
+    z = jnp.linspace(-1.0, 1.0, DIM - 2)  # two of each
+    values, stretch = density.constrain_with_log_det(z)
+    found, _ = numpyro.infer.util.log_density(bt.numpyro_model(TWIN, records), (), {}, values)
+    np.testing.assert_allclose(found, density(z) - stretch, rtol=1e-10)
 
 
 # Values that are known up to normal errors, so that the posterior of their population is an integral over one number.
