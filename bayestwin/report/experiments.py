@@ -17,6 +17,7 @@ from bayestwin._base.wording import count, fixed, number, percent, scale_for
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.gates import record
+from bayestwin.model.pooling import TYPICAL
 from bayestwin.report import prose, tables
 from bayestwin.report.calibrate import Among, render_report
 from bayestwin.report.page import fill
@@ -96,25 +97,36 @@ def experiment_rows(one: ExperimentResult) -> list[ExperimentRow]:
     return rows
 
 
-def own_forest(panels: Sequence[tuple[str, Mapping[str, Quantity]]]) -> Picture | None:
-    """Quantities that each experiment has its own of, in the unit of the first; None where there are none."""
+def own_forest(panels: Sequence[tuple[str, Mapping[str, Quantity]]], own: Sequence[str]) -> Picture | None:
+    """Quantities that each experiment has its own of, in the unit of the first; None where there are none.
+
+    Args:
+        panels: All quantities of each experiment, by name.
+        own: Names of those that differ.
+    """
     first = panels[0][1]
-    if not first:
-        return None
     found, told = [], []
     for name, quantity in first.items():
+        if name not in own:
+            continue
         lines = []
         for experiment, known in panels:
             one = known[name]
             factor = quantity.scale.factor / one.scale.factor
             lines.append(Line(experiment, factor * one.mean, factor * one.lower, factor * one.upper))
-        found.append(Panel(quantity.label, tuple(lines)))
+        of_all = first.get(f"{name}_{TYPICAL}")
+        typical = None if of_all is None else quantity.scale.factor / of_all.scale.factor * of_all.mean
+        found.append(Panel(quantity.label, tuple(lines), typical))
         ends = prose.listed(f"{line.label} {number(line.lower, 4)} to {number(line.upper, 4)}" for line in lines)
         told.append(f"{quantity.label}: {ends}")
+    if not found:
+        return None
+    words = f"{percent(PROB)} equal-tailed intervals of the posterior"
+    caption = f"Dots: means. Lines: {words}."
+    if any(panel.typical is not None for panel in found):
+        caption += " Dashed: what is typical of the population."
     with drawing():
-        drawn = draw_forest(found)
-        words = f"{percent(PROB)} equal-tailed intervals of the posterior"
-        return picture(drawn, "own", f"{words}, by experiment. {prose.listed(told)}.", f"Dots: means. Lines: {words}.")
+        return picture(draw_forest(found), "own", f"{words}, by experiment. {prose.listed(told)}.", caption)
 
 
 OVERVIEW = "index.html"
@@ -238,7 +250,7 @@ def _overview(
         "experiments": rows,
         "pages": [(one.name, one.file) for one in held],
         "parameters": tables.parameter_rows(shared, judged),
-        "picture": own_forest([(one.name, {n: q for n, q in known.items() if n in own}) for one, known in panels]),
+        "picture": own_forest([(one.name, known) for one, known in panels], own),
         "own": [
             (one.name, tables.parameter_rows([known[n] for n in own if n in known], judged)) for one, known in panels
         ],

@@ -401,10 +401,17 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One quantity, and its lines from top to bottom; every panel of a picture has the same labels."""
+    """One quantity, and its lines from top to bottom; every panel of a picture has the same labels.
+
+    Attributes:
+        title: Its name and unit.
+        lines: One an experiment, a setting or a run.
+        typical: Of a population that all lines come from; None where there is none.
+    """
 
     title: str
     lines: tuple[Line, ...]
+    typical: float | None = None
 
 
 def draw_forest(panels: Sequence[Panel]) -> Figure:
@@ -414,8 +421,10 @@ def draw_forest(panels: Sequence[Panel]) -> Figure:
     rows = -(-len(panels) // across)
     drawn = figure(0.2 + rows * (0.65 + 0.22 * len(labels)))
     grid = drawn.subplots(rows, across, squeeze=False, sharey=True).ravel()
-    for axes, (title, lines) in zip(grid, panels, strict=False):
+    for axes, (title, lines, typical) in zip(grid, panels, strict=False):
         axes.set_title(title, fontsize=fitting(title, 0.75 * 72 * WIDTH / across, 9))
+        if typical is not None:
+            axes.axvline(typical, color=LIGHT["calibrated"], linewidth=1.0, linestyle="--")
         for place, line in enumerate(lines):
             colour = LIGHT["calibrated"] if line.own else LIGHT["ink"]
             axes.plot([line.lower, line.upper], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")

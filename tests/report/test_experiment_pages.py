@@ -8,7 +8,9 @@ import several
 from readable import faults, read
 
 import bayestwin as bt
-from bayestwin.report.experiments import file_name
+from bayestwin.assess.draws import alone
+from bayestwin.report.experiments import file_name, own_forest
+from bayestwin.report.reading import read_quantities
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,23 @@ def test_the_page_about_all_says_what_was_held_out_of_each(experiments: pathlib.
     own = next(one for one in read(page).tables if "own quantities" in "".join(one["caption"]))
     rate = float(posterior["posterior"]["rate"].sel(experiment="monday").mean())
     assert float(own["rows"][1][3]["value"]) == pytest.approx(rate)
+
+
+def test_what_is_typical_of_a_population_is_a_line_among_its_members() -> None:
+    posterior, _, _ = several.results()
+    panels = []
+    for name in several.NAMES:
+        known = {one.name: one for one in read_quantities(alone(posterior.sel(experiment=name)))}
+        panels.append((name, known))
+    bare = own_forest(panels, ["rate"])
+    pooled = own_forest(
+        [(name, known | {"rate_typical": known["rate"]._replace(mean=1.0)}) for name, known in panels], ["rate"]
+    )
+    assert "Dashed: what is typical of the population." not in bare.caption
+    assert "Dashed: what is typical of the population." in pooled.caption
+    assert "stroke-dasharray: 3" not in bare.svg
+    assert pooled.svg.count("stroke-dasharray: 3") == 1
+    assert own_forest(panels, []) is None
 
 
 def test_the_page_about_one_is_its_report(experiments: pathlib.Path) -> None:
