@@ -271,9 +271,19 @@ def _edge_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limit
         sentence = (
             f"The posterior lies at its prior's edge: {', '.join(at_edge)}. Of the draws of `{name}`,"
             f" {100 * value:.3g} % lie in the outermost {100 * EDGE / num:.2g} % of the prior{own}, at its {side} end:"
-            " data and prior contradict each other. Check the units; widen the prior if it is too narrow."
+            f" data and prior contradict each other. Check the units; {_answer(name, num, draws)}."
         )
     return Gate("prior_edge", not at_edge, value, float(limit), sentence, "warn")
+
+
+def _answer(name: str, num: int, draws: Mapping[str, np.ndarray]) -> str:
+    """What to do about a parameter at its prior's edge: of one value among several the others say how wide it is."""
+    if num == 1:
+        return "widen the prior if it is too narrow"
+    one = name.partition("[")[0]
+    if f"{one}_spread" in draws:
+        return f"see what is different about `{name}`, or widen the prior of `{one}_spread`"
+    return f"if they are right, let `{one}` come from one population, `pooled=dist.HalfNormal(0.4)`"
 
 
 def _of_one_prior(prior: dict[str, np.ndarray]) -> list[list[str]]:

@@ -102,3 +102,16 @@ def test_a_unit_that_is_beyond_what_so_many_reach_is_named(warnings):
     found = warnings(*of_fleet(effects))
     assert "`R[unit 17]`." in found["prior_edge"].sentence
     assert "over 60 with the same prior" in found["prior_edge"].sentence
+    assert "let `R` come from one population, `pooled=" in found["prior_edge"].sentence
+    assert "widen the prior" not in found["prior_edge"].sentence
+
+
+def test_one_that_is_far_from_its_population_is_looked_at(warnings):
+    effects = np.random.default_rng(9).normal(0.0, 0.7, 60)
+    effects[17] = 5.0
+    posterior, prior = of_fleet(effects)
+    for name in ("R_typical", "R_spread"):
+        posterior |= {name: np.random.default_rng(1).normal(0.0, 0.1, (4, 1000))}
+        prior |= {name: np.random.default_rng(2).normal(0.0, 1.0, (1, 1000))}
+    sentence = warnings(posterior, prior)["prior_edge"].sentence
+    assert "see what is different about `R[unit 17]`, or widen the prior of `R_spread`." in sentence
