@@ -527,8 +527,20 @@ def _choose(primitive: Any, params: Any, values: list[Any], beyond: list[Array])
     return jnp.where(jnp.isfinite(found) | ~own, found, primitive.bind(which, *cases[::-1], **params))
 
 
-def _root(primitive: Any, params: Any, value: Array) -> Array:
-    """A root, whose derivative at zero is taken as zero: infinity times nothing is not a number."""
+@jax.custom_jvp
+def _square_root(value: Array) -> Array:
+    """A square root, whose derivative at zero is taken as zero: infinity times nothing is not a number."""
+    return lax.sqrt(value)
+
+
+@_square_root.defjvp
+def _square_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    root = _square_root(*primals)
+    away = root != 0.0
+    return root, jnp.where(away, 0.5 / jnp.where(away, root, 1.0), 0.0) * tangents[0]
+
+
+def _cube_root(primitive: Any, params: Any, value: Array) -> Array:
     away = value != 0.0
     return jnp.where(away, primitive.bind(jnp.where(away, value, 1.0), **params), 0.0)
 
@@ -542,5 +554,9 @@ def _power(primitive: Any, params: Any, base: Array, exponent: Array) -> Array:
     return jnp.where(at_root, primitive.bind(lax.stop_gradient(base), lax.stop_gradient(exponent), **params), found)
 
 
-ROOTS: Mapping[str, Callable[..., Array]] = {"sqrt": _root, "cbrt": _root, "pow": _power}
+ROOTS: Mapping[str, Callable[..., Array]] = {
+    "sqrt": lambda primitive, params, value: _square_root(value),  # noqa: ARG005
+    "cbrt": _cube_root,
+    "pow": _power,
+}
 """Primitives whose derivative is infinite at zero."""
