@@ -254,20 +254,16 @@ def _unconstrained(prior: dist.Distribution, value: Array) -> Array:
 
 
 def _centred(prior: dist.Distribution, coordinate: Array, centring: Array) -> tuple[Array, Array]:
-    mean, deviation, transforms = standard(prior)
+    mean, deviation, transform = standard(prior)
     width = deviation ** (1.0 - centring)
-    value, stretch = (1.0 - centring) * mean + width * coordinate, jnp.log(width)
-    for transform in transforms:
-        value, before = transform(value), value
-        stretch += transform.log_abs_det_jacobian(before, value)
-    return value, stretch
+    unbounded = (1.0 - centring) * mean + width * coordinate
+    value: Any = transform(unbounded)
+    return value, jnp.log(width) + transform.log_abs_det_jacobian(unbounded, value)
 
 
 def _uncentred(prior: dist.Distribution, value: Array, centring: Array) -> Array:
-    mean, deviation, transforms = standard(prior)
-    for transform in reversed(transforms):
-        value = transform.inv(value)
-    return (value - (1.0 - centring) * mean) / deviation ** (1.0 - centring)
+    mean, deviation, transform = standard(prior)
+    return (transform.inv(value) - (1.0 - centring) * mean) / deviation ** (1.0 - centring)
 
 
 def _log_density(prior: dist.Distribution, value: Array) -> Array:

@@ -16,8 +16,7 @@ import numpy as np
 from bayestwin.density.density import Density
 from bayestwin.inference.climb import Mode, group_modes
 from bayestwin.inference.starts import Starts, disperse, inspect_at
-from bayestwin.model.pooling import Pooled, standard
-from bayestwin.model.twin import Site
+from bayestwin.model.pooling import Pooled
 
 TRIED = np.geomspace(1e-3, 1e3, 601)
 """Spreads that are tried, as multiples of the one at the highest point."""
@@ -78,8 +77,9 @@ def settle(density: Density, mode: Mode) -> dict[str, Population]:
     for site in density.sites:
         if not isinstance(site.prior, Pooled):
             continue
-        at = np.atleast_1d(np.asarray(_unbounded(site, values, values[site.name]), float))
-        middle = float(_unbounded(site, values, values[site.prior.typical]))
+        unbounded = site.prior.transform.inv
+        at = np.atleast_1d(np.asarray(unbounded(values[site.name]), float))
+        middle = float(unbounded(values[site.prior.typical]))
         spread = float(values[site.prior.spread])
         # along a coordinate that is not centred the prior curves by 1, and the rest is the data's
         told = np.maximum(places[site.name] - 1.0, 1e-9) / spread**2
@@ -112,26 +112,13 @@ def population_of(own: np.ndarray, variance: np.ndarray, tried: np.ndarray, prio
     return Population(middle[best], tried[best], values, small**2 / (small**2 + variance))
 
 
-def _unbounded(site: Site, values: Mapping[str, Any], own: Any) -> Any:
-    """Values of a pooled site on the scale on which it can have any."""
-    for transform in reversed(standard(site.prior(values))[2]):
-        own = transform.inv(own)
-    return own
-
-
-def _bounded(site: Site, values: Mapping[str, Any], own: Any) -> Any:
-    for transform in standard(site.prior(values))[2]:
-        own = transform(own)
-    return own
-
-
 def _values_of(density: Density, mode: Mode, found: Mapping[str, Population]) -> dict[str, Any]:
     """Values of all sites at a mode, with what is pooled where it is probable."""
     values: dict[str, Any] = dict(density.constrain(jnp.asarray(mode.z)))
     for site in density.sites:
         if isinstance(site.prior, Pooled):
             own = found[site.name]
-            told = _bounded(site, values, jnp.asarray(own.values)).reshape(density.shape_of(site))
-            typical = _bounded(site, values, jnp.asarray(own.middle))
+            told = site.prior.transform(jnp.asarray(own.values)).reshape(density.shape_of(site))
+            typical = site.prior.transform(jnp.asarray(own.middle))
             values |= {site.name: told, site.prior.typical: typical, site.prior.spread: jnp.asarray(own.spread)}
     return values

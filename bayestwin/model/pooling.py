@@ -11,6 +11,7 @@ from typing import Any
 import numpyro.distributions as dist
 from numpyro.distributions import biject_to
 from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.transforms import ComposeTransform, IdentityTransform, Transform
 
 from bayestwin.errors import InvalidTwin
 from bayestwin.model.components import Parameter, State
@@ -36,9 +37,13 @@ class Pooled:
 
     def __call__(self, p: Any) -> dist.Distribution:
         """The prior: a normal on all real numbers, mapped to where values live."""
-        transform = biject_to(self.support)
-        base = dist.Normal(transform.inv(p[self.typical]), p[self.spread])
-        return base if self.unbounded else dist.TransformedDistribution(base, transform)
+        base = dist.Normal(self.transform.inv(p[self.typical]), p[self.spread])
+        return base if self.unbounded else dist.TransformedDistribution(base, self.transform)
+
+    @property
+    def transform(self) -> Any:
+        """From all real numbers to where values live."""
+        return biject_to(self.support)
 
     @property
     def unbounded(self) -> bool:
@@ -60,13 +65,13 @@ class Pooled:
         return f"around {self.typical}, {self.spread} on the scale on which it can have any value"
 
 
-def standard(prior: dist.Distribution) -> tuple[Any, Any, list[Any]]:
+def standard(prior: dist.Distribution) -> tuple[Any, Any, Transform]:
     """Mean and standard deviation of the normal of which a pooled prior is made, and what maps it to values."""
     if isinstance(prior, dist.TransformedDistribution):
         base: Any = prior.base_dist
-        return base.loc, base.scale, list(prior.transforms)
+        return base.loc, base.scale, ComposeTransform(prior.transforms)
     normal: Any = prior
-    return normal.loc, normal.scale, []
+    return normal.loc, normal.scale, IdentityTransform()
 
 
 def with_populations(
