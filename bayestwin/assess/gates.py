@@ -16,7 +16,7 @@ import xarray as xr
 from arviz_stats.sampling_diagnostics import bfmi, ess, rhat
 
 from bayestwin import errors
-from bayestwin.inference.method import FAR_APART, MAX_RHAT, rhat_by_chance
+from bayestwin.inference.method import FAR_APART, rhat_limit
 
 WARN = ("modes", "prior_edge", "prior_posterior", "residuals", "point", "coverage", "failed_paths", "width")
 """Names of the gates that only warn, unless they are asked to fail."""
@@ -296,15 +296,10 @@ def rhat_gate(chains: Chains, limit: float, modes: int | None = None, population
     """
     found = {name: _computed(chains, name, 2, rhat) for name in chains.draws}
     num, count = len(found), len(chains.labels)
-    strictness = (limit - 1.0) / (MAX_RHAT - 1.0)
-
-    def most_of(name: str) -> float:
-        if not found[name] > limit:
-            return limit
-        chance = rhat_by_chance(num, count, _computed(chains, name, 2, ess))
-        return max(limit, 1.0 + strictness * (chance - 1.0))
-
-    limits = {name: most_of(name) for name in found}
+    limits = {
+        name: rhat_limit(num, count, _computed(chains, name, 2, ess), limit) if value > limit else limit
+        for name, value in found.items()
+    }
     name = max(found, key=lambda key: (np.isnan(found[key]), found[key] > limits[key], found[key]))
     value, most = found[name], limits[name]
     passed = value <= most

@@ -301,6 +301,12 @@ def rhat_by_chance(num_quantities: int, num_chains: int, ess: float) -> float:
     return 1.0 + num_chains * (most - 1.0) / max(ess, MIN_ESS_PER_CHAIN * num_chains)
 
 
+def rhat_limit(num_quantities: int, num_chains: int, ess: float, limit: float = MAX_RHAT) -> float:
+    """Largest R̂ of one of many quantities: the limit, or what chance makes of it, as strictly as the limit is."""
+    chance = rhat_by_chance(num_quantities, num_chains, ess)
+    return max(limit, 1.0 + (limit - 1.0) / (MAX_RHAT - 1.0) * (chance - 1.0))
+
+
 FAR_APART = 1.1
 """Above this R̂, chains sit in different places, and more draws do not help."""
 

@@ -33,13 +33,12 @@ from bayestwin.inference.method import (
     EXTENDED,
     FAR_APART,
     LEAST_EXTENDED,
-    MAX_RHAT,
     MIN_ESS_PER_CHAIN,
     Checkpoint,
     Draws,
     Problem,
     Settings,
-    rhat_by_chance,
+    rhat_limit,
 )
 from bayestwin.inference.solver import choose_sensitivities
 from bayestwin.inference.starts import Starts, disperse, find_starts, gradients
@@ -567,7 +566,7 @@ def more_would_help(z: np.ndarray) -> bool:
     if num == 1:
         return few
     apart = [float(rhat(one)) for one in chains]
-    limits = [max(MAX_RHAT, rhat_by_chance(len(chains), num, own)) for own in bulk]
+    limits = [rhat_limit(len(chains), num, own) for own in bulk]
     return max(apart) <= FAR_APART and (few or any(own > most for own, most in zip(apart, limits, strict=True)))
 
 
