@@ -5,7 +5,7 @@ k lives: the exponential of what is positive, the identity of what is not bounde
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpyro.distributions as dist
@@ -90,39 +90,38 @@ def with_populations(
         if getattr(parameter, "pooled", None) is None:
             found[name] = parameter
             continue
-        owner = f"parameter `{name}`"
-        prior, spread = _checked(parameter.prior, parameter.pooled, owner)
-        population = dict(_population(name, prior, spread, parameter.unit, parameter.doc or name))
-        _refuse_taken(population, given, owner)
-        own = dataclasses.replace(parameter, prior=_pooled(name, prior), shared=False, pooled=None)
+        pooled, population = _pool(
+            name, f"parameter `{name}`", parameter, parameter.prior, parameter.doc or name, given
+        )
+        own = dataclasses.replace(parameter, prior=pooled, shared=False, pooled=None)
         found |= {**population, name: own}
     begun: dict[str, State] = {}
     for name, state in states.items():
         begun[name] = state
         if getattr(state, "pooled", None) is None:
             continue
-        owner, own_name = f"the initial value of state `{name}`", f"{name}_initial"
-        prior, spread = _checked(state.initial, state.pooled, owner)
-        population = dict(_population(own_name, prior, spread, state.unit, f"initial {state.doc or name}"))
-        _refuse_taken(population, given, owner)
+        owner, doc = f"the initial value of state `{name}`", f"initial {state.doc or name}"
+        pooled, population = _pool(f"{name}_initial", owner, state, state.initial, doc, given)
         found |= population
-        begun[name] = dataclasses.replace(state, initial=_pooled(own_name, prior), shared=False, pooled=None)
+        begun[name] = dataclasses.replace(state, initial=pooled, shared=False, pooled=None)
     return found, begun
 
 
-def _population(
-    name: str, prior: dist.Distribution, spread: Prior, unit: str, doc: str
-) -> Iterator[tuple[str, Parameter]]:
-    pooled = _pooled(name, prior)
-    yield pooled.typical, Parameter(prior, unit=unit, doc=f"{doc}, typical of all")
-    words, own_unit = f"{doc}, standard deviation between experiments", unit if pooled.unbounded else ""
+def _pool(
+    name: str, owner: str, member: Parameter | State, prior: Any, doc: str, given: set[str]
+) -> tuple[Pooled, dict[str, Parameter]]:
+    """The prior of each experiment's value, and the parameters of the population that it comes from."""
+    prior, spread = _checked(prior, member.pooled, owner)
+    pooled = Pooled(f"{name}_{TYPICAL}", f"{name}_{SPREAD}", prior.support)  # type: ignore[arg-type]
+    words, unit = f"{doc}, standard deviation between experiments", member.unit if pooled.unbounded else ""
     if not pooled.unbounded:
         words += " of the logarithm" if pooled.positive else ", where it can have any value"
-    yield pooled.spread, Parameter(spread, unit=own_unit, doc=words)
-
-
-def _pooled(name: str, prior: dist.Distribution) -> Pooled:
-    return Pooled(f"{name}_{TYPICAL}", f"{name}_{SPREAD}", prior.support)  # type: ignore[arg-type]
+    population = {
+        pooled.typical: Parameter(prior, unit=member.unit, doc=f"{doc}, typical of all"),
+        pooled.spread: Parameter(spread, unit=unit, doc=words),
+    }
+    _refuse_taken(population, given, owner)
+    return pooled, population
 
 
 def _checked(prior: Any, spread: Any, owner: str) -> tuple[dist.Distribution, Prior]:
