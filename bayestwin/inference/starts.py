@@ -46,6 +46,9 @@ GROWING = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 CLIMBED = 1e-3
 """Log density still to gain below which a point counts as having reached its mode."""
 
+FINER = 100.0
+"""Times smaller tolerances, at which climbs go on that have not arrived."""
+
 MORE_CLIMBS, PAYS, MOST_POLISHED = 6, 0.1, 500
 """As often climbs go on where few have arrived, as long as one of them gains so much; and the quasi-Newton steps from
 the highest point where that has not."""
@@ -97,8 +100,13 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
     """
     drawn = draw_starts(density, seed, progress)
     with progress.phase("ladder", "climbing to modes", NUM_CLIMBED) as phase:
-        points, stops = climb_all(density, drawn.best)
-        record = drawn.record
+        record, stepped = drawn.record, density.twin.solver.method != "exact"
+        points, stops = climb_all(density, drawn.best, more=0 if stepped else MORE_CLIMBS)
+        if stepped and not _arrived(points):
+            # a solver's choice of steps makes a log density rough, and near a mode climbs stop on its bumps
+            density = density.solved_to(density.grid.precision.tightened(FINER))
+            points, stops = climb_all(density, points.z)
+            record["finer"] = FINER
         # of what is pooled no climb ends where chains will be, and how it ends says little
         pooled = any(site.pooled for site in density.sites)
         if num_highest(points) < ENOUGH * len(points.z) and not (pooled and (points.decrement < CLIMBED).any()):
@@ -123,31 +131,32 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
     return Starts(disperse(density, modes, num_chains, seed), modes, record)
 
 
-def climb_all(density: Density, z: np.ndarray) -> tuple[Climb, int]:
+def climb_all(density: Density, z: np.ndarray, more: int = MORE_CLIMBS) -> tuple[Climb, int]:
     """Climb from points: on a mesh where that pays, unless what is reached differs from what is exact there.
 
     Args:
         density: The log density.
         z: The points; shape (n, d), n at most `NUM_CLIMBED`.
+        more: How often they go on where few have arrived, while that pays.
 
     Returns:
         The points reached, as NumPy arrays, and the number of stops of the solves that led there.
     """
     meshed = on_mesh(density, z)
     if meshed is not None:
-        points = _climb_from(meshed, z)
+        points = _climb_from(meshed, z, more)
         exact = evaluate(density, points.z)
         if agree(points.log_density, exact):
             return points._replace(log_density=exact), meshed.grid.num_stops
-    return _climb_from(density, z), density.grid.num_stops
+    return _climb_from(density, z, more), density.grid.num_stops
 
 
-def _climb_from(density: Density, z: np.ndarray) -> Climb:
+def _climb_from(density: Density, z: np.ndarray, more: int = MORE_CLIMBS) -> Climb:
     """Climb, and go on where few have arrived, while that pays."""
     if isinstance(density.twin.model_error, ProcessNoise) and density.grid.num_stops >= LONG:
         z = np.stack([_polish(density, one) for one in z])
     points = _climb_once(density, z)
-    for _ in range(MORE_CLIMBS):
+    for _ in range(more):
         if (points.decrement < CLIMBED).mean() >= ENOUGH:
             break
         before, points = points.log_density, _climb_once(density, points.z)
@@ -160,6 +169,12 @@ def _climb_from(density: Density, z: np.ndarray) -> Climb:
     if not polished.log_density[0] > points.log_density[top]:
         return points
     return Climb(*(np.concatenate([one[:top], new, one[top + 1 :]]) for one, new in zip(points, polished, strict=True)))
+
+
+def _arrived(points: Climb) -> bool:
+    """Whether the highest climb has reached its mode, and enough of the others theirs."""
+    converged = points.decrement < CLIMBED
+    return bool(converged[np.argmax(points.log_density)] and converged.mean() >= ENOUGH)
 
 
 def inspect_at(density: Density, z: np.ndarray) -> Climb:

@@ -1,5 +1,7 @@
 """Chains start in every mode by its weight, and where nothing can start the error says which part is to blame."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +85,33 @@ def test_the_highest_point_is_polished_though_others_have_arrived(monkeypatch: p
     assert calls == [4, 1]
     assert points.decrement[0] < 1e-3
     np.testing.assert_allclose(points.log_density[0], best.log_density, atol=1e-6)
+
+
+def test_climbs_that_a_rough_solve_stops_go_on_at_a_finer_one() -> None:
+    """Dry friction, of which what explains it best leaves residuals: at this tolerance bumps are .01 high."""
+    times = np.linspace(0.0, 40.0, 41)
+    twin = bt.Twin(
+        name="slider",
+        vector_field=lambda t, x, p, u: {
+            "place": x.speed,
+            "speed": jnp.sin(t) - p.drag * x.speed - p.dry * jnp.tanh(100.0 * x.speed),
+        },
+        states={"place": bt.State(0.0), "speed": bt.State(0.0)},
+        parameters={"drag": bt.Parameter(dist.LogNormal(0.0, 0.5)), "dry": bt.Parameter(dist.LogNormal(-1.0, 0.5))},
+        observations={"place": bt.Observation(bt.Gaussian(dist.HalfNormal(0.1)))},
+    )
+    moved = bt.simulate(twin, {"drag": 0.7, "dry": 0.4, "place_scale": 0.1}, telemetry_of({"time": times}), seed=0)[
+        "place_noise_free"
+    ]
+    telemetry = telemetry_of({"time": times, "place": moved.to_numpy().ravel() + 0.05 * np.sin(0.3 * times)})
+    found = {
+        rtol: starts_of(dataclasses.replace(twin, solver=bt.Solver("tsit5", rtol=rtol, atol=rtol / 100.0)), telemetry)
+        for rtol in (1e-3, 1e-7)
+    }
+    assert "finer" not in found[1e-7].record
+    assert found[1e-3].record["finer"] == starts.FINER
+    assert found[1e-3].record["converged"] >= 12
+    assert found[1e-3].modes[0].log_density == pytest.approx(found[1e-7].modes[0].log_density, abs=1e-3)
 
 
 def test_points_near_each_other_are_one_mode_and_others_are_not() -> None:
