@@ -26,6 +26,7 @@ from .model.components import Observation as Observation
 from .model.components import Parameter as Parameter
 from .model.components import Solver as Solver
 from .model.components import State as State
+from .model.delays import delay_line as delay_line
 from .model.error import Discrepancy as Discrepancy
 from .model.error import ProcessNoise as ProcessNoise
 from .model.noise import Autocorrelated as Autocorrelated

@@ -1,7 +1,7 @@
-"""Inputs asked for at another time than now, `u.valve(t - p.dead)`: what the user's function is given for them.
+"""What a vector field knows of other times than now: inputs asked for there, and how a state was a while ago.
 
-Its trace has an operation of its own for each such question; what it answers depends on telemetry, and is known where
-the twin is solved.
+For inputs, `u.valve(t - p.dead)`, the trace has an operation of its own for each such question; what it answers depends
+on telemetry, and is known where the twin is solved. The past of a state is a state itself.
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
@@ -119,3 +120,48 @@ def _try(function: Callable, delayed: Sequence[str], asked: set[str], shapes: Se
     except Exception as reason:  # as above
         return str(reason)
     return ""
+
+
+def delay_line(now: Any, past: Array, delay: Any) -> Array:
+    """The derivative of a state that holds how something was up to `delay` ago; `past[-1]` is how it was then.
+
+    What was passes along a line, `∂w/∂t = ∂w/∂s` with `w(t, 0) = now`, which is followed by its values at the Chebyshev
+    points of `[-delay, 0]`. So delay differential equations are solved as ordinary ones, and the delay may be inferred:
+
+        def vector_field(t, x, p, u):
+            rate = p.growth * x.level * (1.0 - x.past[-1] / p.capacity)
+            return {"level": rate, "past": bt.delay_line(x.level, x.past, p.delay)}
+
+        states = {"level": bt.State(2.0), "past": bt.State(2.0, size=15)}
+
+    Its initial values are the history before `t0`. More entries follow faster changes: with 15 the error above is about
+    1e-5 of the level, where a chain of 15 first-order lags is off by a fifth.
+
+    Args:
+        now: What enters the line, a scalar.
+        past: How it was, the latest first; shape (n,), with n of 2 or more.
+        delay: Length of the line, positive, in the twin's unit of time.
+
+    Returns:
+        Shape (n,).
+
+    Raises:
+        TypeError: If `past` is no array of two or more.
+
+    A. Bellen & S. Maset (2000), doi:10.1007/s002110050001; D. Breda, S. Maset & R. Vermiglio (2005),
+    doi:10.1137/030601600.
+    """
+    if jnp.ndim(past) != 1 or len(past) < 2:
+        message = f"`delay_line` needs a state that is an array of two or more, not one of shape {jnp.shape(past)}."
+        raise TypeError(message)
+    values = jnp.concatenate([jnp.atleast_1d(now), past])
+    return _slopes(len(past)) @ values * (2.0 / delay)
+
+
+def _slopes(num: int) -> np.ndarray:
+    """From values at the `num + 1` Chebyshev points of [-1, 1], the last first, slopes at all but that one."""
+    number = np.arange(num + 1)
+    points = np.cos(np.pi * number / num)
+    weights = np.where(number % num == 0, 2.0, 1.0) * (-1.0) ** number
+    found = np.outer(weights, 1.0 / weights) / (points[:, None] - points + np.eye(num + 1))
+    return (found - np.diag(found.sum(axis=1)))[1:]

@@ -428,7 +428,10 @@ def first_line_of(reason: Exception) -> str:
 def _about_delays(reason: Exception) -> str:
     """Advice about an input at another time, where that is what fails."""
     if "not callable" in str(reason):
-        return "Only the vector field can ask for an input at another time, `u.valve(t - p.dead)`, and only for inputs."
+        return (
+            "Only the vector field can ask for an input at another time, `u.valve(t - p.dead)`, and only for inputs; "
+            "how a state was a while ago is a state of its own, which `bt.delay_line` follows."
+        )
     if "__jax_array__" in str(reason):
         return "An input that is asked for at another time is a function: write `u.valve(t)` for what it is now."
     return ""
