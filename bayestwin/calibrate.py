@@ -211,11 +211,12 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
             advice="For outliers in a posterior use the noise model `bt.StudentT`.",
         )
     dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
+    dependent += [name for pair in twin.correlated for name in pair]
     if other_loss and dependent:
         raise InvalidSetting(
             f'`loss="{settings["loss"]}"` does not fit the noise of observation `{dependent[0]}`.',
             expected="observations that are independent, each of which can lie far off by itself",
-            received="autocorrelated noise",
+            received="noise that is correlated",
             advice='Use `loss="linear"`, or another noise model.',
         )
     if other_loss and isinstance(twin.model_error, Discrepancy):

@@ -29,7 +29,14 @@ from bayestwin.density.bind import (
     stack_grids,
 )
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
-from bayestwin.density.observing import Predicted, noise_of, noise_where_seen, read_over_time
+from bayestwin.density.observing import (
+    Predicted,
+    correlation_terms,
+    draw_correlated,
+    noise_of,
+    noise_where_seen,
+    read_over_time,
+)
 from bayestwin.density.priors import (
     Priors,
     constrain,
@@ -373,14 +380,25 @@ class Density:
     def log_likelihood(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
         """Log density of each observation, shape (n,) each; 0 where it is missing.
 
-        With discrepancies it is that given the one drawn, if there is one.
+        With discrepancies it is that given the one drawn, if there is one; where sensors are correlated, that given
+        those named before in the same row.
         """
         terms = {}
         for name, observed in self.bound.observations.items():
             noise, given = noise_where_seen(self.twin, self.bound, name, self.complete(values), predicted)
             expected = predicted.noise_free[name] + (predicted.discrepancy or {}).get(name, 0.0)
             terms[name] = noise.log_likelihood(observed, expected, self.bound.times, **given)
-        return terms
+        return terms | {name: terms[name] + term for name, term in self._correlations(values, predicted).items()}
+
+    @each_experiment
+    def correlations(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
+        """What is added to the log density of each observation by itself, where sensors are correlated."""
+        return self._correlations(values, predicted)
+
+    def _correlations(self, values: Mapping[str, ArrayLike], predicted: Predicted) -> dict[str, Array]:
+        if not self.twin.correlated:
+            return {}
+        return correlation_terms(self.twin, self.bound, self.complete(values), predicted)
 
     def disturbed(self, key: Array, values: Mapping[str, ArrayLike], predicted: Predicted) -> Predicted:
         """What is predicted, with discrepancies drawn given all that was observed, where the twin has some."""
@@ -432,6 +450,8 @@ class Density:
             else:
                 found[name] = noise.sample_after(own_key, observed, disturbed, self.bound.times, **given)
             found[f"{name}_noise_free"] = value
+        if self.twin.correlated:
+            found |= draw_correlated(key, self.twin, self.bound, self.complete(values), predicted)
         found |= {f"{name}_discrepancy": drawn for name, drawn in discrepancy.items()}
         for name, place in self.twin.layout.places.items():
             shape = self.twin.states[name].shape

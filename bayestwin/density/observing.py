@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+from numpyro.distributions import LogNormal
 
 from bayestwin.density.bind import Bound
 from bayestwin.density.robust import innovation_noise
@@ -115,3 +117,95 @@ def read_over_time(twin: Twin, bound: Bound, noise_free: Mapping[str, Array], st
             lasting = length > 0.0
             found[name] = jnp.where(lasting, found[name] / jnp.where(lasting, length, 1.0), value)
     return found
+
+
+# Sensors whose noise is correlated in the same row: their scores, in standard deviations, are normal with ones on the
+# diagonal of the covariance. Rows in which one is missing are what is left of that when it is integrated out.
+
+
+def correlation_terms(
+    twin: Twin, bound: Bound, values: Mapping[str, ArrayLike], predicted: Predicted
+) -> dict[str, Array]:
+    """What correlations add to the log densities of single observations: each is then given those named before it.
+
+    Args:
+        twin: The twin.
+        bound: Its telemetry.
+        values: By site, with what the twin knows.
+        predicted: What is predicted with these values.
+
+    Returns:
+        By observation that is correlated with others; shape (n,) each, 0 where it is missing. NaN where the
+        correlations are not those of any noise.
+    """
+    names = _correlated(twin)
+    scores, seen = [], []
+    for name in names:
+        noise, given = noise_where_seen(twin, bound, name, values, predicted)
+        observed = jnp.asarray(bound.observations[name])
+        present, value = jnp.isfinite(observed), predicted.noise_free[name]
+        centre, scale, logarithmic = _normal(noise, jnp.where(present, value, 1.0), bound.times, given)
+        observed = jnp.where(present, observed, 1.0)
+        score = ((jnp.log(observed) if logarithmic else observed) - centre) / scale
+        scores.append(jnp.where(present, score, 0.0))
+        seen.append(present)
+    root = _root(twin, names, values, seen)
+    terms: dict[str, Array] = {}
+    white: list[Array] = []
+    for i, name in enumerate(names):
+        given_before = sum((root[i][j] * white[j] for j in range(i)), start=jnp.zeros_like(scores[i]))
+        white.append((scores[i] - given_before) / root[i][i])
+        term = (jnp.square(scores[i]) - jnp.square(white[i])) / 2.0 - jnp.log(root[i][i])
+        terms[name] = jnp.where(seen[i], term, 0.0)
+    return terms
+
+
+def draw_correlated(
+    key: Array, twin: Twin, bound: Bound, values: Mapping[str, ArrayLike], predicted: Predicted, sign: ArrayLike = 1.0
+) -> dict[str, Array]:
+    """New observations of sensors that are correlated; shape (n,) each.
+
+    Arguments as of `correlation_terms`; with `sign` −1 they lie as far from what is predicted on the other side.
+    """
+    names = _correlated(twin)
+    shape = jnp.shape(bound.times)
+    root = _root(twin, names, values, [jnp.ones(shape, bool)] * len(names))
+    white = sign * jax.random.normal(key, (len(names), *shape))
+    found = {}
+    for i, name in enumerate(names):
+        noise, given = noise_of(twin, bound, name, values, predicted)
+        centre, scale, logarithmic = _normal(noise, predicted.noise_free[name], bound.times, given)
+        drawn = centre + scale * sum(root[i][j] * white[j] for j in range(i + 1))
+        found[name] = jnp.exp(drawn) if logarithmic else drawn
+    return found
+
+
+def _correlated(twin: Twin) -> list[str]:
+    among = {name for pair in twin.correlated for name in pair}
+    return [name for name in twin.observations if name in among]
+
+
+def _normal(noise: Noise, value: Array, times: Any, given: Mapping[str, Any]) -> tuple[Array, Array, bool]:
+    """Mean and standard deviation of an observation, or of its logarithm if it is that which is normal."""
+    distribution: Any = noise.distribution(value, times, **given)
+    return distribution.loc, distribution.scale, isinstance(distribution, LogNormal)
+
+
+def _root(twin: Twin, names: list[str], values: Mapping[str, ArrayLike], seen: list[Array]) -> list[list[Array]]:
+    """The Cholesky factor of the correlations in each row, of what is seen there; written out, since it is small."""
+    pairs = dict(twin.correlated)
+
+    def correlation(i: int, j: int) -> ArrayLike:
+        own = pairs.get((names[i], names[j]), pairs.get((names[j], names[i]), 0.0))
+        told: Any = values.get(own, twin.parameters[own].prior) if isinstance(own, str) else own
+        return jnp.where(seen[i] & seen[j], told, 0.0)
+
+    root: list[list[Array]] = []
+    for i in range(len(names)):
+        row: list[Array] = []
+        for j in range(i):
+            rest = correlation(i, j) - sum(row[m] * root[j][m] for m in range(j))
+            row.append(jnp.asarray(rest / root[j][j]))
+        row.append(jnp.sqrt(1.0 - sum((jnp.square(one) for one in row), start=jnp.zeros(seen[i].shape))))
+        root.append(row)
+    return root

@@ -24,6 +24,7 @@ from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
 from bayestwin.density.density import Density, Predicted, build_density
+from bayestwin.density.observing import draw_correlated
 from bayestwin.density.rows import rows_before
 from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.inference.climb import Mode
@@ -311,6 +312,7 @@ def _exact(density: Density, name: str) -> bool:
     if isinstance(density.twin.model_error, ProcessNoise):
         return density.twin.model_error.innovations == "gaussian"
     own = density.discrepancies is not None and name in density.discrepancies.processes
+    own |= any(name in pair for pair in density.twin.correlated)
     return not own and all(layer.normal for layer in density.twin.observations[name].noise.layers())
 
 
@@ -366,7 +368,7 @@ def _imagined(
 ) -> dict[str, Array]:
     """Observations where there are some, NaN elsewhere: `sign` standard deviations off, or drawn with this sign."""
     found = {}
-    for number, (name, observed) in enumerate(density.bound.observations.items()):
+    for number, name in enumerate(density.bound.observations):
         own = jax.random.fold_in(key, number)
         noise, given = density.noise(name, values, predicted)
         value = predicted.noise_free[name]
@@ -376,8 +378,11 @@ def _imagined(
             normal = jax.random.normal(jax.random.fold_in(own, 1), root.shape[1:])
             white = given["scale"] * jax.random.normal(own, value.shape)
             drawn = value + sign * (root @ normal + white)
-        found[name] = jnp.where(jnp.isfinite(jnp.asarray(observed)), drawn, jnp.nan)
-    return jax.lax.stop_gradient(found)
+        found[name] = drawn
+    if density.twin.correlated:
+        found |= draw_correlated(key, density.twin, density.bound, density.complete(values), predicted, sign)
+    present = {name: jnp.isfinite(jnp.asarray(own)) for name, own in density.bound.observations.items()}
+    return jax.lax.stop_gradient({name: jnp.where(present[name], drawn, jnp.nan) for name, drawn in found.items()})
 
 
 def _one(

@@ -45,6 +45,7 @@ def check_twin(twin: Checked) -> None:
     check_axes(twin.states)
     _check_choices(twin)
     _check_model_error(twin)
+    _check_correlated(twin)
     _check_priors(twin)
     shapes = twin.shapes
     delayed = with_timed_inputs(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
@@ -405,6 +406,34 @@ def _check_disturbed(twin: Checked) -> None:
             "known time that change states alone",
             received=", ".join(hindrances),
             advice="Write it as an input or another state, or leave process noise out.",
+        )
+
+
+def _check_correlated(twin: Checked) -> None:
+    """That correlated noise is normal, that both sensors are there, and that each pair is told once."""
+    hindrances, pairs = [], twin.correlated
+    for (name, other), own in pairs.items():
+        pair = f"`{name}` with `{other}`"
+        if other not in twin.observations or other == name:
+            hindrances.append(f"{pair}, which is no other observation")
+            continue
+        if (other, name) in pairs and name < other:
+            hindrances.append(f"{pair}, told twice")
+        if isinstance(own, str) and own not in twin.parameters:
+            hindrances.append(f"{pair} by `{own}`, which is no parameter")
+        if not isinstance(own, str) and not (_is_number(own) and -1.0 < own < 1.0):
+            hindrances.append(f"{pair} by {own!r}")
+        noises = {one: twin.observations[one].noise for one in (name, other)}
+        hindrances += [f"{pair}: {type(n).__name__} of `{one}`" for one, n in noises.items() if not n.normal]
+        if twin.model_error is not None:
+            hindrances.append(f"{pair}, and a model error")
+    if hindrances:
+        raise InvalidTwin(
+            f"Noise of twin `{twin.name}` cannot be correlated: {hindrances[0]}.",
+            expected="`correlated={'<another observation>': …}`, a number between -1 and 1 or the name of a parameter, "
+            "with noise that is normal (bt.Gaussian, bt.Proportional, bt.LogNormal), no model error, each pair once",
+            received="; ".join(hindrances),
+            advice="For example `correlated={'<other>': 'rho'}` and a parameter `rho` with `dist.Uniform(-1, 1)`.",
         )
 
 

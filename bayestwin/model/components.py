@@ -152,6 +152,8 @@ class Observation:
             state `<observation>_integral`; nothing is sampled.
         since: From which earlier row on: the one before (`"row"`), or the last one in which it was read (`"reading"`);
             by default the row for a mean, and the reading for a total or a change. The first counts from `t0`.
+        correlated: By another observation, how its noise is correlated with this one's in the same row: a number
+            between −1 and 1, or the name of a parameter of the twin. Pairs that neither of the two names are not.
     """
 
     noise: Noise
@@ -160,6 +162,7 @@ class Observation:
     doc: str = ""
     reads: Literal["value", "mean", "total", "change"] = "value"
     since: Literal["row", "reading"] | None = None
+    correlated: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
 
     @property
     def counts(self) -> bool:

@@ -69,6 +69,7 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
                 "of": f"state `{n}`" if o.of is None else source(o.of),
             }
             | ({} if o.reads == "value" else {"reads": f"{o.reads} since the last {o.begins}"})
+            | ({"correlated": dict(o.correlated)} if o.correlated else {})
             for n, o in twin.observations.items()
         ],
     }

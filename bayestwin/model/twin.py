@@ -196,6 +196,11 @@ class Twin:
         """States that count what is read as a mean or a total."""
         return tuple(f"{name}_integral" for name, observation in self.observations.items() if observation.counts)
 
+    @property
+    def correlated(self) -> Mapping[tuple[str, str], float | str]:
+        """Pairs of observations whose noise is correlated in the same row, and how: a number, or a parameter."""
+        return {(name, other): own for name, o in self.observations.items() for other, own in o.correlated.items()}
+
     def noise_columns(self) -> Mapping[str, NoiseColumn]:
         """What noise takes from the telemetry row by row, under `<observation>_<quantity>`."""
         return {

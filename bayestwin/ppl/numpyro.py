@@ -49,6 +49,9 @@ def numpyro_model(twin: Twin, telemetry: Telemetry | Experiments) -> Callable[[]
         predicted = density.predict(values)
         # a failed solve is impossible, not an error
         _term("solved", jnp.where(predicted.solved.all(), 0.0, -jnp.inf))
+        for name, terms in density.correlations(values, predicted).items():
+            together = terms.sum()
+            _term(f"{name}_correlation", jnp.where(jnp.isnan(together), -jnp.inf, together))
         for name, rows in present.items():
             noise, given = density.noise(name, values, predicted)
             observed, times = density.bound.observations[name][rows], density.bound.times[rows]

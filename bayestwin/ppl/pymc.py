@@ -237,6 +237,13 @@ def _check_fits(twin: Twin, telemetry: object) -> None:
             received="bt.Discrepancy",
             advice="Take `bt.calibrate` or `bt.numpyro_model`; or leave it out here, and add a process of PyMC's own.",
         )
+    if twin.correlated:
+        raise InvalidTwin(
+            f"Twin `{twin.name}` has correlated sensors, and each would be drawn here by itself.",
+            expected="a twin without `correlated=`",
+            received=", ".join(f"`{name}` with `{other}`" for name, other in twin.correlated),
+            advice="Take `bt.calibrate` or `bt.numpyro_model`.",
+        )
     if isinstance(telemetry, Telemetry):
         return
     raise InvalidTelemetry(
