@@ -28,6 +28,7 @@ from bayestwin.density.bind import (
     stack_bounds,
     stack_grids,
 )
+from bayestwin.density.curvature import Local, joined
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
 from bayestwin.density.observing import (
     Predicted,
@@ -58,20 +59,6 @@ from bayestwin.errors import InvalidTwin
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Site, Twin
-
-
-class Local(NamedTuple):
-    """What a log density looks like around one point.
-
-    Attributes:
-        log_density: The value there.
-        gradient: Shape (d,).
-        hessian: Shape (d, d).
-    """
-
-    log_density: Array
-    gradient: Array
-    hessian: Array
 
 
 class Parts(NamedTuple):
@@ -206,6 +193,8 @@ class Density:
         Hessian leaves out the second derivatives of the trajectory (with process noise, of the moments that
         observations are expected to have), which a good fit multiplies by small residuals.
         """
+        if self.experiments and any(not site.shared for site in self.sites):
+            return self._local_by_experiment(z)
         path = self.path_along(z)
 
         def linearised(step: Array) -> Array:
@@ -217,6 +206,32 @@ class Density:
 
         hessian, (value, gradient) = jax.jacfwd(gradient_and_all, has_aux=True)(jnp.zeros_like(z))
         return Local(value, gradient, hessian)
+
+    def _local_by_experiment(self, z: Array) -> Local:
+        """As `local`, from what each experiment says by itself, less what all say again of what is shared.
+
+        Each is differentiated for what is its own and what is shared alone, so that the cost grows as their number.
+        """
+        common = Priors(self.twin, tuple(site for site in self.sites if site.shared))
+
+        def one(bound: Bound, grid: Grid, centring: Mapping[str, Array], z: Array) -> Local:
+            return dataclasses.replace(self, bound=bound, grid=grid, experiments=(), centring=centring).local(z)
+
+        def again(z: Array) -> Array:
+            values, correction = common.constrain(z)
+            return common.log_density(values) + (0.0 if self.of_values else correction)
+
+        bound, grid, centring = jax.tree.map(jnp.asarray, (self.bound, self.grid, dict(self.priors.centring)))
+        each = jax.vmap(one)(bound, grid, centring, z[self._places])
+        return joined(each, again, z, self._places, [site.shared for site in self.sites])
+
+    @property
+    def _places(self) -> np.ndarray:
+        """Where in z each experiment finds the coordinate of each site; shape (E, sites)."""
+        num = len(self.experiments)
+        sizes = [math.prod(self.shape_of(site)) for site in self.sites]
+        begin = np.cumsum([0, *sizes[:-1]])
+        return np.stack([np.broadcast_to(at + np.arange(size), num) for at, size in zip(begin, sizes, strict=True)], 1)
 
     def path_along(self, z: Array) -> Callable[[Array], Trajectory | Expected]:
         """What solving gives a step away from z, with the twin replaced by its linearisation at z."""

@@ -17,10 +17,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin._base.compilation import Program
-from bayestwin.density.density import Local, as_pytree, evaluate
-
-FLATTEST = 1e-3
-"""Least curvature used in a step; a unit of z is about a prior standard deviation."""
+from bayestwin.density.curvature import FLATTEST, Local, as_matrix, solve_positive, symmetric
+from bayestwin.density.density import as_pytree, evaluate
 
 CONVERGED = 1e-6
 """Newton decrement `gᵀ|H|⁻¹g / 2` below which a point counts as a mode: that much log density is still to gain."""
@@ -33,7 +31,7 @@ class Climb(NamedTuple):
         z: Shape (d,).
         log_density: At z.
         gradient: Shape (d,).
-        hessian: Shape (d, d).
+        hessian: Shape (d, d), or of several experiments an arrow.
         damping: μ.
         decrement: About how much log density is still to gain.
     """
@@ -57,9 +55,10 @@ def climb(local: Callable[[Array], Local], z: Array, max_steps: ArrayLike = 60) 
     Returns:
         The points reached; leading axis n in each field.
     """
-    num, dim = z.shape
+    num = len(z)
     below = jnp.full(num, -jnp.inf)  # the first "step" is to the starting point itself
-    flat = jnp.tile(-jnp.eye(dim), (num, 1, 1))
+    hessian = jax.eval_shape(local, z[0]).hessian
+    flat = jax.tree.map(lambda leaf: jnp.zeros((num, *leaf.shape), leaf.dtype), hessian)
     at = Climb(z, below, jnp.zeros_like(z), flat, jnp.full(num, 10.0), jnp.full(num, jnp.inf))
 
     def unfinished(loop: tuple[Climb, Array]) -> Array:
@@ -73,24 +72,15 @@ def climb(local: Callable[[Array], Local], z: Array, max_steps: ArrayLike = 60) 
     return lax.while_loop(unfinished, body, (at, jnp.zeros((), int)))[0]
 
 
-def positive(hessian: Array, damping: Array) -> tuple[Array, Array]:
-    """Eigenvalues `|λ| + μ` (not below `FLATTEST`) and eigenvectors of the negative Hessian."""
-    values, vectors = jnp.linalg.eigh(-hessian)
-    return jnp.maximum(jnp.abs(values), FLATTEST) + damping, vectors
-
-
 def _active(now: Climb) -> Array:
     return ~(now.decrement < CONVERGED) & (now.damping < 1e8)
 
 
 def _step(local: Callable[[Array], Local], now: Climb) -> Climb:
-    values, vectors = positive(now.hessian, now.damping)
-    z = now.z + vectors @ ((vectors.T @ now.gradient) / values)
+    z = now.z + solve_positive(now.hessian, now.damping, now.gradient)
     there = local(z)
-    hessian = (there.hessian + there.hessian.T) / 2
-    hessian = jnp.where(jnp.isfinite(hessian).all(), hessian, -jnp.eye(z.shape[0]))
-    values, vectors = positive(hessian, jnp.zeros(()))
-    decrement = jnp.sum((vectors.T @ there.gradient) ** 2 / values) / 2
+    hessian = symmetric(there.hessian)
+    decrement = there.gradient @ solve_positive(hessian, jnp.zeros(()), there.gradient) / 2
     trial = Climb(z, there.log_density, there.gradient, hessian, now.damping / 10.0, decrement)
     climbed = (there.log_density > now.log_density) & _active(now)
     stayed = now._replace(damping=jnp.where(_active(now), now.damping * 5.0, now.damping))
@@ -169,7 +159,7 @@ class Mode(NamedTuple):
     weight: float
 
 
-def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: np.ndarray) -> tuple[Mode, ...]:
+def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: Any) -> tuple[Mode, ...]:
     """Group points that have climbed into distinct modes, and weigh them by their Laplace evidence.
 
     Two points are one mode when they are nearer than three standard deviations of the higher one's Laplace
@@ -178,19 +168,21 @@ def group_modes(z: np.ndarray, log_density: np.ndarray, hessian: np.ndarray) -> 
     Args:
         z: Points; shape (n, d).
         log_density: Shape (n,).
-        hessian: Shape (n, d, d).
+        hessian: Shape (n, d, d), or arrows with a leading axis n.
 
     Returns:
         Modes, heaviest first.
     """
     found: list[tuple[np.ndarray, float, np.ndarray, float]] = []
+    inverses: list[np.ndarray] = []  # of the scales, which are a rotation and lengths
     near = 3.0 * np.sqrt(z.shape[1])
     for i in np.argsort(-log_density):
-        if any(np.linalg.norm(np.linalg.solve(scale, z[i] - at)) < near for at, _, scale, _ in found):
+        if any(np.linalg.norm(own @ (z[i] - mode[0])) < near for own, mode in zip(inverses, found, strict=True)):
             continue
-        values, vectors = np.linalg.eigh(-hessian[i])
+        values, vectors = np.linalg.eigh(-as_matrix(jax.tree.map(lambda leaf, i=i: leaf[i], hessian)))
         values = np.maximum(np.abs(values), max(FLATTEST, WIDEST**-2))
         scale = vectors / np.sqrt(values)
+        inverses.append(vectors.T * np.sqrt(values)[:, None])
         found.append((z[i], float(log_density[i]), scale, float(log_density[i] - 0.5 * np.log(values).sum())))
     evidence = np.array([mode[3] for mode in found])
     weights = np.exp(evidence - evidence.max())

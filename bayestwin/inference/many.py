@@ -22,8 +22,9 @@ from jax import Array, lax
 from bayestwin._base.compilation import Program
 from bayestwin._base.keys import Keyed, key_of
 from bayestwin._base.progress import Phase
+from bayestwin.density.curvature import positive
 from bayestwin.density.density import Density
-from bayestwin.inference.climb import WIDEST, climb, positive
+from bayestwin.inference.climb import WIDEST, climb
 from bayestwin.inference.nuts import Whitening, num_cores, rescale
 
 CLIMBING = 30

@@ -168,7 +168,7 @@ def _climb_from(density: Density, z: np.ndarray, more: int = MORE_CLIMBS) -> Cli
     polished = _climb_once(density, _polish(density, points.z[top])[None])
     if not polished.log_density[0] > points.log_density[top]:
         return points
-    return Climb(*(np.concatenate([one[:top], new, one[top + 1 :]]) for one, new in zip(points, polished, strict=True)))
+    return jax.tree.map(lambda one, new: np.concatenate([one[:top], new, one[top + 1 :]]), points, polished)
 
 
 def _arrived(points: Climb) -> bool:
@@ -185,7 +185,7 @@ def inspect_at(density: Density, z: np.ndarray) -> Climb:
 def _climb_once(density: Density, z: np.ndarray, steps: int = MOST_STEPS) -> Climb:
     # a full batch whatever the number of points, so that there is one compilation
     points = _climb(density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(steps))
-    return Climb(*(np.asarray(leaf)[: len(z)] for leaf in points))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(z)], points)
 
 
 def _polish(density: Density, z: np.ndarray) -> np.ndarray:
@@ -237,7 +237,7 @@ def look_further(density: Density, points: Climb, drawn: Drawn, seed: int) -> tu
     if np.isfinite(values).any():
         found.append(climb_all(density, _best(candidates, values))[0])
     failed = batches * NUM_DRAWN - int(np.isfinite(log_density).sum())
-    together = Climb(*(np.concatenate(leaves) for leaves in zip(*found, strict=True)))
+    together = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
     return together, {"drawn": batches * NUM_DRAWN, "failed": failed}
 
 

@@ -14,7 +14,8 @@ import xarray as xr
 from jax import Array
 from scipy.stats import chi2
 
-from bayestwin.density.density import Density, Local, evaluate
+from bayestwin.density.curvature import Local, as_matrix
+from bayestwin.density.density import Density, evaluate
 from bayestwin.inference.climb import Mode, climb
 from bayestwin.insight.ties import Coordinates
 
@@ -95,14 +96,15 @@ def _climber(density: Density, coordinates: Coordinates, with_prior: bool) -> He
         return density.priors.log_density(values) + correction
 
     def local(z: Array, holds: Array) -> Local:
-        whole = density.local(z)
+        value, gradient, hessian = density.local(z)
+        hessian = as_matrix(hessian)
         if not with_prior:
-            own = Local(prior(z), jax.grad(prior)(z), jax.hessian(prior)(z))
-            whole = Local(*(a - b for a, b in zip(whole, own, strict=True)))
+            value, gradient = value - prior(z), gradient - jax.grad(prior)(z)
+            hessian = hessian - jax.hessian(prior)(z)
         moves = 1.0 - holds
-        hessian = whole.hessian * moves[:, None] * moves[None] - jnp.diag(holds)
+        hessian = hessian * moves[:, None] * moves[None] - jnp.diag(holds)
         inside = (jnp.abs(z - centre) < width).all()
-        return Local(jnp.where(inside, whole.log_density, -jnp.inf), whole.gradient * moves, hessian)
+        return Local(jnp.where(inside, value, -jnp.inf), gradient * moves, hessian)
 
     climbed = jax.jit(lambda z, holds: climb(lambda one: local(one, holds), z))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from bayestwin.density.density import Local
+from bayestwin.density.curvature import Local
 from bayestwin.inference.climb import CONVERGED, Climb, climb
 
 
