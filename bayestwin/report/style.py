@@ -140,7 +140,7 @@ def dots(
 ) -> None:
     """Draw points (x, y), both shaped (n,), as one path: some 15 bytes a point, where markers take 80.
 
-    A zero-length stroke with round ends is a disc, and with projecting ones a square; NaN are left out.
+    A stroke of no length with round ends is a disc, and with projecting ones a square; NaN are left out.
     """
     seen = np.isfinite(y)
     if not seen.any():
@@ -183,12 +183,18 @@ def picture(drawn: Figure, name: str, alt: str, caption: str = "") -> Picture:
     text = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
     text = re.sub(r'\bd="[^"]*"', _round, text)
+    text = re.sub(r"<path [^>]*stroke-linecap: square[^>]*>", _stretch, text)
     for colour, value in LIGHT.items():
         text = re.sub(rf"(:\s*){value}", rf"\1var(--{colour})", text)
     box = re.search(r'viewBox="[^"]*"', text)
     opening = f'<svg role="img" aria-label="{escape(alt)}" {box.group() if box else ""}>'
     body = re.sub(r"\s*\n\s*", "\n", text[text.index(">") + 1 :])
     return Picture(Markup(opening + body), alt, caption)
+
+
+def _stretch(squares: re.Match[str]) -> str:
+    """A stroke of no length and square ends shows on a screen and not on paper: PDF draws such ones with round ends."""
+    return re.sub(r"M (\S+ \S+)L\1(?![\d.])", r"M \1h.02", squares.group())
 
 
 def _round(attribute: re.Match[str]) -> str:

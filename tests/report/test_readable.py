@@ -1,11 +1,14 @@
 """Everybody can read a page: contrast, order of headings, what pictures say, units of numbers, kinds of intervals."""
 
 import itertools
+import re
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from readable import faults, read
 
-from bayestwin.report.style import DARK, LIGHT
+from bayestwin.report.style import DARK, LIGHT, dots, picture
 
 WRITTEN = ("ink", "muted", "pass", "warn", "fail", "calibrated", "heldout")
 """Colours that text is written in."""
@@ -41,6 +44,18 @@ def test_lines_of_pictures_stand_out(theme: dict[str, str]) -> None:
     assert {
         name: contrast(theme[name], theme["paper"]) for name in lines if contrast(theme[name], theme["paper"]) < 3
     } == {}
+
+
+def test_squares_are_drawn_on_paper_too() -> None:
+    """PDF (ISO 32000-1, 8.5.3.2) draws a stroke of no length where its ends are round, and nothing where square."""
+    drawn = Figure((3, 2))
+    dots(drawn.add_subplot(), np.arange(5.0), np.arange(5.0) ** 2, 3.0, 1.0, LIGHT["heldout"], square=True)
+    (path,) = re.findall(
+        r'<path d="([^"]*)"[^>]*stroke-width: 3;[^>]*linecap: square', str(picture(drawn, "p", "x").svg)
+    )
+    strokes = re.findall(r"M ?(\S+ \S+?)(?:L(\S+ \S+)|(h\S+))(?= |$)", path)
+    assert len(strokes) == 5
+    assert all(start != end for start, end, _ in strokes)
 
 
 @pytest.mark.parametrize("name", ["lynx_hare", "room"])
