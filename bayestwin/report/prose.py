@@ -203,10 +203,16 @@ def _misses(covered: xr.Dataset) -> list[str]:
 
 
 def _observed(covered: xr.Dataset) -> str:
-    return ", ".join(
-        f"{name}: {count(int(num), 'observation')}"
-        for name, num in zip(covered["observation"].to_numpy(), covered["num"].isel(prob=0).to_numpy(), strict=True)
-    )
+    return ", ".join(f"{name}: {_worth(covered.sel(observation=name))}" for name in covered["observation"].to_numpy())
+
+
+def _worth(own: xr.Dataset) -> str:
+    """How many observations, and how many independent ones they are worth where errors follow each other."""
+    num = int(own["num"].max())
+    worth = own["num_effective"].to_numpy() if "num_effective" in own else np.array([float(num)])
+    if not np.isfinite(worth).all() or worth.min() > num / 2:
+        return count(num, "observation")
+    return f"{count(num, 'observation')}, worth about {max(round(float(worth.min())), 1):,} independent of each other"
 
 
 def _untold(covered: xr.Dataset) -> list[str]:
@@ -222,7 +228,7 @@ def _untold(covered: xr.Dataset) -> list[str]:
             for asked in (True, False)
         )
         some = some or bool(open_)
-        much = count(int(own["num"].max()), "observation")
+        much = _worth(own)
         if not open_:
             texts.append(f"those of {name} do ({much})")
         elif not sure:
@@ -278,7 +284,8 @@ def key_figures(
         skill = [float(value) for value in scored["skill"].to_numpy()]
         status = "" if min(skill) > 0 else "warn"
         note = "against persistence" if len(skill) == 1 else f"worst of {len(skill)}, against persistence"
-        figures.append(Figure("RMSE lower by", percent(float(np.min(skill))), note, status))
+        worst = float(np.min(skill))
+        figures.append(Figure(f"RMSE {'higher' if worst < 0 else 'lower'} by", percent(abs(worst)), note, status))
     return figures
 
 

@@ -214,7 +214,8 @@ class Quantity(NamedTuple):
         rhat: Rank-normalised split R̂; NaN for a single chain.
         ess_bulk: Effective sample size in the middle.
         ess_tail: Effective sample size of the 5 % and 95 % quantiles.
-        contraction: 1 − width of the interval / width of the prior's; NaN without prior draws.
+        contraction: 1 − width of the interval / width of the prior's, of the logarithm where all draws are positive;
+            NaN without prior draws.
     """
 
     name: str
@@ -273,7 +274,6 @@ def _quantity(name: str, doc: str, unit: str, draws: np.ndarray, prior: np.ndarr
     draws = draws * scale.factor
     prior = prior[np.isfinite(prior)] * scale.factor
     lower, upper = _ends(draws)
-    narrow = np.diff(_ends(prior))[0] if prior.size else np.nan
     with np.errstate(all="ignore"):
         return Quantity(
             name=name,
@@ -288,8 +288,21 @@ def _quantity(name: str, doc: str, unit: str, draws: np.ndarray, prior: np.ndarr
             rhat=_statistic(draws, rhat),
             ess_bulk=_statistic(draws, ess),
             ess_tail=_statistic(draws, lambda values: ess(values, method="tail", prob=(0.05, 0.95))),
-            contraction=float(1 - (upper - lower) / narrow) if narrow > 0 else float("nan"),
+            contraction=_contraction(draws, prior),
         )
+
+
+def _contraction(draws: np.ndarray, prior: np.ndarray) -> float:
+    """1 − width of the posterior's interval / width of the prior's, of the logarithm where all draws are positive.
+
+    A prior over decades is as wide as its decades: at its high end a posterior of half a decade has learnt something,
+    however many units that is.
+    """
+    if not prior.size:
+        return float("nan")
+    both = [np.log(values) for values in (draws, prior)] if min(draws.min(), prior.min()) > 0 else [draws, prior]
+    known, expected = (np.diff(_ends(values))[0] for values in both)
+    return float(1 - known / expected) if expected > 0 else float("nan")
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
@@ -317,7 +330,7 @@ def result_rows(
         ("seed", str(attrs.get("seed", "not recorded"))),
         ("solver", _solver(posterior)),
         ("warm-up draws a chain", str(attrs.get("num_warmup", "not recorded"))),
-        ("start of the twin (t0)", _named(attrs.get("t0", "not recorded"))),
+        ("start of the twin (t0)", _start(attrs.get("t0", "not recorded"), zone_of(posterior))),
     ]
     for part in parts:
         time = part.bands["time"] if part.bands is not None else part.observed.get("time")
@@ -371,9 +384,14 @@ def flat_rows(nested: Mapping[str, Any] | str, front: str = "") -> list[tuple[st
     return rows
 
 
-def _named(value: Any) -> str:
-    """A value, or that of each experiment."""
-    return ", ".join(f"{name}: {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
+def _start(value: Any, zone: str) -> str:
+    """The recorded `t0`, or that of each experiment: a date as all others on the page, on its clock."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_start(one, zone)}" for name, one in value.items())
+    try:
+        return said(np.datetime64(value) if "-" in str(value)[1:] else value, zone)
+    except ValueError:
+        return value
 
 
 def _moment(time: xr.DataArray, zone: str) -> str:
