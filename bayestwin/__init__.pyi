@@ -7,6 +7,7 @@ from .assess import coverage as coverage
 from .assess import diagnose as diagnose
 from .assess import intervals as intervals
 from .assess import pit as pit
+from .assess import population as population
 from .assess import scores as scores
 from .calibrate import calibrate as calibrate
 from .check import check as check

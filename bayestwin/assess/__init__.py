@@ -5,7 +5,7 @@ from bayestwin.assess.conformal import conformalize
 from bayestwin.assess.coverage import coverage
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import Gate, failed
-from bayestwin.assess.intervals import intervals
+from bayestwin.assess.intervals import intervals, population
 from bayestwin.assess.pit import pit
 from bayestwin.assess.scores import crps, scores
 
@@ -19,5 +19,6 @@ __all__ = [
     "failed",
     "intervals",
     "pit",
+    "population",
     "scores",
 ]
