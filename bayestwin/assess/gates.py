@@ -379,7 +379,8 @@ def ess_gate(chains: Chains, kind: Literal["bulk", "tail"], per_chain: float) ->
         sentence += (
             " The chains disagree about it: mend that first."
             if _computed(chains, name, 2, rhat) > FAR_APART
-            else f" Take {limit / value:.2g} times as many ({_enough(chains, limit / value)}); where that is too many,"
+            else f" Take {np.ceil(10 * limit / value) / 10:g} times as many"
+            f" ({_enough(chains, limit / value)}); where that is too many,"
             f" see in the pair plot what `{name}` varies together with: another parametrisation or a tighter prior"
             " helps."
         )

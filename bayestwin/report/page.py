@@ -3,6 +3,7 @@
 Every page extends `base.html`, and what its policy lets run is the one script and the one style sheet that stand there.
 """
 
+import ast
 import base64
 import hashlib
 import importlib.resources
@@ -35,6 +36,7 @@ def fill(template: str, content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["function"] = function_alone
     environment.filters["prose"] = _prose
     environment.filters["unit"] = unit_text
     environment.filters["value"] = _value
@@ -47,6 +49,22 @@ def fill(template: str, content: Mapping[str, Any]) -> str:
     rules = ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "style-src-attr 'unsafe-inline'"]
     policy = "; ".join([*rules, *(f"{kind} '{known}'" for kind, known in allowed.items())])
     return environment.get_template(template).render({**colours, "policy": Markup(policy), "version": "", **content})
+
+
+def function_alone(text: str) -> str:
+    """A lambda without what stands around it in its line of source; text with none, or with several, as it is."""
+    starts = [found.start() for found in re.finditer(r"\blambda\b", text)]
+    if len(starts) != 1 or text.startswith(("def ", "@")):
+        return text
+    for end in range(len(text), starts[0], -1):
+        part = text[starts[0] : end]
+        try:
+            tree = ast.parse(part, mode="eval").body
+        except SyntaxError:
+            continue
+        first = tree.elts[0] if isinstance(tree, ast.Tuple) else tree
+        return ast.get_source_segment(part, first) or text
+    return text
 
 
 def _hash(element: str) -> str:

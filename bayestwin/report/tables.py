@@ -216,7 +216,8 @@ def finding_words(checked: EarlierCheck | None) -> str:
     if checked is None:
         return (
             "`bayestwin check` was not run on this telemetry: whether sensors stuck, drifted or lost samples was not "
-            "looked at. Run it on this model, and write this report again by `bayestwin report`."
+            "looked at. Run it on this model, and write this report again by `bayestwin report`; in Python `bt.check` "
+            "looks."
         )
     if checked.trouble:
         return f"Run `{checked.run}` of `bayestwin check` cannot be read. {checked.trouble}"

@@ -1,11 +1,11 @@
-"""Numbers and units are written as an engineer writes them."""
+"""Numbers, units and functions are written as an engineer writes them."""
 
 import math
 
 import pytest
 
 from bayestwin._base.wording import decimals_for, duration, fixed, number, percent, scale_for, unit_text
-from bayestwin.report.page import _prose
+from bayestwin.report.page import _prose, function_alone
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,27 @@ def test_spans_of_time_have_a_unit_that_suits_them(value: float, unit: str, text
 def test_sentences_have_units_as_headings_do():
     assert _prose("from 3 degC to 2.5 m**3/s in 12 W") == "from 3 °C to 2.5 m³/s in 12 W"
     assert _prose("2 degrees, 4 chains, 3 W/m^2") == "2 degrees, 4 chains, 3 W/m²"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            'states={"gut": bt.State(lambda p: p.dose * p.weight, unit="mg"), "blood": bt.State(0.0)},',
+            "p.dose * p.weight",
+        ),
+        ('"level": bt.Observation(bt.Gaussian(0.1), of=lambda t, x, p, u: jnp.interp(x.a, A, B), unit="m")', None),
+        ("CL = bt.Parameter(lambda p: (p.a, p.b)[0])", "(p.a, p.b)[0]"),
+    ],
+)
+def test_a_lambda_is_shown_without_the_line_that_it_stands_in(line: str, shown: str | None) -> None:
+    found = function_alone(line)
+    assert found.startswith("lambda ")
+    assert found.partition(": ")[2] == (shown or "jnp.interp(x.a, A, B)")
+
+
+@pytest.mark.parametrize(
+    "text", ["Normal(19, 1)", "(lambda p: p.a, lambda p: p.b)", "def f(p):\n    return lambda q: q"]
+)
+def test_what_is_not_one_lambda_is_shown_as_it_is(text: str) -> None:
+    assert function_alone(text) == text
