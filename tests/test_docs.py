@@ -37,7 +37,8 @@ def test_every_model_has_its_entry_and_pictures_are_small() -> None:
     assert entries == sorted(path.parent.name for path in ROOT.glob("models/*/twin.py"))
     pictures = list((DOCS / "pictures").iterdir())
     assert len(pictures) >= 3
-    assert {path.stem for path in pictures} <= set(entries)
+    pages = "".join(path.read_text(encoding="utf-8") for path in DOCS.glob("*.md"))
+    assert {path.name for path in pictures} == set(re.findall(r"\(pictures/([\w.]+)\)", pages))
     assert all(path.stat().st_size <= 60_000 for path in pictures)
 
 
@@ -66,6 +67,36 @@ def test_the_job_runs_as_it_stands_and_finds_the_truth(capsys: pytest.CaptureFix
     posterior = space["cooled"]["posterior"]
     for name, truth in {"rate": 0.1, "body_initial": 80.0, "body_scale": 1.0}.items():
         assert abs(posterior[name].mean() - truth) < 4.0 * posterior[name].std()
+
+
+@pytest.mark.slow
+def test_worked_examples_end_in_tables_that_hold_the_truth(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: 6 K/W and 8 kWh/K of the home, 35, 22 and 20 mΩ typical of the cells, 1.2/h and 2.8 L/h of patients.
+
+    A home that loses three tenths less needs less heat by about that share, of which sun and windows have a part.
+    """
+    monkeypatch.chdir(tmp_path)
+    texts = [(DOCS / name).read_text(encoding="utf-8") for name in ("fleets.md", "worked-examples.md")]
+    space: dict[str, object] = {}
+    exec(
+        compile("\n".join(re.findall(r"```python\n(.*?)```", "".join(texts), flags=re.DOTALL)), "page.py", "exec"),
+        space,
+    )
+    for name, truth in {"R": 6.0, "C": 8.0, "aperture": 4.0}.items():
+        draws = space["known"]["posterior"][name]
+        assert abs(draws.mean() - truth) < 4.0 * draws.std()
+    energy = space["outcome"]["energy (kWh)"].mean(("chain", "draw"))
+    assert 0.6 < energy.sel(plan="insulated") / energy.sel(plan="as it is") < 0.75
+    for found, truths in (
+        (bt.population(space["cell"], space["pack"], prob=0.99), {"R_10": 0.035, "R_50": 0.022, "R_90": 0.020}),
+        (bt.population(space["patient"], space["study"], prob=0.99), {"ka": 1.2, "clearance": 2.8}),
+    ):
+        for name, truth in truths.items():
+            one = found.sel(quantity=name)
+            assert one["typical_lower"] < truth < one["typical_upper"]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"retrofit.png", "resistance.png", "individual_fits.png"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,18 @@ HOME = (
 )
 """Where the README's pages and pictures are for those who read it at the package index, which has nothing beside it."""
 
-PAGES = ("telemetry", "inference", "fleets", "model-error", "trust", "insight", "jobs", "runs", "extending")
+PAGES = (
+    "telemetry",
+    "inference",
+    "fleets",
+    "worked-examples",
+    "model-error",
+    "trust",
+    "insight",
+    "jobs",
+    "runs",
+    "extending",
+)
 """In the order in which their Python is run, after the README's."""
 
 SITE = ("index", "examples", "cli", "changelog")
