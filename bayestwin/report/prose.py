@@ -313,8 +313,8 @@ def start_words(posterior: xr.DataTree) -> list[str]:
     words = [f"{count(drawn, 'point was', 'points were')} drawn from the prior; {failed:,} could not be solved."]
     if "optimised" in starts:
         optimised, converged = int(starts["optimised"]), int(starts.get("converged", 0))
-        best = f", {int(starts['highest']):,} of them at the best mode" if "highest" in starts else ""
-        words.append(f"The best {optimised:,} were optimised, and {converged:,} converged{best}.")
+        best = f", {int(starts['highest']):,} ended at the best mode" if "highest" in starts else ""
+        words.append(f"Of the best {optimised:,}, which were optimised, {converged:,} converged{best}.")
     modes = ridges_of(starts) if "modes" in starts else []
     if len(modes) == 1 and len(modes[0]) > 1:
         words.append(

@@ -10,7 +10,7 @@ import xarray as xr
 from bayestwin.assess import coverage
 from bayestwin.assess.residuals import autocorrelation
 from bayestwin.report.coverage import residuals_of
-from bayestwin.report.prose import key_figures, verdict
+from bayestwin.report.prose import key_figures, start_words, verdict
 from bayestwin.report.reading import read_quantities, result_rows, split
 from bayestwin.report.tables import parameter_rows
 
@@ -124,3 +124,10 @@ def test_observations_whose_errors_follow_each_other_are_said_to_be_worth_fewer(
     assert "(indoor: 960 observations)" in plain
     (told,) = verdict((), covered.assign(num_effective=0 * covered["num_effective"] + 2.7), interrupted=False).lines
     assert "960 observations, worth about 3 independent of each other)" in told
+
+
+def test_more_climbs_may_end_at_the_best_mode_than_converged():
+    """Climbs that were stopped there count too, so that they are not said to be some of those that converged."""
+    tree = xr.DataTree()
+    tree.attrs = {"starts": {"drawn": 64, "failed": 0, "optimised": 16, "converged": 6, "highest": 15}}
+    assert "Of the best 16, which were optimised, 6 converged, 15 ended at the best mode." in start_words(tree)
