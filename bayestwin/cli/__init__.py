@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrate, compare, insight, models, predict, runs
+from bayestwin.cli import batch, calibrate, insight, models, predict, runs
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -30,7 +30,7 @@ COMMANDS = (
     predict.validate,
     insight.identify,
     insight.sensitivity,
-    compare.compare,
+    insight.compare,
     insight.sbc,
     models.check,
     runs.runs,

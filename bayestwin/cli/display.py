@@ -29,7 +29,7 @@ from bayestwin.check import Finding
 from bayestwin.check.finding import where
 from bayestwin.project.calibrate import Results
 from bayestwin.project.index import Entry
-from bayestwin.project.record import coverage_words
+from bayestwin.project.record import at_own_times, coverage_words
 from bayestwin.project.run import Carried, results_of
 from bayestwin.report.reading import zone_of
 from bayestwin.telemetry import said
@@ -123,13 +123,14 @@ def number(value: float, spread: float) -> str:
 def show_results(console: rich.console.Console, found: Results) -> None:
     """The summary after a calibration."""
     attrs, posterior = found.posterior.attrs, found.posterior["posterior"].to_dataset()
-    times, zone = found.posterior["observed_data"].to_dataset()["time"].values, zone_of(found.posterior)
     console.print(
         f"[bold]{attrs['twin']}[/bold]: {count(len(posterior.data_vars), 'quantity', 'quantities')} calibrated on "
-        f"{count(len(times), 'time')} from {moment(times[0], zone)} to {moment(times[-1], zone)}, "
+        f"{_calibrated_words(found)}, "
         f"{count(posterior.sizes['chain'], 'chain')} of {count(posterior.sizes['draw'], 'draw')}, "
         f"seed {attrs['seed']}."
     )
+    for words in found.split.set_aside.values():
+        show_line(console, "[dim]note[/dim]", f"Set aside: {words}")
     if attrs["interrupted"]:
         console.print("[yellow]Interrupted:[/yellow] these are the draws made until then; go on with them by")
         console.print(f"  bayestwin resume {found.run}", soft_wrap=True, highlight=False, markup=False)
@@ -141,6 +142,16 @@ def show_results(console: rich.console.Console, found: Results) -> None:
     _show_covered(console, found)
     show_files(console, found.run)
     show_timings(console, found.record)
+
+
+def _calibrated_words(found: Results) -> str:
+    """How much was calibrated: how many times, from when to when; or how many assets."""
+    known = found.posterior["observed_data"].to_dataset()
+    if "experiment" in known.dims:
+        seen = sum(int(np.isfinite(one.to_numpy().astype(float)).sum()) for one in known.data_vars.values())
+        return f"{count(known.sizes['experiment'], 'asset')} with {count(seen, 'observation')}"
+    times, zone = known["time"].values, zone_of(found.posterior)
+    return f"{count(len(times), 'time')} from {moment(times[0], zone)} to {moment(times[-1], zone)}"
 
 
 def show_coverage(console: rich.console.Console, found: Results) -> None:
@@ -156,6 +167,10 @@ def _show_covered(console: rich.console.Console, found: Results) -> None:
         console.print(score_table(found.scores))
 
 
+MOST_ASSETS = 5
+"""Assets of which a forecast is printed."""
+
+
 def show_forecast(console: rich.console.Console, made: LaterPredictions, zone: str = "") -> None:
     """Medians and intervals of a forecast, its times in the zone that was declared, and the file that has them all.
 
@@ -163,8 +178,14 @@ def show_forecast(console: rich.console.Console, made: LaterPredictions, zone: s
     """
     found = intervals(made.predictions, prob=(0.5, 0.9))
     console.print(f"Medians and {found.attrs['kind']}s of new observations:")
-    for one in forecast_tables(found, zone):
-        console.print(one)
+    names = list(found["experiment"].to_numpy()) if "experiment" in found.dims else []
+    for name in names[:MOST_ASSETS] if names else [None]:
+        if name is not None:
+            console.print(f"Asset {name}, times since its first:", highlight=False, markup=False)
+        for one in forecast_tables(found if name is None else at_own_times(found, str(name)), zone):
+            console.print(one)
+    if len(names) > MOST_ASSETS:
+        console.print(f"{len(names) - MOST_ASSETS} more assets: the file has all.", highlight=False)
     if words := draws.start_words(made.predictions):
         show_line(console, "[dim]note[/dim]", words)
     if lost := draws.lost(made.predictions):
@@ -172,19 +193,33 @@ def show_forecast(console: rich.console.Console, made: LaterPredictions, zone: s
     show_path(console, made.path)
 
 
+MOST_OWN = 40
+"""Rows of values that assets have of their own, in a table."""
+
+
 def parameter_table(posterior: xr.Dataset) -> rich.table.Table:
-    """Mean, sd and 90 % equal-tailed interval of each quantity."""
+    """Mean, sd and 90 % equal-tailed interval of each quantity, of what each asset has of its own one by one."""
     made = table("", "mean", "sd", "90 % interval", "unit")
-    for name, values in posterior.data_vars.items():
+    rows = [
+        (f"{name}[{one}]", values.sel(experiment=one)) if "experiment" in values.dims else (str(name), values)
+        for name, values in posterior.data_vars.items()
+        for one in (values["experiment"].to_numpy() if "experiment" in values.dims else ("",))
+    ]
+    own = sum("experiment" in values.coords for _, values in rows)
+    for name, values in rows:
+        if own > MOST_OWN and "experiment" in values.coords:
+            continue
         low, high = np.quantile(values, [0.05, 0.95])
         spread = float(values.std())
         made.add_row(
-            str(name),
+            rich.markup.escape(name),
             number(float(values.mean()), spread),
             number(spread, spread),
             f"{number(low, spread)} … {number(high, spread)}",
             str(values.attrs.get("units", "")),
         )
+    if own > MOST_OWN:
+        made.caption = f"without {own} values that assets have of their own: the report has them"
     return made
 
 

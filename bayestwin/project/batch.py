@@ -119,7 +119,7 @@ def _task(folder: pathlib.Path, job: str, file: pathlib.Path | None, results: pa
     if file is not None:
         model = changed(model, telemetry=file)
     check_ready(model, load_telemetry(model))
-    sources = files_of(model.job.telemetry, model.folder, model.job_path).values()
+    sources = files_of(model.job, model.folder, model.job_path).values()
     digest = hashlib.sha256()
     for path in (folder / "twin.py", folder / job, *sources):
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -15,8 +15,9 @@ import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
+from bayestwin.assess.population import of_all, scores_of_all
 from bayestwin.calibrate import calibrate, with_model_error
-from bayestwin.density.bind import bind
+from bayestwin.density.bind import Experiments, bind, times_of
 from bayestwin.density.density import build_density
 from bayestwin.density.discrepancy import build_discrepancies
 from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidTwin
@@ -37,6 +38,7 @@ from bayestwin.project.record import (
     write_record,
 )
 from bayestwin.project.run import (
+    ASSETS,
     CHECKPOINT,
     ENDED,
     POSTERIOR,
@@ -52,6 +54,7 @@ from bayestwin.project.sections import Job
 from bayestwin.report.reading import Calibrated
 from bayestwin.report.tables import EarlierCheck
 from bayestwin.results.store import load, save, write_text_durably
+from bayestwin.telemetry import Telemetry
 
 # One calibration as files in a folder: the posterior, and predictions of what was held out.
 
@@ -117,7 +120,9 @@ def share_into(
     if split.held_out is None or not model.job.report.shares:
         return None
     settings = model.job.predict.model_dump()
-    dataset = uncertainty_shares(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
+    _, held_out = split.of_one("calibrate` with `shares = true")
+    assert held_out is not None
+    dataset = uncertainty_shares(model.twin, posterior, held_out, device=device, progress=progress, **settings)
     if np.isfinite(dataset["share"]).any():  # a file with nothing in it could not be told from a damaged one
         tree = xr.DataTree.from_dict({"uncertainty_shares": dataset})
         tree.attrs = dataset.attrs
@@ -132,6 +137,13 @@ def read_shares(folder: pathlib.Path) -> xr.Dataset | None:
     return load(path)["uncertainty_shares"].to_dataset() if path.is_file() else None
 
 
+class OfAssets(NamedTuple):
+    """Coverage and scores of each asset of a fleet, along the dimension `experiment`; as of `Results`."""
+
+    coverage: xr.Dataset
+    scores: xr.Dataset | None
+
+
 class Results(NamedTuple):
     """What is known after a run.
 
@@ -140,12 +152,14 @@ class Results(NamedTuple):
         posterior: The posterior.
         predictions: Predictions at the held-out times; None if nothing is held out.
         gates: The verdict on the posterior.
-        coverage: Shares inside intervals: of held-out observations, or of the calibration's own if none are held out.
-        scores: Errors on held-out observations; None if nothing is held out.
+        coverage: Shares inside intervals: of held-out observations, or of the calibration's own if none are held out;
+            of a fleet those of all assets together.
+        scores: Errors on held-out observations, likewise; None if nothing is held out.
         split: The telemetry.
         record: The content of `run.json`.
         beside: What was calibrated under other model errors, by name.
         shares: Where the uncertainty of the predictions comes from; None where the job does not ask.
+        assets: The same of each asset of a fleet; None where there is one telemetry.
     """
 
     run: pathlib.Path
@@ -158,6 +172,7 @@ class Results(NamedTuple):
     record: dict[str, Any]
     beside: Mapping[str, Calibrated] = types.MappingProxyType({})
     shares: xr.Dataset | None = None
+    assets: OfAssets | None = None
 
     @property
     def status(self) -> str:
@@ -260,6 +275,7 @@ def _carry_out(
         "timings": timings_of(shown),
         "summary": summary(found.coverage, found.scores),
         "promises": promises(found.coverage),
+        **({} if found.assets is None else {"assets": by_asset(found.assets)}),
         "parameters": parameter_figures(posterior),
         "solver": dict(posterior.attrs["solver_choice"]),
     }
@@ -307,12 +323,26 @@ def judge(
     """Gates, coverage and scores of a posterior and its predictions."""
     limits = model.job.gates.model_dump()
     if predictions is None or split.held_out is None:
+        each = OfAssets(coverage(posterior, split.calibration), None)  # type: ignore[arg-type]
+        whole = each if isinstance(split.calibration, Telemetry) else OfAssets(of_all(each.coverage), None)
         gates = diagnose(posterior, **limits)
-        return Results(run, posterior, None, gates, coverage(posterior, split.calibration), None, split, record)
-    covered = coverage(predictions, split.held_out)
-    scored = scores(predictions, split.held_out)
-    gates = diagnose(posterior, **limits, covered=covered, predictions=predictions)
-    return Results(run, posterior, predictions, gates, covered, scored, split, record)
+    else:
+        each = OfAssets(coverage(predictions, split.held_out), scores(predictions, split.held_out))  # type: ignore[arg-type]
+        whole = each
+        if not isinstance(split.held_out, Telemetry) and each.scores is not None:
+            whole = OfAssets(of_all(each.coverage), scores_of_all(each.scores))
+        gates = diagnose(posterior, **limits, covered=whole.coverage, predictions=predictions)
+    known = Results(run, posterior, predictions, gates, *whole, split, record)
+    return known if whole is each else known._replace(assets=each)
+
+
+def by_asset(found: OfAssets) -> dict[str, Any]:
+    """Coverage and scores of each asset, as `summary` has them of all."""
+    told = {}
+    for name in found.coverage["experiment"].to_numpy():
+        scored = None if found.scores is None else found.scores.sel(experiment=name, drop=True)
+        told[str(name)] = summary(found.coverage.sel(experiment=name, drop=True), scored)
+    return told
 
 
 def status_of(posterior: xr.DataTree, gates: tuple[Gate, ...]) -> str:
@@ -324,14 +354,26 @@ def status_of(posterior: xr.DataTree, gates: tuple[Gate, ...]) -> str:
 
 def write_report(found: Results) -> pathlib.Path:
     """Write `report.html` into the run folder."""
-    from bayestwin.report import render_report  # half a second, which only a report is worth
+    from bayestwin.report import render_report, write_reports  # half a second, which only a report is worth
 
+    provenance = {k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs", "assets")}
+    held_out = found.split.held_out
+    if not isinstance(found.split.calibration, Telemetry):
+        return write_reports(
+            found.posterior,
+            found.run / ASSETS,
+            found.predictions,
+            validation=None if isinstance(held_out, Telemetry) else held_out,
+            gates=found.gates,
+            provenance=provenance,
+            overview=found.run / REPORT,
+        )
     page = render_report(
         found.posterior,
         found.predictions,
-        validation=found.split.held_out,
+        validation=found.split.of_one("report")[1],
         gates=found.gates,
-        provenance={k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs")},
+        provenance=provenance,
         beside=found.beside,
         shares=found.shares,
         checked=checked_telemetry(found.run.absolute().parent, found.posterior.attrs["telemetry_sha256"]),
@@ -349,12 +391,32 @@ def inputs_of(model: Model, split: Split, others: Mapping[str, Model] = types.Ma
         "job": model.job.model_dump(mode="json", exclude_none=True),
         "job_sha256": hashlib.sha256(model.job_path.read_bytes()).hexdigest(),
         "telemetry_sha256": {
-            "calibration": split.calibration.sha256,
-            "held_out": None if split.held_out is None else split.held_out.sha256,
+            "calibration": sha256_of_telemetry(model, split.calibration),
+            "held_out": None if split.held_out is None else sha256_of_telemetry(model, split.held_out),
         },
-        "telemetry_notices": list(split.calibration.notices),
+        "telemetry_notices": notices_of(split),
     }
+    if not isinstance(split.calibration, Telemetry):
+        found |= {"assets_sha256": {name: one.sha256 for name, one in split.calibration.items()}}
+        found |= {"set_aside": dict(split.set_aside)}
     return found | ({BESIDE: {name: fingerprint(other.twin) for name, other in others.items()}} if others else {})
+
+
+def sha256_of_telemetry(model: Model, telemetry: Telemetry | Experiments) -> str:
+    """The hash by which results know their telemetry."""
+    return str(times_of(model.twin, telemetry)["telemetry_sha256"])
+
+
+def notices_of(split: Split) -> list[str]:
+    """What was done to telemetry when it was read; of a fleet of which assets, and which are left out."""
+    if isinstance(split.calibration, Telemetry):
+        return list(split.calibration.notices)
+    whose: dict[str, list[str]] = {}
+    for name, one in split.calibration.items():
+        for notice in one.notices:
+            whose.setdefault(notice, []).append(f"`{name}`")
+    told = [f"Of {len(names)} assets ({', '.join(names)}): {notice}" for notice, names in whose.items()]
+    return [*split.set_aside.values(), *told]
 
 
 # Calibrations beside the one of a run: the same telemetry under other model errors, each in a folder of its own.
@@ -369,12 +431,13 @@ def models_beside(model: Model, split: Split, device: str | None = None) -> dict
     Raises:
         InvalidInput: If there is none, or one does not fit the twin.
     """
+    calibration, _ = split.of_one("calibrate --compare-model-errors")
     models = {}
     for name, error in model.model_errors.items():
         try:
             other = model._replace(twin=with_model_error(model.twin, error))
             check_ready(other, split, device)
-            density = build_density(other.twin, bind(other.twin, split.calibration))
+            density = build_density(other.twin, bind(other.twin, calibration))
             build_discrepancies(density.twin, density.bound, density.grid)
         except InvalidTwin as reason:
             raise reason.within(f"Model error `{name}` of `{model.folder / 'twin.py'}`") from reason

@@ -1,22 +1,24 @@
 """What `check` does with a model folder: a run that holds findings as JSON and a page with each column's picture."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bayestwin._base.compilation import keep_compiled
 from bayestwin._base.progress import Progress
 from bayestwin.check import Finding, Limit, check, read_limits
 from bayestwin.check.check import record_for
-from bayestwin.density.bind import bind
+from bayestwin.check.signals import SignalRecord
+from bayestwin.density.bind import bind_all
 from bayestwin.density.density import build_density
 from bayestwin.project.calibrate import FINDINGS, inputs_of
 from bayestwin.project.job import as_toml
-from bayestwin.project.model import Model, check_ready, load_telemetry, read_model_telemetry
+from bayestwin.project.model import Model, Split, check_ready, load_telemetry, read_model_telemetry
 from bayestwin.project.record import read_record, to_json
 from bayestwin.project.run import Carried, Given, VerbOutcome, carry_out
 from bayestwin.report.check import render_readiness
 from bayestwin.results.store import write_text_durably
+from bayestwin.telemetry import Telemetry
 
 PAGE = "check.html"
 
@@ -56,7 +58,7 @@ def check_model(
     if held_out is not None:
         split = split._replace(held_out=read_model_telemetry(model, held_out))
     check_ready(model, split)
-    build_density(model.twin, bind(model.twin, split.calibration))
+    build_density(model.twin, bind_all(model.twin, split.calibration))
     limits = read_limits(model.folder / "card.md", model.twin)
     keep_compiled()
 
@@ -78,13 +80,14 @@ def check_model(
         checked_model = CheckedModel(findings, limits)
         write_text_durably(run / FINDINGS, to_json([finding._asdict() for finding in findings]))
         with shown.timed("report"):
-            record = record_for(model.twin, split.calibration, split.held_out, split.first_row)
+            known = split.calibration
+            units = (known if isinstance(known, Telemetry) else next(iter(known.values()))).units
             page = render_readiness(
                 findings,
-                record,
+                _looked_at(model, split),
                 limits,
                 model.twin.name,
-                time_unit=split.calibration.units.get("time", model.twin.time_unit),
+                time_unit=units.get("time", model.twin.time_unit),
                 folder=str(model.folder),
                 provenance=_provenance(run),
             )
@@ -94,6 +97,14 @@ def check_model(
     inputs = inputs_of(model, split)
     given = Given(files={} if held_out is None else {"held_out": held_out})
     return carry_out(model, results, "check", inputs, work, progress, given)
+
+
+def _looked_at(model: Model, split: Split) -> SignalRecord | dict[str, SignalRecord]:
+    """The columns that were looked at; of a fleet those of each asset."""
+    if isinstance(split.calibration, Telemetry):
+        return record_for(model.twin, *split.of_one("check"), split.first_row)
+    later = split.held_out if isinstance(split.held_out, Mapping) else {}
+    return {name: record_for(model.twin, one, later.get(name)) for name, one in split.calibration.items()}
 
 
 def figures_of(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def compare_model(
         InvalidInput: If there is nothing to compare with, or something does not fit the twin.
     """
     split = load_telemetry(model)
+    split.of_one("compare")
     ablations = {word: named_value("off", word) for word in off} if off else model.ablations
     models = variants(model, ablations, model_errors)
     for each in models.values():
@@ -161,7 +162,8 @@ def _found(
 def _future(model: Model, split: Split, device: str | None, shown: Progress) -> xr.DataTree:
     settings = model.job.calibrate.model_dump(exclude={"predictive_draws"}) | model.job.compare.model_dump()
     gates = model.job.gates.model_dump()
-    return leave_future_out(model.twin, split.calibration, gates=gates, device=device, progress=shown, **settings)
+    calibration, _ = split.of_one("compare")
+    return leave_future_out(model.twin, calibration, gates=gates, device=device, progress=shown, **settings)
 
 
 def _held_out(made: Mapping[str, Calibrated], split: Split) -> tuple[xr.Dataset | None, xr.Dataset | None]:

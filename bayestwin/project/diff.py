@@ -59,12 +59,23 @@ class Agreement(NamedTuple):
 
 
 def agreements(first: xr.Dataset, second: xr.Dataset) -> tuple[Agreement, ...]:
-    """Every scalar quantity that two groups of draws (chain, draw) share, least overlap first."""
+    """Every scalar quantity that two groups of draws (chain, draw) share, least overlap first.
+
+    What each experiment has of its own is compared for those that are in both.
+    """
     found = []
     for name, values in first.data_vars.items():
-        if name in second.data_vars and set(values.dims) == set(second[name].dims) == {"chain", "draw"}:
-            unit = str(values.attrs.get("units", ""))
-            found.append(_agreement(str(name), unit, values.to_numpy().ravel(), second[name].to_numpy().ravel()))
+        if name not in second.data_vars or set(values.dims) != set(second[name].dims):
+            continue
+        pairs = [(str(name), values, second[name])]
+        if "experiment" in values.dims:
+            both = [one for one in values["experiment"].to_numpy() if one in second[name]["experiment"]]
+            parts = (tuple(one.sel(experiment=each) for one in (values, second[name])) for each in both)
+            pairs = [(f"{name}[{each}]", *part) for each, part in zip(both, parts, strict=True)]
+        unit = str(values.attrs.get("units", ""))
+        for label, ours, theirs in pairs:
+            if set(ours.dims) == {"chain", "draw"}:
+                found.append(_agreement(label, unit, ours.to_numpy().ravel(), theirs.to_numpy().ravel()))
     return tuple(sorted(found, key=lambda one: one.overlap))
 
 
@@ -93,7 +104,18 @@ def _ends(draws: np.ndarray) -> tuple[float, float]:
 
 
 ABOUT = {
-    "inputs": ("model", "twin", "twin_sha256", "telemetry_sha256", "job_file", "job_sha256", "inputs", "code_sha256"),
+    "inputs": (
+        "model",
+        "twin",
+        "twin_sha256",
+        "telemetry_sha256",
+        "assets_sha256",
+        "set_aside",
+        "job_file",
+        "job_sha256",
+        "inputs",
+        "code_sha256",
+    ),
     "settings": ("command", "job", "resumed", "options"),
     "environment": ("versions", "environment", "host"),
     "outcome": ("status", "error", "summary"),

@@ -18,18 +18,30 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pydantic
 
 from bayestwin._base.process import check_seed, on_device, require_float64
 from bayestwin.calibrate import check_settings
-from bayestwin.density.bind import bind
+from bayestwin.density.bind import Bound, Experiments, bind
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin, StorageFailure
 from bayestwin.model.checks import check_name
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.project.job import about_job, read_job
 from bayestwin.project.sections import Job, SplitSection
-from bayestwin.project.telemetry import check_driven, continued, in_place, read_file, read_sources, with_features
+from bayestwin.project.telemetry import (
+    check_driven,
+    continued,
+    in_place,
+    known_attributes,
+    of_assets,
+    read_assets,
+    read_file,
+    read_fleet,
+    read_sources,
+    with_features,
+)
 from bayestwin.telemetry import Telemetry
 
 
@@ -59,17 +71,34 @@ class Model(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Telemetry to calibrate on, and what is held out, if anything.
+    """Telemetry to calibrate on, and what is held out, if anything; of a fleet that of each asset, by its name.
 
     Attributes:
         calibration: What is calibrated.
-        held_out: What follows it.
+        held_out: What follows it; of a fleet, of those assets that have rows there.
         first_row: What the first row of `calibration` is counted as in what was read.
+        set_aside: Why assets that were named are left out, by their names.
     """
 
-    calibration: Telemetry
-    held_out: Telemetry | None
+    calibration: Telemetry | Experiments
+    held_out: Telemetry | Experiments | None
     first_row: int = 1
+    set_aside: Mapping[str, str] = types.MappingProxyType({})
+
+    def of_one(self, verb: str) -> tuple[Telemetry, Telemetry | None]:
+        """What is calibrated and what is held out, for a verb that knows one asset alone.
+
+        Raises:
+            InvalidInput: If there is a fleet.
+        """
+        if isinstance(self.calibration, Telemetry) and not isinstance(self.held_out, Mapping):
+            return self.calibration, self.held_out
+        raise InvalidInput(
+            f"`bayestwin {verb}` is of one asset, and this job is of a fleet.",
+            expected="a job without `[fleet]`",
+            received=f"{len(self.calibration)} assets" if isinstance(self.calibration, Mapping) else "several assets",
+            advice="Write a job of one of them beside this one, and name it by `--job`.",
+        )
 
 
 def load_model(folder: pathlib.Path, job_name: str = "job.toml") -> Model:
@@ -109,7 +138,57 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
             known where it is needed, or the split leaves nothing.
     """
     split = split or model.job.split
-    telemetry = read_sources(model.job.telemetry, model.folder, model.job_path)
+    if model.job.fleet is None:
+        return _split(model, read_sources(model.job, model.folder, model.job_path), split)
+    fleet = read_fleet(model.job, model.folder, model.job_path)
+    return _split_fleet(model, fleet.assets, split, fleet.set_aside)
+
+
+def _split_fleet(
+    model: Model, assets: Mapping[str, Telemetry], split: SplitSection, set_aside: Mapping[str, str]
+) -> Split:
+    """Each asset split by itself; one that has no row to be calibrated is set aside."""
+    left_out, wrong = dict(set_aside), []
+    parts: dict[str, Split] = {}
+    for name, one in assets.items():
+        try:
+            calibrated, held_out = _rows_of(one, split, model.job_path)
+            if calibrated:
+                own = split if held_out else split.model_copy(update={"hold_out_from": None})
+                parts[name] = _split(model, one, own)
+            else:
+                left_out[name] = f"Asset `{name}` has no row in what is calibrated."
+        except InvalidTelemetry as reason:
+            wrong.append((name, reason))
+    if wrong:
+        raise InvalidTelemetry.all_of(of_assets(wrong))
+    if not parts:
+        raise InvalidTelemetry(
+            f"No asset of `{model.folder}` is left to be calibrated.",
+            expected="rows of at least one asset between `start` and `hold_out_from` or `end` in `[split]`",
+            received=" ".join(left_out.values()),
+            advice="Correct `[split]`, or `--hold-out-from`.",
+        )
+    past = {name: part.of_one("calibrate") for name, part in parts.items()}
+    held = {name: future for name, (_, future) in past.items() if future is not None}
+    return Split({name: one for name, (one, _) in past.items()}, held or None, 1, left_out)
+
+
+def _rows_of(one: Telemetry, split: SplitSection, job_path: pathlib.Path) -> tuple[bool, bool]:
+    """Whether an asset has rows to be calibrated, and rows that are held out."""
+    with about_job(f"`[split]` of `{job_path}`"):
+        told = (split.start, split.hold_out_from, split.end)
+        start, until, end = (None if at is None else one.moment(at) for at in told)
+    times = one.table.index
+    inside = np.ones(len(times), bool)
+    for at, kept in ((start, np.greater_equal), (end, np.less)):
+        inside &= True if at is None else kept(times, at)
+    later = np.zeros(len(times), bool) if until is None else np.asarray(times >= until)
+    return bool((inside & ~later).any()), bool((inside & later).any())
+
+
+def _split(model: Model, telemetry: Telemetry, split: SplitSection) -> Split:
+    """The telemetry of one asset, with its features, split."""
     with about_job(f"`[split]` of `{model.job_path}`"):
         told = {name: value for name, value in split.model_dump().items() if value is not None}
         at = {name: telemetry.moment(value, name) for name, value in told.items()}
@@ -122,16 +201,16 @@ def load_telemetry(model: Model, split: SplitSection | None = None) -> Split:
     if split.start is not None and model.job.telemetry.t0 is None:
         # else the twin would be solved from where nothing is looked at
         telemetry = telemetry.with_table(telemetry.table, t0=telemetry.table.index[0])
-    found = _split_at(telemetry, at.get("hold_out_from"), model)._replace(first_row=1 + num - len(telemetry.table))
-    check_driven(model.twin, found.calibration, found.held_out, model.job_path)
-    return found
+    calibrated, held_out = _split_at(telemetry, at.get("hold_out_from"), model)
+    check_driven(model.twin, calibrated, held_out, model.job_path)
+    return Split(calibrated, held_out, first_row=1 + num - len(telemetry.table))
 
 
-def _split_at(telemetry: Telemetry, moment: Any, model: Model) -> Split:
+def _split_at(telemetry: Telemetry, moment: Any, model: Model) -> tuple[Telemetry, Telemetry | None]:
     if moment is None:
-        return Split(telemetry, None)
+        return telemetry, None
     try:
-        return Split(telemetry.between(end=moment), telemetry.between(start=moment))
+        return telemetry.between(end=moment), telemetry.between(start=moment)
     except InvalidTelemetry as reason:
         times = telemetry.table.index
         raise InvalidTelemetry(
@@ -145,21 +224,37 @@ def _split_at(telemetry: Telemetry, moment: Any, model: Model) -> Split:
 
 def read_model_telemetry(
     model: Model, path: pathlib.Path, *, partly: bool = False, split: SplitSection | None = None
-) -> Telemetry:
+) -> Telemetry | dict[str, Telemetry]:
     """Read a file whose columns are those of the model's own telemetry, which features know if it lies before.
 
     Args:
         model: The model.
-        path: The file; where the job has several sources, with their columns by their names in the twin.
+        path: The file; where the job has several sources, with their columns by their names in the twin; of a fleet
+            also a folder, and what is read is that of each asset by its name.
         partly: Whether columns may be absent, as observations are where the future is predicted.
         split: Says which part features may have statistics of; by default as the model's job does.
     """
+    job, split = model.job, split or model.job.split
+    if job.fleet is None:
+        with about_job(f"`[telemetry]` of `{model.job_path}`"):
+            telemetry = read_file(in_place(job.telemetry, path), path, partly=partly)
+        earlier = read_sources(job, model.folder, model.job_path) if job.features else None
+        return _following(model, telemetry, earlier, split, partly=partly)
+    known = known_attributes(job, model.folder, model.job_path)
     with about_job(f"`[telemetry]` of `{model.job_path}`"):
-        telemetry = read_file(in_place(model.job.telemetry, path), path, partly=partly)
+        assets = read_assets(job, path, known, partly=partly).assets
+    earlier = read_fleet(job, model.folder, model.job_path).assets if job.features else {}
+    return {name: _following(model, one, earlier.get(name), split, partly=partly) for name, one in assets.items()}
+
+
+def _following(
+    model: Model, telemetry: Telemetry, earlier: Telemetry | None, split: SplitSection, *, partly: bool
+) -> Telemetry:
+    """Telemetry with the features of the job, which know what was recorded before."""
     if not model.job.features:
         return telemetry
-    whole = continued(read_sources(model.job.telemetry, model.folder, model.job_path), telemetry)
-    made = with_features(whole, model.job, model.job_path, split or model.job.split, partly=partly)
+    whole = telemetry if earlier is None else continued(earlier, telemetry)
+    made = with_features(whole, model.job, model.job_path, split, partly=partly)
     return made.between(start=telemetry.table.index[0])
 
 
@@ -435,8 +530,30 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
         check_seed(seed)
     check_settings(model.twin, model.job.calibrate.model_dump(exclude={"seed"}))
     with about_job():
-        known = bind(model.twin, split.calibration).known
+        known = {name: one.known for name, one in _bound(model.twin, split.calibration).items()}
     if split.held_out is None:
         return
     with about_job("the part that is held out"):
-        bind(model.twin, split.held_out, known=known)
+        _bound(model.twin, split.held_out, known)
+
+
+def _bound(
+    twin: Twin, telemetry: Telemetry | Experiments, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Bound]:
+    """Telemetry bound to a twin, by asset; of one alone by an empty name.
+
+    Raises:
+        InvalidTelemetry: If it does not fit: all assets of which it does not.
+    """
+    known = known or {}
+    if isinstance(telemetry, Telemetry):
+        return {"": bind(twin, telemetry, known=known.get(""))}
+    found, wrong = {}, []
+    for name, one in telemetry.items():
+        try:
+            found[name] = bind(twin, one, known=known.get(name), experiment=name)
+        except InvalidTelemetry as reason:
+            wrong.append((name, reason))
+    if wrong:
+        raise InvalidTelemetry.all_of(of_assets(wrong))
+    return found

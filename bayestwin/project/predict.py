@@ -3,12 +3,13 @@
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayestwin._base.units import convert
 from bayestwin.assess import diagnose, intervals
 from bayestwin.assess.recorded import paths_gate
 from bayestwin.errors import InvalidInput, InvalidSetting
@@ -19,6 +20,7 @@ from bayestwin.project.calibrate import (
     read_beside,
     read_calibrated,
     read_shares,
+    sha256_of_telemetry,
     status_of,
     write_report,
 )
@@ -116,9 +118,26 @@ def table_of(predictions: xr.DataTree) -> pd.DataFrame:
     table = xr.Dataset(columns).to_dataframe(dim_order=dims)
     wanted = [*(["units"] if "units" in table.columns else []), *columns]
     table = table.reindex(columns=wanted).dropna(subset=["median"]).reset_index()
+    if "experiment" in table.columns:
+        return _with_users_times(table, predictions).rename(columns={"experiment": "asset"})
     if (zone := zone_of(predictions)) and isinstance(table["time"].dtype, np.dtype) and table["time"].dtype.kind == "M":
         table["time"] = table["time"].dt.tz_localize("UTC").dt.tz_convert(zone)
     return table
+
+
+def _with_users_times(table: pd.DataFrame, predictions: xr.DataTree) -> pd.DataFrame:
+    """The table of several experiments with the times of each as its telemetry has them, in place of elapsed ones."""
+    attrs, unit = predictions.attrs, predictions.attrs["time_unit"]
+    times: dict[Any, Any] = {}
+    for name, rows in table.groupby("experiment", sort=False):
+        t0, own, zone = (attrs[key][str(name)] for key in ("t0", "telemetry_time_unit", "telemetry_timezone"))
+        elapsed = convert(rows["time"].to_numpy(np.float64), unit, own or "s", "time", InvalidSetting)
+        if own:
+            times |= dict(zip(rows.index, float(t0) + elapsed, strict=True))
+            continue
+        dates = pd.DatetimeIndex(pd.Timestamp(t0) + pd.to_timedelta(elapsed, unit="s").round("ms"))
+        times |= dict(zip(rows.index, dates.tz_localize("UTC").tz_convert(zone) if zone else dates, strict=True))
+    return table.assign(time=pd.Series(times))
 
 
 def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
@@ -173,7 +192,7 @@ def _split_made_with(posterior: xr.DataTree) -> SplitSection:
 def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
     """The telemetry, split as it was in a run: what a posterior has seen must not pass for held out."""
     split = load_telemetry(model, _split_made_with(posterior))
-    ours, theirs = split.calibration.sha256, posterior.attrs["telemetry_sha256"]
+    ours, theirs = sha256_of_telemetry(model, split.calibration), posterior.attrs["telemetry_sha256"]
     if ours == theirs:
         return split
     job = read_record(run).get("job_file", model.job_path.name)

@@ -382,8 +382,16 @@ def coverage_words(
     return ", ".join(f"{name} {100 * share:.0f} %{marks.get(name, '')}" for name, share in shares)
 
 
+def at_own_times(found: xr.Dataset, experiment: str) -> xr.Dataset:
+    """Intervals of one of several experiments, at the times that it has."""
+    own = found.sel(experiment=experiment, drop=True)
+    return own.isel(time=np.flatnonzero(own["median"].notnull().any("observation").to_numpy()))
+
+
 def forecast_figures(found: xr.Dataset, zone: str = "") -> dict[str, Any]:
     """Medians and intervals as `bayestwin.intervals` gives them: times once, then lists as long by observation.
+
+    Of several experiments the same of each, by its name, with the times since its first.
 
     Where draws are not there `failed` is their share.
 
@@ -391,6 +399,10 @@ def forecast_figures(found: xr.Dataset, zone: str = "") -> dict[str, Any]:
         found: The intervals.
         zone: Zone that was declared for dates, which then carry their offset from UTC; they are in UTC otherwise.
     """
+    if "experiment" in found.dims:  # each at its own times, which are elapsed ones
+        names = map(str, found["experiment"].to_numpy())
+        assets = {name: forecast_figures(at_own_times(found, name)) for name in names}
+        return {"kind": found.attrs["kind"], "assets": assets}
     observations = {}
     for name in found["observation"].values:
         own = found.sel(observation=name)

@@ -24,12 +24,12 @@ from bayestwin.project.record import (
     write_record,
 )
 from bayestwin.project.sections import Job
+from bayestwin.project.telemetry import TELEMETRY, kept_at
 from bayestwin.project.telemetry import files_of as telemetry_files
-from bayestwin.project.telemetry import kept_at
 from bayestwin.results.store import check_writable, write_bytes_durably
 
 POSTERIOR, PREDICTIONS, REPORT, CHECKPOINT = "posterior.nc", "predictions.nc", "report.html", "checkpoint.nc"
-SHARES = "uncertainty_shares.nc"
+SHARES, ASSETS = "uncertainty_shares.nc", "assets"
 
 ENDED = ("finished", "failed gates")
 """What the record of a run says that came to its end."""
@@ -193,7 +193,7 @@ def sha256_of(path: pathlib.Path) -> str:
 
 # What a run is made from, kept beside its results: a model folder of its own, with the bytes that were read.
 
-INPUTS, TELEMETRY, OPTIONS = "inputs", "telemetry", "options"
+INPUTS, OPTIONS = "inputs", "options"
 
 
 def keep_inputs(
@@ -217,8 +217,7 @@ def keep_inputs(
         model.job_path.name: model.job_path,
         "card.md": model.folder / "card.md",
     }
-    for source, path in telemetry_files(model.job.telemetry, model.folder, model.job_path).items():
-        wanted["/".join(filter(None, (TELEMETRY, source, path.name)))] = path
+    wanted |= telemetry_files(model.job, model.folder, model.job_path)
     wanted |= {f"{OPTIONS}/{option}/{path.name}": path for option, path in files.items()}
     hashes = {}
     for name, path in wanted.items():
@@ -242,7 +241,7 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
         InvalidInput: If the run kept no inputs, or they have changed since.
     """
     kept = record.get("inputs") or {}
-    telemetry = {"/".join(name.split("/")[1:-1]): name for name in kept if name.startswith(f"{TELEMETRY}/")}
+    telemetry = [name for name in kept if name.startswith(f"{TELEMETRY}/")]
     changed = [name for name, sha256 in kept.items() if sha256_of(run / INPUTS / name) != sha256]
     if not telemetry or changed:
         raise InvalidInput(
@@ -252,8 +251,7 @@ def recorded_model(run: pathlib.Path, record: dict[str, Any]) -> Model:
             advice="Calibrate anew by `bayestwin calibrate`: runs keep their inputs.",
         )
     model = load_model(run / INPUTS, str(record["job_file"]))
-    job = Job.model_validate(record["job"])
-    return model._replace(job=job.model_copy(update={"telemetry": kept_at(job.telemetry, telemetry)}))
+    return model._replace(job=kept_at(Job.model_validate(record["job"]), list(kept)))
 
 
 def recorded_file(run: pathlib.Path, option: str) -> pathlib.Path | None:

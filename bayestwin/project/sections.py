@@ -71,7 +71,7 @@ class ReadingSection(Section):
     """How a source is read: by a file or a dataset, and the arguments of `bt.read_telemetry`, with their defaults.
 
     Attributes:
-        file: CSV, Parquet or netCDF file, relative to the job file.
+        file: CSV, Parquet or netCDF file, relative to the job file; with `[fleet]` also a folder of them.
         dataset: Name for `bt.datasets.load`, instead of a file.
     """
 
@@ -164,6 +164,20 @@ class TelemetrySection(ReadingSection):
             message = f"only `t0` and `align` beside `sources`; `{stray[0]}` belongs beneath `[telemetry.sources.NAME]`"
             raise ValueError(message)
         return self
+
+
+class FleetSection(Section):
+    """Many assets in place of one, calibrated together; telemetry is then that of each.
+
+    Attributes:
+        by: What names an asset: a column of a long table, the folders `asset=…` of a Parquet dataset, and a column of
+            `attributes`. Of a folder of files, one an asset, their names do, without what follows the last dot.
+        attributes: CSV, Parquet or netCDF file with a row an asset, relative to the job file. Its other columns become
+            constant columns of the telemetry, with `units` and `rename` as `[telemetry]` has them.
+    """
+
+    by: str = "asset"
+    attributes: str | None = None
 
 
 def _check_origin(section: ReadingSection) -> None:
@@ -478,6 +492,7 @@ class Job(Section):
     """A job file; a table is named as its attribute, but `[validate]`, which is a name of pydantic's own."""
 
     telemetry: TelemetrySection
+    fleet: FleetSection | None = None
     features: dict[str, FeatureSection] = {}
     split: SplitSection = SplitSection()
     calibrate: CalibrateSection = CalibrateSection()
@@ -489,3 +504,11 @@ class Job(Section):
     sensitivity: SensitivitySection = SensitivitySection()
     compare: CompareSection = CompareSection()
     validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")
+
+    @pydantic.model_validator(mode="after")
+    def _one_source_of_a_fleet(self) -> "Job":
+        stray = "`[telemetry.sources]`" if self.telemetry.sources else "`shares` in `[report]`"
+        if self.fleet is not None and (self.telemetry.sources or self.report.shares):
+            message = f"`[fleet]` without {stray}, which is of one asset"
+            raise ValueError(message)
+        return self

@@ -97,7 +97,7 @@ def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSe
         InvalidSetting: A setting makes no sense for this telemetry.
         InvalidJob: `by` or `bins` names a column that is not there.
     """
-    twin, calibrated = model.twin, split.calibration
+    twin, (calibrated, _) = model.twin, split.of_one("validate")
     span = _reach(calibrated, twin.time_unit, calibrated.table.index[0])
     settings: dict[str, Any] = {}
     number = 0
@@ -218,7 +218,7 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, others
         trialled: The backtest.
         others: The newest run of each other verb that came to its end.
     """
-    forecast, telemetry = run.predictions, run.split.held_out
+    forecast, (past, telemetry) = run.predictions, run.split.of_one("validate")
     if forecast is None or telemetry is None:
         message = "only a run that held something out is judged"
         raise ValueError(message)
@@ -236,7 +236,7 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, others
     # bands of the same width, so that one interval is marked alike wherever it stands
     evidence, both = together(evidence, number), together(both, number)
     pits = {part: ranks(*pair, plan.seed, len(parts)) for part, pair in parts.items()}
-    past, period = run.split.calibration, plan.period
+    period = plan.period
     scored = {part: scores(*pair, prob=plan.levels, past=past, period=period) for part, pair in parts.items()}
     trial = _trial(plan, trialled, evidence.get(BACKTEST))
     ahead = draws.horizons(forecast, draws.axis(forecast))
@@ -391,9 +391,10 @@ def find_judgeable(results: pathlib.Path, model: Model, run: str | None) -> path
 
 
 def _held_out(model: Model, found: Results) -> Telemetry:
-    if found.split.held_out is None:
+    _, held_out = found.split.of_one("validate")
+    if held_out is None:
         raise _nothing_held_out(model, found.run.name)
-    return found.split.held_out
+    return held_out
 
 
 def _nothing_held_out(model: Model, run: str) -> InvalidInput:
@@ -410,7 +411,12 @@ def _backtest(model: Model, run: Results, plan: Plan, folder: pathlib.Path, show
     settings = dict(plan.backtest)
     try:
         tree = backtest(
-            model.twin, run.split.calibration, origins=plan.origins, seed=plan.seed, progress=shown, **settings
+            model.twin,
+            run.split.of_one("validate")[0],
+            origins=plan.origins,
+            seed=plan.seed,
+            progress=shown,
+            **settings,
         )
     except InvalidSetting:
         raise

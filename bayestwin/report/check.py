@@ -30,6 +30,9 @@ NARROWEST = 0.004
 MOST_POINTS = 6000
 """A column with more values is drawn at every so manyth of them; those that are marked always."""
 
+MOST_BLOCKS = 24
+"""Of a fleet, so many columns of all assets are drawn."""
+
 
 class ColumnFinding(NamedTuple):
     """A finding in a table."""
@@ -54,7 +57,7 @@ class ColumnOnPage(NamedTuple):
 
 def render_readiness(
     findings: Sequence[Finding],
-    record: SignalRecord,
+    record: SignalRecord | Mapping[str, SignalRecord],
     limits: Mapping[str, Limit],
     name: str,
     *,
@@ -68,7 +71,8 @@ def render_readiness(
 
     Args:
         findings: What `check` found, the worst first.
-        record: What it looked at.
+        record: What it looked at; of several experiments that of each, of which not more than `MOST_BLOCKS` columns are
+            drawn, those with findings first.
         limits: The operating range, by observation and input.
         name: Of the twin.
         time_unit: Unit of times that are numbers.
@@ -78,12 +82,12 @@ def render_readiness(
     Returns:
         The page as text, to be written as UTF-8.
     """
-    zone = record.zone if isinstance(record.zone, str) else ""
-    axis = TimeAxis(isinstance(record.times, pd.DatetimeIndex), time_unit, zone)
+    records = {"": record} if isinstance(record, SignalRecord) else record
+    columns = _columns(records, findings)
     with drawing():
         blocks = [
-            _block(number, signal, record, _about(signal, findings), limits, axis)
-            for number, signal in enumerate(record.signals)
+            _block(number, columns[number], records[columns[number].experiment], limits, time_unit)
+            for number in range(min(len(columns), MOST_BLOCKS))
         ]
     counts = {severity: sum(one.severity == severity for one in findings) for severity in ("fail", "warn", "note")}
     page = {
@@ -91,7 +95,7 @@ def render_readiness(
         "version": importlib.metadata.version("bayestwin"),
         "status": "fail" if counts["fail"] else "warn" if counts["warn"] else "pass",
         "headline": _headline(counts),
-        "scope": _scope(record),
+        "scope": _scope(records, len(columns)),
         "findings": [_row(one) for one in findings if one.severity != "note"],
         "notes": [_row(one) for one in findings if one.severity == "note"],
         "blocks": blocks,
@@ -116,13 +120,21 @@ def _headline(counts: Mapping[str, int]) -> str:
     return "Nothing speaks against a calibration."
 
 
-def _scope(record: SignalRecord) -> str:
-    num = len(record.times)
-    held_out = num - record.calibrated
-    words = f"{count(num, 'row')} from {said(record.times[0], record.zone)} to {said(record.times[-1], record.zone)}"
+def _scope(records: Mapping[str, SignalRecord], columns: int) -> str:
+    num = sum(len(one.times) for one in records.values())
+    held_out = num - sum(one.calibrated for one in records.values())
+    words = count(num, "row")
+    if len(records) == 1:
+        (one,) = records.values()
+        words += f" from {said(one.times[0], one.zone)} to {said(one.times[-1], one.zone)}"
+    else:
+        words += f" of {len(records)} assets"
     if held_out:
         words += f", of which the last {held_out:,} are held out"
-    return f"{words}. Rows are counted from 1 in the telemetry as it was read, in order of time."
+    words += ". Rows are counted from 1 in the telemetry as it was read, in order of time."
+    if columns > MOST_BLOCKS:
+        words += f" {MOST_BLOCKS} of {columns} columns are drawn, those with findings first."
+    return words
 
 
 def _row(one: Finding) -> ColumnFinding:
@@ -131,22 +143,41 @@ def _row(one: Finding) -> ColumnFinding:
     return ColumnFinding(one.severity, one.kind, rows, times, one.sentence)
 
 
-def _about(signal: Signal, findings: Sequence[Finding]) -> list[Finding]:
-    """Findings on a column; a gap of the record is one in each."""
-    return [one for one in findings if one.column == signal.name or (one.kind == "gap" and not one.column)]
+class ColumnFound(NamedTuple):
+    """A column of an experiment, whose name is empty where there is one alone, and what was found about it."""
+
+    experiment: str
+    signal: Signal
+    findings: list[Finding]
+
+
+def _columns(records: Mapping[str, SignalRecord], findings: Sequence[Finding]) -> list[ColumnFound]:
+    """All columns; of several experiments those with findings that are more than notes come first."""
+    columns = [
+        ColumnFound(name, signal, [one for one in findings if one.experiment in ("", name) and _is_about(signal, one)])
+        for name, record in records.items()
+        for signal in record.signals
+    ]
+    if len(records) == 1:
+        return columns
+    return sorted(columns, key=lambda one: all(each.severity == "note" for each in one.findings))
+
+
+def _is_about(signal: Signal, one: Finding) -> bool:
+    """Whether a finding is about a column; a gap of the record is one in each."""
+    return one.column == signal.name or (one.kind == "gap" and not one.column)
 
 
 def _block(
-    number: int,
-    signal: Signal,
-    record: SignalRecord,
-    findings: Sequence[Finding],
-    limits: Mapping[str, Limit],
-    axis: TimeAxis,
+    number: int, column: ColumnFound, record: SignalRecord, limits: Mapping[str, Limit], time_unit: str
 ) -> ColumnOnPage:
+    experiment, signal, findings = column
+    zone = record.zone if isinstance(record.zone, str) else ""
+    axis = TimeAxis(isinstance(record.times, pd.DatetimeIndex), time_unit, zone)
     limit, words = limits.get(signal.name), f"{_values_in_words(signal)}."
     drawn = _picture(number, signal, record, findings, limit, axis) if signal.present.any() else None
-    return ColumnOnPage(signal.name, unit_text(signal.unit), signal.role, words, drawn, [_row(one) for one in findings])
+    name = f"{experiment}: {signal.name}" if experiment else signal.name
+    return ColumnOnPage(name, unit_text(signal.unit), signal.role, words, drawn, [_row(one) for one in findings])
 
 
 def _values_in_words(signal: Signal) -> str:

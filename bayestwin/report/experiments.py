@@ -142,6 +142,7 @@ def write_reports(
     validation: Mapping[str, Telemetry] | None = None,
     gates: Sequence[Gate] | None = None,
     provenance: dict[str, Any] | None = None,
+    overview: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> pathlib.Path:
     """Write a page about all experiments of an asset, and one about each.
@@ -153,10 +154,11 @@ def write_reports(
         validation: By experiment, telemetry that calibration has not seen.
         gates: The verdict on all; by default `diagnose(posterior)`.
         provenance: What the run recorded about itself.
+        overview: The page about all; by default `index.html` in the folder.
         progress: Where progress is shown.
 
     Returns:
-        The page about all, `index.html`; each of the others is named by number and experiment.
+        The page about all; each of the others is named by number and experiment.
 
     Raises:
         InvalidInput: If the result is of one telemetry, or `validation` names an experiment that it does not have.
@@ -166,11 +168,14 @@ def write_reports(
     files = [file_name(place, name) for place, name in enumerate(names, 1)]
     where = pathlib.Path(folder)
     where.mkdir(parents=True, exist_ok=True)
+    whole = where / OVERVIEW if overview is None else pathlib.Path(overview)
+    back, onward = os.path.relpath(whole, where), os.path.relpath(where, whole.parent)
     held = []
     with progress or Progress() as shown, shown.phase("report", "one page an experiment", len(names)) as phase:
         for place, (name, file) in enumerate(zip(names, files, strict=True)):
-            one = _held(name, file, posterior, forecast, (validation or {}).get(name))
-            links = [("All experiments", OVERVIEW)]
+            linked = file if onward == "." else f"{pathlib.PurePath(onward).as_posix()}/{file}"
+            one = _held(name, linked, posterior, forecast, (validation or {}).get(name))
+            links = [("All experiments", pathlib.PurePath(back).as_posix())]
             links += [(f"← {names[place - 1]}", files[place - 1])] if place else []
             links += [(f"{names[place + 1]} →", files[place + 1])] if place + 1 < len(names) else []
             page = render_report(
@@ -184,7 +189,7 @@ def write_reports(
             write_text_durably(where / file, page)
             held.append(one)
             phase.advance(1)
-    return write_text_durably(where / OVERVIEW, _overview(posterior, held, judged, provenance))
+    return write_text_durably(whole, _overview(posterior, held, judged, provenance))
 
 
 def file_name(place: int, name: str) -> str:

@@ -5,7 +5,7 @@ A table has one row a time and one column a signal; NaN is a missing value. Time
 
 from bayestwin.telemetry import datasets
 from bayestwin.telemetry.aligning import align
-from bayestwin.telemetry.reading import ReadingSettings, read_rows, read_telemetry, signals_of
+from bayestwin.telemetry.reading import ReadingSettings, read_rows, read_telemetry, rows_by, signals_of
 from bayestwin.telemetry.record import Telemetry, Zone, said, time_in
 from bayestwin.telemetry.sources import Rows, read_source
 
@@ -19,6 +19,7 @@ __all__ = [
     "read_rows",
     "read_source",
     "read_telemetry",
+    "rows_by",
     "said",
     "signals_of",
     "time_in",

@@ -432,7 +432,26 @@ def read_experiments(
             belongs to one of them, whose name is then said.
     """
     chosen = {**USUAL, **settings}
-    source = read_source(data, chosen["separator"], chosen["decimal"], chosen["skip_rows"])
+    source = read_source(data, chosen["separator"], chosen["decimal"], chosen["skip_rows"], by)
+    found = {}
+    for name, rows in rows_by(source, by).items():
+        try:
+            found[name] = read_rows(rows, **settings)
+        except InvalidTelemetry as reason:
+            raise reason.within(f"In experiment `{name}`") from reason
+    return found
+
+
+def rows_by(source: Rows, by: str) -> dict[str, Rows]:
+    """The rows of each experiment of a long table, in the order in which they first appear.
+
+    Args:
+        source: The table.
+        by: Column that names the experiment of each row.
+
+    Raises:
+        InvalidTelemetry: If there is no such column, or a row belongs to no experiment.
+    """
     table = source.table
     if by not in table.columns and by in table.index.names:
         table = table.reset_index()
@@ -452,12 +471,9 @@ def read_experiments(
             advice="Pass `by='<the column with the experiments>'`, and drop rows that belong to none.",
         )
     found = {}
-    for name, rows in table.groupby(by, sort=False):
+    for name, rows in table.groupby(by, sort=False, observed=True):
         own = rows.drop(columns=by)
         if not isinstance(own.index, pd.MultiIndex) and own.index.name is None:
             own = own.reset_index(drop=True)
-        try:
-            found[str(name)] = read_rows(source._replace(table=own), **settings)
-        except InvalidTelemetry as reason:
-            raise reason.within(f"In experiment `{name}`") from reason
+        found[str(name)] = source._replace(table=own)
     return found

@@ -44,7 +44,9 @@ type SkippedRows = int | Sequence[int]
 """How many lines at the beginning of a CSV file are left out, or the numbers of those that are, counted from 1."""
 
 
-def read_source(data: Any, separator: str = ",", decimal: str = ".", skip_rows: SkippedRows = 0) -> Rows:
+def read_source(
+    data: Any, separator: str = ",", decimal: str = ".", skip_rows: SkippedRows = 0, text: str = ""
+) -> Rows:
     """A file, a table or a dataset as rows of one's own.
 
     Args:
@@ -52,6 +54,7 @@ def read_source(data: Any, separator: str = ",", decimal: str = ".", skip_rows: 
         separator: Between the columns of a CSV file.
         decimal: Decimal sign of a CSV file.
         skip_rows: Lines of a CSV file that are left out.
+        text: Column of a CSV file that holds names, of which `007` is one.
 
     Raises:
         InvalidTelemetry: If it is none of these, or does not read.
@@ -79,7 +82,8 @@ def read_source(data: Any, separator: str = ",", decimal: str = ".", skip_rows: 
             return kind.read(path)
     if b"\0" in head and not head.startswith(_UTF16) and path.suffix.lower() not in _PACKED:
         raise _unreadable(path, f"bytes that are no text: {head[:8]!r}", "Export it as CSV, Parquet or netCDF.")
-    return _read_csv(path, separator, decimal, "utf-16" if head.startswith(_UTF16) else "utf-8-sig", _lines(skip_rows))
+    encoding = "utf-16" if head.startswith(_UTF16) else "utf-8-sig"
+    return _read_csv(path, separator, decimal, encoding, _lines(skip_rows), text)
 
 
 def _lines(skip_rows: SkippedRows) -> int | list[int]:
@@ -101,7 +105,9 @@ def _named(*kinds: str) -> str:
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
-def _read_csv(path: pathlib.Path, separator: str, decimal: str, encoding: str, skipped: int | list[int]) -> Rows:
+def _read_csv(
+    path: pathlib.Path, separator: str, decimal: str, encoding: str, skipped: int | list[int], text: str
+) -> Rows:
     layout: dict[str, Any] = {"comment": "#", "skipinitialspace": True, "encoding": encoding, "skiprows": skipped}
     try:
         header = pd.read_csv(path, sep="\x01", nrows=0, **layout).columns[0]
@@ -109,11 +115,11 @@ def _read_csv(path: pathlib.Path, separator: str, decimal: str, encoding: str, s
         with warnings.catch_warnings():
             # pandas would take values without a name for labels of rows, or drop them and warn
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(path, sep=separator, decimal=decimal, index_col=False, **layout)
+            table = pd.read_csv(path, sep=separator, decimal=decimal, index_col=False, dtype={text: str}, **layout)
     except UnicodeDecodeError as reason:
         if encoding == "cp1252":
             raise _unreadable(path, str(reason), "Save it as UTF-8.") from reason
-        rows = _read_csv(path, separator, decimal, "cp1252", skipped)
+        rows = _read_csv(path, separator, decimal, "cp1252", skipped, text)
         notice = f"`{path.name}` is not UTF-8 and was read as Windows-1252: check names that are not plain letters."
         return rows._replace(notices=(notice,))
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeError) as reason:

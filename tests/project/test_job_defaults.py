@@ -54,8 +54,9 @@ def test_telemetry_is_read_as_in_python() -> None:
 
 def test_every_section_may_be_left_out_but_telemetry() -> None:
     job = Job.model_validate({"telemetry": {"file": "room.csv"}})
+    assert job.fleet is None
     for name, field in Job.model_fields.items():
-        if name != "telemetry":
+        if name not in ("telemetry", "fleet"):
             assert getattr(job, name) == field.annotation()
 
 

@@ -1,0 +1,273 @@
+"""A fleet as a whole: what all assets show together, what their population is, and who lies far from it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpyro.distributions as dist
+import scipy.special
+import xarray as xr
+
+from bayestwin.assess import draws
+from bayestwin.assess.coverage import WORTH, with_bands, worth_in
+from bayestwin.model.pooling import Pooled
+from bayestwin.model.twin import Site, Twin
+
+# Coverage and scores of all assets together, from those of each.
+
+
+def of_all(covered: xr.Dataset) -> xr.Dataset:
+    """Coverage over all experiments, from that of each, as `coverage` returns it of several.
+
+    What is known of all is taken for given, so that their errors are independent: what observations are worth adds up.
+    """
+    num = covered["num"]
+    some = num > 0
+    total = num.sum("experiment")
+    counts = xr.Dataset(
+        {
+            "num": total,
+            "num_inside": covered["num_inside"].sum("experiment"),
+            WORTH: worth_in(covered).where(some, 0.0).sum("experiment").where(total > 0),
+            "freedom": covered["freedom"].where(some, 0).sum("experiment").where(total > 0, 1).astype(int),
+            "expected": (covered["expected"].where(some, 0.0) * num).sum("experiment") / total.where(total > 0, 1),
+        },
+        attrs=covered.attrs,
+    )
+    if draws.FAILED in covered:
+        counts[draws.FAILED] = covered[draws.FAILED].mean("experiment")
+    return with_bands(counts, covered.attrs["level"])
+
+
+def scores_of_all(scored: xr.Dataset) -> xr.Dataset:
+    """Scores over all experiments, from those of each, as `scores` returns them of several; each observation counts."""
+    num = scored["num"]
+    found = {"num": num.sum("experiment")}
+    for name, values in scored.data_vars.items():
+        if name != "num" and not str(name).endswith("skill"):
+            power = 2 if str(name).endswith("rmse") else 1
+            weight = num.where(values.notnull(), 0)
+            mean = (values.fillna(0.0) ** power * weight).sum("experiment") / weight.sum("experiment")
+            found[str(name)] = mean ** (1 / power)
+    for name in scored.data_vars:
+        if str(name).endswith("skill"):
+            baseline = str(name).removesuffix("skill") or "persistence_"
+            found[str(name)] = 1 - found["rmse"] / found[f"{baseline}rmse"]
+    whole = xr.Dataset(found, attrs=scored.attrs)
+    return whole.assign({name: values.assign_attrs(scored[name].attrs) for name, values in whole.data_vars.items()})
+
+
+# Populations of pooled quantities, and what each asset's own data say.
+
+
+class Member(NamedTuple):
+    """One asset's value of a pooled quantity, in its unit.
+
+    Attributes:
+        name: Of the asset.
+        mean: Of the posterior, like the next three.
+        sd: Standard deviation.
+        lower: Where its 90 % equal-tailed interval begins.
+        upper: Where that ends.
+        alone: What its own data say without the population, the median; NaN where they say next to nothing.
+        alone_lower: Where the 90 % interval of that begins.
+        alone_upper: Where it ends.
+        surprise: Probability that the population of the others gives a value at least as far out; NaN as above.
+        outlier: Whether it is so small that of all that were looked at none would be in 95 % of fleets.
+    """
+
+    name: str
+    mean: float
+    sd: float
+    lower: float
+    upper: float
+    alone: float
+    alone_lower: float
+    alone_upper: float
+    surprise: float
+    outlier: bool = False
+
+
+class PopulationFound(NamedTuple):
+    """The population of a pooled quantity.
+
+    Attributes:
+        name: Of the quantity.
+        unit: Its unit.
+        typical: Mean and ends of the 90 % interval of the middle of the population.
+        spread: Likewise of the standard deviation between assets, where values are not bounded.
+        variation: Likewise of the coefficient of variation; None where values lie between two ends.
+        shrinkage: How far assets are drawn to the population, from 0 (not at all) to 1 (all are the same).
+        members: The assets.
+    """
+
+    name: str
+    unit: str
+    typical: tuple[float, float, float]
+    spread: tuple[float, float, float]
+    variation: tuple[float, float, float] | None
+    shrinkage: float
+    members: tuple[Member, ...]
+
+
+TAILS = (0.05, 0.95)
+FALSE_ALARM = 0.05
+"""Probability that in a fleet without outliers any asset is called one, over all that is looked at."""
+
+LEAST_TOLD = 0.1
+"""Where own data say less than that share of what is known of an asset, nothing is said of them alone."""
+
+TRIED = np.geomspace(1e-3, 1e2, 241)
+"""Spreads at which the population of the others is looked at, as multiples of the median of the posterior."""
+
+
+def populations(twin: Twin, posterior: xr.DataTree) -> tuple[PopulationFound, ...]:
+    """The population of each pooled quantity, with its assets.
+
+    What an asset's own data say is not drawn: it is the normal likelihood, on the scale on which values are not
+    bounded, that makes of the population what the posterior of the asset is, in mean and variance. How far out that is
+    is asked of the population of the others, which it would widen.
+
+    Args:
+        twin: The twin that was calibrated.
+        posterior: What `calibrate` returned, of several experiments.
+    """
+    group = posterior["posterior"].to_dataset()
+    sites = [site for site in twin.sites() if site.pooled and group[site.name].ndim == 3]
+    found = [_population(twin, group, site) for site in sites]
+    known = [one.surprise for population in found for one in population.members if np.isfinite(one.surprise)]
+    limit = -np.expm1(np.log1p(-FALSE_ALARM) / max(len(known), 1))
+    return tuple(
+        one._replace(members=tuple(each._replace(outlier=bool(each.surprise < limit)) for each in one.members))
+        for one in found
+    )
+
+
+def _population(twin: Twin, group: xr.Dataset, site: Site) -> PopulationFound:
+    pooled: Pooled = site.prior
+    values = group[site.name].transpose("experiment", "chain", "draw")
+    own = values.to_numpy().reshape(values.sizes["experiment"], -1)
+    typical, spread = group[pooled.typical].to_numpy().ravel(), _spread(twin, group, pooled)
+    unbounded, middle = (np.asarray(pooled.transform.inv(one), float) for one in (own, typical))
+    centres, variances = np.array([_alone(one, middle, spread) for one in unbounded]).T
+    tried = np.median(spread) * TRIED
+    likely = _log_prior(twin.parameters[pooled.spread].prior, tried)
+    members = []
+    for place, name in enumerate(group["experiment"].to_numpy()):
+        ends = centres[place] + np.sqrt(variances[place]) * scipy.special.ndtri((TAILS[0], 0.5, TAILS[1]))
+        told = np.isfinite(variances[place])
+        low, median, high = np.asarray(pooled.transform(ends), float) if told else np.full(3, np.nan)
+        others = np.isfinite(variances) & (np.arange(len(own)) != place)
+        far = np.nan
+        if told and others.any():
+            far = surprise(centres[place], variances[place], centres[others], variances[others], tried, likely)
+        drawn = own[place]
+        figures = (drawn.mean(), drawn.std(), *np.quantile(drawn, TAILS), median, low, high, far)
+        members.append(Member(str(name), *map(float, figures), outlier=False))
+    return PopulationFound(
+        site.name,
+        site.unit,
+        _summary(typical),
+        _summary(spread),
+        _variation(pooled, typical, spread),
+        _shrinkage(unbounded - middle),
+        tuple(members),
+    )
+
+
+def _shrinkage(apart: np.ndarray) -> float:
+    """One minus the variance between means over the variance within all draws, both from the middle, shape (E, n).
+
+    A. Gelman & I. Pardoe (2006), doi:10.1198/004017005000000517.
+    """
+    between, whole = float(np.var(apart.mean(axis=1))), float(np.mean(np.var(apart, axis=0)))
+    return float(np.clip(1.0 - between / whole, 0.0, 1.0)) if whole > 0 else 1.0
+
+
+def _log_prior(prior: Any, tried: np.ndarray) -> np.ndarray:
+    """Log density of the logarithm of a spread; a known one has all its weight at the nearest that is tried."""
+    if isinstance(prior, dist.Distribution):
+        support: Any = prior.support
+        return np.where(support(tried), np.asarray(prior.log_prob(tried)), -np.inf) + np.log(tried)
+    if isinstance(prior, int | float):
+        return np.where(np.arange(len(tried)) == np.argmin(np.abs(np.log(tried / prior))), 0.0, -np.inf)
+    return np.log(tried)
+
+
+def surprise(
+    own: float, variance: float, others: np.ndarray, variances: np.ndarray, tried: np.ndarray, prior: np.ndarray
+) -> float:
+    """Probability that the population of others gives a value at least as far out, on the side on which it lies, twice.
+
+    The predictive distribution of what the data of one more asset say: an integral over the spread, for each of which
+    all is normal, the middle of the population included (of which nothing is assumed).
+
+    Args:
+        own: What the data of the asset say.
+        variance: Of that.
+        others: What those of the others say, shape (m,).
+        variances: Of these, shape (m,).
+        tried: Spreads, shape (n,).
+        prior: Log density of their logarithms, shape (n,).
+
+    Returns:
+        Uniform between 0 and 1 if all assets come from one population.
+    """
+    total = tried[:, None] ** 2 + variances
+    known = (1.0 / total).sum(axis=1)
+    middle = (others / total).sum(axis=1) / known
+    terms = np.log(total) + (others - middle[:, None]) ** 2 / total
+    height = prior - 0.5 * (terms.sum(axis=1) + np.log(known))
+    weight = np.exp(height - height.max())
+    z = (own - middle) / np.sqrt(1.0 / known + tried**2 + variance)
+    below, above = (np.sum(weight * scipy.special.ndtr(sign * z)) / weight.sum() for sign in (1.0, -1.0))
+    return float(2.0 * min(below, above))
+
+
+def _summary(drawn: np.ndarray) -> tuple[float, float, float]:
+    lower, upper = np.quantile(drawn, TAILS)
+    return float(drawn.mean()), float(lower), float(upper)
+
+
+def _variation(pooled: Pooled, typical: np.ndarray, spread: np.ndarray) -> tuple[float, float, float] | None:
+    """Standard deviation between assets over their mean."""
+    if pooled.positive:
+        return _summary(np.sqrt(np.expm1(spread**2)))
+    return _summary(spread / np.abs(typical)) if pooled.unbounded and (np.abs(typical) > 0).all() else None
+
+
+def _spread(twin: Twin, group: xr.Dataset, pooled: Pooled) -> np.ndarray:
+    """Draws of the spread; of one that is known as many of this number."""
+    if pooled.spread in group:
+        return group[pooled.spread].to_numpy().ravel()
+    return np.full(group[pooled.typical].size, float(twin.parameters[pooled.spread].prior))  # type: ignore[arg-type]
+
+
+def _alone(drawn: np.ndarray, middle: np.ndarray, spread: np.ndarray) -> tuple[float, float]:
+    """Mean and variance of the normal likelihood that makes of a population what was drawn of one asset.
+
+    With it, an asset is `Normal(B own + (1 - B) middle, B variance)`, B = spread² / (spread² + variance), in each draw
+    of the population: over all draws that has the mean and the variance of `drawn`.
+
+    Args:
+        drawn: Draws of the asset, where values are not bounded, shape (n,).
+        middle: Of the population, likewise.
+        spread: Likewise.
+
+    Returns:
+        Variance infinite where next to nothing is told: see `LEAST_TOLD`.
+    """
+    mean, wanted = drawn.mean(), drawn.var()
+
+    def of(variance: float) -> tuple[float, float]:
+        share = spread**2 / (spread**2 + variance)
+        own = (mean - np.mean((1.0 - share) * middle)) / np.mean(share)
+        centres = share * own + (1.0 - share) * middle
+        return own, float(np.mean(share * variance) + np.var(centres))
+
+    low, high = np.log(wanted) - 20.0, np.log(np.mean(spread**2)) + np.log(1.0 / LEAST_TOLD)
+    if not (wanted > 0 and of(np.exp(high))[1] > wanted):
+        return np.nan, np.inf
+    for _ in range(60):
+        at = (low + high) / 2.0
+        low, high = (at, high) if of(np.exp(at))[1] < wanted else (low, at)
+    return of(np.exp(high))[0], float(np.exp(high))
