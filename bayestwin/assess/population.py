@@ -1,14 +1,17 @@
 """A fleet as a whole: what all assets show together, what their population is, and who lies far from it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpyro.distributions as dist
 import scipy.special
 import xarray as xr
+from arviz_stats.sampling_diagnostics import ess, rhat
 
 from bayestwin.assess import draws
-from bayestwin.assess.coverage import WORTH, with_bands, worth_in
+from bayestwin.assess.coverage import WORTH, kept, with_bands, worth_in
+from bayestwin.assess.gates import Gate
 from bayestwin.model.pooling import Pooled
 from bayestwin.model.twin import Site, Twin
 
@@ -110,8 +113,12 @@ class PopulationFound(NamedTuple):
 
 
 TAILS = (0.05, 0.95)
+QUANTILES = scipy.special.ndtri((TAILS[0], 0.5, TAILS[1]))
 FALSE_ALARM = 0.05
 """Probability that in a fleet without outliers any asset is called one, over all that is looked at."""
+
+TINY = 1e-4
+"""Probabilities below that are not told: the normal that they rest on is not known so far out."""
 
 LEAST_TOLD = 0.1
 """Where own data say less than that share of what is known of an asset, nothing is said of them alone."""
@@ -153,9 +160,9 @@ def _population(twin: Twin, group: xr.Dataset, site: Site) -> PopulationFound:
     likely = _log_prior(twin.parameters[pooled.spread].prior, tried)
     members = []
     for place, name in enumerate(group["experiment"].to_numpy()):
-        ends = centres[place] + np.sqrt(variances[place]) * scipy.special.ndtri((TAILS[0], 0.5, TAILS[1]))
-        told = np.isfinite(variances[place])
-        low, median, high = np.asarray(pooled.transform(ends), float) if told else np.full(3, np.nan)
+        told = bool(np.isfinite(variances[place]))
+        ends = centres[place] + np.sqrt(variances[place]) * QUANTILES if told else np.full(3, np.nan)
+        low, median, high = np.asarray(pooled.transform(ends), float)
         others = np.isfinite(variances) & (np.arange(len(own)) != place)
         far = np.nan
         if told and others.any():
@@ -271,3 +278,84 @@ def _alone(drawn: np.ndarray, middle: np.ndarray, spread: np.ndarray) -> tuple[f
         at = (low + high) / 2.0
         low, high = (at, high) if of(np.exp(at))[1] < wanted else (low, at)
     return of(np.exp(high))[0], float(np.exp(high))
+
+
+# The verdict on each asset: whether its chains agree, its intervals hold, and it is like the others.
+
+
+class AssetVerdict(NamedTuple):
+    """One asset of a fleet.
+
+    Attributes:
+        name: Of the asset.
+        status: `"pass"`, `"warn"` or `"fail"`: failed are those whose own chains do not agree.
+        reasons: What was found that did not pass, a sentence each.
+    """
+
+    name: str
+    status: str
+    reasons: tuple[str, ...]
+
+
+def verdicts(
+    posterior: xr.DataTree,
+    found: Sequence[PopulationFound],
+    covered: xr.Dataset | None,
+    gates: Sequence[Gate],
+    prob: float = 0.9,
+) -> tuple[AssetVerdict, ...]:
+    """The verdict on each asset.
+
+    Args:
+        posterior: What `calibrate` returned, of several experiments.
+        found: Their populations.
+        covered: As `coverage` returns it of what was held out of each; None where nothing was.
+        gates: Of all, whose limits hold for each.
+        prob: Of which interval coverage counts.
+    """
+    group = posterior["posterior"].to_dataset()
+    limits = {gate.name: gate.limit for gate in gates}
+    own = [values for values in group.data_vars.values() if "experiment" in values.dims]
+    told = []
+    for name in map(str, group["experiment"].to_numpy()):
+        bad = [words for values in own for words in _disagreeing(values.sel(experiment=name), limits)]
+        doubts = [] if covered is None else _missed(covered, name, prob)
+        doubts += [
+            f"`{one.name}` is far from the population of the others: as far out by chance with a probability of "
+            f"{f'{member.surprise:.2g}' if member.surprise >= TINY else f'less than {TINY:g}'}."
+            for one in found
+            for member in one.members
+            if member.name == name and member.outlier
+        ]
+        told.append(AssetVerdict(name, "fail" if bad else "warn" if doubts else "pass", (*bad, *doubts)))
+    return tuple(told)
+
+
+def _disagreeing(values: xr.DataArray, limits: Mapping[str, float]) -> list[str]:
+    """What gates on R̂ and ESS say of one asset's own quantity."""
+    drawn = values.transpose("chain", "draw", ...).to_numpy()
+    drawn = drawn.reshape(*drawn.shape[:2], -1)
+    words = []
+    for part in range(drawn.shape[2]):
+        one = drawn[..., part]
+        if "rhat" in limits and not float(rhat(one)) <= limits["rhat"]:
+            words.append(f"Chains do not agree on `{values.name}` (R̂ {float(rhat(one)):.3f}).")
+        elif "ess_bulk" in limits and not float(ess(one)) >= limits["ess_bulk"]:
+            words.append(f"Few independent draws of `{values.name}` (bulk ESS {float(ess(one)):.0f}).")
+    return words[:1]
+
+
+def _missed(covered: xr.Dataset, name: str, prob: float) -> list[str]:
+    """Intervals of one asset that leave the band in which those of all lie together."""
+    if name not in covered["experiment"]:
+        return []
+    words = []
+    for observation in covered["observation"].to_numpy():
+        own = covered.sel(experiment=name, observation=observation, prob=prob)
+        if kept(own) is False:
+            ends = f"{100 * float(own['joint_lower']):.0f} to {100 * float(own['joint_upper']):.0f} %"
+            words.append(
+                f"{100 * float(own['coverage']):.0f} % of {int(own['num'])} held-out values of `{observation}` lie "
+                f"inside the {100 * prob:g} % interval, where {ends} would do."
+            )
+    return words

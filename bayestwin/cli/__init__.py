@@ -27,6 +27,7 @@ COMMANDS = (
     predict.predict,
     predict.coverage,
     predict.report,
+    predict.fleet,
     predict.validate,
     insight.identify,
     insight.sensitivity,

@@ -1,4 +1,4 @@
-"""What is printed of `identify`, `sensitivity`, `compare`, `sbc` and `batch`."""
+"""What is printed of `identify`, `sensitivity`, `compare`, `sbc`, `batch` and `fleet`."""
 
 import contextlib
 import pathlib
@@ -13,11 +13,22 @@ import xarray as xr
 
 from bayestwin._base.wording import count
 from bayestwin.assess import failed
-from bayestwin.cli.display import moment, number, show_files, show_gates, show_line, show_path, show_timings, table
+from bayestwin.cli.display import (
+    MARKS,
+    moment,
+    number,
+    show_files,
+    show_gates,
+    show_line,
+    show_path,
+    show_timings,
+    table,
+)
 from bayestwin.insight.influence import FINE
 from bayestwin.project.batch import Refused, Task, TaskOutcome
 from bayestwin.project.compare import Compared
 from bayestwin.project.identify import Identified
+from bayestwin.project.predict import FleetFound
 from bayestwin.project.run import Carried
 from bayestwin.project.sbc import Ranked
 from bayestwin.project.sensitivity import MOST_POINTS
@@ -304,3 +315,31 @@ def _words(outcome: TaskOutcome) -> str:
     took = f"{outcome.seconds:.0f} s" if outcome.attempts else "done before"
     again = f", {outcome.attempts} attempts" if outcome.attempts > 1 else ""
     return f"{outcome.task.name} ({took}{again})" + (f": {outcome.words}" if outcome.words else "")
+
+
+# What is printed of a fleet: its populations, the assets that did not pass, and the files.
+
+
+def show_fleet(console: rich.console.Console, found: FleetFound) -> None:
+    """Populations as a table; what did not pass, asset by asset; the rest is counted."""
+    record = found.record
+    if record["populations"]:
+        made = table("", "typical", "spread", "variation", "shrinkage", "unit")
+        for one in record["populations"]:
+            pairs = [one[key] for key in ("typical", "spread")]
+            cells = [f"{mean:.3g} ({low:.3g} … {high:.3g})" for mean, low, high in pairs]
+            variation = "–" if one["variation"] is None else f"{100 * one['variation'][0]:.0f} %"
+            made.add_row(one["name"], *cells, variation, f"{100 * one['shrinkage']:.0f} %", one["unit"])
+        console.print("Populations, with 90 % equal-tailed intervals:")
+        console.print(made)
+    for words in record["set_aside"].values():
+        show_line(console, "[dim]note[/dim]", f"Set aside: {words}")
+    assets = record["assets"]
+    for name, one in assets.items():
+        if one["verdict"] != "pass":
+            words = f"[bold]{rich.markup.escape(name)}[/bold]: {rich.markup.escape(' '.join(one['reasons']))}"
+            show_line(console, MARKS[one["verdict"]], words)
+    passed = sum(one["verdict"] == "pass" for one in assets.values())
+    console.print(f"{passed} of {count(len(assets), 'asset')} passed.", highlight=False)
+    for path in (found.page, found.page.with_suffix(".json"), found.table):
+        show_path(console, path)

@@ -1,4 +1,4 @@
-"""`predict`, `coverage`, `report` and `validate`: what is done with an earlier run."""
+"""`predict`, `coverage`, `report`, `fleet` and `validate`: what is done with an earlier run."""
 
 import pathlib
 import time
@@ -8,6 +8,7 @@ import typer
 
 from bayestwin.cli.frame import (
     AsJson,
+    Device,
     JobName,
     ModelPath,
     ResultsPath,
@@ -122,6 +123,37 @@ def report(
             print_json({"run": found.run.name, "status": found.status, "file": path})
         else:
             show_path(console, path)
+
+
+def fleet(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", help="Name of the calibration; by default the newest of all as it is now, or else a new one."
+        ),
+    ] = None,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write the table as Parquet instead of CSV.")] = False,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how each asset of a fleet does, what their population is, and who lies far from it; calibrate if need be.
+
+    Example: bayestwin fleet cells
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.display_insight import show_fleet
+        from bayestwin.project.model import load_model
+        from bayestwin.project.predict import fleet_model
+
+        shown = Progress(began=began)
+        found = fleet_model(load_model(model, job), results, run, parquet=parquet, device=device, progress=shown)
+        show_run(console, found, show_fleet, as_json)
+        stop_unless_finished(found.run.name, found.status)
 
 
 def validate(

@@ -1,21 +1,31 @@
-"""What can be done with an earlier run of a model: predict with its posterior, judge and report it anew."""
+"""What can be done with an earlier run of a model: predict with its posterior, judge and report it anew.
 
+Also the page, the table and the figures about the fleet that it calibrated.
+"""
+
+import importlib.util
+import io
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayestwin._base.progress import Progress
 from bayestwin._base.units import convert
 from bayestwin.assess import diagnose, intervals
+from bayestwin.assess.population import populations, verdicts
 from bayestwin.assess.recorded import paths_gate
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import check_belongs, predict
 from bayestwin.project.calibrate import (
     Results,
+    by_asset,
+    calibrate_model,
+    inputs_of,
     judge,
     read_beside,
     read_calibrated,
@@ -25,11 +35,15 @@ from bayestwin.project.calibrate import (
     write_report,
 )
 from bayestwin.project.model import Model, Split, load_telemetry, read_model_telemetry
-from bayestwin.project.record import read_record, renew_outputs
-from bayestwin.project.run import POSTERIOR, PREDICTIONS
+from bayestwin.project.record import RECORD, read_record, renew_outputs, to_json
+from bayestwin.project.run import ASSETS, ENDED, POSTERIOR, PREDICTIONS, REPORT, find_run
 from bayestwin.project.sections import SplitSection
+from bayestwin.project.telemetry import known_attributes
 from bayestwin.report.reading import zone_of
-from bayestwin.results.store import load, save
+from bayestwin.results.store import load, save, write_bytes_durably, write_text_durably
+
+if TYPE_CHECKING:
+    from bayestwin.report.experiments import FleetOnPage
 
 LATER = "predictions-*.nc"
 """Names of predictions for files of telemetry that a run had not seen."""
@@ -205,3 +219,166 @@ def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
         received=f"{ours[:12]}",
         advice=f"{other} Name another run by `--run`, or calibrate again.",
     )
+
+
+# A fleet: the verdict on each asset, and their population, as a page, as JSON and as a table.
+
+FLEET = "fleet"
+"""Names of the files, without what follows the dot."""
+
+OWN = ("chain", "draw", "experiment")
+"""Dimensions of a number that each asset has of its own."""
+
+SETTINGS = ("calibrate", "predict", "split")
+"""Tables of a job that draws and predictions depend on, beside twin and telemetry."""
+
+
+class FleetFound(NamedTuple):
+    """What is known of a fleet.
+
+    Attributes:
+        run: Folder of the calibration.
+        status: What became of that, as of `status_of`.
+        record: The content of `fleet.json`.
+        page: The page about it.
+        table: The table, a row an asset.
+    """
+
+    run: pathlib.Path
+    status: str
+    record: dict[str, Any]
+    page: pathlib.Path
+    table: pathlib.Path
+
+
+def fleet_model(
+    model: Model,
+    results: pathlib.Path,
+    run: str | None = None,
+    *,
+    parquet: bool = False,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> FleetFound:
+    """Write the page, the figures and the table about a fleet into the folder of its calibration.
+
+    Args:
+        model: The model.
+        results: Where runs are filed.
+        run: Name of the calibration; by default the newest of the job, twin and telemetry as they are now. Without one
+            they are calibrated first.
+        parquet: Whether the table is a Parquet file, and not CSV.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown.
+
+    Raises:
+        InvalidInput: If the job is not of a fleet, or there is no such run.
+        InvalidSetting: If nothing is installed that writes Parquet files.
+    """
+    if model.job.fleet is None:
+        raise InvalidInput(
+            f"Job file `{model.job_path}` is of one asset.",
+            expected="a table `[fleet]`, with `by`",
+            received="no such table",
+            advice="Write one where telemetry is of several assets; `bayestwin report` has the page about one.",
+        )
+    if parquet and importlib.util.find_spec("pyarrow") is None:
+        raise InvalidSetting(
+            "Nothing that is installed writes Parquet files.",
+            expected="pyarrow, an optional extra",
+            received="no pyarrow",
+            advice='Install it: `pip install "bayestwin[parquet]"`. Or leave `--parquet` out for CSV.',
+        )
+    folder = find_run(results, model, run) if run is not None else _same_state(model, results)
+    if folder is None:
+        found = calibrate_model(model, results, device=device, progress=progress)
+    else:
+        found = open_results(model, folder)
+    return _write_fleet(model, found, parquet=parquet)
+
+
+def _same_state(model: Model, results: pathlib.Path) -> pathlib.Path | None:
+    """The newest calibration of job, twin and telemetry as they are, that came to its end; None where there is none."""
+    now = inputs_of(model, load_telemetry(model))
+    for path in sorted((results / model.name).glob(f"*/{RECORD}"), reverse=True):
+        record = read_record(path.parent)
+        same = all(record.get(name) == now[name] for name in ("twin_sha256", "telemetry_sha256"))
+        same = same and all((record.get("job") or {}).get(name) == now["job"][name] for name in SETTINGS)
+        if same and record.get("command") == "calibrate" and record.get("status") in ENDED:
+            return path.parent
+    return None
+
+
+def _write_fleet(model: Model, found: Results, *, parquet: bool) -> FleetFound:
+    from bayestwin.report.experiments import FleetOnPage, render_fleet  # half a second, which only a page is worth
+
+    assert found.assets is not None
+    held_out = found.scores is not None
+    known = known_attributes(model.job, model.folder, model.job_path)
+    attributes = pd.DataFrame() if known is None else known.table.table.set_axis(pd.Index(known.names, name="asset"))
+    shown = FleetOnPage(
+        found.posterior,
+        found.gates,
+        population := populations(model.twin, found.posterior),
+        verdicts(found.posterior, population, found.assets.coverage if held_out else None, found.gates),
+        found.assets.coverage if held_out else None,
+        found.assets.scores,
+        attributes,
+        {} if known is None else known.table.units,
+        tuple(found.split.set_aside.values()),
+    )
+    record = {"run": found.run.name, "status": found.status, **_fleet_figures(found, shown)}
+    told = ("run", "began", "job_file", "twin_sha256")
+    provenance = {name: str(found.record.get(name)) for name in told}
+    table = _fleet_table(record, attributes)
+    path = found.run / f"{FLEET}.{'parquet' if parquet else 'csv'}"
+    for suffix in ("csv", "parquet"):
+        (found.run / f"{FLEET}.{suffix}").unlink(missing_ok=True)
+    data = io.BytesIO()
+    table.to_parquet(data) if parquet else table.to_csv(data)
+    write_bytes_durably(path, data.getvalue())
+    write_text_durably(found.run / f"{FLEET}.json", to_json(record))
+    page = render_fleet(shown, report=REPORT, assets=ASSETS, provenance=provenance)
+    written = write_text_durably(found.run / f"{FLEET}.html", page)
+    renew_outputs(found.run)
+    return FleetFound(found.run, found.status, record, written, path)
+
+
+def _fleet_figures(found: Results, shown: "FleetOnPage") -> dict[str, Any]:
+    """Verdicts, populations and figures of each asset, as plain values."""
+    assert found.assets is not None
+    figures = by_asset(found.assets)
+    own = {str(n): v for n, v in found.posterior["posterior"].data_vars.items() if {*v.dims} == {*OWN}}
+    members = {one.name: {member.name: member for member in one.members} for one in shown.populations}
+    assets = {}
+    for verdict in shown.verdicts:
+        quantities = {}
+        for name, values in own.items():
+            drawn = values.sel(experiment=verdict.name).to_numpy()
+            lower, upper = np.quantile(drawn, (0.05, 0.95))
+            told = {"mean": drawn.mean(), "sd": drawn.std(), "lower": lower, "upper": upper}
+            told |= {"unit": str(values.attrs.get("units", ""))}
+            if name in members:
+                member = members[name][verdict.name]._asdict()
+                told |= {key: member[key] for key in ("alone", "alone_lower", "alone_upper", "surprise", "outlier")}
+            quantities[name] = told
+        judged = {"verdict": verdict.status, "reasons": list(verdict.reasons)}
+        assets[verdict.name] = judged | {"quantities": quantities} | figures.get(verdict.name, {})
+    populations = [{k: v for k, v in one._asdict().items() if k != "members"} for one in shown.populations]
+    return {"assets": assets, "populations": populations, "set_aside": dict(found.split.set_aside)}
+
+
+def _fleet_table(record: Mapping[str, Any], attributes: pd.DataFrame) -> pd.DataFrame:
+    """A row an asset: its attributes and verdict, coverage and RMSE, and the figures of its own quantities."""
+    rows = {}
+    for name, one in record["assets"].items():
+        row: dict[str, Any] = dict(attributes.loc[name]) if name in attributes.index else {}
+        row |= {"verdict": one["verdict"], "reasons": " ".join(one["reasons"])}
+        for observation, shares in one["coverage"].items() if one.get("held_out") else ():
+            row[f"{observation}_coverage_90"] = shares.get("0.9")
+        for observation, scored in (one.get("scores") or {}).items():
+            row[f"{observation}_rmse"] = scored["rmse"]
+        for quantity, told in one["quantities"].items():
+            row |= {f"{quantity}_{key}": value for key, value in told.items() if key != "unit"}
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("asset")

@@ -1,6 +1,7 @@
-"""Reports about many experiments of one asset: a page about all, and a page about each, linked both ways.
+"""Reports about many experiments: a page about all, and a page about each, linked both ways; and a page about a fleet.
 
-What stands on the page about all: how each does on what was held out, and its own quantities.
+What stands on the page about all: how each does on what was held out, and its own quantities. That about a fleet says
+how assets lie in their population.
 """
 
 import os
@@ -9,26 +10,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import scipy.stats
 import xarray as xr
 
 from bayestwin import errors
 from bayestwin._base.progress import Progress
-from bayestwin._base.wording import count, fixed, number, percent, scale_for
+from bayestwin._base.wording import Written, count, fixed, labelled, number, percent, scale_for
 from bayestwin.assess import Gate, diagnose, draws
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.gates import record
+from bayestwin.assess.population import FALSE_ALARM, AssetVerdict, PopulationFound
 from bayestwin.model.pooling import TYPICAL
 from bayestwin.report import prose, tables
 from bayestwin.report.calibrate import Among, render_report
 from bayestwin.report.page import fill
-from bayestwin.report.posteriors import Line, Panel, draw_forest
+from bayestwin.report.posteriors import PANELS_ACROSS, Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted, verdict
 from bayestwin.report.reading import PROB, Quantity, flat_rows, group, held_out, read_quantities, result_rows
-from bayestwin.report.style import Picture, drawing, picture
+from bayestwin.report.style import LIGHT, Picture, drawing, figure, fitting, picture
 from bayestwin.results.store import write_text_durably
 from bayestwin.telemetry import Telemetry
 
 # What the page about many experiments tells of each: how it does on what was held out, and its own quantities.
+
+
+INTERRUPTED = "Sampling was interrupted: the result holds only the draws taken until then."
 
 
 class ExperimentResult(NamedTuple):
@@ -61,7 +68,7 @@ def experiment_words(
     posterior: xr.DataTree, held: Sequence[ExperimentResult], bad: Sequence[str], untold: Sequence[str]
 ) -> tuple[str, ...]:
     """How many experiments were judged on what was held out, how many do not keep their promise or cannot be told."""
-    lines = ["Sampling was interrupted: the result holds only the draws taken until then."] * interrupted(posterior)
+    lines = [INTERRUPTED] * interrupted(posterior)
     known = dict.fromkeys(one.name for one in held if one.covered is not None)
     if not known:
         return (*lines, "Whether intervals cover as promised is not known: nothing that was held out was predicted.")
@@ -263,3 +270,271 @@ def _overview(
         "run": flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
     }
     return fill("experiments.html", page)
+
+
+# The page about a fleet: a verdict on each asset, its place in the population, and who lies far from that.
+
+MOST_ASSETS = 150
+"""Assets that a picture shows, those in the middle left out first."""
+
+FEW = 3
+"""An attribute that has fewer different values is not drawn."""
+
+ARROW = {"arrowstyle": "-|>,head_width=0.14,head_length=0.3", "color": LIGHT["muted"], "linewidth": 0.8}
+
+
+class FleetOnPage(NamedTuple):
+    """All that the page about a fleet shows.
+
+    Attributes:
+        posterior: What was calibrated.
+        gates: The verdict on it.
+        populations: Of what is pooled.
+        verdicts: On each asset.
+        covered: Coverage of what was held out of each, along `experiment`; None where nothing was.
+        scored: Scores, likewise.
+        attributes: A row an asset; may have no columns.
+        units: Of attributes.
+        set_aside: Why assets are left out, a sentence each.
+    """
+
+    posterior: xr.DataTree
+    gates: Sequence[Gate]
+    populations: Sequence[PopulationFound]
+    verdicts: Sequence[AssetVerdict]
+    covered: xr.Dataset | None
+    scored: xr.Dataset | None
+    attributes: pd.DataFrame
+    units: Mapping[str, str]
+    set_aside: Sequence[str] = ()
+
+
+class AssetRow(NamedTuple):
+    """One asset in the table of the page; `rank` is what verdicts are sorted by."""
+
+    name: str
+    file: str
+    status: str
+    rank: int
+    reasons: Sequence[str]
+    observed: str
+    num: str
+    covered: str
+    good: bool | None
+    values: Sequence[str]
+
+
+class PopulationRow(NamedTuple):
+    """One population in the table of the page: numbers with the ends of their 90 % intervals."""
+
+    name: str
+    unit: str
+    typical: Sequence[str]
+    spread: Sequence[str]
+    variation: Sequence[str]
+    shrinkage: str
+    outliers: str
+
+
+def render_fleet(found: FleetOnPage, *, report: str, assets: str, provenance: Mapping[str, str]) -> str:
+    """Write the page about a fleet, which needs nothing beside itself; all text from users is escaped.
+
+    Args:
+        found: What it shows.
+        report: Page about the calibration, as a link.
+        assets: Folder of the pages about each asset, as `write_reports` names them, as a link.
+        provenance: What the page says about where it comes from.
+    """
+    whole = verdict(found.gates, None, interrupted=interrupted(found.posterior))
+    doubtful = [one.name for one in found.verdicts if one.status != "pass"]
+    if doubtful and whole.status == "pass":
+        whole = whole._replace(
+            status="warn", headline=f"All {len(found.gates)} gates passed; look at {len(doubtful)} of "
+        )
+        whole = whole._replace(headline=f"{whole.headline}{count(len(found.verdicts), 'asset')}.")
+    with drawing():
+        pictures = [caterpillar(place, one) for place, one in enumerate(found.populations)]
+        over = over_attributes(found.populations, found.attributes, found.units)
+    outliers = [(one, member) for one in found.populations for member in one.members if member.outlier]
+    scales = [scale_for(one.typical[0], one.unit) for one in found.populations]
+    page = {
+        "name": found.posterior.attrs.get("twin", ""),
+        "version": found.posterior.attrs.get("bayestwin_version", ""),
+        "verdict": whole._replace(lines=_fleet_words(found, doubtful)),
+        "prob": percent(PROB),
+        "level": percent(1 - FALSE_ALARM),
+        "heads": [
+            (f"{one.name}: mean", scale.unit or "1") for one, scale in zip(found.populations, scales, strict=True)
+        ],
+        "assets": _asset_rows(found, assets, [scale.factor for scale in scales]),
+        "populations": [_population_row(one) for one in found.populations],
+        "pictures": pictures,
+        "over": over,
+        "outliers": [
+            (member.name, one.name, number(member.surprise, 2), number(member.alone), number(one.typical[0]), one.unit)
+            for one, member in sorted(outliers, key=lambda pair: pair[1].surprise)
+        ],
+        "looked": sum(np.isfinite(member.surprise) for one in found.populations for member in one.members),
+        "set_aside": found.set_aside,
+        "report": report,
+        "provenance": list(provenance.items()),
+    }
+    return fill("fleet.html", page)
+
+
+def _fleet_words(found: FleetOnPage, doubtful: Sequence[str]) -> tuple[str, ...]:
+    lines = ["Sampling was interrupted: the result holds only the draws taken until then."] * interrupted(
+        found.posterior
+    )
+    if doubtful:
+        lines.append(f"What did not pass is told of {prose.listed(doubtful)}.")
+    far = [f"{member.name} ({one.name})" for one in found.populations for member in one.members if member.outlier]
+    if found.populations:
+        lines.append(
+            f"Far from their population: {prose.listed(far)}." if far else "No asset is far from its population."
+        )
+    if found.covered is None:
+        lines.append("Whether intervals cover as promised is not known: nothing that was held out was predicted.")
+    if found.set_aside:
+        lines.append(f"{count(len(found.set_aside), 'asset is', 'assets are')} set aside.")
+    return tuple(lines)
+
+
+def _asset_rows(found: FleetOnPage, folder: str, factors: Sequence[float]) -> list[AssetRow]:
+    observed = group(found.posterior, "observed_data")
+    rows = []
+    for place, one in enumerate(found.verdicts):
+        seen = sum(
+            int(np.isfinite(v.sel(experiment=one.name).astype(float)).sum()) for v in observed.data_vars.values()
+        )
+        share, good, num = Written("–"), None, 0
+        if found.covered is not None and one.name in found.covered["experiment"]:
+            own = found.covered.sel(experiment=one.name, prob=PROB)
+            num = int(own["num"].sum())
+            marks = [kept(own.sel(observation=name)) for name in own["observation"].to_numpy()]
+            good = False if False in marks else None if None in marks else True
+            share = percent(float(own["num_inside"].sum()) / num, 1) if num else share
+        means = [
+            number(factor * member.mean)
+            for population, factor in zip(found.populations, factors, strict=True)
+            for member in population.members
+            if member.name == one.name
+        ]
+        link = f"{folder}/{file_name(place + 1, one.name)}"
+        rank = ("fail", "warn", "pass").index(one.status)
+        rows.append(
+            AssetRow(one.name, link, one.status, rank, one.reasons, fixed(seen, 0), fixed(num, 0), share, good, means)
+        )
+    return rows
+
+
+def _population_row(one: PopulationFound) -> PopulationRow:
+    scale = scale_for(one.typical[0], one.unit)
+    return PopulationRow(
+        one.name,
+        scale.unit or "–",
+        [number(scale.factor * value) for value in one.typical],
+        [number(value) for value in one.spread],
+        ["–"] * 3 if one.variation is None else [percent(value) for value in one.variation],
+        percent(one.shrinkage),
+        fixed(sum(member.outlier for member in one.members), 0),
+    )
+
+
+def caterpillar(place: int, found: PopulationFound) -> Picture:
+    """Assets in the order of their means, with arrows from what their own data say, over the population.
+
+    Args:
+        place: Of the picture on its page.
+        found: The population.
+    """
+    ordered = sorted(found.members, key=lambda member: member.mean)
+    half = MOST_ASSETS // 2
+    shown = ordered if len(ordered) <= MOST_ASSETS else ordered[:half] + ordered[-half:]
+    scale = scale_for(found.typical[0], found.unit)
+    title = labelled(found.name, scale.unit)
+    drawn = figure(0.8 + 0.19 * len(shown))
+    axes = drawn.subplots()
+    ends = np.array([[one.mean, one.lower, one.upper] for one in shown]) * scale.factor
+    low, high = float(ends.min()), float(ends.max())
+    reach = (low - 0.6 * (high - low), high + 0.6 * (high - low))
+    alone = np.array([one.alone for one in shown]) * scale.factor
+    axes.axvspan(*(scale.factor * end for end in found.typical[1:]), color=LIGHT["shade"], zorder=0)
+    axes.axvline(scale.factor * found.typical[0], color=LIGHT["calibrated"], linewidth=1.0, linestyle="--", zorder=1)
+    for row, (one, (mean, lower, upper), own) in enumerate(zip(shown, ends, alone, strict=True)):
+        colour = LIGHT["fail"] if one.outlier else LIGHT["ink"]
+        if np.isfinite(own) and abs(own - mean) > 0.012 * (high - low):
+            start = float(np.clip(own, *reach))
+            axes.annotate("", (mean, row), (start, row + 0.26), arrowprops=ARROW, annotation_clip=False)
+            if start == own:
+                axes.plot([own], [row + 0.26], "o", markersize=3, color=LIGHT["muted"], fillstyle="none")
+        axes.plot([lower, upper], [row, row], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3)
+        axes.plot([mean], [row], "D" if one.outlier else "o", markersize=4, color=colour, zorder=4)
+    axes.set_yticks(range(len(shown)), [one.name for one in shown], fontsize=8 if len(shown) < 60 else 6.5)
+    axes.set_ylim(len(shown) - 0.3, -0.7)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_title(title)
+    axes.grid(axis="x")
+    words = f"{percent(PROB)} equal-tailed intervals of the posterior"
+    caption = (
+        f"{title}. Dots: means; lines: {words}; assets in the order of their means. Dashed: the typical value, on its "
+        f"own {percent(PROB)} interval."
+    )
+    untold = sum(not np.isfinite(one.alone) for one in shown)
+    if untold < len(shown):
+        caption += (
+            " Arrows: from what an asset’s own data say without the population (a circle) to where the population"
+        )
+        caption += " draws it; none where they differ too little to be drawn."
+    if untold:
+        caption += f" Without an arrow are {count(untold, 'asset')} whose own data say next to nothing."
+    if any(one.outlier for one in shown):
+        caption += " Diamonds: far from the population."
+    if len(shown) < len(ordered):
+        caption += f" {count(len(ordered) - len(shown), 'asset')} in the middle are left out."
+    told = prose.listed(
+        f"{one.name} {number(lower, 4)} to {number(upper, 4)}{', far from the population' * one.outlier}"
+        for one, (_, lower, upper) in zip(shown, ends, strict=True)
+    )
+    return picture(drawn, f"population{place}", f"{words} of {title}, by asset: {told}.", caption)
+
+
+def over_attributes(
+    found: Sequence[PopulationFound], attributes: pd.DataFrame, units: Mapping[str, str]
+) -> Picture | None:
+    """Each pooled quantity over each attribute that has some different values; None where there is nothing to draw."""
+    columns = [str(name) for name, values in attributes.items() if int(values.nunique()) >= FEW]
+    pairs = [(one, column) for one in found for column in columns][: 3 * PANELS_ACROSS]
+    if not pairs:
+        return None
+    across = min(len(pairs), PANELS_ACROSS)
+    rows = -(-len(pairs) // across)
+    drawn = figure(0.3 + 2.1 * rows)
+    grid = drawn.subplots(rows, across, squeeze=False).ravel()
+    told = []
+    for axes, (one, column) in zip(grid, pairs, strict=False):
+        scale = scale_for(one.typical[0], one.unit)
+        known = [member for member in one.members if member.name in attributes.index]
+        x = np.array([float(attributes.loc[member.name, column]) for member in known])  # type: ignore[arg-type]
+        y = scale.factor * np.array([[member.mean, member.lower, member.upper] for member in known])
+        axes.vlines(x, y[:, 1], y[:, 2], color=LIGHT["prior"], linewidth=1.0)
+        for far, shape, colour in ((False, "o", LIGHT["calibrated"]), (True, "D", LIGHT["fail"])):
+            own = np.array([member.outlier == far for member in known])
+            axes.plot(x[own], y[own, 0], shape, markersize=4, color=colour)
+        axes.axhline(scale.factor * one.typical[0], color=LIGHT["calibrated"], linewidth=0.8, linestyle="--")
+        title = labelled(one.name, scale.unit)
+        axes.set_title(title, fontsize=fitting(title, 150, 9))
+        axes.set_xlabel(labelled(column, str(units.get(column, ""))))
+        axes.locator_params(nbins=4)
+        axes.grid()
+        rank = scipy.stats.spearmanr(x, y[:, 0]).statistic if len(set(x)) > 1 else np.nan
+        ends = f"{number(x.min())} to {number(x.max())}"
+        told.append(f"{one.name} over {column} from {ends}: rank correlation of means {fixed(rank, 2)}")
+    for axes in grid[len(pairs) :]:
+        axes.set_axis_off()
+    caption = (
+        f"Dots: means; lines: {percent(PROB)} equal-tailed intervals; dashed: the typical value. {prose.listed(told)}. "
+        "Assets that are drawn to the population are drawn away from what an attribute may explain."
+    )
+    return picture(drawn, "attributes", f"Quantities over attributes. {prose.listed(told)}.", caption)

@@ -1,80 +1,141 @@
-"""The table of a population is what its draws say by hand: typical values, between-asset variation, shrinkage."""
+"""What a fleet shows together: what each asset's own data say, who lies far from the population, and all counts."""
 
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+import scipy.stats
 import xarray as xr
+from twins import decay, telemetry_of
 
 import bayestwin as bt
-from bayestwin.model.describe import fingerprint
+from bayestwin.assess import Gate
+from bayestwin.assess.population import PopulationFound, of_all, populations, scores_of_all, surprise, verdicts
+
+NAMES = [f"asset {number}" for number in range(8)]
+SAID = np.log([0.9, 1.0, 1.1, 1.2, 1.3, 0.8, 1.05, 1.15])
+"""What the data of each say of the logarithm of the rate."""
 
 
-def tank(**parameters: bt.Parameter) -> bt.Twin:
-    return bt.Twin(
-        name="tank",
-        vector_field=lambda t, x, p, u: {"level": -p.k * x.level},
-        states={"level": bt.State(1.0)},
-        parameters=parameters,
-        observations={"level": bt.Observation(bt.Gaussian(0.1))},
-    )
+def twin() -> bt.Twin:
+    return decay(parameters={"rate": bt.Parameter(dist.LogNormal(0.0, 0.5), unit="1/h", pooled=dist.HalfNormal(0.4))})
 
 
-POOLED = tank(
-    k=bt.Parameter(dist.LogNormal(0.0, 1.0), unit="1/s", pooled=dist.HalfNormal(0.5)),
-    offset=bt.Parameter(dist.Normal(0.0, 1.0), unit="m", pooled=dist.HalfNormal(0.5)),
-)
-
-
-def posterior_of(twin: bt.Twin, draws: dict[str, np.ndarray]) -> xr.DataTree:
-    dims = {2: ("chain", "draw"), 3: ("chain", "draw", "experiment")}
-    tree = xr.DataTree.from_dict({"posterior": xr.Dataset({n: (dims[v.ndim], v) for n, v in draws.items()})})
-    tree.attrs = {"twin": twin.name, "twin_sha256": fingerprint(twin)}
-    return tree
-
-
-def drawn() -> xr.DataTree:
-    """Spreads of 0.3 and 2 in all draws; values that lie as far apart as they say, and half as far."""
-    rng = np.random.default_rng(0)
-    log_typical, middle = np.log(2.0) + 0.05 * rng.normal(size=(4, 250)), 10.0 + rng.normal(size=(4, 250))
-    apart = np.array([-1.0, 0.0, 1.0])
-    return posterior_of(
-        POOLED,
+def planted(said: np.ndarray, sd: np.ndarray, spread: float = 0.2, seed: int = 0) -> xr.DataTree:
+    """Draws of a population, and of assets about which data say `Normal(said, sd)`, given that: the definition."""
+    rng = np.random.default_rng(seed)
+    shape = (4, 5_000)
+    middle = said.mean() + 0.3 * spread * rng.normal(size=shape)
+    spreads = spread * np.exp(0.25 * rng.normal(size=shape))
+    share = spreads[..., None] ** 2 / (spreads[..., None] ** 2 + sd**2)
+    own = share * said + (1 - share) * middle[..., None] + np.sqrt(share) * sd * rng.normal(size=(*shape, len(said)))
+    dims = ("chain", "draw")
+    group = xr.Dataset(
         {
-            "k_typical": np.exp(log_typical),
-            "k_spread": np.full((4, 250), 0.3),
-            "k": np.exp(log_typical[..., None] + 0.3 * apart),
-            "offset_typical": middle,
-            "offset_spread": np.full((4, 250), 2.0),
-            "offset": middle[..., None] + 0.5 * 2.0 * apart,
+            "rate_typical": (dims, np.exp(middle)),
+            "rate_spread": (dims, spreads),
+            "rate": ((*dims, "experiment"), np.exp(own)),
+        },
+        coords={"experiment": NAMES[: len(said)]},
+    )
+    return xr.DataTree.from_dict({"posterior": group})
+
+
+def found(said: np.ndarray, sd: np.ndarray, **settings: float) -> PopulationFound:
+    (one,) = populations(twin(), planted(said, sd, **settings))
+    return one
+
+
+def test_what_own_data_say_is_had_back_however_far_assets_are_drawn_to_the_population() -> None:
+    sd = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.2, 0.1])
+    one = found(SAID, sd)
+    for member, said, wide in zip(one.members, SAID, sd, strict=True):
+        # the error of a mean of 20,000 draws, and how far dividing the population out stretches it
+        error = 4.0 * (1.0 + wide**2 / 0.2**2) * wide / np.sqrt(20_000)
+        assert np.log(member.alone) == pytest.approx(said, abs=error)
+        assert np.log(member.alone_upper / member.alone_lower) / 3.29 == pytest.approx(wide, rel=0.06)
+    assert one.members[5].mean > 0.9 > one.members[5].alone  # drawn from 0.8 towards 1.05
+
+
+def test_of_an_asset_without_data_nothing_is_told_alone() -> None:
+    sd = np.where(np.arange(8) == 3, 50.0, 0.1)
+    one = found(SAID, sd)
+    assert np.isnan([one.members[3].alone, one.members[3].surprise]).all()
+    assert np.isfinite([member.alone for place, member in enumerate(one.members) if place != 3]).all()
+
+
+def test_an_outlier_is_named_and_nobody_else_is() -> None:
+    said = SAID.copy()
+    said[2] = np.log(2.4)
+    # the outlier has widened the population that it is held against
+    one = found(said, np.full(8, 0.05), spread=0.35)
+    assert [member.name for member in one.members if member.outlier] == ["asset 2"]
+    assert not any(member.outlier for member in found(SAID, np.full(8, 0.05)).members)
+
+
+def test_a_fleet_without_outliers_has_none_in_95_of_100() -> None:
+    rng = np.random.default_rng(3)
+    tried = np.geomspace(1e-3, 1e2, 121)
+    prior = scipy.stats.halfnorm.logpdf(tried, scale=1.0) + np.log(tried)
+    far, alarms, fleets = [], 0, 600
+    for _ in range(fleets):
+        spread, variance = abs(rng.normal()), 0.3 * rng.uniform(0.2, 3.0, 6)
+        own = 2.0 + spread * rng.normal(size=6) + np.sqrt(variance) * rng.normal(size=6)
+        rest = [np.delete(np.stack([own, variance]), place, axis=1) for place in range(6)]
+        each = [surprise(own[k], variance[k], *rest[k], tried, prior) for k in range(6)]
+        far.append(each[0])
+        alarms += min(each) < 1 - 0.95 ** (1 / 6)
+    assert scipy.stats.kstest(far, "uniform").pvalue > 1e-3
+    assert scipy.stats.binomtest(alarms, fleets, 0.05).pvalue > 1e-3
+
+
+def test_the_population_is_told_in_the_words_of_its_scale() -> None:
+    one = found(SAID, np.full(8, 0.1))
+    assert one.spread[1] < 0.2 < one.spread[2]
+    assert one.variation[0] == pytest.approx(np.sqrt(np.expm1(one.spread[0] ** 2)), rel=0.05)
+    tight, loose = found(SAID, np.full(8, 0.02)), found(SAID, np.full(8, 0.6))
+    assert tight.shrinkage < 0.1 < 0.6 < loose.shrinkage
+
+
+def test_counts_and_scores_of_all_are_those_of_every_observation() -> None:
+    rng = np.random.default_rng(1)
+    record = {name: telemetry_of({"time": np.arange(6.0), "level": rng.normal(size=6)}) for name in NAMES[:3]}
+    paths = rng.normal(size=(2, 50, 3, 6))
+    group = xr.Dataset(
+        {
+            name: (("chain", "draw", "experiment", "time"), paths, {"units": "m"})
+            for name in ("level", "level_noise_free")
+        },
+        coords={
+            "time": np.arange(6.0),
+            "experiment": ("experiment", NAMES[:3], {"t0": dict.fromkeys(NAMES, "0.0"), "time_unit": "h"}),
         },
     )
-
-
-def test_a_population_is_told_as_by_hand() -> None:
-    tree = drawn()
-    found = bt.population(POOLED, tree, prob=0.8)
-    k = found.sel(quantity="k")
-    typical = tree["posterior"]["k_typical"].to_numpy().ravel()
-    assert [float(k[name]) for name in ("typical", "typical_lower", "typical_upper")] == pytest.approx(
-        np.quantile(typical, [0.5, 0.1, 0.9])
+    tree = xr.DataTree.from_dict(
+        {"predictions": group, "observed_data": group[["level"]].isel(chain=0, draw=0, time=[])}
     )
-    assert float(k["rse"]) == pytest.approx(typical.std(ddof=1) / typical.mean())
-    assert float(k["cv"]) == float(k["cv_upper"]) == pytest.approx(np.sqrt(np.exp(0.09) - 1.0))
-    assert float(k["shrinkage"]) == pytest.approx(0.0, abs=1e-9)
-    assert found["units"].to_series().to_dict() == {"k": "1/s", "offset": "m"}
-    assert found.attrs["prob"] == 0.8
+    tree.attrs = {"time_unit": "h"}
+    covered, scored = bt.coverage(tree, record), bt.scores(tree, record)
+    whole, scores = of_all(covered), scores_of_all(scored)
+    values = np.stack([one.table["level"] for one in record.values()])
+    lower, upper = np.quantile(paths.reshape(100, 3, 6), (0.05, 0.95), axis=0)
+    inside = int(((lower <= values) & (values <= upper)).sum())
+    at = whole.sel(observation="level", prob=0.9)
+    assert (int(at["num_inside"]), int(at["num"])) == (inside, 18)
+    assert float(at["joint_lower"]) > float(covered["joint_lower"].sel(prob=0.9, observation="level").max())
+    errors = paths.reshape(100, 3, 6).mean(axis=0) - values
+    assert scores["rmse"].item() == pytest.approx(np.sqrt(np.mean(errors**2)))
+    assert scores["num"].item() == 18
 
 
-def test_what_is_not_positive_has_a_spread_in_its_unit_and_no_coefficient_of_variation() -> None:
-    offset = bt.population(POOLED, drawn()).sel(quantity="offset")
-    assert float(offset["spread"]) == 2.0
-    assert np.isnan(float(offset["cv"]))
-    assert float(offset["shrinkage"]) == pytest.approx(0.5)
-
-
-def test_a_twin_without_a_population_is_refused() -> None:
-    alone = tank(k=bt.Parameter(dist.LogNormal(0.0, 1.0)))
-    with pytest.raises(bt.errors.InvalidInput, match="`tank` has no population"):
-        bt.population(alone, posterior_of(alone, {"k": np.ones((2, 5))}))
-    with pytest.raises(bt.errors.InvalidArtifact, match="does not belong"):
-        bt.population(alone, drawn())
+def test_the_verdict_on_an_asset_says_what_did_not_pass() -> None:
+    said = SAID.copy()
+    said[2] = np.log(2.4)
+    tree = planted(said, np.full(8, 0.05), spread=0.35)
+    tree["posterior"]["rate"][0, :, 5] *= 1.2
+    gates = (Gate("rhat", False, 1.5, 1.01, "", "fail"), Gate("ess_bulk", True, 400.0, 400.0, "", "fail"))
+    told = verdicts(tree, populations(twin(), tree), None, gates)
+    assert [one.name for one in told if one.status == "fail"] == ["asset 5"]
+    assert [one.name for one in told if one.status == "warn"] == ["asset 2"]
+    assert "Chains do not agree on `rate`" in told[5].reasons[0]
+    assert "`rate` is far from the population of the others" in told[2].reasons[0]
+    assert [one.reasons for one in told if one.status == "pass"] == [()] * 6
