@@ -128,7 +128,7 @@ def parts[T](tree: xr.DataTree, telemetry: Mapping[str, T] | T) -> list[tuple[xr
 def side_by_side(parts: Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:
     """What was found for each experiment, along the dimension `experiment`."""
     parts = [part.drop_vars("experiment", errors="ignore") for part in parts]
-    along = pd.Index(names, name="experiment")
+    along = xr.DataArray(np.array(names, dtype=str), dims="experiment", name="experiment")  # as files can hold it
     parts = all_with_failed(parts)
     return xr.concat(parts, along, coords="minimal", compat="override", join="outer").assign_attrs(parts[0].attrs)
 

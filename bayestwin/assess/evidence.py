@@ -18,9 +18,14 @@ from bayestwin.assess import draws
 from bayestwin.assess.coverage import band_at, binomial_band, counts_as, coverage, jointly, worth_in
 from bayestwin.assess.grouping import BinEdges, By, grouped, name_of
 from bayestwin.assess.pit import pit, simultaneous_band
+from bayestwin.assess.population import of_all
 
 if TYPE_CHECKING:
+    from bayestwin.density.bind import Experiments
     from bayestwin.telemetry import Telemetry
+
+ASSET = "asset"
+"""By what a fleet is told apart."""
 
 LEVEL = 0.95
 """Probability of the bands; of all groups of one kind together."""
@@ -51,20 +56,24 @@ class Regime(NamedTuple):
 
 def gather(
     forecast: xr.DataTree,
-    telemetry: Telemetry | None,
+    telemetry: Telemetry | Experiments | None,
     prob: Sequence[float],
     regimes: Mapping[str, Regime],
 ) -> Evidence:
-    """Hold forecasts, or intervals, against what came: all of them, and by each of the `regimes`."""
+    """Hold forecasts, or intervals, against what came: all, and by each of the `regimes`; of a fleet also by asset."""
     found = {name: judged(forecast, telemetry, prob, one.by, one.bins) for name, one in regimes.items()}
     for name, regime in regimes.items():
         found[name][name].attrs["units"] = regime.unit
+    if isinstance(telemetry, Mapping):
+        each = coverage(forecast, telemetry, prob).rename(experiment=ASSET)
+        distinct = _distinct(forecast, telemetry, None, None).rename(experiment=ASSET)
+        found[ASSET] = _told(each, distinct, len(telemetry))
     return Evidence(judged(forecast, telemetry, prob), found)
 
 
 def judged(
     forecast: xr.DataTree,
-    telemetry: Telemetry | None,
+    telemetry: Telemetry | Experiments | None,
     prob: Sequence[float],
     by: By = None,
     bins: BinEdges = None,
@@ -80,10 +89,18 @@ def judged(
         worth; and `told`, how many independent ones they are worth.
     """
     found = coverage(forecast, telemetry, prob, by=by, bins=bins)
+    distinct = _distinct(forecast, telemetry, by, bins)
+    if isinstance(telemetry, Mapping):
+        found, distinct = of_all(found), distinct.sum("experiment")
+    return _told(found, distinct, 1 if by is None else max(found.sizes[name_of(by)], 1))
+
+
+def _told(found: xr.Dataset, distinct: xr.DataArray, groups: int) -> xr.Dataset:
+    """Coverage with what `judged` adds, from how many observations of each entry are different."""
     dims = found["num"].dims
-    distinct = _distinct(forecast, telemetry, by, bins).broadcast_like(found["num"]).transpose(*dims)
+    distinct = distinct.broadcast_like(found["num"]).transpose(*dims)
     distinct = distinct.where(distinct < found["num"], found["num"])
-    level = 1 - (1 - LEVEL) / (1 if by is None else max(found.sizes[name_of(by)], 1))
+    level = 1 - (1 - LEVEL) / groups
     lower, upper = binomial_band(distinct, found["expected"].transpose(*dims), level)
     within = (found["coverage"] >= lower) & (found["coverage"] <= upper)
     found = found.assign(num_distinct=distinct, band_lower=lower, band_upper=upper, within_band=within)
@@ -115,21 +132,27 @@ def together(parts: Mapping[str, Evidence], number: int) -> dict[str, Evidence]:
     }
 
 
-def ranks(forecast: xr.DataTree, telemetry: Telemetry | None, seed: int, kinds: int = 1) -> xr.Dataset:
+def ranks(forecast: xr.DataTree, telemetry: Telemetry | Experiments | None, seed: int, kinds: int = 1) -> xr.Dataset:
     """As `pit`, with bands for as many observations as are different, see `judged`; together they have `LEVEL`.
 
     Args:
         forecast: A forecast or a backtest.
-        telemetry: What was held out; a backtest has its own.
+        telemetry: What was held out, of several experiments, which are then taken together, by name; a backtest has its
+            own.
         seed: Determines ties and the simulation of the bands.
         kinds: How many kinds of forecasts are looked at together.
     """
-    compared = kinds * len(draws.pairs(forecast, draws.axis(forecast), telemetry))
-    level = 1 - (1 - LEVEL) / max(compared, 1)
-    dataset = pit(forecast, telemetry, seed=seed, level=level)
-    distinct, at = _distinct(forecast, telemetry, None, None), dataset["z"].to_numpy()
+    first, one = draws.parts(forecast, telemetry)[0]
+    level = 1 - (1 - LEVEL) / max(kinds * len(draws.pairs(first, draws.axis(first), one)), 1)
+    dataset, distinct = pit(forecast, telemetry, seed=seed, level=level), _distinct(forecast, telemetry, None, None)
+    at, several = dataset["z"].to_numpy(), isinstance(telemetry, Mapping)
+    if several:
+        num, distinct = dataset["num"], distinct.sum("experiment")
+        ecdf = (dataset["ecdf"].fillna(0.0) * num).sum("experiment") / num.sum("experiment")
+        bands = dataset[["band_lower", "band_upper"]].isel(experiment=0, drop=True).copy(deep=True)
+        dataset = bands.assign(ecdf=ecdf, num=num.sum("experiment")).assign_attrs(dataset.attrs)
     for place, num in enumerate(distinct.to_numpy()):
-        if 0 < num < int(dataset["num"][place]):
+        if num > 0 and (several or num < int(dataset["num"][place])):
             dataset["band_lower"][place], dataset["band_upper"][place] = simultaneous_band(int(num), at, level, seed)
     inside = (dataset["ecdf"] >= dataset["band_lower"]) & (dataset["ecdf"] <= dataset["band_upper"])
     return dataset.assign(num_distinct=distinct, within_band=inside.all("z"))
@@ -180,7 +203,7 @@ def possible(found: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     return plain.copy(data=np.where(some, lower, 0.0)), plain.copy(data=np.where(some, upper, 1.0))
 
 
-def _distinct(forecast: xr.DataTree, telemetry: Telemetry | None, by: By, bins: BinEdges) -> xr.DataArray:
+def _distinct(forecast: xr.DataTree, telemetry: Telemetry | Experiments | None, by: By, bins: BinEdges) -> xr.DataArray:
     """Number of different times at which each observation was compared (…, observation)."""
 
     def judge(tree: xr.DataTree, one: Telemetry | None) -> Callable[[np.ndarray], xr.Dataset]:

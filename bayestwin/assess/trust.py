@@ -13,6 +13,7 @@ from bayestwin._base.wording import count, percent, short, span_for, unit_text
 from bayestwin.assess.coverage import POWER, kept
 from bayestwin.assess.evidence import LEVEL, Evidence, band, blunt, possible, twice
 from bayestwin.assess.gates import Gate, failed
+from bayestwin.density.bind import Experiments
 from bayestwin.telemetry import Telemetry
 
 # A backtest, and what became of its origins.
@@ -533,7 +534,7 @@ class Validated(NamedTuple):
     Attributes:
         posterior: What was calibrated.
         predictions: Of what was held out.
-        telemetry: What was held out.
+        telemetry: What was held out; of a fleet of each asset, by its name.
         gates: The verdict on the posterior.
         prob: Nominal probability of the interval that counts.
         held_out: What was held out, judged.
@@ -553,7 +554,7 @@ class Validated(NamedTuple):
 
     posterior: xr.DataTree
     predictions: xr.DataTree
-    telemetry: Telemetry
+    telemetry: Telemetry | Experiments
     gates: Sequence[Gate]
     prob: float
     held_out: Evidence

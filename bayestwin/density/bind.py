@@ -492,6 +492,14 @@ def fill_steps(substeps: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return filled
 
 
+def sha256_of(telemetry: Telemetry | Experiments) -> str:
+    """Fingerprint of telemetry; of experiments of their names and their order too: it is that of what is inferred."""
+    if isinstance(telemetry, Telemetry):
+        return telemetry.sha256
+    hashes = json.dumps([(name, one.sha256) for name, one in telemetry.items()])
+    return hashlib.sha256(hashes.encode()).hexdigest()
+
+
 def times_of(twin: Twin, telemetry: Telemetry | Experiments) -> dict[str, Any]:
     """Fingerprint, unit and zone of time, and `t0` of telemetry, as a result records them; of experiments by name."""
     if isinstance(telemetry, Telemetry):
@@ -502,10 +510,8 @@ def times_of(twin: Twin, telemetry: Telemetry | Experiments) -> dict[str, Any]:
             "t0": str(telemetry.t0),
         }
     own = {name: times_of(twin, one) for name, one in telemetry.items()}
-    # their order counts: it is that of what is inferred for each
-    hashes = json.dumps([(name, one["telemetry_sha256"]) for name, one in own.items()])
     return {
-        "telemetry_sha256": hashlib.sha256(hashes.encode()).hexdigest(),
+        "telemetry_sha256": sha256_of(telemetry),
         "telemetry_time_unit": {name: one["telemetry_time_unit"] for name, one in own.items()},
         "telemetry_timezone": {name: one["telemetry_timezone"] for name, one in own.items()},
         "t0": {name: one["t0"] for name, one in own.items()},

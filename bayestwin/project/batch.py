@@ -18,11 +18,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bayestwin._base.wording import NARROW, decimals_for, fixed, percent, scale_for
+from bayestwin._base.wording import NARROW, decimals_for, fixed, number, percent, scale_for
 from bayestwin.errors import CorruptArtifact, InvalidInput
 from bayestwin.project.model import Model, changed, check_ready, load_model, load_telemetry
 from bayestwin.project.record import coverage_words, read_record
@@ -30,6 +30,9 @@ from bayestwin.project.run import ENDED, REPORT
 from bayestwin.project.telemetry import files_of
 from bayestwin.report.page import fill
 from bayestwin.results.store import write_text_durably
+
+if TYPE_CHECKING:
+    from bayestwin.report.style import Picture
 
 # What a batch consists of: one task for each job, or for each telemetry file of a job, known by what goes into it.
 
@@ -465,7 +468,48 @@ def write_page(
         | {"warned": [], "said": [], "parameters": []}
         for one in refused
     ]
-    return write_text_durably(path, fill("batch.html", {"tasks": rows, "words": words, "prob": percent(0.9)}))
+    told = [(outcome.task.name, _record(pathlib.Path(outcome.run))) for outcome in outcomes if outcome.run]
+    parameters = {name: record.get("parameters") or {} for name, record in told}
+    page = {"tasks": rows, "words": words, "prob": percent(0.9), "picture": side_by_side(parameters)}
+    return write_text_durably(path, fill("batch.html", page))
+
+
+MOST_DRAWN, MOST_TASKS = 12, 60
+"""Quantities and tasks that a picture shows."""
+
+
+def side_by_side(parameters: Mapping[str, Mapping[str, Any]]) -> "Picture | None":
+    """Means and intervals of each quantity that several tasks have in one unit, task by task; None without any.
+
+    Args:
+        parameters: By task, what the record of its run says of its quantities.
+    """
+    from bayestwin.report.posteriors import Line, Panel, draw_forest  # half a second, which only a page is worth
+    from bayestwin.report.prose import listed
+    from bayestwin.report.style import drawing, picture
+
+    tasks = {name: own for name, own in list(parameters.items())[:MOST_TASKS] if own}
+    panels, told = [], []
+    for name in dict.fromkeys(quantity for own in tasks.values() for quantity in own):
+        known = {task: own[name] for task, own in tasks.items() if name in own}
+        if len(known) < 2 or len({str(one["unit"]) for one in known.values()}) > 1 or len(panels) == MOST_DRAWN:
+            continue
+        first = next(iter(known.values()))
+        scale = scale_for(math.nan if first["mean"] is None else first["mean"], str(first["unit"]))
+        nothing = dict.fromkeys(("mean", "lower", "upper"))
+        ends = {task: [(known.get(task) or nothing)[key] for key in nothing] for task in tasks}
+        numbers = {task: [math.nan if one is None else scale.factor * one for one in own] for task, own in ends.items()}
+        title = f"{name} ({scale.unit})" if scale.unit else name
+        panels.append(Panel(title, tuple(Line(task, mean, low, high) for task, (mean, low, high) in numbers.items())))
+        told.append(
+            f"{title}: " + ", ".join(f"{t} {number(low)} to {number(up)}" for t, (_, low, up) in numbers.items())
+        )
+    if not panels:
+        return None
+    with drawing():
+        words = f"{percent(0.9)} equal-tailed intervals of the posterior"
+        caption = f"Dots: means. Lines: {words}."
+        return picture(draw_forest(panels), "tasks", f"{words}, by task. {listed(told)}.", caption)
 
 
 def _row(outcome: TaskOutcome, folder: pathlib.Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from bayestwin._base.progress import Progress
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.assess.population import of_all, scores_of_all
 from bayestwin.calibrate import calibrate, with_model_error
-from bayestwin.density.bind import Experiments, bind, times_of
+from bayestwin.density.bind import bind, sha256_of
 from bayestwin.density.density import build_density
 from bayestwin.density.discrepancy import build_discrepancies
 from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidTwin
@@ -391,8 +391,8 @@ def inputs_of(model: Model, split: Split, others: Mapping[str, Model] = types.Ma
         "job": model.job.model_dump(mode="json", exclude_none=True),
         "job_sha256": hashlib.sha256(model.job_path.read_bytes()).hexdigest(),
         "telemetry_sha256": {
-            "calibration": sha256_of_telemetry(model, split.calibration),
-            "held_out": None if split.held_out is None else sha256_of_telemetry(model, split.held_out),
+            "calibration": sha256_of(split.calibration),
+            "held_out": None if split.held_out is None else sha256_of(split.held_out),
         },
         "telemetry_notices": notices_of(split),
     }
@@ -400,11 +400,6 @@ def inputs_of(model: Model, split: Split, others: Mapping[str, Model] = types.Ma
         found |= {"assets_sha256": {name: one.sha256 for name, one in split.calibration.items()}}
         found |= {"set_aside": dict(split.set_aside)}
     return found | ({BESIDE: {name: fingerprint(other.twin) for name, other in others.items()}} if others else {})
-
-
-def sha256_of_telemetry(model: Model, telemetry: Telemetry | Experiments) -> str:
-    """The hash by which results know their telemetry."""
-    return str(times_of(model.twin, telemetry)["telemetry_sha256"])
 
 
 def notices_of(split: Split) -> list[str]:

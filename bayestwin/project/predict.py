@@ -19,6 +19,7 @@ from bayestwin._base.units import convert
 from bayestwin.assess import diagnose, intervals
 from bayestwin.assess.population import populations, verdicts
 from bayestwin.assess.recorded import paths_gate
+from bayestwin.density.bind import sha256_of
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import check_belongs, predict
 from bayestwin.project.calibrate import (
@@ -30,7 +31,6 @@ from bayestwin.project.calibrate import (
     read_beside,
     read_calibrated,
     read_shares,
-    sha256_of_telemetry,
     status_of,
     write_report,
 )
@@ -206,7 +206,7 @@ def _split_made_with(posterior: xr.DataTree) -> SplitSection:
 def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
     """The telemetry, split as it was in a run: what a posterior has seen must not pass for held out."""
     split = load_telemetry(model, _split_made_with(posterior))
-    ours, theirs = sha256_of_telemetry(model, split.calibration), posterior.attrs["telemetry_sha256"]
+    ours, theirs = sha256_of(split.calibration), posterior.attrs["telemetry_sha256"]
     if ours == theirs:
         return split
     job = read_record(run).get("job_file", model.job_path.name)

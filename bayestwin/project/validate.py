@@ -19,8 +19,9 @@ from bayestwin.assess.backtest import cut_stages
 from bayestwin.assess.evidence import Evidence, Regime, compared, gather, ranks, together
 from bayestwin.assess.grouping import BinEdges, find_groups, name_of
 from bayestwin.assess.intervals import expected_shares
+from bayestwin.assess.population import scores_of_all
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, Validated, as_plain, trust
-from bayestwin.density.bind import elapsed
+from bayestwin.density.bind import Experiments, elapsed, sha256_of
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.project.calibrate import Results, inputs_of
 from bayestwin.project.model import Model, Split
@@ -83,7 +84,9 @@ class Plan(NamedTuple):
     seed: int
 
 
-def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSection, *, with_backtest: bool) -> Plan:
+def make_plan(
+    model: Model, split: Split, held_out: Telemetry | Experiments, asked: ValidateSection, *, with_backtest: bool
+) -> Plan:
     """What is going to be done.
 
     Args:
@@ -97,11 +100,11 @@ def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSe
         InvalidSetting: A setting makes no sense for this telemetry.
         InvalidJob: `by` or `bins` names a column that is not there.
     """
-    twin, (calibrated, _) = model.twin, split.of_one("validate")
+    twin, calibrated = model.twin, _longest(split.calibration)
     span = _reach(calibrated, twin.time_unit, calibrated.table.index[0])
     settings: dict[str, Any] = {}
     number = 0
-    if with_backtest:
+    if with_backtest and isinstance(held_out, Telemetry):
         follows = held_out.table.index[0] > calibrated.table.index[-1]
         begun = calibrated.table.index[-1] if follows else held_out.table.index[0]
         ahead = _reach(held_out, twin.time_unit, begun)
@@ -114,7 +117,7 @@ def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSe
     return Plan(
         asked.prob,
         tuple(sorted({*LEVELS, asked.prob})),
-        _regimes(model, calibrated, held_out, asked),
+        _regimes(model, split.calibration, held_out, asked),
         asked.bins.get("horizon"),
         _period(asked.period, calibrated, twin.time_unit, span),
         asked.origins if with_backtest else 0,
@@ -125,7 +128,9 @@ def make_plan(model: Model, split: Split, held_out: Telemetry, asked: ValidateSe
     )
 
 
-def horizon_regime(tree: xr.DataTree, telemetry: Telemetry | None, asked: BinEdges) -> Mapping[str, Regime]:
+def horizon_regime(
+    tree: xr.DataTree, telemetry: Telemetry | Experiments | None, asked: BinEdges
+) -> Mapping[str, Regime]:
     """Groups of horizons, equally wide, so few that each has enough observations; none where one would be all.
 
     Args:
@@ -133,17 +138,30 @@ def horizon_regime(tree: xr.DataTree, telemetry: Telemetry | None, asked: BinEdg
         telemetry: What was held out; a backtest has its own.
         asked: Bins of the job: their number or edges; None for as many as the observations allow.
     """
-    row = draws.axis(tree)
-    ahead = draws.horizons(tree, row)
     if asked is not None and not isinstance(asked, int):
         return {"horizon": Regime("horizon", asked)}
-    pairs, labels = draws.pairs(tree, row, telemetry), draws.labels(row)
-    different = [labels[pair.positions].nunique() for pair in pairs.values()]
-    fewest = min((n for n in different if n), default=0)
-    groups = asked or min(MOST_GROUPS, fewest // LEAST_IN_GROUP)
-    if groups < 2 or not ahead.max() > 0:
+    different: dict[str, int] = {}
+    for part, one in draws.parts(tree, telemetry):
+        row = draws.axis(part)
+        labels = draws.labels(row)
+        for name, pair in draws.pairs(part, row, one).items():
+            different[name] = different.get(name, 0) + labels[pair.positions].nunique()
+    fewest = min((n for n in different.values() if n), default=0)
+    groups, furthest = asked or min(MOST_GROUPS, fewest // LEAST_IN_GROUP), furthest_ahead(tree, telemetry)
+    if groups < 2 or not furthest > 0:
         return {}
-    return {"horizon": Regime("horizon", tuple(np.linspace(0.0, ahead.max(), groups + 1)))}
+    return {"horizon": Regime("horizon", tuple(np.linspace(0.0, furthest, groups + 1)))}
+
+
+def furthest_ahead(tree: xr.DataTree, telemetry: Telemetry | Experiments | None) -> float:
+    """How far ahead a forecast looks, of a fleet that of the asset where it is furthest; in the twin's unit of time."""
+    parts = (part for part, _ in draws.parts(tree, telemetry))
+    return max(float(draws.horizons(part, draws.axis(part)).max()) for part in parts)
+
+
+def _longest(telemetry: Telemetry | Experiments) -> Telemetry:
+    """The telemetry; of a fleet that of the asset with the most rows."""
+    return telemetry if isinstance(telemetry, Telemetry) else max(telemetry.values(), key=lambda one: len(one.table))
 
 
 def _reach(telemetry: Telemetry, unit: str, start: Any) -> float:
@@ -152,10 +170,16 @@ def _reach(telemetry: Telemetry, unit: str, start: Any) -> float:
     return float(elapsed(telemetry.table.index[-1:], start, own, unit)[0])
 
 
-def _regimes(model: Model, calibrated: Telemetry, held_out: Telemetry, asked: ValidateSection) -> dict[str, Regime]:
+def _regimes(
+    model: Model, calibrated: Telemetry | Experiments, held_out: Telemetry | Experiments, asked: ValidateSection
+) -> dict[str, Regime]:
     """By column, its values over all times and bins that are the same for what was held out and for the backtest."""
-    table = pd.concat([calibrated.table, held_out.table])
-    twice = table.index.duplicated().any()  # another recording, on a clock of its own
+    parts = [
+        one for part in (calibrated, held_out) for one in ([part] if isinstance(part, Telemetry) else part.values())
+    ]
+    table = pd.concat([one.table for one in parts])
+    fleet = not isinstance(calibrated, Telemetry)
+    twice = table.index.duplicated().any() and not fleet  # another recording, on a clock of its own
     for key, names in (("by", asked.by), ("bins", [name for name in asked.bins if name != "horizon"])):
         for name in names:
             if name not in table.columns or (key == "bins" and name not in asked.by):
@@ -178,7 +202,7 @@ def _regimes(model: Model, calibrated: Telemetry, held_out: Telemetry, asked: Va
                 received=f"`{name}`",
                 advice="Leave it out of `by` in `[validate]`, or name inputs alone.",
             )
-        regimes[name] = Regime(name if twice else values, edges, str(calibrated.units.get(name, "")))
+        regimes[name] = Regime(name if twice or fleet else values, edges, str(parts[0].units.get(name, "")))
     return regimes
 
 
@@ -218,12 +242,12 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, others
         trialled: The backtest.
         others: The newest run of each other verb that came to its end.
     """
-    forecast, (past, telemetry) = run.predictions, run.split.of_one("validate")
+    forecast, past, telemetry = run.predictions, run.split.calibration, run.split.held_out
     if forecast is None or telemetry is None:
         message = "only a run that held something out is judged"
         raise ValueError(message)
     made = intervals(forecast, plan.levels, conformal=trialled.conformal)
-    parts: dict[str, tuple[xr.DataTree, Telemetry | None]] = {HELD_OUT: (forecast, telemetry)}
+    parts: dict[str, tuple[xr.DataTree, Telemetry | Experiments | None]] = {HELD_OUT: (forecast, telemetry)}
     both, correction = {}, None
     if trialled.tree is not None and trialled.conformal is not None:
         parts[BACKTEST] = (trialled.tree, None)
@@ -237,9 +261,10 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, others
     evidence, both = together(evidence, number), together(both, number)
     pits = {part: ranks(*pair, plan.seed, len(parts)) for part, pair in parts.items()}
     period = plan.period
-    scored = {part: scores(*pair, prob=plan.levels, past=past, period=period) for part, pair in parts.items()}
+    scored = {part: scores(*pair, prob=plan.levels, past=past, period=period) for part, pair in parts.items()}  # type: ignore[arg-type]
+    if isinstance(telemetry, Mapping):
+        scored = {part: scores_of_all(one) for part, one in scored.items()}
     trial = _trial(plan, trialled, evidence.get(BACKTEST))
-    ahead = draws.horizons(forecast, draws.axis(forecast))
     verdict = trust(
         run.gates,
         evidence[HELD_OUT],
@@ -253,7 +278,7 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, others
             inputs=tuple(model.twin.inputs),
             ran=tuple(others),
             folder=str(model.folder),
-            reach=reach_words(forecast, ahead),
+            reach=reach_words(forecast, furthest_ahead(forecast, telemetry)),
         ),
         time_unit=model.twin.time_unit,
     )
@@ -279,7 +304,7 @@ def judge_all(model: Model, run: Results, plan: Plan, trialled: Trialled, others
     )
 
 
-def _evidence(tree: xr.DataTree, telemetry: Telemetry | None, plan: Plan) -> Evidence:
+def _evidence(tree: xr.DataTree, telemetry: Telemetry | Experiments | None, plan: Plan) -> Evidence:
     regimes = {**horizon_regime(tree, telemetry, plan.horizon_bins), **plan.regimes}
     return gather(tree, telemetry, plan.levels, regimes)
 
@@ -330,7 +355,7 @@ def validate_model(
         model: The model.
         results: Where runs are filed.
         run: The run; by default the newest calibration that held something out, of this job if there is one.
-        with_backtest: Whether to calibrate again and again, from rolling origins.
+        with_backtest: Whether to calibrate again and again, from rolling origins; not done with a fleet.
         held_out: CSV file to judge by instead of what the run held out: what follows its telemetry, or another
             recording.
         initial: In which states that begins, as of `predict`.
@@ -342,7 +367,7 @@ def validate_model(
     Raises:
         InvalidInput: There is no such run, or it held nothing out, or a setting makes no sense.
     """
-    asked = model.job.validation
+    asked, with_backtest = model.job.validation, with_backtest and model.job.fleet is None
     if held_out is None:
         calibrated = open_results(model, find_judgeable(results, model, run))
     else:
@@ -390,11 +415,10 @@ def find_judgeable(results: pathlib.Path, model: Model, run: str | None) -> path
     raise _nothing_held_out(model, found.name)
 
 
-def _held_out(model: Model, found: Results) -> Telemetry:
-    _, held_out = found.split.of_one("validate")
-    if held_out is None:
+def _held_out(model: Model, found: Results) -> Telemetry | Experiments:
+    if found.split.held_out is None:
         raise _nothing_held_out(model, found.run.name)
-    return held_out
+    return found.split.held_out
 
 
 def _nothing_held_out(model: Model, run: str) -> InvalidInput:
@@ -468,7 +492,7 @@ def validation_tree(found: Validated, settings: dict[str, Any]) -> xr.DataTree:
     kept = ("twin", "twin_sha256", "telemetry_sha256", "bayestwin_version", "time_unit")
     tree.attrs = {name: found.posterior.attrs[name] for name in kept if name in found.posterior.attrs}
     tree.attrs |= {
-        "held_out_sha256": found.telemetry.sha256,
+        "held_out_sha256": sha256_of(found.telemetry),
         "seed": settings["seed"],
         "prob": found.prob,
         "settings": settings,

@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin._base.wording import duration, fixed, labelled, percent, span_for
+from bayestwin._base.wording import count, duration, fixed, labelled, percent, span_for
 from bayestwin.assess import draws, intervals
 from bayestwin.assess.evidence import Evidence
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, Validated, group_names
+from bayestwin.density.bind import sha256_of
 from bayestwin.report import coverage, prose, validation_tables
 from bayestwin.report.insight import SECTIONS, Content, Found, VerbSection
 from bayestwin.report.page import fill
@@ -87,7 +88,9 @@ def render_validation(
 def _pictures(found: Validated) -> dict[str, Picture | None]:
     return {
         "coverage": coverage.coverage_plot(found.held_out.whole),
-        "conformal": side_by_side(found.posterior, found.intervals, found.telemetry, found.prob),
+        "conformal": side_by_side(found.posterior, found.intervals, found.telemetry, found.prob)
+        if isinstance(found.telemetry, Telemetry)
+        else None,
         "pit": pit_plot(found.pit),
         "skill": skill_plot(found.scores),
         "fans": None if found.backtest is None else fans(found.backtest, found.prob),
@@ -110,7 +113,7 @@ def _section(section: VerbSection, others: Mapping[str, Found]) -> Content | Non
 
 
 def _widths(found: Validated) -> xr.Dataset | None:
-    if HELD_OUT not in found.both:
+    if HELD_OUT not in found.both or not isinstance(found.telemetry, Telemetry):
         return None
     row = draws.axis(found.predictions)
     places = {name: pair.positions for name, pair in draws.pairs(found.predictions, row, found.telemetry).items()}
@@ -172,15 +175,16 @@ def _backtest_words(found: Validated) -> list[str]:
 
 
 def _provenance(found: Validated, told: Mapping[str, str]) -> list[tuple[str, str]]:
-    attrs = found.posterior.attrs
+    attrs, telemetry = found.posterior.attrs, found.telemetry
+    source = telemetry.source if isinstance(telemetry, Telemetry) else count(len(telemetry), "asset")
     return [
         *told.items(),
         ("bayestwin of the posterior", str(attrs.get("bayestwin_version", "not recorded"))),
         ("seed of the posterior", str(attrs.get("seed", "not recorded"))),
         ("SHA-256 of the twin", str(attrs.get("twin_sha256", "not recorded"))),
         ("SHA-256 of the telemetry calibrated", str(attrs.get("telemetry_sha256", "not recorded"))),
-        ("source of what was held out", str(found.telemetry.source)),
-        ("SHA-256 of what was held out", str(found.telemetry.sha256)),
+        ("source of what was held out", source),
+        ("SHA-256 of what was held out", sha256_of(telemetry)),
     ]
 
 
@@ -190,6 +194,8 @@ COLOURS = {"raw": LIGHT["heldout"], "conformal": LIGHT["calibrated"]}
 PARTS = {HELD_OUT: LIGHT["heldout"], BACKTEST: LIGHT["calibrated"]}
 MARKERS = {HELD_OUT: "o", BACKTEST: "s"}
 LOWEST_SKILL = -1.0
+MOST_DRAWN = 30
+"""More groups than that stand in the table alone."""
 
 
 type GroupShares = dict[str, xr.Dataset]
@@ -205,7 +211,7 @@ def coverage_by(tables: Mapping[str, GroupShares], dim: str, prob: float, time_u
         prob: As above.
         time_unit: Unit of horizons.
     """
-    if not tables:
+    if not tables or max(one.sizes[dim] for own in tables.values() for one in own.values()) > MOST_DRAWN:
         return None
     names = [str(name) for name in next(iter(tables.values()))["raw"]["observation"].to_numpy()]
     drawn = figure(1.1 + 2.0 * len(names))

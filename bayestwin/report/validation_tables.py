@@ -313,9 +313,9 @@ def conformal_words(
     return sentences
 
 
-def reach_words(forecast: xr.DataTree, ahead: np.ndarray) -> str:
+def reach_words(forecast: xr.DataTree, furthest: float) -> str:
     """How far ahead a forecast was held against something."""
-    return duration(float(np.max(ahead)), str(forecast.attrs.get("time_unit", "")))
+    return duration(furthest, str(forecast.attrs.get("time_unit", "")))
 
 
 def _rows(table: xr.Dataset, *names: str) -> list[tuple]:

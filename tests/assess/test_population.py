@@ -8,7 +8,8 @@ import xarray as xr
 from twins import decay, telemetry_of
 
 import bayestwin as bt
-from bayestwin.assess import Gate
+from bayestwin.assess import Gate, pit
+from bayestwin.assess.evidence import Regime, gather, ranks
 from bayestwin.assess.population import PopulationFound, of_all, populations, scores_of_all, surprise, verdicts
 
 NAMES = [f"asset {number}" for number in range(8)]
@@ -96,35 +97,57 @@ def test_the_population_is_told_in_the_words_of_its_scale() -> None:
     assert tight.shrinkage < 0.1 < 0.6 < loose.shrinkage
 
 
-def test_counts_and_scores_of_all_are_those_of_every_observation() -> None:
+def forecast_of(num: int = 3) -> tuple[xr.DataTree, dict[str, bt.Telemetry], np.ndarray]:
+    """Draws of a level of some assets, what was observed of each, and the draws (sample, asset, time) alone."""
     rng = np.random.default_rng(1)
-    record = {name: telemetry_of({"time": np.arange(6.0), "level": rng.normal(size=6)}) for name in NAMES[:3]}
-    paths = rng.normal(size=(2, 50, 3, 6))
+    names = NAMES[:num]
+    record = {name: telemetry_of({"time": np.arange(6.0), "level": rng.normal(size=6)}) for name in names}
+    paths = rng.normal(size=(2, 50, num, 6))
+    dims = ("chain", "draw", "experiment", "time")
+    about = {"t0": dict.fromkeys(names, "0.0"), "time_unit": "h"}
     group = xr.Dataset(
-        {
-            name: (("chain", "draw", "experiment", "time"), paths, {"units": "m"})
-            for name in ("level", "level_noise_free")
-        },
-        coords={
-            "time": np.arange(6.0),
-            "experiment": ("experiment", NAMES[:3], {"t0": dict.fromkeys(NAMES, "0.0"), "time_unit": "h"}),
-        },
+        {name: (dims, paths, {"units": "m"}) for name in ("level", "level_noise_free")},
+        coords={"time": np.arange(6.0), "experiment": ("experiment", names, about)},
     )
-    tree = xr.DataTree.from_dict(
-        {"predictions": group, "observed_data": group[["level"]].isel(chain=0, draw=0, time=[])}
-    )
+    past = xr.Dataset({"level": (("experiment", "time"), np.ones((num, 1)))}, {"experiment": names, "time": [-1.0]})
+    tree = xr.DataTree.from_dict({"predictions": group, "observed_data": past})
     tree.attrs = {"time_unit": "h"}
+    return tree, record, paths.reshape(100, num, 6)
+
+
+def test_counts_and_scores_of_all_are_those_of_every_observation() -> None:
+    tree, record, paths = forecast_of()
     covered, scored = bt.coverage(tree, record), bt.scores(tree, record)
     whole, scores = of_all(covered), scores_of_all(scored)
     values = np.stack([one.table["level"] for one in record.values()])
-    lower, upper = np.quantile(paths.reshape(100, 3, 6), (0.05, 0.95), axis=0)
+    lower, upper = np.quantile(paths, (0.05, 0.95), axis=0)
     inside = int(((lower <= values) & (values <= upper)).sum())
     at = whole.sel(observation="level", prob=0.9)
     assert (int(at["num_inside"]), int(at["num"])) == (inside, 18)
     assert float(at["joint_lower"]) > float(covered["joint_lower"].sel(prob=0.9, observation="level").max())
-    errors = paths.reshape(100, 3, 6).mean(axis=0) - values
+    errors = paths.mean(axis=0) - values
     assert scores["rmse"].item() == pytest.approx(np.sqrt(np.mean(errors**2)))
     assert scores["num"].item() == 18
+
+
+def test_ranks_and_evidence_of_a_fleet_are_of_every_observation() -> None:
+    tree, record, paths = forecast_of(8)
+    found = ranks(tree, record, seed=0)
+    values = np.stack([one.table["level"] for one in record.values()])
+    below = (paths < values).mean(axis=0).ravel()
+    for z in (0.2, 0.5, 0.8):
+        at = float(found["ecdf"].sel(observation="level").interp(z=z))
+        assert abs(at - (below <= z).mean()) < 2 / 48
+    assert (int(found["num"][0]), int(found["num_distinct"][0])) == (48, 48)
+    width = (found["band_upper"] - found["band_lower"]).sel(observation="level").max()
+    assert float(width) < float(pit(tree, record, seed=0)["band_upper"].max() - 0.0)
+    told = gather(tree, record, (0.5, 0.9), {"horizon": Regime("horizon", (0.0, 3.5, 7.0))})
+    assert told.whole["num"].sel(observation="level", prob=0.9).item() == 48
+    assert told.by["horizon"]["num"].sel(observation="level", prob=0.9).to_numpy().tolist() == [24, 24]
+    by = told.by["asset"].sel(observation="level", prob=0.9)
+    each = bt.coverage(tree, record, (0.5, 0.9)).sel(observation="level", prob=0.9)
+    assert list(by["asset"].to_numpy()) == NAMES
+    assert by["num_inside"].to_numpy().tolist() == each["num_inside"].to_numpy().tolist()
 
 
 def test_the_verdict_on_an_asset_says_what_did_not_pass() -> None:

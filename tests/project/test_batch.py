@@ -13,7 +13,7 @@ import xarray as xr
 from readable import faults
 from tank_model import TWIN, parse_strictly, run_command, telemetry_text, write_model
 
-from bayestwin.project.batch import Limits, Task, Worker, attempt, carry_out, plan, run_of, summary
+from bayestwin.project.batch import Limits, Task, Worker, attempt, carry_out, plan, run_of, side_by_side, summary
 from bayestwin.results.store import load
 
 # in the process of a task alone: here the twin must be readable
@@ -124,3 +124,23 @@ def test_the_same_task_twice_is_refused(tmp_path: pathlib.Path) -> None:
     code, out, err = run_command("batch", model, model / "job.toml", "--results", tmp_path / "results")
     assert (code, out) == (2, "")
     assert "the same task twice" in err
+
+
+def test_quantities_of_tasks_are_drawn_side_by_side() -> None:
+    def figures(mean: float | None, unit: str = "1/h") -> dict:
+        ends = {"lower": None, "upper": None} if mean is None else {"lower": mean - 0.1, "upper": mean + 0.1}
+        return {"mean": mean, "sd": 0.05, "unit": unit} | ends
+
+    tasks = {
+        "first": {"rate": figures(1.0), "own": figures(2.0), "mixed": figures(1.0, "m")},
+        "<b>second": {"rate": figures(1.5), "mixed": figures(1.0, "ft")},
+        "third": {"rate": figures(None)},
+        "none": {},
+    }
+    drawn = side_by_side(tasks)
+    assert "rate (1/h): first 0.900 to 1.10, &lt;b&gt;second 1.40 to 1.60" in drawn.svg
+    assert "third NaN to NaN" in drawn.svg
+    assert "own" not in drawn.svg
+    assert "mixed" not in drawn.svg
+    assert ">none<" not in drawn.svg
+    assert side_by_side({"first": tasks["first"]}) is None

@@ -158,6 +158,18 @@ def test_a_run_that_was_killed_is_gone_on_with_to_the_same_bits(tmp_path: pathli
         assert bt.load(run / name).identical(bt.load(whole / name))
 
 
+def test_intervals_are_validated_over_all_assets(ran: Ran, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(ran.results, tmp_path / "results")
+    code, out, err = run_command("validate", ran.model, "--results", tmp_path / "results", "--json")
+    assert code == 0, err
+    run = pathlib.Path(parse_strictly(out)["folder"])
+    found = bt.load(run / "validation.nc")
+    assert found["coverage"]["num"].sel(observation="charge", prob=0.9).item() == 5 * 9
+    by = found["coverage_by_asset"]["num"].sel(observation="charge", prob=0.9)
+    assert dict(zip(map(str, by["asset"].to_numpy()), by.to_numpy(), strict=True)) == dict.fromkeys(ORDER, 9)
+    assert "there was no backtest" in (run / "validation.html").read_text(encoding="utf-8")
+
+
 def test_each_asset_is_checked(ran: Ran, tmp_path: pathlib.Path) -> None:
     shutil.copytree(ran.model.parent, tmp_path / "models")
     model = tmp_path / "models" / "cells"
