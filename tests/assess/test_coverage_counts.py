@@ -151,6 +151,15 @@ def test_an_observation_where_no_draw_is_left_is_not_counted_and_not_called_outs
     assert "narrow" not in sentence
 
 
+def test_an_observation_that_was_never_observed_is_not_said_to_have_no_draws(
+    make_forecast, make_telemetry, draws, columns
+):
+    draws["indoor"][0, 3, 10:] = np.nan  # draws fail elsewhere
+    columns["flow"][:] = np.nan
+    sentence = coverage_gate(coverage(make_forecast(draws, TIME), make_telemetry(columns, TIME), 0.9), 0).sentence
+    assert "`flow` was never observed there" in sentence
+
+
 @pytest.mark.parametrize("level", [0, 1, 95, np.nan])
 def test_a_level_that_is_no_probability_is_refused(make_forecast, make_telemetry, draws, columns, level):
     with pytest.raises(InvalidSetting, match="`level`"):

@@ -73,3 +73,10 @@ def test_what_is_said_to_be_noticed_is_noticed(num, prob):
     step = scipy.stats.binom.pmf(most + 1, num, true) + scipy.stats.binom.pmf(most, num, true)
     assert abs(found - 0.8) <= step
     assert scipy.stats.binom.cdf(most, num, true - 0.05) > 0.8
+
+
+def test_where_no_share_is_low_enough_for_the_band_nothing_is_noticed():
+    lower = xr.DataArray([0.0, 0.0, 0.5])
+    noticed = _noticed_below(lower, xr.DataArray([0.0, 3.0, 40.0])).to_numpy()
+    assert noticed[:2].tolist() == [0.0, 0.0]
+    assert 0.0 < noticed[2] < 0.5

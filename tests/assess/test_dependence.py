@@ -1,5 +1,6 @@
 """The band for dependent errors keeps its level where the binomial one does not, and still catches what is wrong."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import scipy.stats
 
 from bayestwin.assess import coverage
-from bayestwin.assess.coverage import LEAST_FREQUENCIES, dependent_band, num_effective
+from bayestwin.assess.coverage import LEAST_FREQUENCIES, dependent_band, num_effective, worth_of
 
 PROB = np.array([0.5, 0.8, 0.9, 0.95])
 LEVEL = 0.95
@@ -109,6 +110,16 @@ def test_the_number_is_what_a_plain_sum_gives():
     shrunk = (scipy.stats.norm.ppf(0.95) / scipy.stats.t.ppf(0.95, freedom)) ** 2
     expected = min(12, 0.75 * 0.25 / variance) * shrunk
     assert num_effective(stretch, block, 0.75, 0.9) == pytest.approx(expected, rel=1e-12)
+
+
+def test_few_blocks_are_worth_no_more_than_their_neighbours_say():
+    stretch = np.random.default_rng(5).permutation(np.arange(200.0))
+    stretch[:160] = np.sort(stretch[:160])  # neighbours are alike, blocks share no mean
+    block = np.tile([0, 1], 100)
+    ranks = scipy.stats.rankdata(stretch) - 100.5
+    correlation = sum(one * other for one, other in itertools.pairwise(ranks)) / sum(ranks**2)
+    assert correlation > 0.5
+    assert worth_of(stretch, block, 0.5)[0] == pytest.approx(200 * (1 - correlation) / (1 + correlation), rel=1e-12)
 
 
 @pytest.mark.parametrize("num", [1, 7, 40, 400])

@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
+from bayestwin.assess import pit
 from bayestwin.assess.coverage import jointly
 from bayestwin.assess.evidence import blunt, judged, possible, ranks
 
@@ -53,6 +54,14 @@ def test_the_band_of_ranks_does_not_narrow_by_repetition_either(make_backtest) -
     np.testing.assert_allclose(again["band_upper"], once["band_upper"])
 
 
+def test_ranks_are_sound_where_they_are_so_in_the_band_of_their_own_number(make_backtest) -> None:
+    sound = ranks(make_backtest(1), None, 3)
+    # at the first steps both the share and its band are 0
+    assert sound["ecdf"][0, 0] == sound["band_lower"][0, 0] == 0.0
+    assert bool(sound["within_band"][0])
+    assert bool(pit(make_backtest(1), seed=3)["within_band"][0])
+
+
 def test_groups_have_bands_that_hold_together(make_backtest) -> None:
     labels = pd.Series(["a", "b", "c", "d"] * (NUM // 4), pd.Index(np.arange(1.0, NUM + 1.0)), name="load")
     found = judged(make_backtest(1), None, (0.9,), labels)
@@ -73,11 +82,12 @@ def judged_counts(inside: list[int], num: int, level: float) -> xr.Dataset:
 
 
 def test_possible_coverages_are_clopper_and_pearson_s() -> None:
-    found = judged_counts([8, 0, 5], 8, 0.95)
+    found = judged_counts([8, 0, 5, 1], 8, 0.95)
     lower, upper = (end.to_numpy()[:, 0] for end in possible(found))
     assert (lower[0], upper[0]) == pytest.approx((0.025 ** (1 / 8), 1.0), rel=1e-3)
     assert (lower[1], upper[1]) == pytest.approx((0.0, 1 - 0.025 ** (1 / 8)), rel=1e-3)
     assert scipy.stats.binom.sf(4, 8, lower[2]) == pytest.approx(0.025, rel=2e-3)
+    assert scipy.stats.binom.sf(0, 8, lower[3]) == pytest.approx(0.025, rel=2e-3)
     assert scipy.stats.binom.cdf(5, 8, upper[2]) == pytest.approx(0.025, rel=2e-3)
 
 

@@ -36,10 +36,10 @@ def test_draws_that_forget_from_time_to_time_score_worse_and_have_the_same_crps(
 
 
 def test_the_interval_score_is_the_width_and_what_is_missed():
-    lower, upper = np.zeros((2, 3)), np.array([[1.0] * 3, [2.0] * 3])
-    found = interval_score(lower, upper, np.array([0.5, -0.25, 2.5]), np.array([0.5, 0.9]))
+    lower, upper = np.array([[1.0] * 3, [0.5] * 3]), np.array([[2.0] * 3, [2.5] * 3])
+    found = interval_score(lower, upper, np.array([1.5, 0.25, 3.0]), np.array([0.5, 0.9]))
     np.testing.assert_allclose(
-        found, [[1.0, 1 + 4 * 0.25, 1 + 4 * 1.5], [2.0, 2 + 20 * 0.25, 2 + 20 * 0.5]], rtol=1e-12
+        found, [[1.0, 1 + 4 * 0.75, 1 + 4 * 1.0], [2.0, 2 + 20 * 0.25, 2 + 20 * 0.5]], rtol=1e-12
     )
 
 

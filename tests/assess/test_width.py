@@ -40,6 +40,12 @@ def test_the_factor_is_that_by_which_they_are_too_wide(judged, scale: float) -> 
     assert "discrepancy" in gate.sentence
 
 
+def test_where_all_lie_inside_the_factor_is_that_of_half_an_observation_outside(judged) -> None:
+    expected = 0.5 * 999 / 1001  # of 1,000 draws
+    inside, promised = scipy.stats.norm.ppf([1 - 1 / 800, (1 + expected) / 2])
+    assert judged(50.0).value == pytest.approx(inside / promised, rel=1e-9)
+
+
 def test_each_model_error_has_advice_of_its_own(judged) -> None:
     assert "Process noise adds up" in judged(4.0, kind="ProcessNoise").sentence
     assert "scale of the noise" in judged(4.0).sentence
