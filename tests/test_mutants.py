@@ -85,6 +85,24 @@ PLANTED = {
         "lower = np.where(inside > 1,",
         "tests/assess/test_evidence.py",
     ),
+    "the energy score is that of all other forecasts": (
+        ASSESS + "scores.py",
+        "[judged.paths == path for",
+        "[judged.paths != path for",
+        "tests/assess/test_rules.py",
+    ),
+    "an input with gaps explains observations": (
+        ASSESS + "scores.py",
+        "notna().to_numpy().all()",
+        "notna().to_numpy().any()",
+        "tests/assess/test_baselines.py",
+    ),
+    "what is left of a record grows with its length": (
+        ASSESS + "residuals.py",
+        "np.sqrt(np.mean((draws - seen[there]) ** 2, axis=1))",
+        "np.sqrt(np.sum((draws - seen[there]) ** 2, axis=1))",
+        "tests/assess/test_gates_noise.py",
+    ),
 }
 """By what it does: the file of a bug, what stands there, what it makes of that, and the tests that notice it."""
 
@@ -104,7 +122,7 @@ def workshop(mutants: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> A
 
 
 def test_without_a_bug_the_tests_that_notice_them_pass(mutants: ModuleType, workshop: Any) -> None:
-    tests = sorted({*(test for *_, test in PLANTED.values()), "tests/assess/test_rules.py"})
+    tests = sorted({test for *_, test in PLANTED.values()})
     code, _, words = workshop.run(*mutants.FAST, *tests, limit=900)
     assert code == 0, words
 

@@ -66,6 +66,17 @@ def test_nothing_after_the_calibration_is_used(judge, columns):
     assert not judge(changed, period=24.0).equals(judge(period=24.0))
 
 
+def test_after_half_a_unit_of_time_what_repeats_itself_is_the_last_value(judge):
+    found = judge(period=0.5)
+    np.testing.assert_allclose(found["seasonal_rmse"], found["persistence_rmse"], rtol=1e-12)
+
+
+def test_an_input_that_is_not_known_throughout_explains_nothing(judge, columns):
+    gap = columns | {"pump": np.where(HOURS == 3, np.nan, columns["pump"])}
+    assert np.isnan(judge(gap)["linear_rmse"]).all()
+    assert np.isfinite(judge()["linear_rmse"]).all()
+
+
 def test_two_periods_ahead_the_last_known_one_is_taken(judge):
     found = judge(period=12.0)
     expected = np.sin(2 * np.pi * HOURS[36:48] / 24)

@@ -31,6 +31,12 @@ def test_a_degenerate_parameter_fails_beside_a_healthy_one(make_posterior, draws
     assert all(type(gate.value) is float and type(gate.passed) is bool for gate in gates)
 
 
+def test_no_draws_at_all_are_held_against_none_that_may_be_bad(make_posterior):
+    gate = next(one for one in diagnose(make_posterior({"alpha": np.empty((4, 0))})) if one.name == "finite")
+    assert (gate.passed, gate.limit) == (False, 0.0)
+    assert np.isnan(gate.value)
+
+
 def test_a_constant_parameter_has_no_effective_draws(make_posterior):
     """ArviZ alone gives a constant an ESS of all its draws."""
     gates = {gate.name: gate for gate in diagnose(make_posterior({"alpha": np.full((4, 1000), 2.5)}))}

@@ -41,6 +41,16 @@ def test_a_record_without_noise_is_told_in_one_sentence_before_anything_else() -
     assert "`level_scale` sinks to" in gates[0].sentence
 
 
+def test_what_is_left_is_that_of_the_best_draw_as_a_share_of_what_was_observed() -> None:
+    tree = result(1e-6, 1e-6)
+    free, seen = tree["posterior_predictive"]["level_noise_free"], tree["observed_data"]["level"].to_numpy().copy()
+    tree["posterior_predictive"]["level_noise_free"] = free * xr.where(free["draw"] == 3, 1.0, 1.01)
+    seen[7] = np.nan
+    tree["observed_data"]["level"] = xr.DataArray(seen, dims="time")
+    left, size = (np.sqrt(np.nanmean(values**2)) for values in (EXACT - seen, seen))
+    assert noise_gate(tree).value == pytest.approx(left / size, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -141,6 +141,7 @@ def test_one_experiment_of_many_is_found_and_short_ones_count_together():
 def test_nothing_is_said_of_what_cannot_tell():
     rng = np.random.default_rng(5)
     assert residuals_gate(line_posterior(rng, LEAST, rng.normal(size=(1, LEAST)))) is None
+    assert residuals_gate(line_posterior(rng, LEAST + 1, rng.normal(size=(1, LEAST + 1)))) is not None
     tree = line_posterior(rng, 200, autoregressive(rng, (1, 200), 0.97))
     for noise in ("Autocorrelated(scale ~ HalfNormal(1))", "Biased(Autocorrelated(scale = 1), bias = 2)"):
         tree.attrs["description"] = {"observations": [{"name": "y0", "noise": noise}]}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bayestwin.assess import crps
+from bayestwin.assess import crps, scores
 from bayestwin.assess.scores import energy, interval_score
 
 RNG = np.random.default_rng(31)
@@ -33,6 +33,20 @@ def test_draws_that_forget_from_time_to_time_score_worse_and_have_the_same_crps(
         np.testing.assert_allclose(crps(honest, values), crps(shuffled, values), rtol=1e-9)
         differences.append(energy(shuffled, values) - energy(honest, values))
     assert np.mean(differences) > 4 * np.std(differences) / np.sqrt(200)
+
+
+def test_the_energy_score_of_a_forecast_is_that_of_its_path_and_of_a_backtest_the_mean_over_origins(
+    make_forecast, make_telemetry, make_backtest
+):
+    draws, observed = RNG.normal(size=(20, 3, 5)), RNG.normal(size=(3, 5))
+    each = [energy(draws[:, origin].T, observed[origin]) for origin in range(3)]
+    time = np.arange(5.0)
+    forecast, telemetry = (
+        make_forecast({"level": draws[None, :, 0]}, time),
+        make_telemetry({"level": observed[0]}, time),
+    )
+    assert scores(forecast, telemetry)["energy"].item() == pytest.approx(each[0], rel=1e-12)
+    assert scores(make_backtest(draws, observed))["energy"].item() == pytest.approx(np.mean(each), rel=1e-12)
 
 
 def test_the_interval_score_is_the_width_and_what_is_missed():
