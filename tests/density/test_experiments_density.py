@@ -121,3 +121,15 @@ def test_nothing_is_solved_beyond_the_end_of_an_experiment() -> None:
         single = jax.jit(bound_density(joint.twin, one).predict)(own)
         assert int(found.num_steps[number]) == int(single.num_steps)
         np.testing.assert_allclose(found.states[number][: len(one.table)], single.states, rtol=1e-12)
+
+
+def test_after_the_end_of_an_experiment_time_and_inputs_stand_still() -> None:
+    joint = density_of(TWINS["explicit"], three())
+    for number, one in enumerate(three().values()):
+        own = bound_density(joint.twin, one).grid
+        for name in ("edges", "save", "inputs"):
+            stacked, alone = getattr(joint.grid, name)[number], getattr(own, name)
+            np.testing.assert_array_equal(stacked[: len(alone)], alone)
+            np.testing.assert_array_equal(
+                stacked[len(alone) :], np.broadcast_to(alone[-1], stacked[len(alone) :].shape)
+            )
