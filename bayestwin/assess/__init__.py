@@ -5,8 +5,9 @@ from bayestwin.assess.conformal import conformalize
 from bayestwin.assess.coverage import coverage
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import Gate, failed
-from bayestwin.assess.intervals import intervals, population
+from bayestwin.assess.intervals import intervals
 from bayestwin.assess.pit import pit
+from bayestwin.assess.population import population
 from bayestwin.assess.scores import crps, scores
 
 __all__ = [

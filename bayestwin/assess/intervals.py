@@ -1,12 +1,10 @@
 """Predictive intervals, always with `prob` and kind: from draws (equal-tailed, highest density), or conformal ones.
 
-And those of a population. Conformal ends are quantiles of what a backtest has taught, in units of the spread of the
-draws on each side.
+Conformal ends are quantiles of what a backtest has taught, in units of the spread of the draws on each side.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -20,9 +18,6 @@ from bayestwin import errors
 from bayestwin.assess import draws
 from bayestwin.assess.draws import by_origin
 from bayestwin.assess.grouping import Groups, values_of
-from bayestwin.model.pooling import Pooled
-from bayestwin.model.twin import Twin
-from bayestwin.predict import check_belongs
 
 Kind = Literal["eti", "hdi"]
 
@@ -79,62 +74,6 @@ def intervals(
         check_choice("of", of, {"observation": "conformal intervals are those of observations"})
         dataset = corrected(tree, dataset, conformal)
     return by_origin(dataset)
-
-
-def population(twin: Twin, posterior: xr.DataTree, prob: float = 0.9) -> xr.Dataset:
-    """What a posterior says of each population: what is typical, how far assets lie apart, how far they are held.
-
-    Shrinkage is `1 - sd_e(mean η_e) / mean k_spread`, with `η_e` the distance of asset e from what is typical, on the
-    scale on which `k` can have any value (Savic & Karlsson 2009, doi:10.1208/s12248-009-9133-0): 0 where the data of
-    each asset decide its value, 1 where the population does.
-
-    Args:
-        twin: The twin that was calibrated.
-        posterior: As `calibrate` returned it for several experiments.
-        prob: Nominal probability of the equal-tailed intervals.
-
-    Returns:
-        By `quantity` that is pooled, with the coordinate `units`: medians `typical`, `spread` and `cv`, each with
-        `_lower` and `_upper`; `cv` is the coefficient of variation between assets, `√(exp(spread²) - 1)`, of what is
-        positive, else NaN; `rse`, the relative standard error of `typical`, sd / mean; and `shrinkage`. All but
-        `typical` and `spread` are shares of 1.
-
-    Raises:
-        InvalidArtifact: If the posterior belongs to another twin.
-        InvalidInput: If nothing is pooled.
-    """
-    check_belongs(twin, posterior)
-    (level,) = checked_prob(prob)
-    pooled = {site.name: (site.prior, site.unit) for site in twin.sites() if isinstance(site.prior, Pooled)}
-    if not pooled:
-        raise errors.InvalidInput(
-            f"Twin `{twin.name}` has no population.",
-            expected="parameters or initial values with `pooled=`",
-            received=", ".join(f"`{site.name}`" for site in twin.sites()),
-            advice="For example `bt.Parameter(dist.LogNormal(0.0, 1.0), pooled=dist.HalfNormal(0.4))`.",
-        )
-    draws = posterior["posterior"].to_dataset()
-    rows = [_row(draws, name, prior, float(level)) for name, (prior, _) in pooled.items()]
-    found = xr.concat(rows, pd.Index(pooled, name="quantity"))
-    return found.assign_coords(units=("quantity", [unit for _, unit in pooled.values()])).assign_attrs(
-        {"prob": float(level), "interval": KINDS["eti"]}
-    )
-
-
-def _row(draws: xr.Dataset, name: str, pooled: Pooled, prob: float) -> xr.Dataset:
-    """What the posterior says of one population."""
-    typical, spread = draws[pooled.typical], draws[pooled.spread]
-    free = functools.partial(xr.apply_ufunc, lambda values: np.asarray(pooled.transform.inv(values)))
-    apart = (free(draws[name]) - free(typical)).mean(("chain", "draw"))
-    cv = np.sqrt(np.expm1(spread**2)) if pooled.positive else spread * np.nan
-    found = {}
-    for key, values in {"typical": typical, "spread": spread, "cv": cv}.items():
-        found[key], found[f"{key}_lower"], found[f"{key}_upper"] = np.quantile(
-            values, (0.5, (1 - prob) / 2, (1 + prob) / 2)
-        )
-    found["rse"] = float(typical.std(ddof=1) / abs(typical.mean()))
-    found["shrinkage"] = float(1.0 - apart.std(ddof=1) / spread.mean())
-    return xr.Dataset(found)
 
 
 def along_points(tree: xr.DataTree, levels: np.ndarray, kind: Kind, of: str = "observation") -> xr.Dataset:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpyro.distributions as dist
+import pandas as pd
 import scipy.special
 import xarray as xr
 from arviz_stats.sampling_diagnostics import ess, rhat
@@ -12,8 +13,11 @@ from arviz_stats.sampling_diagnostics import ess, rhat
 from bayestwin.assess import draws
 from bayestwin.assess.coverage import WORTH, kept, with_bands, worth_in
 from bayestwin.assess.gates import Gate
+from bayestwin.assess.intervals import KINDS, checked_prob
+from bayestwin.errors import InvalidInput
 from bayestwin.model.pooling import Pooled
 from bayestwin.model.twin import Site, Twin
+from bayestwin.predict import check_belongs
 
 # Coverage and scores of all assets together, from those of each.
 
@@ -99,7 +103,7 @@ class PopulationFound(NamedTuple):
         typical: Mean and ends of the 90 % interval of the middle of the population.
         spread: Likewise of the standard deviation between assets, where values are not bounded.
         variation: Likewise of the coefficient of variation; None where values lie between two ends.
-        shrinkage: How far assets are drawn to the population, from 0 (not at all) to 1 (all are the same).
+        shrinkage: How far assets are drawn to the population: see `shrinkage_of`.
         members: The assets.
     """
 
@@ -176,18 +180,23 @@ def _population(twin: Twin, group: xr.Dataset, site: Site) -> PopulationFound:
         _summary(typical),
         _summary(spread),
         _variation(pooled, typical, spread),
-        _shrinkage(unbounded - middle),
+        shrinkage_of(unbounded - middle, spread),
         tuple(members),
     )
 
 
-def _shrinkage(apart: np.ndarray) -> float:
-    """One minus the variance between means over the variance within all draws, both from the middle, shape (E, n).
+def shrinkage_of(apart: np.ndarray, spread: np.ndarray) -> float:
+    """How far assets are drawn to their population: `1 - sd_e(mean η_e) / mean spread`.
 
-    A. Gelman & I. Pardoe (2006), doi:10.1198/004017005000000517.
+    0 where the data of each asset decide its value, 1 where the population does; by chance a little below 0.
+
+    Args:
+        apart: η, how far each asset lies from what is typical, where values are not bounded; shape (E, n), n draws.
+        spread: Draws of the standard deviation between assets.
+
+    R. M. Savic & M. O. Karlsson (2009), doi:10.1208/s12248-009-9133-0.
     """
-    between, whole = float(np.var(apart.mean(axis=1))), float(np.mean(np.var(apart, axis=0)))
-    return float(np.clip(1.0 - between / whole, 0.0, 1.0)) if whole > 0 else 1.0
+    return float(1.0 - apart.mean(axis=1).std(ddof=1) / spread.mean())
 
 
 def _log_prior(prior: Any, tried: np.ndarray) -> np.ndarray:
@@ -278,6 +287,58 @@ def _alone(drawn: np.ndarray, middle: np.ndarray, spread: np.ndarray) -> tuple[f
         at = (low + high) / 2.0
         low, high = (at, high) if of(np.exp(at))[1] < wanted else (low, at)
     return of(np.exp(high))[0], float(np.exp(high))
+
+
+def population(twin: Twin, posterior: xr.DataTree, prob: float = 0.9) -> xr.Dataset:
+    """What a posterior says of each population: what is typical, how far assets lie apart, how far they are held.
+
+    Args:
+        twin: The twin that was calibrated.
+        posterior: As `calibrate` returned it for several experiments.
+        prob: Nominal probability of the equal-tailed intervals.
+
+    Returns:
+        By `quantity` that is pooled, with the coordinate `units`: medians `typical`, `spread` and `cv`, each with
+        `_lower` and `_upper`; `cv` is the coefficient of variation between assets, `√(exp(spread²) - 1)`, of what is
+        positive, else NaN; `rse`, the relative standard error of `typical`, sd / mean; and `shrinkage`. All but
+        `typical` and `spread` are shares of 1.
+
+    Raises:
+        InvalidArtifact: If the posterior belongs to another twin.
+        InvalidInput: If nothing is pooled.
+    """
+    check_belongs(twin, posterior)
+    (level,) = checked_prob(prob)
+    pooled = {site.name: (site.prior, site.unit) for site in twin.sites() if isinstance(site.prior, Pooled)}
+    if not pooled:
+        raise InvalidInput(
+            f"Twin `{twin.name}` has no population.",
+            expected="parameters or initial values with `pooled=`",
+            received=", ".join(f"`{site.name}`" for site in twin.sites()),
+            advice="For example `bt.Parameter(dist.LogNormal(0.0, 1.0), pooled=dist.HalfNormal(0.4))`.",
+        )
+    group = posterior["posterior"].to_dataset()
+    rows = [_table_row(group, name, prior, float(level)) for name, (prior, _) in pooled.items()]
+    found = xr.concat(rows, pd.Index(pooled, name="quantity"))
+    return found.assign_coords(units=("quantity", [unit for _, unit in pooled.values()])).assign_attrs(
+        {"prob": float(level), "interval": KINDS["eti"]}
+    )
+
+
+def _table_row(draws: xr.Dataset, name: str, pooled: Pooled, prob: float) -> xr.Dataset:
+    """What the posterior says of one population."""
+    typical, spread = draws[pooled.typical], draws[pooled.spread]
+    own = draws[name].transpose("experiment", ...).to_numpy().reshape(draws.sizes["experiment"], -1)
+    own, middle = (np.asarray(pooled.transform.inv(one), float) for one in (own, typical.to_numpy().ravel()))
+    cv = np.sqrt(np.expm1(spread**2)) if pooled.positive else spread * np.nan
+    found = {}
+    for key, values in {"typical": typical, "spread": spread, "cv": cv}.items():
+        found[key], found[f"{key}_lower"], found[f"{key}_upper"] = np.quantile(
+            values, (0.5, (1 - prob) / 2, (1 + prob) / 2)
+        )
+    found["rse"] = float(typical.std(ddof=1) / abs(typical.mean()))
+    found["shrinkage"] = shrinkage_of(own - middle, spread.to_numpy())
+    return xr.Dataset(found)
 
 
 # The verdict on each asset: whether its chains agree, its intervals hold, and it is like the others.

@@ -235,7 +235,7 @@ BUILT_IN = (
         "approximation",
         independent=True,
     ),
-    Method("map", "the most probable values alone", "bayestwin.inference.map:point", "point", losses=True),
+    Method("map", "the most probable values alone", "bayestwin.inference.laplace:point", "point", losses=True),
     Method("smc", "populations from the prior to the posterior", "bayestwin.inference.smc:smc", independent=True),
 )
 """In the order in which messages list them."""

@@ -94,7 +94,8 @@ def test_the_population_is_told_in_the_words_of_its_scale() -> None:
     assert one.spread[1] < 0.2 < one.spread[2]
     assert one.variation[0] == pytest.approx(np.sqrt(np.expm1(one.spread[0] ** 2)), rel=0.05)
     tight, loose = found(SAID, np.full(8, 0.02)), found(SAID, np.full(8, 0.6))
-    assert tight.shrinkage < 0.1 < 0.6 < loose.shrinkage
+    # of eight the spread is known to a third: even what each asset's data decide lies nearer than its mean says
+    assert tight.shrinkage < 0.35 < 0.6 < loose.shrinkage
 
 
 def forecast_of(num: int = 3) -> tuple[xr.DataTree, dict[str, bt.Telemetry], np.ndarray]:
