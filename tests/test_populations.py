@@ -7,11 +7,17 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 import xarray as xr
 from arviz_stats.sampling_diagnostics import ess
 
 import bayestwin as bt
+from bayestwin._base.progress import Progress
+from bayestwin.density.bind import bind_all
+from bayestwin.density.density import build_density
+from bayestwin.inference.starts import find_starts
+from bayestwin.insight.identify import information_of
 
 SHARED = pathlib.Path(
     os.environ.get("BAYESTWIN_DATA_DIR") or pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -98,3 +104,76 @@ def test_theophylline_is_taken_up_as_published() -> None:
         assert low < float(draws[f"{name}_typical"].median()) < high
         variation = jnp.sqrt(jnp.expm1(draws[f"{name}_spread"].to_numpy() ** 2))
         assert np.quantile(variation, 0.05) < between < np.quantile(variation, 0.95)
+
+
+SUBJECTS, PARAMETERS = 32, ("CL", "V", "KA")
+FIXED = {"CL": 0.148828, "V": 8.53898, "KA": 0.913463}
+VARIANCES = {"CL": 0.0640423, "V": 0.0118257, "KA": 0.803996}
+ERROR = 0.0105953
+"""What NONMEM 7 found by FOCE with interaction of 32 simulated subjects: typical values, variances of the logarithms
+between subjects, variance of the relative error; its objective there is 41.863969."""
+
+
+def one_compartment(parameters: dict[str, bt.Parameter], relative: object) -> bt.Twin:
+    return bt.Twin(
+        name="warfarin",
+        vector_field=lambda t, x, p, u: {"gut": -p.KA * x.gut, "blood": p.KA * x.gut - p.CL / p.V * x.blood},
+        states={"gut": bt.State(70.0, unit="mg"), "blood": bt.State(0.0, unit="mg")},
+        parameters=parameters,
+        observations={
+            "conc": bt.Observation(bt.Proportional(0.0, relative), of=lambda t, x, p, u: x.blood / p.V, unit="mg/L")
+        },
+        time_unit="h",
+    )
+
+
+def warfarin() -> dict[str, bt.Telemetry]:
+    rows = pd.read_csv(SHARED / "fleet" / "warfarin_subjects.csv")
+    rows = rows.rename(columns={"time_h": "time", "conc_mg_per_L": "conc"})
+    return {str(name): bt.read_telemetry(own[["time", "conc"]]) for name, own in rows.groupby("subject")}
+
+
+def test_modes_and_information_of_subjects_give_the_objective_of_nonmem() -> None:
+    """`Σ −2 log p(y | η) + ηᵀΩ⁻¹η + log |Ω| + log |H|`, at the modes η, without the 2π of each observation.
+
+    H is what observations are expected to tell, and the prior; Y. Wang (2007), doi:10.1007/s10928-007-9060-6.
+    """
+    priors = {name: dist.LogNormal(np.log(FIXED[name]), np.sqrt(VARIANCES[name])) for name in PARAMETERS}
+    twin = one_compartment({n: bt.Parameter(prior, shared=False) for n, prior in priors.items()}, np.sqrt(ERROR))
+    density = build_density(twin, bind_all(twin, warfarin())).filled
+    starts = find_starts(density, 1, 0, Progress(show=False))
+    assert starts.record["highest"] == starts.record["optimised"]
+    z = starts.modes[0].z
+    values = density.constrain(jnp.asarray(z))
+    modes = np.stack([np.log(np.asarray(values[name]) / FIXED[name]) for name in PARAMETERS], axis=1)
+    told = pd.read_csv(SHARED / "fleet" / "warfarin_foce_etas.csv")
+    np.testing.assert_allclose(modes, told[[f"eta_{name}" for name in PARAMETERS]], atol=1e-3)
+    omega = np.array([VARIANCES[name] for name in PARAMETERS])
+    information = information_of(density, seed=0)(z[None])[0]
+    num = np.isfinite(density.bound.observations["conc"]).sum()
+    objective = -2.0 * float(density.parts(jnp.asarray(z))[1]) - num * np.log(2.0 * np.pi)
+    for subject, eta in enumerate(modes):
+        places = subject + SUBJECTS * np.arange(len(PARAMETERS))
+        hessian = information[np.ix_(places, places)] + np.diag(1.0 / omega)
+        objective += eta @ (eta / omega) + np.log(omega).sum() + np.linalg.slogdet(hessian)[1]
+    assert objective == pytest.approx(41.863969, abs=1e-3)
+
+
+def test_warfarin_pooled_agrees_with_nonmem() -> None:
+    """Its estimates lie inside the intervals, which are about as wide as its standard errors say."""
+    spreads = {"CL": 0.5, "V": 0.5, "KA": 1.5}
+    twin = one_compartment(
+        {
+            name: bt.Parameter(dist.LogNormal(np.log(FIXED[name]) + 0.3, 1.0), pooled=dist.HalfNormal(spread))
+            for name, spread in spreads.items()
+        },
+        dist.HalfNormal(0.3),
+    )
+    posterior = bt.calibrate(twin, warfarin(), seed=0)
+    check_hard_gates(posterior)
+    draws = posterior["posterior"]
+    for name, error in {"CL": 0.00682, "V": 0.195, "KA": 0.1519}.items():
+        typical, spread = draws[f"{name}_typical"], draws[f"{name}_spread"]
+        assert float(typical.quantile(0.05)) < FIXED[name] < float(typical.quantile(0.95))
+        assert float(spread.quantile(0.05)) < np.sqrt(VARIANCES[name]) < float(spread.quantile(0.95))
+        assert 0.7 < float(typical.std()) / error < 1.4

@@ -476,7 +476,17 @@ def fill_kinds(kinds: Kinds) -> Kinds:
     """Kinds of intervals with room for more, unless all are of one kind."""
     if len(kinds.first) == 1:
         return kinds
-    num = size_for(len(kinds.first))
+    return _with_room(kinds, size_for(len(kinds.first)))
+
+
+def stack_kinds(kinds: Sequence[Kinds]) -> Kinds:
+    """Kinds of the intervals of E experiments, as many of each as the one with the most; leading axis E."""
+    most = max(len(own.first) for own in kinds)
+    num = 1 if most == 1 else size_for(most)
+    return jax.tree.map(lambda *own: np.stack(own), *[_with_room(own, num) for own in kinds])
+
+
+def _with_room(kinds: Kinds, num: int) -> Kinds:
     return kinds._replace(first=_padded(kinds.first, num, 0), lengths=_padded(kinds.lengths, num, kinds.lengths[-1]))
 
 
@@ -536,6 +546,6 @@ def each_experiment[**P, T](method: Callable[P, T]) -> Callable[P, T]:
 
         axes = {name: 0 if jnp.ndim(value) else None for name, value in values.items()}
         each = jax.vmap(one, in_axes=(0, 0, axes, *[0] * len(stacked)))
-        return each(*jax.tree.map(jnp.asarray, (self.bound, self.grid)), dict(values), *stacked)
+        return each(*jax.tree.map(jnp.asarray, (self.bound, self._compiled_grid)), dict(values), *stacked)
 
     return mapped  # type: ignore[return-value]

@@ -27,6 +27,7 @@ from bayestwin.density.bind import (
     fill_kinds,
     stack_bounds,
     stack_grids,
+    stack_kinds,
 )
 from bayestwin.density.curvature import Local, joined
 from bayestwin.density.discrepancy import Discrepancies, build_discrepancies
@@ -144,9 +145,12 @@ class Density:
     def _compiled_grid(self) -> Grid:
         """The grid with what depends on its numbers and cannot be found where it is traced."""
         exact = self.twin.solver.method == "exact" or steps_exactly(self.twin)
-        if self.experiments or not exact or isinstance(self.grid.edges, Array):
+        if not exact or isinstance(self.grid.edges, Array):
             return self.grid
-        return self.grid._replace(kinds=fill_kinds(kinds_of(self.twin, self.grid)))
+        if not self.experiments:
+            return self.grid._replace(kinds=fill_kinds(kinds_of(self.twin, self.grid)))
+        alone = [jax.tree.map(lambda own, n=n: own[n], self.grid) for n in range(len(self.experiments))]
+        return self.grid._replace(kinds=stack_kinds([kinds_of(self.twin, grid) for grid in alone]))
 
     @functools.cached_property
     def filled(self) -> "Density":
@@ -221,7 +225,8 @@ class Density:
             values, correction = common.constrain(z)
             return common.log_density(values) + (0.0 if self.of_values else correction)
 
-        bound, grid, centring = jax.tree.map(jnp.asarray, (self.bound, self.grid, dict(self.priors.centring)))
+        arrays = self.bound, self._compiled_grid, dict(self.priors.centring)
+        bound, grid, centring = jax.tree.map(jnp.asarray, arrays)
         each = jax.vmap(one)(bound, grid, centring, z[self._places])
         return joined(each, again, z, self._places, [site.shared for site in self.sites])
 

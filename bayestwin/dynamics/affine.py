@@ -197,14 +197,13 @@ def solve_exactly(field_of: Callable[[Array, Grid], Field], theta: Array, state:
         field_of: The twin with its parameters, from what is differentiated for and what the grid's record brings along.
         theta: The former; shape (k,).
         state: At the first edge; shape (s,).
-        grid: The intervals, of one experiment.
+        grid: The intervals; where they are traced, with their kinds.
 
     Raises:
         InvalidTwin: If the twin needs a solver.
     """
     field = field_of(theta, grid)
-    unknown = isinstance(grid.edges, Array) and grid.kinds is None  # of experiments, each has its own intervals
-    if unknown or not needs_no_solver(field.twin):
+    if not needs_no_solver(field.twin):
         raise _not_exact(field.twin)
     kinds = kinds_of(field.twin, grid)
 
@@ -295,7 +294,8 @@ def _driven(field: Field, size: int, grid: Grid) -> tuple[Array, Array]:
     along = jax.vmap(_slope(field), in_axes=(0, None, 0), out_axes=1)
     begin = along(edges[:-1], nothing, jnp.asarray(grid.left))
     end = along(edges[1:], nothing, jnp.asarray(grid.right))
-    return begin, (end - begin) / jnp.diff(edges)[None]
+    lengths = jnp.diff(edges)[None]  # zero after the end of an experiment that is shorter than others
+    return begin, (end - begin) / jnp.where(lengths > 0.0, lengths, 1.0)
 
 
 def _slope(field: Field) -> Callable[[Any, Array, Array], Array]:
@@ -350,7 +350,7 @@ def _apply(matrix: Array, vector: Array) -> Array:
 
 def _rounded(lengths: np.ndarray) -> np.ndarray:
     """Lengths to twelve digits: those of a regular series differ in the last ones."""
-    digits = 12 - np.ceil(np.log10(lengths))
+    digits = 12 - np.ceil(np.log10(np.where(lengths > 0.0, lengths, 1.0)))
     return np.round(lengths * 10.0**digits) / 10.0**digits
 
 
@@ -358,7 +358,7 @@ def _not_exact(twin: Twin) -> InvalidTwin:
     return InvalidTwin(
         f'Twin `{twin.name}` cannot be solved by `bt.Solver("exact")`.',
         expected="a vector field that is affine in states, time and inputs, no events, no positive states, no cubic "
-        "inputs, and one experiment",
+        "inputs",
         received="something else, or operations that are not recognised as linear",
         advice='Leave the choice to `bt.Solver("auto")`.',
     )

@@ -84,7 +84,7 @@ def choose_solver(
     """
     if twin.solver.method != "auto":
         return twin, Choice(twin.solver.method, f"{twin.solver.method}: named by the twin", {})
-    if can_be_exact(twin, grid):
+    if can_be_exact(twin):
         return with_method(twin, EXACT), Choice(EXACT, NO_SOLVER, {})
     if steps_exactly(twin):
         return with_method(twin, EXPLICIT), Choice(EXPLICIT, NO_SOLVER, {})
@@ -100,13 +100,13 @@ def choose_solver(
     return with_method(twin, choice.method), choice
 
 
-def can_be_exact(twin: Twin, grid: Grid) -> bool:
-    """Whether the twin needs no solver on this grid: one experiment, without process noise, which a filter follows.
+def can_be_exact(twin: Twin) -> bool:
+    """Whether the twin needs no solver: without process noise, which a filter follows.
 
     Of a large array exponentials of matrices cost more than solving.
     """
     few = twin.layout.scalar or twin.layout.size <= LARGE
-    return few and grid.edges.ndim == 1 and not isinstance(twin.model_error, ProcessNoise) and needs_no_solver(twin)
+    return few and not isinstance(twin.model_error, ProcessNoise) and needs_no_solver(twin)
 
 
 def cost_ratio(num_states: int) -> float:

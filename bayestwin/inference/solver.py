@@ -87,10 +87,10 @@ def choose_sensitivities(
 
 def choose_at(density: Density, z: np.ndarray) -> tuple[Density, Mapping[str, Any]]:
     """As `choose_sensitivities`, from the points that are tried; shape (n, d)."""
-    if density.experiments:
-        return density, {"mode": "forward", "reason": "several experiments side by side"}
     if density.twin.solver.method == "exact":
         return density, {"mode": "exact", "reason": "the twin needs no solver"}
+    if density.experiments:
+        return density, {"mode": "forward", "reason": "several experiments side by side"}
     if density.twin.solver.method == "rodas5p":
         return density, {"mode": "forward", "reason": "the twin is stiff"}
     if density.twin.moving:

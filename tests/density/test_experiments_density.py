@@ -54,6 +54,7 @@ def density_of(twin: bt.Twin, telemetry: dict[str, bt.Telemetry]) -> Density:
 TWINS = {
     "explicit": dosed(solver=bt.Solver("tsit5")),
     "stiff": dosed(solver=bt.Solver("rodas5p")),
+    "exact": dosed(solver=bt.Solver("exact"), events={}),
     "shared start": dosed(states={"level": bt.State(dist.Normal(1.0, 1.0), shared=True)}),
     "own and positive": dosed(
         parameters={n: bt.Parameter(dist.LogNormal(0.0, 0.5), shared=False) for n in ("rate", "gain")}
@@ -109,6 +110,8 @@ def test_log_densities_and_gradients_add_up(kind: str) -> None:
     assert np.isfinite(found[0])
     np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-10)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-9)
+    if kind in ("explicit", "exact"):
+        np.testing.assert_allclose(float(joint.filled(z)), found[0], rtol=1e-12)
 
 
 def test_nothing_is_solved_beyond_the_end_of_an_experiment() -> None:
