@@ -109,9 +109,13 @@ def entries_kept(twin: Twin, times: int) -> dict[str, np.ndarray]:
     num = sum(math.prod(map(len, own.values())) for own in axes)
     if num * times <= MOST_NUMBERS:
         return {}
-    share = (MOST_NUMBERS / (num * times)) ** (1.0 / max(map(len, axes)))
-    sizes = {dim: len(labels) for own in axes for dim, labels in own.items()}
-    return {dim: spread_over(size, max(1, int(share * size))) for dim, size in sizes.items()}
+    share = MOST_NUMBERS / (num * times)
+    kept: dict[str, np.ndarray] = {}
+    # along a dimension of several states the one with fewest dimensions, which come last, needs the most thinning
+    for own in sorted(axes, key=len, reverse=True):
+        thinned = share ** (1.0 / len(own))
+        kept |= {dim: spread_over(len(labels), max(1, int(thinned * len(labels)))) for dim, labels in own.items()}
+    return kept
 
 
 def spread_over(size: int, num: int) -> np.ndarray:

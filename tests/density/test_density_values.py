@@ -170,6 +170,18 @@ def test_where_the_solve_fails_the_density_is_zero_and_its_gradient_is_a_number(
         assert float(evaluate(jnp.array(z))) == -np.inf
 
 
+def test_a_record_of_one_time_needs_no_room_and_one_with_room_no_more() -> None:
+    one, some = (
+        bound_density(decay(), telemetry_of({"time": times, "level": np.ones(len(times))}))
+        for times in (np.zeros(1), np.arange(5.0))
+    )
+    assert one.filled is one
+    assert some.filled.bound.times.size > some.bound.times.size
+    assert some.filled.filled is some.filled
+    z = jnp.zeros(len(some.sites))
+    np.testing.assert_allclose(some.filled(z), some(z), rtol=1e-12)
+
+
 def test_the_noise_of_each_observation_and_of_each_draw_is_its_own() -> None:
     """Two sensors of one state, and two draws: all four errors at each of many times are independent."""
     num, ones = 4_000, np.ones(4_000)

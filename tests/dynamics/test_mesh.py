@@ -130,6 +130,9 @@ def test_traced_steps_are_those_of_a_solve_without_stops(hares: Density) -> None
     taken = np.unique(np.asarray(times))
     whole = solve(hares.twin, end, LYNX_HARE_VALUES)
     assert len(taken) == pytest.approx(int(whole.num_steps), rel=0.2)  # that one counts rejected steps as well
+    assert len(taken) < int(whole.num_steps)
+    # rejected steps take no room, and fewer than those taken are not enough
+    assert bool(trace_steps(hares.twin, end, len(taken), LYNX_HARE_VALUES)[1])
     assert not bool(trace_steps(hares.twin, end, len(taken) - 5, LYNX_HARE_VALUES)[1])
 
 

@@ -85,6 +85,15 @@ def test_lynx_and_hares_agree_with_scipy_and_diffrax(method: str, rtol: float) -
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_step_that_a_stop_cuts_short_does_not_shorten_those_after_it(method: str) -> None:
+    twin = decay(solver=bt.Solver(method))
+    values = {"rate": 0.01, "level_initial": 1.0}
+    stops = np.arange(1.0, 21.0)
+    alone, pairs = (solved(twin, times, values).num_steps for times in (stops, np.sort([*stops, *(stops - 1e-6)])))
+    assert pairs == alone + len(stops)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_inputs_held_and_interpolated_agree_with_the_closed_form(method: str) -> None:
     twin = driven(solver=bt.Solver(method, rtol=1e-9, atol=1e-11))
     rng = np.random.default_rng(1)

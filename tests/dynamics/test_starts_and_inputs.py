@@ -202,6 +202,15 @@ def test_a_periodic_input_goes_on_as_it_was() -> None:
     assert np.allclose(level, TIMES // 2.0 + np.minimum(TIMES % 2.0, 1.0), atol=1e-9)
 
 
+@pytest.mark.parametrize("period", [0.5, 2.0])
+def test_what_repeats_itself_does_so_up_to_the_end_and_no_further(period: float) -> None:
+    spec, times = bt.Input(beyond="periodic", period=period), period * np.array([0.0, 0.25, 0.75, 1.0])
+    found = extended("pulse", spec, SampledSignal(times, np.array([1.0, 2.0, 3.0, 1.0])), 3.5 * period)
+    later = [number + part for number in (1.0, 2.0, 3.0) for part in (0.25, 0.75, 1.0)]
+    assert found.times.tolist() == pytest.approx([*times, *(period * np.array(later))])
+    assert found.values.tolist() == [1.0, 2.0, 3.0, 1.0] + 3 * [2.0, 3.0, 1.0]
+
+
 def test_a_signal_cannot_repeat_what_was_not_seen() -> None:
     spec = bt.Input(beyond="periodic", period=3.0)
     with pytest.raises(bt.errors.InvalidTelemetry, match="cannot repeat"):

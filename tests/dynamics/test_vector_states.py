@@ -183,6 +183,22 @@ def test_results_have_the_dimensions_of_the_array() -> None:
     np.testing.assert_allclose(found["probe_noise_free"], path.isel(place=1))
 
 
+def test_of_a_line_and_a_plane_no_more_numbers_are_kept_than_there_is_room_for() -> None:
+    along = {"x": np.arange(40.0)}
+    places = {"line": along, "edge": {"z": np.arange(400.0)}, "plane": along | {"y": np.arange(10.0)}}
+    states = {name: bt.State(0.0, coords=coords) for name, coords in places.items()}
+    twin = rod(
+        vector_field=lambda t, x, p, u: {name: -p.diffusivity * x[name] for name in places},
+        states=states,
+        observations={"probe": bt.Observation(noise=bt.Gaussian(0.01), of=lambda t, x, p, u: x.line[1])},
+    )
+    times = 4 * predictor.MOST_NUMBERS // 840
+    kept = predictor.entries_kept(twin, times)
+    assert {dim: len(rows) for dim, rows in kept.items()} == {"x": 10, "y": 5, "z": 100}
+    assert (10 + 100 + 10 * 5) * times <= predictor.MOST_NUMBERS
+    assert predictor.entries_kept(twin, predictor.MOST_NUMBERS // 840) == {}
+
+
 def test_posterior_prediction_and_file_keep_them(tmp_path, monkeypatch) -> None:
     """Long trajectories are kept at fewer places, the first and the last among them, and the words say so."""
     twin = rod()
