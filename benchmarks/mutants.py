@@ -183,7 +183,8 @@ class Workshop:
         for part in ("bayestwin", "tests", "models", "pyproject.toml"):
             (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, self.copy / part)
         patterns = ("bayestwin/**/*.py", "tests/*.py", "tests/*/conf*.py")
-        shared = [path for pattern in patterns for path in self.copy.glob(pattern)]
+        found = (path for pattern in patterns for path in self.copy.glob(pattern))
+        shared = [path for path in found if not path.name.startswith("test_")]
         self.shared = b"".join(path.read_bytes() for path in sorted(shared))
         self.reached: dict[str, dict[str, Any]] = {}
         self.tried = 0

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow
 
-ASSESS, DENSITY = "bayestwin/assess/", "bayestwin/density/"
+ASSESS, DENSITY, DYNAMICS = "bayestwin/assess/", "bayestwin/density/", "bayestwin/dynamics/"
 INSIDE = "(low <= values) & (values <= high), axis"
 NOISE_KEY = "own_key, observed = jax.random.fold_in(key, number),"
 R_HAT = "found = {name: _computed(chains, name, 2, rhat)"
@@ -102,6 +102,24 @@ PLANTED = {
         "np.sqrt(np.mean((draws - seen[there]) ** 2, axis=1))",
         "np.sqrt(np.sum((draws - seen[there]) ** 2, axis=1))",
         "tests/assess/test_gates_noise.py",
+    ),
+    "time jumps back after the end of an experiment": (
+        DENSITY + "bind.py",
+        "_padded(grid.edges, stops, grid.edges[-1])",
+        "_padded(grid.edges, stops, grid.edges[1])",
+        "tests/density/test_experiments_density.py",
+    ),
+    "an input of a short period stops to repeat itself": (
+        DYNAMICS + "signals.py",
+        "max(end - times[-1], 0.0) / spec.period",
+        "max(end - times[-1], 0.0) * spec.period",
+        "tests/dynamics/test_starts_and_inputs.py",
+    ),
+    "a step that a stop cuts short shortens those after it": (
+        DYNAMICS + "steppers.py",
+        "accepted & last, jnp.maximum(now.step, suggested)",
+        "accepted & last, jnp.minimum(now.step, suggested)",
+        "tests/dynamics/test_solve_agrees.py",
     ),
 }
 """By what it does: the file of a bug, what stands there, what it makes of that, and the tests that notice it."""

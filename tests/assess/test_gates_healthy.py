@@ -29,6 +29,10 @@ def test_healthy_chains_pass_every_gate(make_posterior, healthy_draws, seed):
     assert failed(gates) == ()
 
 
+def test_two_chains_are_enough_for_a_verdict(make_posterior, healthy_draws):
+    assert failed(diagnose(make_posterior(healthy_draws(chains=2, num_draws=2000)))) == ()
+
+
 def test_heavy_tails_and_arrays_are_no_fault(make_posterior):
     rng = np.random.default_rng(7)
     draws = {"rate": rng.standard_cauchy((4, 1000)), "weights": rng.normal(size=(4, 1000, 2, 3))}

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from bayestwin.assess import scores
+from bayestwin.assess.draws import ANEW
 from bayestwin.errors import InvalidTelemetry
 
 TIME = np.array([10.0, 11.0, 12.5, 13.0, 20.0])
@@ -70,6 +71,9 @@ def test_without_a_value_before_the_forecast_there_is_no_baseline(make_forecast,
         assert np.isfinite(both[name].sel(observation="level"))
     assert both["rmse"].sel(observation="flow") == both["rmse"].sel(observation="level")
     assert np.isnan(scores(make_forecast({"level": draws}, TIME), telemetry)["skill"]).all()
+    anew = make_forecast({"level": draws}, TIME, past=PAST)
+    anew.attrs[ANEW] = {"level": 20.0}
+    assert np.isnan(scores(anew, telemetry)["persistence_rmse"]).all()
 
 
 def test_a_draw_that_is_not_finite_is_left_out_and_told(make_forecast, make_telemetry, draws):
