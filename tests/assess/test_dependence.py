@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from bayestwin.assess import coverage
-from bayestwin.assess.coverage import LEAST_FREQUENCIES, dependent_band, num_effective, worth_of
+from bayestwin.assess.coverage import LEAST_FREQUENCIES, SPECTRUM, dependent_band, num_effective, worth_of
 
 PROB = np.array([0.5, 0.8, 0.9, 0.95])
 LEVEL = 0.95
@@ -120,6 +120,11 @@ def test_few_blocks_are_worth_no_more_than_their_neighbours_say():
     correlation = sum(one * other for one, other in itertools.pairwise(ranks)) / sum(ranks**2)
     assert correlation > 0.5
     assert worth_of(stretch, block, 0.5)[0] == pytest.approx(200 * (1 - correlation) / (1 + correlation), rel=1e-12)
+
+
+def test_of_independent_blocks_as_many_frequencies_are_read_as_is_recommended():
+    stretch = np.random.default_rng(6).exponential(1.0, 100)
+    assert worth_of(stretch, np.arange(100), 0.5)[1] == int(SPECTRUM * 100 ** (2 / 3)) == 8
 
 
 @pytest.mark.parametrize("num", [1, 7, 40, 400])

@@ -37,6 +37,12 @@ def test_no_draws_at_all_are_held_against_none_that_may_be_bad(make_posterior):
     assert np.isnan(gate.value)
 
 
+@pytest.mark.parametrize(("num", "known"), [(3, False), (4, True)])
+def test_of_four_draws_a_chain_and_no_fewer_r_hat_is_a_number(make_posterior, num, known):
+    gates = diagnose(make_posterior({"alpha": RNG.normal(size=(4, num))}))
+    assert np.isfinite(next(gate.value for gate in gates if gate.name == "rhat")) == known
+
+
 def test_a_constant_parameter_has_no_effective_draws(make_posterior):
     """ArviZ alone gives a constant an ESS of all its draws."""
     gates = {gate.name: gate for gate in diagnose(make_posterior({"alpha": np.full((4, 1000), 2.5)}))}
