@@ -433,7 +433,7 @@ def show_difference(
         made = table("", first.name, second.name, "shift / sd", "overlap", "unit")
         for one in found.agreements:
             pairs = [f"{number(mean, spread)} ± {number(spread, spread)}" for mean, spread in (one.first, one.second)]
-            made.add_row(one.name, *pairs, f"{one.shift:+.2f}", f"{one.overlap:.2f}", one.unit)
+            made.add_row(rich.markup.escape(one.name), *pairs, f"{one.shift:+.2f}", f"{one.overlap:.2f}", one.unit)
         console.print(made)
     for run, names in ((first, found.only_first), (second, found.only_second)):
         if names:

@@ -62,7 +62,7 @@ def contraction_table(tree: xr.DataTree) -> rich.table.Table:
     made = table("", "scale", *columns)
     for name in group["quantity"].values:
         cells = [_text(title, float(values.sel(quantity=name))) for title, values in columns.items()]
-        made.add_row(str(name), str(group["scale"].sel(quantity=name).item()), *cells)
+        made.add_row(rich.markup.escape(str(name)), str(group["scale"].sel(quantity=name).item()), *cells)
     return made
 
 
@@ -207,7 +207,7 @@ def difference_table(found: xr.Dataset) -> rich.table.Table:
         spread, own = float(row["dse"]), float(row["se"])
         high = int((row["pareto_k"] > found.attrs["max_k"]).sum())
         made.add_row(
-            str(name),
+            rich.markup.escape(str(name)),
             number(float(row["elpd"]), own),
             "0" if row["outcome"] == "reference" else number(float(row["elpd_diff"]), spread),
             "" if row["outcome"] == "reference" else number(spread, spread),
@@ -225,7 +225,7 @@ def held_out_table(covered: xr.Dataset, scored: xr.Dataset) -> rich.table.Table:
             row = scored.sel(model=name, observation=observation)
             inside = covered["coverage"].sel(model=name, observation=observation)
             made.add_row(
-                str(name),
+                rich.markup.escape(str(name)),
                 str(observation),
                 *[f"{float(row[key]):.4g}" for key in ("rmse", "crps")],
                 *[f"{100 * float(inside.sel(prob=p)):.1f} %" for p in (0.5, 0.9)],
@@ -299,9 +299,14 @@ def _table(tasks: Sequence[Task], known: Mapping[str, TaskOutcome]) -> rich.tabl
     waiting = [task for task in tasks if task.key not in known]
     done = [outcome for outcome in known.values()][-max(SHOWN - len(waiting), 5) :]
     for outcome in done:
-        made.add_row(outcome.task.name, _mark(outcome.status), str(outcome.attempts), f"{outcome.seconds:.0f}")
+        made.add_row(
+            rich.markup.escape(outcome.task.name),
+            _mark(outcome.status),
+            str(outcome.attempts),
+            f"{outcome.seconds:.0f}",
+        )
     for task in waiting[: SHOWN - len(done)]:
-        made.add_row(task.name, "[dim]…[/dim]", "", "")
+        made.add_row(rich.markup.escape(task.name), "[dim]…[/dim]", "", "")
     made.caption = f"{len(known)} of {len(tasks)} done"
     return made
 

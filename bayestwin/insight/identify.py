@@ -4,6 +4,7 @@ The public function, the Fisher information of the likelihood, planned telemetry
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, NamedTuple
@@ -199,7 +200,10 @@ def _ties(density: Density, coordinates: Coordinates, points: Points, seed: int)
     if not good.any():
         return ()
     seen = Points(*(part[good] for part in points))
-    ties = find_ties(*seen[1:], coordinates.spread)
+    # in these coordinates what a population says of each of its members is a standard normal: it counts as told
+    sizes = [math.prod(density.shape_of(site)) for site in density.sites]
+    population = np.diag(np.repeat([float(site.pooled) for site in density.sites], sizes))
+    ties = find_ties(seen.information + population, seen.values, seen.slopes, coordinates.spread)
     rich = richer(density, seed) if ties else None
     if rich is None:
         return tuple((tie, "structural") for tie in ties)
@@ -207,7 +211,7 @@ def _ties(density: Density, coordinates: Coordinates, points: Points, seed: int)
     solved = np.isfinite(more).all(axis=(1, 2))
     if not solved.any():
         return tuple((tie, "structural") for tie in ties)
-    remaining = find_ties(more[solved], seen.values[solved], seen.slopes[solved], coordinates.spread)
+    remaining = find_ties(more[solved] + population, seen.values[solved], seen.slopes[solved], coordinates.spread)
     always = {tie[:3] for tie in remaining}
     return tuple((tie, "structural" if tie[:3] in always else "telemetry") for tie in ties)
 

@@ -8,6 +8,7 @@ from twins import bound_density, telemetry_of
 import bayestwin as bt
 from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
+from bayestwin.insight import identify_verdict
 from bayestwin.insight.identify import information_of
 from bayestwin.insight.ties import coordinates_of, find_ties, values_and_slopes, written
 
@@ -106,3 +107,34 @@ def test_what_is_only_weakly_told_is_no_tie() -> None:
         assert bool(find_ties(information, points, unit, np.ones(3))) == tied
     weak = np.tile(np.diag([1e6, 1.0, 1e-4]), (8, 1, 1))
     assert find_ties(weak, points, unit, np.ones(3)) == ()
+
+
+def members(field: object, **parameters: bt.Parameter) -> list[str]:
+    """What `identify` fails of three assets with 8 samples each."""
+    twin = bt.Twin(
+        name="pooled",
+        vector_field=field,
+        states={"level": bt.State(5.0)},
+        parameters=parameters,
+        observations={"level": bt.Observation(bt.Gaussian(0.1))},
+    )
+    records = {
+        name: telemetry_of({"time": TIMES[::2], "level": 5.0 * np.exp(-rate * TIMES[::2])})
+        for name, rate in {"a": 0.8, "b": 1.0, "c": 1.3}.items()
+    }
+    found = bt.identify(twin, records, seed=0)
+    return [gate.sentence for gate in identify_verdict.verdict(found) if not gate.passed and gate.severity == "fail"]
+
+
+POOLED = bt.Parameter(dist.LogNormal(0.0, 0.5), pooled=dist.HalfNormal(0.5))
+
+
+def test_what_a_population_says_of_its_members_ties_them_to_nothing() -> None:
+    assert members(lambda t, x, p, u: {"level": -p.rate * x.level}, rate=POOLED) == []
+
+
+def test_a_pooled_quantity_that_only_a_product_shows_is_tied() -> None:
+    free = bt.Parameter(dist.LogNormal(0.0, 0.5))
+    (sentence,) = members(lambda t, x, p, u: {"level": -p.rate * p.size * x.level}, rate=POOLED, size=free)
+    assert "`size`" in sentence
+    assert "`rate_typical`" in sentence
