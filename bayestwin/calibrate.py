@@ -213,10 +213,11 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
     dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
     dependent += [name for pair in twin.correlated for name in pair]
     if other_loss and dependent:
+        alone = twin.observations[dependent[0]].noise.independent
         raise InvalidSetting(
             f'`loss="{settings["loss"]}"` does not fit the noise of observation `{dependent[0]}`.',
             expected="observations that are independent, each of which can lie far off by itself",
-            received="noise that is correlated",
+            received="noise that is correlated with that of another sensor" if alone else "autocorrelated noise",
             advice='Use `loss="linear"`, or another noise model.',
         )
     if other_loss and isinstance(twin.model_error, Discrepancy):
