@@ -12,8 +12,9 @@ import numpy as np
 from jax import Array
 from scipy import stats
 
+from bayestwin.density.curvature import positive
 from bayestwin.density.density import Density
-from bayestwin.inference.climb import climb, positive
+from bayestwin.inference.climb import climb
 
 NUM, DRAWS, DF, PROB = 200, 2000, 5.0, 0.9
 

@@ -58,7 +58,8 @@ def test_absurd_tolerances_fail_and_the_sentence_says_what_to_lower() -> None:
     audit, gate = judged(spring(), SWUNG, 0.3)
     assert not gate.passed
     assert audit["largest_difference"] > 1.0
-    assert audit["pareto_k"] > MAX_PARETO_K or audit["failed"] > 0
+    # climbs find the mode of the equations, where this solver is off by so much that no shape can be told
+    assert audit["pareto_k"] is None or audit["pareto_k"] > MAX_PARETO_K
     assert gate.severity == "fail"
     assert "the error of the solver shapes the posterior. Lower `rtol` and `atol` of `bt.Solver`" in gate.sentence
 
