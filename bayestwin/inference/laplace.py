@@ -18,6 +18,7 @@ from scipy.stats import norm
 
 from bayestwin.density.density import evaluate
 from bayestwin.errors import NoValidStart
+from bayestwin.inference.centring import choose_centring
 from bayestwin.inference.climb import Mode, draw_around
 from bayestwin.inference.method import Draws, Problem
 from bayestwin.inference.starts import find_starts
@@ -26,7 +27,7 @@ from bayestwin.inference.starts import find_starts
 def laplace(problem: Problem) -> Draws:
     """Draw from the Laplace approximation."""
     density, settings, seed, progress, _ = problem
-    starts = find_starts(density, settings.num_chains, seed, progress)
+    density, starts = choose_centring(density, find_starts(density, settings.num_chains, seed, progress), seed)
     num = settings.num_chains * settings.num_samples
     with progress.phase("draws", "drawing", num) as phase:
         rng = np.random.default_rng([seed, 3])
@@ -37,7 +38,7 @@ def laplace(problem: Problem) -> Draws:
     log_ratio = log_density - log_mixture(starts.modes, z)
     record = {"normals": len(starts.modes), "thrown_away": lost}
     draws = as_draws(z, log_density, log_ratio, settings.num_chains, log_ratio, record)
-    return draws._replace(record={"starts": starts.record} | dict(draws.record))
+    return draws._replace(record={"starts": starts.record} | dict(draws.record), centring=density.centring)
 
 
 # The maximum of `log p(θ) + Σ log p(y | θ)` over the values θ themselves, within their priors' support: constrained

@@ -234,6 +234,16 @@ def test_the_posterior_is_that_of_the_integrals(apart: float, noise: float) -> N
     check_unseen(twin, posterior, noise)
 
 
+def test_a_normal_stands_where_the_population_is_probable_and_not_where_the_density_is_highest() -> None:
+    """It is no posterior: half a standard deviation is what it may be off, and its width a third."""
+    twin, records, means = levels(2.0, 0.2)
+    posterior = bt.calibrate(twin, records, seed=1, method="laplace")["posterior"]
+    mean, sd = integrated(means, 0.1)
+    for name, expected, wide in zip(("level_initial_typical", "level_initial_spread"), mean, sd, strict=False):
+        assert abs(float(posterior[name].mean()) - expected) < 0.5 * wide
+        assert float(posterior[name].std()) == pytest.approx(wide, rel=0.33)
+
+
 def check_unseen(twin: bt.Twin, posterior: object, noise: float) -> None:
     """An asset that was never seen is as wide as the population, and no wider."""
     own = posterior["posterior"]
