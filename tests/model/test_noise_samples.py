@@ -1,9 +1,12 @@
 """What each noise model draws has the distribution function that SciPy gives it, and stays within its limits."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from noise_models import CASES, limits_of
+
+import bayestwin as bt
 
 NUM = 4000
 
@@ -24,3 +27,20 @@ def test_draws_follow_their_distribution(name: str) -> None:
     for place in places[(places >= lower) & (places < upper)]:
         share = exact.cdf(place + step / 2)
         assert abs(np.mean(drawn <= place + 1e-9) - share) < 4.0 * np.sqrt(share * (1 - share) / NUM) + 1e-12
+
+
+def test_what_does_not_scatter_is_what_is_predicted() -> None:
+    """Within a program, where NumPyro does not refuse a scale of zero."""
+    times = jnp.array([0.0, 1.0])
+
+    def drawn(noise: bt.Gaussian | bt.LogNormal | bt.Proportional, **parameters: float) -> np.ndarray:
+        sample = jax.jit(lambda value, given: noise.sample(jax.random.key(0), value, times, **given))
+        return np.asarray(sample(jnp.array([0.0, 2.0]), parameters))
+
+    before, after = drawn(bt.Proportional(0.0, 0.1), scale=0.0, relative=0.1)
+    assert before == 0.0
+    assert 0.0 < abs(after - 2.0) < 1.0
+    without_logarithm, still = drawn(bt.LogNormal(1.0), scale=0.0)
+    assert np.isnan(without_logarithm)
+    assert still == pytest.approx(2.0)
+    assert np.isnan(drawn(bt.Gaussian(1.0), scale=-1.0)).all()

@@ -118,8 +118,7 @@ class Noise(abc.ABC):
         """
         observed, value = jnp.asarray(observed), jnp.asarray(value)
         present = jnp.isfinite(observed)
-        # Where nothing was observed, the first observation stands once more, and is masked out again: what is finite
-        # there once is finite twice, and so is its derivative.
+        # where nothing was observed the first observation stands once more, finite as it is, and is masked out again
         first, some = jnp.argmax(present), present.any()
         observed = jnp.where(present, observed, jnp.where(some, observed[first], 1.0))
         value = jnp.where(present, value, jnp.where(some, value[first], 1.0))
@@ -138,9 +137,10 @@ class Noise(abc.ABC):
             times: Elapsed times, increasing; shape (n,).
             **parameters: Values of the noise parameters, scalars.
         """
-        distribution = self.distribution(value, times, **parameters)
+        distribution: Any = self.distribution(value, times, **parameters)
         drawn = jnp.asarray(distribution.sample(key), float)
-        return known(drawn, ~jnp.isnan(distribution.log_prob(drawn)))
+        certain = jnp.asarray(distribution.scale) == 0.0 if self.normal else False  # and is what is predicted
+        return known(drawn, ~jnp.isnan(distribution.log_prob(drawn)) | certain)
 
     def sample_after(
         self, key: Array, observed: ArrayLike, value: ArrayLike, times: ArrayLike, **parameters: ArrayLike
