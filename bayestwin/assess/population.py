@@ -155,9 +155,7 @@ def populations(twin: Twin, posterior: xr.DataTree) -> tuple[PopulationFound, ..
 
 def _population(twin: Twin, group: xr.Dataset, site: Site) -> PopulationFound:
     pooled: Pooled = site.prior
-    values = group[site.name].transpose("experiment", "chain", "draw")
-    own = values.to_numpy().reshape(values.sizes["experiment"], -1)
-    typical, spread = group[pooled.typical].to_numpy().ravel(), _spread(twin, group, pooled)
+    own, typical, spread = _drawn(twin, group, site)
     unbounded, middle = (np.asarray(pooled.transform.inv(one), float) for one in (own, typical))
     centres, variances = np.array([_alone(one, middle, spread) for one in unbounded]).T
     tried = np.median(spread) * TRIED
@@ -251,6 +249,13 @@ def _variation(pooled: Pooled, typical: np.ndarray, spread: np.ndarray) -> tuple
     return _summary(spread / np.abs(typical)) if pooled.unbounded and (np.abs(typical) > 0).all() else None
 
 
+def _drawn(twin: Twin, group: xr.Dataset, site: Site) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws of each asset's value, shape (E, n), of what is typical and of the spread, shape (n,)."""
+    values = group[site.name].transpose("experiment", "chain", "draw")
+    own = values.to_numpy().reshape(values.sizes["experiment"], -1)
+    return own, group[site.prior.typical].to_numpy().ravel(), _spread(twin, group, site.prior)
+
+
 def _spread(twin: Twin, group: xr.Dataset, pooled: Pooled) -> np.ndarray:
     """Draws of the spread; of one that is known as many of this number."""
     if pooled.spread in group:
@@ -309,7 +314,7 @@ def population(twin: Twin, posterior: xr.DataTree, prob: float = 0.9) -> xr.Data
     """
     check_belongs(twin, posterior)
     (level,) = checked_prob(prob)
-    pooled = {site.name: (site.prior, site.unit) for site in twin.sites() if isinstance(site.prior, Pooled)}
+    pooled = [site for site in twin.sites() if site.pooled]
     if not pooled:
         raise InvalidInput(
             f"Twin `{twin.name}` has no population.",
@@ -318,18 +323,18 @@ def population(twin: Twin, posterior: xr.DataTree, prob: float = 0.9) -> xr.Data
             advice="For example `bt.Parameter(dist.LogNormal(0.0, 1.0), pooled=dist.HalfNormal(0.4))`.",
         )
     group = posterior["posterior"].to_dataset()
-    rows = [_table_row(group, name, prior, float(level)) for name, (prior, _) in pooled.items()]
-    found = xr.concat(rows, pd.Index(pooled, name="quantity"))
-    return found.assign_coords(units=("quantity", [unit for _, unit in pooled.values()])).assign_attrs(
+    rows = [_table_row(twin, group, site, float(level)) for site in pooled]
+    found = xr.concat(rows, pd.Index([site.name for site in pooled], name="quantity"))
+    return found.assign_coords(units=("quantity", [site.unit for site in pooled])).assign_attrs(
         {"prob": float(level), "interval": KINDS["eti"]}
     )
 
 
-def _table_row(draws: xr.Dataset, name: str, pooled: Pooled, prob: float) -> xr.Dataset:
+def _table_row(twin: Twin, group: xr.Dataset, site: Site, prob: float) -> xr.Dataset:
     """What the posterior says of one population."""
-    typical, spread = draws[pooled.typical], draws[pooled.spread]
-    own = draws[name].transpose("experiment", ...).to_numpy().reshape(draws.sizes["experiment"], -1)
-    own, middle = (np.asarray(pooled.transform.inv(one), float) for one in (own, typical.to_numpy().ravel()))
+    pooled: Pooled = site.prior
+    own, typical, spread = _drawn(twin, group, site)
+    unbounded, middle = (np.asarray(pooled.transform.inv(one), float) for one in (own, typical))
     cv = np.sqrt(np.expm1(spread**2)) if pooled.positive else spread * np.nan
     found = {}
     for key, values in {"typical": typical, "spread": spread, "cv": cv}.items():
@@ -337,7 +342,7 @@ def _table_row(draws: xr.Dataset, name: str, pooled: Pooled, prob: float) -> xr.
             values, (0.5, (1 - prob) / 2, (1 + prob) / 2)
         )
     found["rse"] = float(typical.std(ddof=1) / abs(typical.mean()))
-    found["shrinkage"] = shrinkage_of(own - middle, spread.to_numpy())
+    found["shrinkage"] = shrinkage_of(unbounded - middle, spread)
     return xr.Dataset(found)
 
 

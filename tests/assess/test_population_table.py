@@ -72,6 +72,15 @@ def test_what_is_not_positive_has_a_spread_in_its_unit_and_no_coefficient_of_var
     assert float(offset["shrinkage"]) == pytest.approx(0.5)
 
 
+def test_a_spread_that_is_known_is_told_as_it_is() -> None:
+    known = tank(k=bt.Parameter(dist.LogNormal(0.0, 1.0), unit="1/s", pooled=0.3))
+    draws = drawn()["posterior"].to_dataset()
+    tree = posterior_of(known, {name: draws[name].to_numpy() for name in ("k_typical", "k")})
+    k = bt.population(known, tree).sel(quantity="k")
+    assert float(k["spread_lower"]) == float(k["spread"]) == float(k["spread_upper"]) == 0.3
+    assert float(k["shrinkage"]) == pytest.approx(0.0, abs=1e-9)
+
+
 def test_a_twin_without_a_population_is_refused() -> None:
     alone = tank(k=bt.Parameter(dist.LogNormal(0.0, 1.0)))
     with pytest.raises(bt.errors.InvalidInput, match="`tank` has no population"):
