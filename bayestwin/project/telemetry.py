@@ -5,6 +5,7 @@ import pathlib
 import re
 import unicodedata
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -235,7 +236,7 @@ def read_assets(job: Job, path: pathlib.Path, known: Attributes | None, *, partl
     empty = {name: f"Asset `{name}` has no rows." for name, own in rows.items() if own.table.empty}
     names = [] if known is None else known.names
     wrong = _misnamed({*rows, *names})
-    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+    if repeated := [name for name, num in Counter(names).items() if num > 1]:
         wrong.append(
             InvalidTelemetry(
                 "`attributes` in `[fleet]` has several rows of one asset.",
@@ -244,7 +245,7 @@ def read_assets(job: Job, path: pathlib.Path, known: Attributes | None, *, partl
                 advice="Leave one row of each.",
             )
         )
-    without = [name for name in rows.keys() - empty.keys() if known is not None and name not in names]
+    without = [] if known is None else list(rows.keys() - empty.keys() - set(names))
     if without and not partly:
         wrong.append(_without_attributes(without, names))
     found: dict[str, Telemetry] = {}

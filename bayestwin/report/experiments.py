@@ -348,10 +348,8 @@ def render_fleet(found: FleetOnPage, *, report: str, assets: str, provenance: Ma
     whole = verdict(found.gates, None, interrupted=interrupted(found.posterior))
     doubtful = [one.name for one in found.verdicts if one.status != "pass"]
     if doubtful and whole.status == "pass":
-        whole = whole._replace(
-            status="warn", headline=f"All {len(found.gates)} gates passed; look at {len(doubtful)} of "
-        )
-        whole = whole._replace(headline=f"{whole.headline}{count(len(found.verdicts), 'asset')}.")
+        look = f"look at {len(doubtful)} of {count(len(found.verdicts), 'asset')}"
+        whole = whole._replace(status="warn", headline=f"All {len(found.gates)} gates passed; {look}.")
     with drawing():
         pictures = [caterpillar(place, one) for place, one in enumerate(found.populations)]
         over = over_attributes(found.populations, found.attributes, found.units)
@@ -383,9 +381,7 @@ def render_fleet(found: FleetOnPage, *, report: str, assets: str, provenance: Ma
 
 
 def _fleet_words(found: FleetOnPage, doubtful: Sequence[str]) -> tuple[str, ...]:
-    lines = ["Sampling was interrupted: the result holds only the draws taken until then."] * interrupted(
-        found.posterior
-    )
+    lines = [INTERRUPTED] * interrupted(found.posterior)
     if doubtful:
         lines.append(f"What did not pass is told of {prose.listed(doubtful)}.")
     far = [f"{member.name} ({one.name})" for one in found.populations for member in one.members if member.outlier]
@@ -402,6 +398,7 @@ def _fleet_words(found: FleetOnPage, doubtful: Sequence[str]) -> tuple[str, ...]
 
 def _asset_rows(found: FleetOnPage, folder: str, factors: Sequence[float]) -> list[AssetRow]:
     observed = group(found.posterior, "observed_data")
+    known = [{member.name: member.mean for member in one.members} for one in found.populations]
     rows = []
     for place, one in enumerate(found.verdicts):
         seen = sum(
@@ -414,12 +411,7 @@ def _asset_rows(found: FleetOnPage, folder: str, factors: Sequence[float]) -> li
             marks = [kept(own.sel(observation=name)) for name in own["observation"].to_numpy()]
             good = False if False in marks else None if None in marks else True
             share = percent(float(own["num_inside"].sum()) / num, 1) if num else share
-        means = [
-            number(factor * member.mean)
-            for population, factor in zip(found.populations, factors, strict=True)
-            for member in population.members
-            if member.name == one.name
-        ]
+        means = [number(factor * mean_of[one.name]) for mean_of, factor in zip(known, factors, strict=True)]
         link = f"{folder}/{file_name(place + 1, one.name)}"
         rank = ("fail", "warn", "pass").index(one.status)
         rows.append(
