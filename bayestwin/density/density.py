@@ -233,8 +233,7 @@ class Density:
     @property
     def _places(self) -> np.ndarray:
         """Where in z each experiment finds the coordinate of each site; shape (E, sites)."""
-        num = len(self.experiments)
-        sizes = [math.prod(self.shape_of(site)) for site in self.sites]
+        num, sizes = len(self.experiments), self.priors.sizes
         begin = np.cumsum([0, *sizes[:-1]])
         return np.stack([np.broadcast_to(at + np.arange(size), num) for at, size in zip(begin, sizes, strict=True)], 1)
 
@@ -460,18 +459,21 @@ class Density:
         predicted = self.disturbed(own, values, predicted)
         discrepancy = predicted.discrepancy or {}
         found: dict[str, Array] = {}
+        together: Mapping[str, Array] = {}
+        if self.twin.correlated:
+            together = draw_correlated(key, self.twin, self.bound, self.complete(values), predicted)
         for number, (name, value) in enumerate(predicted.noise_free.items()):
             noise, given = self.noise(name, values, predicted)
             given |= {} if wider is None else {"scale": given["scale"] * wider}
             disturbed = value + discrepancy.get(name, 0.0)
             own_key, observed = jax.random.fold_in(key, number), self.bound.observations.get(name)
-            if noise.independent or observed is None:
+            if name in together:
+                found[name] = together[name]
+            elif noise.independent or observed is None:
                 found[name] = noise.sample(own_key, disturbed, self.bound.times, **given)
             else:
                 found[name] = noise.sample_after(own_key, observed, disturbed, self.bound.times, **given)
             found[f"{name}_noise_free"] = value
-        if self.twin.correlated:
-            found |= draw_correlated(key, self.twin, self.bound, self.complete(values), predicted)
         found |= {f"{name}_discrepancy": drawn for name, drawn in discrepancy.items()}
         for name, place in self.twin.layout.places.items():
             shape = self.twin.states[name].shape

@@ -117,6 +117,11 @@ class Priors:
         """The shape of a site's values: one number, or one for each experiment."""
         return () if site.shared or not self.num_experiments else (self.num_experiments,)
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many coordinates each site has."""
+        return [math.prod(self.shape_of(site)) for site in self.sites]
+
     def constrain(self, z: Array) -> tuple[dict[str, Array], Array]:
         """Values of all sites, and the log of the determinant of their derivative with respect to z, shape (d,)."""
         values, correction = {}, jnp.zeros(())
@@ -141,7 +146,7 @@ class Priors:
     def sample(self, key: Array, given: Mapping[str, Array] = NOTHING) -> dict[str, Array]:
         """One draw of all sites from their priors, of those that are not given; given ones stand before them."""
         shapes = [self.shape_of(site) for site in self.sites]
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        ends = np.cumsum(self.sizes)
         # one call for all that are normal: each takes long to compile
         shares = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
         found: dict[str, Array] = {}
@@ -209,7 +214,7 @@ class Priors:
         if not self.num_experiments:
             return z
         shapes = [self.shape_of(site) for site in self.sites]
-        parts = jnp.split(z, np.cumsum([math.prod(shape) for shape in shapes]))
+        parts = jnp.split(z, np.cumsum(self.sizes))
         assert parts.pop().size == 0, "more coordinates than sites have"
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 

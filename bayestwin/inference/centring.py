@@ -70,8 +70,8 @@ def settle(density: Density, mode: Mode) -> dict[str, Population]:
     """The population of each pooled quantity, by name, where the density is highest in coordinates not centred."""
     values = density.constrain(jnp.asarray(mode.z))
     curvature = np.diag(np.linalg.inv(mode.scale @ mode.scale.T))
-    sizes = [int(np.prod(density.shape_of(site))) for site in density.sites]
-    places = dict(zip((site.name for site in density.sites), np.split(curvature, np.cumsum(sizes)[:-1]), strict=True))
+    parts = np.split(curvature, np.cumsum(density.priors.sizes)[:-1])
+    places = dict(zip((site.name for site in density.sites), parts, strict=True))
     priors = {site.name: site.prior for site in density.sites}
     found = {}
     for site in density.sites:

@@ -4,7 +4,6 @@ The public function, the Fisher information of the likelihood, planned telemetry
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, NamedTuple
@@ -201,8 +200,7 @@ def _ties(density: Density, coordinates: Coordinates, points: Points, seed: int)
         return ()
     seen = Points(*(part[good] for part in points))
     # in these coordinates what a population says of each of its members is a standard normal: it counts as told
-    sizes = [math.prod(density.shape_of(site)) for site in density.sites]
-    population = np.diag(np.repeat([float(site.pooled) for site in density.sites], sizes))
+    population = np.diag(np.repeat([float(site.pooled) for site in density.sites], density.priors.sizes))
     ties = find_ties(seen.information + population, seen.values, seen.slopes, coordinates.spread)
     rich = richer(density, seed) if ties else None
     if rich is None:
