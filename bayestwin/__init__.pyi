@@ -30,6 +30,7 @@ from .model.components import State as State
 from .model.delays import delay_line as delay_line
 from .model.error import Discrepancy as Discrepancy
 from .model.error import ProcessNoise as ProcessNoise
+from .model.joint import joint as joint
 from .model.noise import Autocorrelated as Autocorrelated
 from .model.noise import Biased as Biased
 from .model.noise import Binomial as Binomial

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.density.bind import Experiments, bind_all, times_of
 from bayestwin.density.density import Density, build_density
-from bayestwin.density.predictor import Predictor
+from bayestwin.density.predictor import Predictor, num_stored, terms_fit
 from bayestwin.density.robust import Loss
 from bayestwin.dynamics.choice import Choice
 from bayestwin.errors import InvalidSetting, InvalidTwin
@@ -60,7 +61,7 @@ def calibrate(
     num_chains: int = 4,
     target_acceptance: float = 0.8,
     max_extensions: int = 3,
-    predictive_draws: int = 1000,
+    predictive_draws: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
     job: Mapping[str, Any] | None = None,
@@ -92,7 +93,7 @@ def calibrate(
         target_acceptance: Mean acceptance that NUTS aims at first; it is raised by itself while transitions diverge.
         max_extensions: How often NUTS goes on by `num_samples` draws again, where chains agree by and large and R̂ or
             ESS would not pass yet; from 400 draws a chain on. The draws are those of chains of that length.
-        predictive_draws: About how many draws, over all chains, have their trajectories stored.
+        predictive_draws: About how many draws have trajectories stored: 1,000, or the 100 or more that fit in 800 MB.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
         job: Recorded with the result; by default the settings of this call.
@@ -101,7 +102,7 @@ def calibrate(
 
     Returns:
         Groups `posterior`, `sample_stats`, `prior`, `prior_predictive`, `posterior_predictive`, `log_likelihood`,
-        `observed_data` and `constant_data`, in ArviZ's schema.
+        `observed_data` and `constant_data`, in ArviZ's schema. Log likelihoods beyond 800 MB: of stored trajectories.
 
     Raises:
         InvalidTelemetry: If the telemetry does not fit the twin.
@@ -261,42 +262,47 @@ def experiment_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _groups(
-    density: Density, axes: Axes, drawn: Draws, seed: int, predictive_draws: int, progress: Progress
+    density: Density, axes: Axes, drawn: Draws, seed: int, predictive_draws: int | None, progress: Progress
 ) -> dict[str, xr.Dataset]:
     twin, bound = density.twin, density.bound
     chains, num = drawn.z.shape[:2]
     predictor = Predictor(density)
-    kept = thinned(chains, num, predictive_draws)
-    rows = frozenset((np.arange(chains)[:, None] * num + kept).ravel().tolist())
+    places = math.prod(axes.shape)
+    kept = thinned(chains, num, num_stored(density, places, predictive_draws))
+    rows = (np.arange(chains)[:, None] * num + kept).ravel()
+    with_terms = np.arange(num) if terms_fit(density, chains * num) else kept
+    term_rows = (np.arange(chains)[:, None] * num + with_terms).ravel()
+    prior_kept = thinned(1, PRIOR_DRAWS, num_stored(density, places, None))
     with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
         values = density.constrain_all(drawn.z.reshape(chains * num, -1))
-        found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows)
+        found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows, term_rows)
         values |= density.derive_all(values)
-        prior, prior_found = _prior(density, predictor, seed, phase)
+        prior, prior_found = _prior(density, predictor, seed, phase, prior_kept)
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
-    everyone = np.arange(PRIOR_DRAWS)
     return {
         "posterior": sites_dataset(
             twin, {name: v.reshape(chains, num, *v.shape[1:]) for name, v in values.items()}, axes.coords
         ),
         "sample_stats": stats_dataset(stats),
         "prior": sites_dataset(twin, {name: v[None] for name, v in prior.items()}, axes.coords),
-        "prior_predictive": series_dataset(twin, prior_found, axes, 1, everyone),
+        "prior_predictive": series_dataset(twin, prior_found, axes, 1, prior_kept),
         "posterior_predictive": with_failures(series_dataset(twin, found, axes, chains, kept), axes),
-        "log_likelihood": likelihood_dataset(found, bound, chains, density.experiments),
+        "log_likelihood": likelihood_dataset(found, bound, chains, with_terms, density.experiments),
         "observed_data": signals_dataset(twin.observations, bound.observations, axes),
         "constant_data": driven_dataset(twin, bound, axes),
     }
 
 
 def _prior(
-    density: Density, predictor: Predictor, seed: int, phase: Phase
+    density: Density, predictor: Predictor, seed: int, phase: Phase, kept: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     if density.twin.model_error is not None:  # trajectories are drawn given what was observed: here that is nothing
         predictor = Predictor(dataclasses.replace(density, bound=density.bound._replace(observations={})))
     keys = jax.random.split(key_for(seed, "prior"), PRIOR_DRAWS)
     values, _ = density.draw_prior(keys)
-    return values | density.derive_all(values), predictor(values, key_for(seed, "prior_predictive"), phase)
+    return values | density.derive_all(values), predictor(
+        values, key_for(seed, "prior_predictive"), phase, kept, np.arange(0)
+    )
 
 
 def thinned(chains: int, num: int, wanted: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import experiment_attributes, root_attributes, thinned, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed, first_value, rows_in_both
 from bayestwin.density.density import Density, build_density, join
-from bayestwin.density.predictor import Predictor
+from bayestwin.density.predictor import Predictor, num_stored
 from bayestwin.density.rows import rows_before
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import Grid, build_grid
@@ -187,7 +188,7 @@ def predict(
     seed: int,
     initial: Start | None = None,
     model_error: ModelError | EllipsisType | None = ...,
-    draws: int = 1000,
+    draws: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> xr.DataTree:
@@ -213,7 +214,7 @@ def predict(
         initial: Where the twin starts anew, at the first time of `future`: by state a number or a distribution, in
             its unit. The calibration then gives the parameters alone, and `future` may be at any time.
         model_error: As in `calibrate`.
-        draws: About how many posterior draws are used.
+        draws: About how many posterior draws are used. By default 1,000, or the 100 or more that fit in 800 MB.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
 
@@ -237,7 +238,6 @@ def predict(
     check_belongs(twin, posterior)
     group = posterior["posterior"].to_dataset()
     chains, num = group.sizes["chain"], group.sizes["draw"]
-    kept = thinned(chains, num, draws)
     another = initial is None and is_another_recording(twin, posterior, future)
     if another:
         initial = own_start(twin, future)  # type: ignore[arg-type]
@@ -246,6 +246,10 @@ def predict(
     else:
         check_start(twin, posterior, initial, future)
         future, bound, density = restarted(twin, posterior, initial, future, another=another)  # type: ignore[arg-type]
+    given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
+    attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
+    axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
+    kept = thinned(chains, num, num_stored(density, math.prod(axes.shape), draws))
     unseen = _unseen(posterior, future)
     values = _values_ahead(density, group.isel(draw=kept), unseen=bool(unseen), anew=initial is not None)
     if initial is not None:
@@ -257,9 +261,6 @@ def predict(
     if density.bound.times.shape[-1] != bound.times.shape[-1]:
         rows = paired(pd.Index(bound.times), pd.Index(density.bound.times))
         found = {name: array[:, rows] for name, array in found.items() if array.ndim > 1}
-    given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
-    attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
-    axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
     predictions = with_failures(series_dataset(twin, found, axes, chains, group["draw"].values[kept]), axes)
     groups = {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
     groups |= {} if unseen else {"observed_data": posterior["observed_data"].to_dataset()}

@@ -554,7 +554,9 @@ def survey(log_density: Callable[[Array], Array], z: np.ndarray) -> Survey:
 
 def evaluate(log_density: Callable[[Array], Array], z: np.ndarray) -> np.ndarray:
     """Log densities of n points, shape (n, d); shape (n,)."""
-    return survey(log_density, z).log_density
+    whole = as_pytree(log_density)
+    # what else there is of each point is not kept: steps by interval of a long record would fill the memory
+    return in_batches(lambda rows: _survey(whole, rows).log_density, z)
 
 
 def as_pytree(function: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -25,21 +25,45 @@ MOST_NUMBERS = 10_000_000
 those of fewer entries, evenly spread over each dimension from its first to its last."""
 
 MOST_KEPT = 2.5e7
-"""Numbers that smoothing keeps at once of long records with process noise: 200 MB."""
+"""Numbers that one call keeps at once of long records: 200 MB."""
+
+USUAL_DRAWS, FEWEST_DRAWS = 1000, 100
+"""Draws whose trajectories are stored where nobody asked for a number: these, and of long records down to those."""
+
+MOST_STORED = 100_000_000
+"""Numbers of all trajectories that are stored where nobody asked for a number of draws, and of all log likelihoods: 800
+MB each. What one draw needs grows with the record, so that 100,000 rows would fill what memory there is."""
+
+
+def num_stored(density: Density, places: int, wanted: int | None) -> int:
+    """About how many draws have their trajectories stored.
+
+    Args:
+        density: What is predicted.
+        places: Places of the result along experiments and times together.
+        wanted: The number that was asked for, which holds; None for as many as `MOST_STORED` allows.
+    """
+    if wanted is not None:
+        return wanted
+    states = sum(not state.shape for state in density.twin.states.values())  # arrays have `MOST_NUMBERS` of their own
+    each = places * (2 * len(density.twin.observations) + states)
+    return int(np.clip(MOST_STORED // max(each, 1), FEWEST_DRAWS, USUAL_DRAWS))
+
+
+def terms_fit(density: Density, num: int) -> bool:
+    """Whether the log likelihoods of so many draws are to be stored."""
+    return num * sum(values.size for values in density.bound.observations.values()) <= MOST_STORED
 
 
 def at_once(density: Density) -> int:
-    """How many draws are solved in one call; fewer where a long record is smoothed, which keeps all of its filter.
-
-    Fewer also where states are arrays whose paths would be long.
-    """
+    """How many draws are solved in one call; fewer of long records, and where states are arrays with long paths."""
     layout = density.twin.layout
     if not layout.scalar:
         return int(np.clip(MOST_NUMBERS // (num_solved(density) * layout.size), 1, AT_ONCE))
-    if not in_blocks(density.twin, density.grid):
-        return AT_ONCE
     size, seen = len(density.twin.states), len(density.twin.observations)
-    each = len(density.grid.edges) * (3 * size**2 + 2 * size + seen * (2 * size + 6))
+    each = num_solved(density) * (2 * size + 4 * seen)
+    if in_blocks(density.twin, density.grid):  # what is smoothed keeps all of its filter
+        each = len(density.grid.edges) * (3 * size**2 + 2 * size + seen * (2 * size + 6))
     return int(np.clip(MOST_KEPT // each, 1, AT_ONCE))
 
 
@@ -62,7 +86,12 @@ class Predictor:
         self.density, self.num_times = density, density.bound.times.shape[-1]
 
     def __call__(
-        self, values: Mapping[str, np.ndarray], key: Array, phase: Phase, keep: frozenset[int] | None = None
+        self,
+        values: Mapping[str, np.ndarray],
+        key: Array,
+        phase: Phase,
+        keep: np.ndarray | None = None,
+        keep_terms: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Predict.
 
@@ -70,12 +99,15 @@ class Predictor:
             values: By site; shape (n,) each, or (n, E) where each of E experiments has its own.
             key: Randomness of the noise.
             phase: Told of each draw.
-            keep: Draws whose trajectories are wanted (all by default); log likelihoods are of all draws.
+            keep: Numbers of the draws whose trajectories are wanted; all by default.
+            keep_terms: Likewise of those whose log likelihoods are.
         """
         num = next(iter(values.values())).shape[0] if values else 1
-        parts: dict[str, list[np.ndarray]] = {}
+        everyone = np.arange(num)
+        keep, keep_terms = (everyone if wanted is None else wanted for wanted in (keep, keep_terms))
+        whole: dict[str, np.ndarray] = {}
         before = slice(None), *[slice(None)] * bool(self.density.experiments)
-        stored = num if keep is None else len(keep)
+        stored = len(keep)
         batch, entries = at_once(self.density), entries_kept(self.density.twin, stored * num_solved(self.density))
         for first in range(0, num, batch):
             rows = np.minimum(np.arange(first, first + batch), num - 1)
@@ -87,15 +119,16 @@ class Predictor:
                     self.density = scaled
                     found = _predict(self.density.filled, given, key, rows, entries)
             size = min(batch, num - first)
-            wanted = np.array([keep is None or first + i in keep for i in range(size)])
             for name, array in found.items():
                 scalar = name in ("solved", "num_steps")
-                own = np.asarray(array)[:size]
-                own = own if scalar else own[*before, : self.num_times]
-                whole = scalar or name.startswith("log_likelihood/")
-                parts.setdefault(name, []).append(own if whole else own[wanted])
+                chosen = everyone if scalar else keep_terms if name.startswith("log_likelihood/") else keep
+                own = np.asarray(array) if scalar else np.asarray(array)[*before, : self.num_times]
+                start, stop = np.searchsorted(chosen, (first, first + size))
+                # written where it stays: joining parts would take twice the memory
+                whole.setdefault(name, np.empty((len(chosen), *own.shape[1:]), own.dtype))
+                whole[name][start:stop] = own[chosen[start:stop] - first]
             phase.advance(size)
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        return whole
 
 
 def entries_kept(twin: Twin, times: int) -> dict[str, np.ndarray]:

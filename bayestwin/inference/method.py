@@ -31,7 +31,7 @@ class Setting(NamedTuple):
     Attributes:
         name: Its name, wherever it is set.
         kind: `int`, `float` or `str`.
-        default: What holds where it is left out.
+        default: What holds where it is left out; None where that depends on the record.
         help: What it is, in a sentence.
         bounds: Of a number: `ge`, `gt` and `lt`, as pydantic names them.
         choices: Of a word: makes the words that there are, when they are asked for.
@@ -46,6 +46,8 @@ class Setting(NamedTuple):
 
     def fits(self, value: object) -> bool:
         """Whether a value makes sense."""
+        if value is None:
+            return self.default is None
         if self.choices is not None:
             return value in self.choices()
         number = numbers.Integral if self.kind is int else float
@@ -93,7 +95,7 @@ SETTINGS = (
     Setting(
         "max_extensions", int, 3, "How often NUTS goes on by as many draws while R̂ and ESS ask for more.", {"ge": 0}
     ),
-    Setting("predictive_draws", int, 1000, "About how many draws have their trajectories stored.", {"ge": 1}),
+    Setting("predictive_draws", int, None, "About how many draws have their trajectories stored.", {"ge": 1}),
 )
 """All that a call, a job and the command line can set about how a posterior is inferred, in this order."""
 

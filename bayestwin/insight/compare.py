@@ -118,7 +118,7 @@ def _of_posterior(name: str, result: xr.DataTree) -> Pointwise:
 def _left_out(result: xr.DataTree, terms: xr.DataArray) -> Any:
     """ArviZ's leave-one-out, with its warnings left to be said in our own words."""
     groups = {
-        "posterior": result["posterior"].to_dataset(),
+        "posterior": result["posterior"].to_dataset().sel(draw=terms["draw"]),
         "log_likelihood": terms.to_dataset().reset_coords(drop=True),
     }
     tree = xr.DataTree.from_dict(groups)
@@ -126,7 +126,7 @@ def _left_out(result: xr.DataTree, terms: xr.DataArray) -> Any:
         warnings.filterwarnings("ignore", message="Estimated shape parameter|The point-wise LOO is the same")
         if not method_named(result.attrs.get("method", "")).weighted:
             return loo(tree, pointwise=True)
-        stats = result["sample_stats"].to_dataset()
+        stats = result["sample_stats"].to_dataset().sel(draw=terms["draw"])
         return loo_approximate_posterior(tree, stats["lp"], stats["lp"] - stats["log_ratio"], pointwise=True)
 
 

@@ -70,7 +70,9 @@ def influence(posterior: xr.DataTree, *, progress: Progress | None = None) -> xr
         InvalidArtifact: If the posterior has no log likelihoods, or too few draws.
         InvalidInput: If it has no draws at all.
     """
-    chains, terms = read_chains(posterior, "posterior"), likelihoods_of(posterior)
+    terms = likelihoods_of(posterior)
+    posterior = _at_draws_of(terms, posterior)
+    chains = read_chains(posterior, "posterior")
     standard = _standardised(chains)
     num = sum(term.size for term in terms.values()) // len(standard.draws)
     with progress or Progress() as shown, shown.phase("influence", "leaving observations out", num) as phase:
@@ -244,6 +246,7 @@ def power_scaling(
     """
     twin = with_model_error(twin, model_error)
     check_belongs(twin, posterior)
+    posterior = _at_draws_of(likelihoods_of(posterior), posterior)
     draws = read_chains(posterior, "posterior").draws
     values = np.stack(list(draws.values()), axis=-1)
     coords = {"quantity": list(draws)}
@@ -311,6 +314,17 @@ def likelihoods_of(posterior: xr.DataTree) -> xr.Dataset:
         received=", ".join(f"`{name}`" for name in posterior.children) or "no groups",
         advice="Pass what `calibrate` returned, whole.",
     )
+
+
+def _at_draws_of(terms: xr.Dataset, posterior: xr.DataTree) -> xr.DataTree:
+    """The posterior at the draws that have log likelihoods, which of long records are not all."""
+    whole = posterior["posterior"].to_dataset()
+    if terms.sizes["draw"] == whole.sizes["draw"]:
+        return posterior
+    groups = {name: group.to_dataset() for name, group in posterior.children.items()}
+    tree = xr.DataTree.from_dict({**groups, "posterior": whole.sel(draw=terms["draw"])})
+    tree.attrs = posterior.attrs
+    return tree
 
 
 def _log_likelihood(posterior: xr.DataTree) -> xr.DataArray:

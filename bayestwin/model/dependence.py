@@ -228,9 +228,8 @@ def fault_of(prior: Any) -> Fault | None:
         return (
             expected,
             f"a distribution of shape {shape}",
-            f"{example}; give each scalar its own name. Those that hang together are said one after the other, "
-            "`bt.Parameter(lambda p: dist.Normal(2.0 * p.a, 0.3))`, also where they are correlated, ordered or "
-            "add up.",
+            f"{example}; give each scalar its own name. Those that have one prior together, being correlated, ordered "
+            'or shares of a whole, are told by `parameters={**bt.joint(("a", "b"), prior), …}`.',
         )
     if isinstance(prior, dist.Delta):
         return expected, f"{kind}, which is one value", "Give that number instead of a prior."

@@ -314,9 +314,9 @@ def one_of(words: Callable[[], Sequence[str]]) -> pydantic.AfterValidator:
 
 def _field(setting: Setting) -> tuple[Any, Any]:
     """A setting of `calibrate` as pydantic takes it."""
-    kind = setting.kind if setting.choices is None else Annotated[str, one_of(setting.choices)]
+    kind: Any = setting.kind if setting.choices is None else Annotated[str, one_of(setting.choices)]
     bounds: dict[str, Any] = dict(setting.bounds)
-    return kind, pydantic.Field(default=setting.default, **bounds)
+    return kind if setting.default is not None else kind | None, pydantic.Field(default=setting.default, **bounds)
 
 
 FIELDS: dict[str, Any] = {setting.name: _field(setting) for setting in SETTINGS}
@@ -336,7 +336,7 @@ class PredictSection(Section):
     """Arguments of `bt.predict`."""
 
     seed: Seed = 1
-    draws: int = pydantic.Field(default=1000, ge=1)
+    draws: int | None = pydantic.Field(default=None, ge=1)
 
 
 class ReportSection(Section):

@@ -188,7 +188,7 @@ def with_failures(dataset: xr.Dataset, axes: Axes) -> xr.Dataset:
 
 
 def likelihood_dataset(
-    found: Mapping[str, np.ndarray], bound: Bound, chains: int, experiments: tuple[str, ...] = ()
+    found: Mapping[str, np.ndarray], bound: Bound, chains: int, draws: np.ndarray, experiments: tuple[str, ...] = ()
 ) -> xr.Dataset:
     """Log likelihood of each observation that is not missing.
 
@@ -199,6 +199,7 @@ def likelihood_dataset(
         found: As `Predictor` returns it.
         bound: Telemetry; its observations are NaN where they are missing.
         chains: Number of chains.
+        draws: Number of each draw kept.
         experiments: Their names, where there are several.
     """
     present = {name: np.isfinite(values) for name, values in bound.observations.items()}
@@ -214,7 +215,7 @@ def likelihood_dataset(
         coords[f"time{suffix}"] = (dim, bound.labels[mask])
         if experiments:
             coords[f"experiment{suffix}"] = (dim, np.array(experiments)[np.nonzero(mask)[0]])
-    return _with_draws(xr.Dataset(data, coords=coords))
+    return xr.Dataset(data, coords={"chain": np.arange(chains), "draw": draws, **coords})
 
 
 def signals_dataset(specs: Mapping[str, Any], values: Mapping[str, np.ndarray], axes: Axes) -> xr.Dataset:
