@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from bayestwin.density.curvature import as_matrix
 from bayestwin.density.density import Density
 from bayestwin.inference.climb import Mode, group_modes
 from bayestwin.inference.starts import Starts, disperse, inspect_at
@@ -81,14 +83,41 @@ def settle(density: Density, mode: Mode) -> dict[str, Population]:
         at = np.atleast_1d(np.asarray(unbounded(values[site.name]), float))
         middle = float(unbounded(values[site.prior.typical]))
         spread = float(values[site.prior.spread])
-        # along a coordinate that is not centred the prior curves by 1, and the rest is the data's
-        told = np.maximum(places[site.name] - 1.0, 1e-9) / spread**2
+        told = _told(places[site.name], spread)
         own = at + (at - middle) / (spread**2 * told)  # what the data say by themselves
         prior = priors[site.prior.spread]
         tried = spread * TRIED
         tried = tried[np.asarray(prior.support(jnp.asarray(tried)))]
         likely = np.asarray(prior.log_prob(jnp.asarray(tried))) + np.log(tried)
         found[site.name] = population_of(own, 1.0 / told, tried, likely)
+    return found
+
+
+def _told(curvature: Any, spread: Any) -> Any:
+    """How precisely data say a value, from the curvature along a coordinate that is not centred.
+
+    The prior curves by 1 there, and the rest is the data's.
+    """
+    return (curvature - 1.0).clip(1e-9) / spread**2
+
+
+NEAR = 0.7
+"""Where the spread is known, as it is at a draw of the posterior, chains come down to about this much of it."""
+
+
+def shares_at(density: Density, z: Array) -> dict[str, Array]:
+    """How far to centre each value at one draw of the posterior, shape (d,), by the name of what is pooled."""
+    pooled = [site for site in density.sites if isinstance(site.prior, Pooled)]
+    if not pooled:
+        return {}
+    values, places = density.constrain(z), np.cumsum(density.priors.sizes)[:-1]
+    curvature = jnp.split(-jnp.diag(as_matrix(density.local(z).hessian)), places)
+    found = {}
+    for site, own in zip(density.sites, curvature, strict=True):
+        if site.pooled:
+            spread = values[site.prior.spread]
+            share = 1.0 / (1.0 + 1.0 / ((NEAR * spread) ** 2 * _told(own, spread)))
+            found[site.name] = share.reshape(density.shape_of(site))
     return found
 
 

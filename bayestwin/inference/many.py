@@ -22,8 +22,9 @@ from jax import Array, lax
 from bayestwin._base.compilation import Program
 from bayestwin._base.keys import Keyed, key_of
 from bayestwin._base.progress import Phase
-from bayestwin.density.curvature import positive
+from bayestwin.density.curvature import as_matrix, positive, symmetric
 from bayestwin.density.density import Density
+from bayestwin.inference.centring import shares_at
 from bayestwin.inference.climb import WIDEST, climb
 from bayestwin.inference.nuts import Whitening, num_cores, rescale
 
@@ -154,8 +155,9 @@ def _results(jobs: list[Future[_One]]) -> Iterator[_One]:
 def _draw_one(density: Density, observed: Mapping[str, Array], z: Array, key: Array, lengths: Lengths) -> _One:
     """The chain of one data set, begun anew with more transitions or smaller steps where that is needed."""
     beginning, *keys = jax.random.split(key, 1 + 2 * len(lengths.targets))
-    march = functools.partial(_march, density, Keyed(lengths, key_of(lengths)), observed)
-    whitening, position = _begin(density, observed, z, beginning)
+    whitening, position, centring = _begin(density, observed, z, beginning)
+    moved = density.centred(centring)
+    march = functools.partial(_march, moved, Keyed(lengths, key_of(lengths)), observed)
     thin, target = lengths.thin, 0
     number = 0
     while True:
@@ -168,7 +170,7 @@ def _draw_one(density: Density, observed: Mapping[str, Array], z: Array, key: Ar
         remembered = float(autocorrelation(np.column_stack([drawn, np.asarray(found["lp"])])).max())
         apart = remembered <= lengths.most
         if (apart and not diverging) or number == len(lengths.targets) - 1:
-            return _One(drawn, remembered, diverging, number + 1)
+            return _One(_as_in(density, moved, drawn), remembered, diverging, number + 1)
         number += 1
         thin, target = thin * (1 if apart else lengths.longer), target + (diverging > 0.0)
         metric = rescale(whitening, drawn[:, None])
@@ -183,16 +185,36 @@ def autocorrelation(columns: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, 1.0)
 
 
+def _as_in(density: Density, moved: Density, z: np.ndarray) -> np.ndarray:
+    """Draws in the coordinates of a density, from those of one that is centred otherwise."""
+    return z if moved is density else np.asarray(_recentred(density, moved, z))
+
+
 @Program
-def _begin(density: Density, observed: Mapping[str, Array], z: Array, key: Array) -> tuple[Whitening, Array]:
-    """The metric at the mode above z, and a start around it."""
+def _recentred(density: Density, moved: Density, z: Array) -> Array:
+    return jax.vmap(lambda z: density.unconstrain(moved.constrain(z)))(z)
+
+
+@Program
+def _begin(
+    density: Density, observed: Mapping[str, Array], z: Array, key: Array
+) -> tuple[Whitening, Array, dict[str, Array]]:
+    """The metric at the mode above z, a start around it, and how far the coordinates of both are centred."""
     own = given(density, observed)
-    top = jax.tree.map(lambda leaf: leaf[0], climb(own.local, z[None], CLIMBING))
-    values, vectors = positive(top.hessian, jnp.zeros(()))
+    centring = shares_at(own, z)
+    if centring:  # what is pooled has no mode worth the name, and z is a draw of the posterior
+        moved = own.centred(centring)
+        centre = moved.unconstrain(own.constrain(z))
+        own, hessian = moved, symmetric(moved.local(centre).hessian)
+    else:
+        top = jax.tree.map(lambda leaf: leaf[0], climb(own.local, z[None], CLIMBING))
+        centre, hessian = top.z, top.hessian
+    values, vectors = positive(as_matrix(hessian), jnp.zeros(()))
     stretch = jnp.maximum(values, WIDEST**-2) ** -0.5
-    whitening = Whitening(top.z, jnp.ones_like(z), vectors, stretch)
+    whitening = Whitening(centre, jnp.ones_like(z), vectors, stretch)
     start = jax.random.normal(key, z.shape)
-    return whitening, jnp.where(jnp.isfinite(own(whitening.unwhiten(start))), start, 0.0)
+    start = jnp.where(jnp.isfinite(own(whitening.unwhiten(start))), start, 0.0)
+    return whitening, start, centring
 
 
 @Program

@@ -25,7 +25,7 @@ from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.pit import simultaneous_band, transform
 from bayestwin.calibrate import check_settings, root_attributes, with_model_error
-from bayestwin.density.bind import bind
+from bayestwin.density.bind import Experiments, bind_all
 from bayestwin.density.density import Density, build_density
 from bayestwin.inference.many import Lengths, autocorrelation, draw_many, given
 from bayestwin.inference.solver import choose, choose_at
@@ -40,7 +40,7 @@ SAMPLERS = ("blackjax", "jax", "jaxlib", "numpyro")
 
 def sbc(
     twin: Twin,
-    telemetry: Telemetry,
+    telemetry: Telemetry | Experiments,
     *,
     seed: int,
     num_simulations: int = 200,
@@ -74,7 +74,8 @@ def sbc(
 
     Args:
         twin: The twin.
-        telemetry: Gives times, inputs and which observations are missing; what was observed is not looked at.
+        telemetry: Gives times, inputs and which observations are missing; what was observed is not looked at. Or that
+            of each experiment, by name: then their populations are drawn from the prior as well.
         seed: Determines everything random.
         num_simulations: Number of simulated data sets; hundreds take minutes.
         num_draws: Draws of each posterior.
@@ -85,25 +86,24 @@ def sbc(
 
     Returns:
         `rank` (quantity, simulation), from 0 to 1; `ecdf`, `band_lower` and `band_upper` (quantity, z), `within_band`
-        (quantity); `ess`, `diverging` and `rounds` (simulation). Quantities are those of the posterior, then
-        `log_likelihood`, and `<observation>_squared_error`. Attributes bind it to twin, telemetry, settings, versions
-        and `code_sha256`, the code of this package; `not_solved` counts prior draws that were drawn anew. It is
-        stored by `bt.save(xarray.DataTree(found), "sbc.nc")`.
+        (quantity); `ess`, `diverging` and `rounds` (simulation). Quantities are those of the posterior, `k[first]` what
+        experiment `first` has of its own, then `log_likelihood`, and `<observation>_squared_error`. Attributes bind it
+        to twin, telemetry, settings, versions and `code_sha256`, the code of this package; `not_solved` counts prior
+        draws that were drawn anew. It is stored by `bt.save(xarray.DataTree(found), "sbc.nc")`.
 
     Raises:
         InvalidSetting: If a setting makes no sense.
-        InvalidTelemetry: If the telemetry does not fit the twin, or is that of several experiments.
+        InvalidTelemetry: If the telemetry does not fit the twin.
         InvalidTwin: If there is nothing to infer.
         NoValidStart: If the twin cannot be simulated at most draws of its prior.
         OutOfMemory: If draws do not fit into memory.
     """
     computation = computing(LOWER, seed=seed, device=device, progress=progress)
     _check(num_simulations, num_draws, level)
-    _check_single(telemetry)
     twin = with_model_error(twin, model_error)
     check_settings(twin, {})
     with computation as shown:
-        density, choice = choose(build_density(twin, bind(twin, telemetry)), seed, shown)
+        density, choice = choose(build_density(twin, bind_all(twin, telemetry)), seed, shown)
         with shown.phase("simulations", "simulating", num_simulations) as phase:
             simulated = simulate_many(density, num_simulations, seed, phase)
         lengths = Lengths(num_draws=num_draws)
@@ -135,17 +135,6 @@ def _check(num_simulations: int, num_draws: int, level: float) -> None:
         raise errors.InvalidSetting(f"`{name}` makes no sense.", expected=expected, received=received, advice=advice)
 
 
-def _check_single(telemetry: object) -> None:
-    if isinstance(telemetry, Telemetry):
-        return
-    raise errors.InvalidTelemetry(
-        "Simulation-based calibration is of one experiment.",
-        expected="a bt.Telemetry",
-        received=type(telemetry).__name__,
-        advice="Check each experiment by itself.",
-    )
-
-
 # Telemetry simulated with values drawn from the prior, and what is asked of each: its truth among draws.
 
 FEWEST_SOLVED = 0.25
@@ -157,9 +146,9 @@ class Simulated(NamedTuple):
 
     Attributes:
         density: That of the twin which simulated them.
-        values: The truth by site; shape (n,) each.
+        values: The truth by site; shape (n,) each, or (n, E) where each of E experiments has its own.
         z: The same, unconstrained; shape (n, d).
-        observations: By name, missing where the telemetry misses them; shape (n, times) each.
+        observations: By name, missing where the telemetry misses them; shape (n, times) each, or (n, E, times).
         num_failed: How many draws of the prior cannot be solved, and were replaced.
     """
 
@@ -220,7 +209,14 @@ def quantities_of(simulated: Simulated, z: np.ndarray) -> dict[str, tuple[np.nda
         which goes past the code of log densities.
     """
     drawn = jax.jit(jax.vmap(jax.vmap(simulated.density.constrain)))(jnp.asarray(z))
-    found = {name: (np.asarray(drawn[name]), truth) for name, truth in simulated.values.items()}
+    found = {}
+    for name, truth in simulated.values.items():
+        draws = np.asarray(drawn[name])
+        if truth.ndim == 1:
+            found[name] = draws, truth
+        else:
+            own = enumerate(simulated.density.experiments)
+            found |= {f"{name}[{experiment}]": (draws[..., number], truth[:, number]) for number, experiment in own}
 
     def told(observed: Mapping[str, Array], z: Array) -> dict[str, Array]:
         own = given(simulated.density, observed)

@@ -39,10 +39,9 @@ def check_calibration(
         progress: Where progress is shown.
     """
     split, asked = load_telemetry(model), model.job.sbc
-    calibration, _ = split.of_one("sbc")
 
     def work(run: pathlib.Path, shown: Progress) -> VerbOutcome[Ranked]:
-        found = sbc(model.twin, calibration, **asked.model_dump(), device=device, progress=shown)
+        found = sbc(model.twin, split.calibration, **asked.model_dump(), device=device, progress=shown)
         with shown.timed("report"):
             from bayestwin.report.insight import render_ranks  # half a second, which only a page is worth
 
