@@ -269,16 +269,16 @@ def _groups(
     predictor = Predictor(density)
     places = math.prod(axes.shape)
     kept = thinned(chains, num, num_stored(density, places, predictive_draws))
-    rows = (np.arange(chains)[:, None] * num + kept).ravel()
-    with_terms = np.arange(num) if terms_fit(density, chains * num) else kept
-    term_rows = (np.arange(chains)[:, None] * num + with_terms).ravel()
     prior_kept = thinned(1, PRIOR_DRAWS, num_stored(density, places, None))
+    of_all = terms_fit(density, chains * num)
+    rows = (np.arange(chains)[:, None] * num + kept).ravel()
     with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
         values = density.constrain_all(drawn.z.reshape(chains * num, -1))
-        found = predictor(values, key_for(seed, "posterior_predictive"), phase, rows, term_rows)
+        found = _predicted(predictor, values, seed, phase, rows, of_all=of_all)
         values |= density.derive_all(values)
         prior, prior_found = _prior(density, predictor, seed, phase, prior_kept)
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
+    with_terms = np.arange(num) if of_all else kept
     return {
         "posterior": sites_dataset(
             twin, {name: v.reshape(chains, num, *v.shape[1:]) for name, v in values.items()}, axes.coords
@@ -291,6 +291,18 @@ def _groups(
         "observed_data": signals_dataset(twin.observations, bound.observations, axes),
         "constant_data": driven_dataset(twin, bound, axes),
     }
+
+
+def _predicted(
+    predictor: Predictor, values: Mapping[str, np.ndarray], seed: int, phase: Phase, rows: np.ndarray, *, of_all: bool
+) -> dict[str, np.ndarray]:
+    """Trajectories of some draws, log likelihoods of these or of all, and the steps that each of all draws took."""
+    key, num = key_for(seed, "posterior_predictive"), len(next(iter(values.values())))
+    if of_all or predictor.density.twin.solver.method != "exact":
+        return predictor(values, key, phase, rows, None if of_all else rows)
+    found = predictor({name: own[rows] for name, own in values.items()}, key, phase, numbers=rows)
+    phase.advance(num - len(rows))
+    return found | {"num_steps": np.zeros(num, int)}  # without a solver no draw takes any
 
 
 def _prior(

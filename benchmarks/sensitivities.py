@@ -17,7 +17,8 @@ from rich.table import Table
 
 import bayestwin as bt
 from bayestwin.density.bind import bind
-from bayestwin.density.density import Density, build_density, survey
+from bayestwin.density.density import Density, build_density
+from bayestwin.density.survey import survey
 from bayestwin.dynamics.solve import plan_substeps
 from scaling import Size, row_of_tanks
 

@@ -14,7 +14,8 @@ from twins import decay, decay_telemetry, driven, telemetry_of
 
 import bayestwin as bt
 from bayestwin.density.bind import bind, size_for
-from bayestwin.density.density import Density, build_density, survey
+from bayestwin.density.density import Density, build_density
+from bayestwin.density.survey import survey
 from bayestwin.dynamics.choice import with_method
 
 QUICK = {"seed": 0, "num_warmup": 40, "num_samples": 30, "num_chains": 2}

@@ -29,7 +29,7 @@ from jax.core import Tracer
 
 from bayestwin._base.files import source_sha256
 from bayestwin._base.keys import PURE, TRACING, Itself, key_of
-from bayestwin._base.process import cache_folder, make_private, mapped_share
+from bayestwin._base.process import cache_folder, make_private, mapped_share, side_by_side
 from bayestwin.errors import InvalidSetting, StorageFailure
 
 SWITCH = "BAYESTWIN_COMPILE_CACHE"
@@ -358,3 +358,29 @@ def _from_outline(outline: Any) -> Any:
     parts, (module, _, name) = map(_from_outline, outline["parts"]), outline["of"].partition(":")
     kind = getattr(importlib.import_module(module), name)
     return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+
+
+# Few numbers in, few numbers out, for many points at once: always in batches of one size, so that each function is
+# compiled once for any number of points.
+
+BATCH = 64
+
+
+def in_batches[T](function: Callable[[Any], T], rows: Any, size: int = BATCH) -> T:
+    """Apply a function to any number of rows, at least one; leading axes of what it gives are rows.
+
+    Args:
+        function: Takes and gives `size` rows at a time.
+        rows: Arrays with one leading axis.
+        size: Of a batch. Batches smaller than `BATCH` are those of much work, which goes on side by side on the cores.
+    """
+    num = len(jax.tree.leaves(rows)[0])
+    batches = -(-num // size)
+    padded = jax.tree.map(lambda own: np.resize(own, (batches, size, *own.shape[1:])), rows)
+
+    def batch(number: int) -> T:
+        return jax.tree.map(np.asarray, function(jax.tree.map(lambda own: own[number], padded)))
+
+    first = batch(0)  # compiled ahead of the others, which would each do it
+    found = (side_by_side if size < BATCH else map)(batch, range(1, batches))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], first, *found)

@@ -12,7 +12,8 @@ import stat
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import jax
@@ -228,3 +229,24 @@ def _key(seed: Array, use: Array) -> Array:
 def seed_for(seed: int, use: str) -> int:
     """The seed of one use, for what takes a seed and is done many times over."""
     return int(np.random.SeedSequence([seed, zlib.crc32(use.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side[T, R](work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Do work that leaves Python to compiled programs on all cores; after Ctrl-C what has not begun is left out."""
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+
+    def one(item: T) -> R:
+        with jax.default_device(device):  # a setting of this thread, not of those it starts
+            return work(item)
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        jobs = [pool.submit(one, item) for item in items]
+        try:
+            return [job.result() for job in jobs]
+        finally:
+            pool.shutdown(cancel_futures=True)

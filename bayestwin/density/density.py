@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from bayestwin._base.compilation import Program
+from bayestwin._base.compilation import in_batches
 from bayestwin._base.keys import Keyed, key_of
 from bayestwin.density.bind import (
     Bound,
@@ -50,7 +50,7 @@ from bayestwin.density.priors import (
     with_numbers,
 )
 from bayestwin.density.robust import LOSSES, Loss, stretches
-from bayestwin.dynamics.affine import kinds_of, steps_exactly
+from bayestwin.dynamics.affine import kinds_of, kinds_of_each, steps_exactly
 from bayestwin.dynamics.blocks import in_blocks
 from bayestwin.dynamics.filter import Expected, Filter, is_complete, last_observed
 from bayestwin.dynamics.grid import Grid, build_grid, precision_of
@@ -150,7 +150,7 @@ class Density:
         if not self.experiments:
             return self.grid._replace(kinds=fill_kinds(kinds_of(self.twin, self.grid)))
         alone = [jax.tree.map(lambda own, n=n: own[n], self.grid) for n in range(len(self.experiments))]
-        return self.grid._replace(kinds=stack_kinds([kinds_of(self.twin, grid) for grid in alone]))
+        return self.grid._replace(kinds=stack_kinds(kinds_of_each(self.twin, alone)))
 
     @functools.cached_property
     def filled(self) -> "Density":
@@ -176,6 +176,11 @@ class Density:
     def solved_as(self, twin: Twin) -> "Density":
         """The density of the same twin with another solver."""
         return dataclasses.replace(self, twin=twin).solved_to(precision_of(twin))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether something comes from a population that is inferred."""
+        return any(site.pooled for site in self.sites)
 
     def centred(self, centring: Mapping[str, ArrayLike]) -> "Density":
         """The density in other coordinates of what is pooled."""
@@ -496,72 +501,6 @@ class Density:
         """The density of one experiment by itself."""
         bound, grid = jax.tree.map(lambda array: array[number], (self.bound, self.grid))
         return dataclasses.replace(self, bound=bound, grid=grid, experiments=(), centring={})
-
-
-# Few sites in, few numbers out, for many points at once: always in batches of one size, so that each function is
-# compiled once for any number of points.
-
-BATCH = 64
-
-
-def in_batches[T](function: Callable[[Any], T], rows: Any) -> T:
-    """Apply a function of `BATCH` rows to any number of rows, at least one; leading axes of what it gives are rows."""
-    num = len(jax.tree.leaves(rows)[0])
-    batches = -(-num // BATCH)
-    padded = jax.tree.map(lambda own: np.resize(own, (batches, BATCH, *own.shape[1:])), rows)
-    found = [jax.tree.map(np.asarray, function(jax.tree.map(lambda own, n=n: own[n], padded))) for n in range(batches)]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)
-
-
-class Survey(NamedTuple):
-    """What a density says at n points: JAX's arrays within a program, NumPy's outside.
-
-    Attributes:
-        log_density: Shape (n,).
-        solved: Whether the solves succeeded; shape (n,).
-        num_steps: Steps that an adaptive solver took in each of m intervals, shape (n, m), or (n, E, m) for E
-            experiments; 0 where there is none.
-        scales: The largest absolute value of each state, of an array the same for all its entries; shape (n, s), 0
-            where states are not known.
-    """
-
-    log_density: Any
-    solved: Any
-    num_steps: Any
-    scales: Any
-
-
-@Program
-def _survey(log_density: Callable[[Array], Array], z: Array) -> Survey:
-    def one(z: Array) -> tuple[Array, Array, Array, Array]:
-        if not isinstance(log_density, Density):
-            return log_density(z), jnp.ones((), bool), jnp.zeros(0, int), jnp.zeros(0)
-        path = log_density.path(z)
-        if isinstance(path, Trajectory):
-            num_steps, scales = path.by_interval, jnp.abs(path.states).reshape(-1, path.states.shape[-1]).max(axis=0)
-            scales = log_density.twin.layout.level(scales)
-        else:
-            num_steps, scales = path.num_steps[None], jnp.zeros(log_density.twin.layout.size)
-        return log_density.given(z, path), path.solved.all(), num_steps, scales
-
-    return Survey(*jax.vmap(one)(z))
-
-
-def survey(log_density: Callable[[Array], Array], z: np.ndarray) -> Survey:
-    """Look at n points, shape (n, d); compiled once for any number of them, and for any precision."""
-    return in_batches(functools.partial(_survey, as_pytree(log_density)), z)
-
-
-def evaluate(log_density: Callable[[Array], Array], z: np.ndarray) -> np.ndarray:
-    """Log densities of n points, shape (n, d); shape (n,)."""
-    whole = as_pytree(log_density)
-    # what else there is of each point is not kept: steps by interval of a long record would fill the memory
-    return in_batches(lambda rows: _survey(whole, rows).log_density, z)
-
-
-def as_pytree(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """A log density as compiled programs take it: a `Density` as it is, another function as itself alone."""
-    return function if isinstance(function, Density) else jax.tree_util.Partial(function)
 
 
 def build_density(twin: Twin, bound: Bound | Mapping[str, Bound]) -> Density:

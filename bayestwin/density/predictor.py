@@ -13,6 +13,7 @@ from jax import Array
 from bayestwin._base.compilation import Program
 from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
+from bayestwin.density.survey import num_solved
 from bayestwin.dynamics.blocks import in_blocks
 from bayestwin.model.components import ATOL
 from bayestwin.model.twin import Twin
@@ -67,11 +68,6 @@ def at_once(density: Density) -> int:
     return int(np.clip(MOST_KEPT // each, 1, AT_ONCE))
 
 
-def num_solved(density: Density) -> int:
-    """At how many times a draw is solved for, those of all experiments and those that fill them up."""
-    return int(np.prod(density.filled.bound.times.shape))
-
-
 class Predictor:
     """Evaluates a density's twin for many draws; compiled once, for any number of draws.
 
@@ -92,6 +88,7 @@ class Predictor:
         phase: Phase,
         keep: np.ndarray | None = None,
         keep_terms: np.ndarray | None = None,
+        numbers: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Predict.
 
@@ -101,10 +98,11 @@ class Predictor:
             phase: Told of each draw.
             keep: Numbers of the draws whose trajectories are wanted; all by default.
             keep_terms: Likewise of those whose log likelihoods are.
+            numbers: Those under which draws have their noise; 0 to n − 1 by default.
         """
         num = next(iter(values.values())).shape[0] if values else 1
         everyone = np.arange(num)
-        keep, keep_terms = (everyone if wanted is None else wanted for wanted in (keep, keep_terms))
+        keep, keep_terms, numbers = (everyone if own is None else own for own in (keep, keep_terms, numbers))
         whole: dict[str, np.ndarray] = {}
         before = slice(None), *[slice(None)] * bool(self.density.experiments)
         stored = len(keep)
@@ -112,12 +110,12 @@ class Predictor:
         for first in range(0, num, batch):
             rows = np.minimum(np.arange(first, first + batch), num - 1)
             given = {name: v[rows] for name, v in values.items()}
-            found = _predict(self.density.filled, given, key, rows, entries)
+            found = _predict(self.density.filled, given, key, numbers[rows], entries)
             if first == 0:
                 scaled = solved_for(self.density, scales_of(found, self.density.twin))
                 if scaled is not self.density:
                     self.density = scaled
-                    found = _predict(self.density.filled, given, key, rows, entries)
+                    found = _predict(self.density.filled, given, key, numbers[rows], entries)
             size = min(batch, num - first)
             for name, array in found.items():
                 scalar = name in ("solved", "num_steps")

@@ -5,7 +5,7 @@ Between two stops inputs are straight lines, or constant where they are held, so
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -244,11 +244,19 @@ def _one_by_one(steps: Array, kinds: Kinds, field: Field, state: Array, grid: Gr
 
 def kinds_of(twin: Twin, grid: Grid) -> Kinds:
     """Which intervals of an affine twin have a step in common: those of one length, with the same held inputs."""
-    if grid.kinds is not None:
-        return grid.kinds
+    return grid.kinds if grid.kinds is not None else _kinds(twin, grid, varies=has_held_matrix(twin))
+
+
+def kinds_of_each(twin: Twin, grids: Iterable[Grid]) -> list[Kinds]:
+    """The same for grids of several experiments."""
+    varies = has_held_matrix(twin)
+    return [grid.kinds if grid.kinds is not None else _kinds(twin, grid, varies=varies) for grid in grids]
+
+
+def _kinds(twin: Twin, grid: Grid, *, varies: bool) -> Kinds:
     lengths = _rounded(np.diff(grid.edges))
     alike = lengths[:, None]
-    if has_held_matrix(twin):
+    if varies:
         held = [spec.hold == "previous" for spec in twin.inputs.values()]
         # inputs that are traced cannot be compared: then each interval is of its own kind
         apart = np.arange(len(lengths)) if isinstance(grid.coefficients, Array) else grid.left[:, held]

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from bayestwin._base.compilation import Program
 from bayestwin.density.curvature import FLATTEST, Local, as_matrix, solve_positive, symmetric
-from bayestwin.density.density import as_pytree, evaluate
+from bayestwin.density.survey import as_pytree, evaluate
 
 CONVERGED = 1e-6
 """Newton decrement `gᵀ|H|⁻¹g / 2` below which a point counts as a mode: that much log density is still to gain."""

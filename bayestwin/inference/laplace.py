@@ -16,7 +16,7 @@ from arviz_stats.base.array import array_stats
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from bayestwin.density.density import evaluate
+from bayestwin.density.survey import evaluate
 from bayestwin.errors import NoValidStart
 from bayestwin.inference.centring import choose_centring
 from bayestwin.inference.climb import Mode, draw_around

@@ -21,12 +21,13 @@ from jax import Array, lax
 
 from bayestwin._base.compilation import Program
 from bayestwin._base.keys import Keyed, key_of
+from bayestwin._base.process import num_cores
 from bayestwin._base.progress import Phase
 from bayestwin.density.curvature import as_matrix, positive, symmetric
 from bayestwin.density.density import Density
 from bayestwin.inference.centring import shares_at
 from bayestwin.inference.climb import WIDEST, climb
-from bayestwin.inference.nuts import Whitening, num_cores, rescale
+from bayestwin.inference.nuts import Whitening, rescale
 
 CLIMBING = 30
 """Most steps from a point of the posterior to its mode."""

@@ -8,7 +8,6 @@ M. D. Hoffman & A. Gelman (2014), jmlr.org/papers/v15/hoffman14a.html.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +23,9 @@ from blackjax.mcmc.hmc import HMCState
 from jax import Array, lax
 
 from bayestwin._base.compilation import Program
-from bayestwin._base.process import deferred_interrupts, key_for
+from bayestwin._base.process import deferred_interrupts, key_for, num_cores
 from bayestwin._base.progress import Phase, Progress
-from bayestwin.density.density import as_pytree
+from bayestwin.density.survey import as_pytree
 from bayestwin.inference.centring import choose_centring
 from bayestwin.inference.climb import Mode, shares_of
 from bayestwin.inference.method import (
@@ -234,11 +233,6 @@ def _num_teams(num_chains: int) -> int:
     if getattr(device, "platform", jax.default_backend()) != "cpu":
         return 1
     return max(n for n in range(1, num_chains + 1) if num_chains % n == 0 and n <= num_cores())
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def searching_from(step_size: float) -> DualAveragingAdaptationState:

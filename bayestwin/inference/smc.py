@@ -20,7 +20,8 @@ from jax import Array
 from bayestwin._base.compilation import Program
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase
-from bayestwin.density.density import Density, evaluate
+from bayestwin.density.density import Density
+from bayestwin.density.survey import evaluate
 from bayestwin.inference.method import Draws, Problem
 from bayestwin.inference.starts import draw_starts
 

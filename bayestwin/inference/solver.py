@@ -10,8 +10,9 @@ import numpy as np
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import fill_steps
-from bayestwin.density.density import Density, Survey, evaluate, survey
+from bayestwin.density.density import Density
 from bayestwin.density.predictor import solved_for, unhidden
+from bayestwin.density.survey import Survey, evaluate, survey
 from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import plan_substeps

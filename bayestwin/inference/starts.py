@@ -18,9 +18,10 @@ import numpy as np
 from jax import Array
 
 from bayestwin._base.compilation import Program
-from bayestwin._base.process import key_for
+from bayestwin._base.process import key_for, side_by_side
 from bayestwin._base.progress import Phase, Progress
-from bayestwin.density.density import Density, as_pytree, evaluate, survey
+from bayestwin.density.density import Density
+from bayestwin.density.survey import as_pytree, evaluate, large, survey
 from bayestwin.dynamics.events import Crossings
 from bayestwin.dynamics.grid import inputs_from, most_nodes, plan_mesh
 from bayestwin.dynamics.moving import move_stops
@@ -48,6 +49,9 @@ CLIMBED = 1e-3
 
 FINER = 100.0
 """Times smaller tolerances, at which climbs go on that have not arrived."""
+
+FEW = 4
+"""One in so many climbs goes on where something is pooled: the highest."""
 
 MORE_CLIMBS, PAYS, MOST_POLISHED = 6, 0.1, 500
 """As often climbs go on where few have arrived, as long as one of them gains so much; and the quasi-Newton steps from
@@ -107,9 +111,9 @@ def find_starts(density: Density, num_chains: int, seed: int, progress: Progress
             density = density.solved_to(density.grid.precision.tightened(FINER))
             points, stops = climb_all(density, points.z)
             record["finer"] = FINER
-        # of what is pooled no climb ends where chains will be, and how it ends says little
-        pooled = any(site.pooled for site in density.sites)
-        if num_highest(points) < ENOUGH * len(points.z) and not (pooled and (points.decrement < CLIMBED).any()):
+        # of what is pooled no climb ends where chains will be
+        looked = density.pooled and (points.decrement < CLIMBED).any()
+        if num_highest(points) < ENOUGH * len(points.z) and not looked:
             phase.advance(0, "climbs disagree; looking further")
             points, record = look_further(density, points, drawn, seed)
         modes = group_modes(points.z, points.log_density, points.hessian)
@@ -155,9 +159,13 @@ def _climb_from(density: Density, z: np.ndarray, more: int = MORE_CLIMBS) -> Cli
     """Climb, and go on where few have arrived, while that pays."""
     if isinstance(density.twin.model_error, ProcessNoise) and density.grid.num_stops >= LONG:
         z = np.stack([_polish(density, one) for one in z])
-    points = _climb_once(density, z)
+    points = _climb_once(density, z, MOST_STEPS // 2 if density.pooled else MOST_STEPS)
+    if density.pooled:  # chains will not be where such climbs end, and the last steps to it are many
+        best = np.argsort(-points.log_density)[: -(-len(z) // FEW)]
+        points = jax.tree.map(lambda leaf: leaf[best], points)
     for _ in range(more):
-        if (points.decrement < CLIMBED).mean() >= ENOUGH:
+        converged = points.decrement < CLIMBED
+        if converged.mean() >= ENOUGH or (density.pooled and converged[np.argmax(points.log_density)]):
             break
         before, points = points.log_density, _climb_once(density, points.z)
         if not (points.log_density > before + PAYS).any():
@@ -183,9 +191,18 @@ def inspect_at(density: Density, z: np.ndarray) -> Climb:
 
 
 def _climb_once(density: Density, z: np.ndarray, steps: int = MOST_STEPS) -> Climb:
-    # a full batch whatever the number of points, so that there is one compilation
-    points = _climb(density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(steps))
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(z)], points)
+    most = np.asarray(steps)
+    if not large(density):
+        # a full batch whatever the number of points, so that there is one compilation
+        points = _climb(density, np.resize(z, (NUM_CLIMBED, z.shape[1])), most)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(z)], points)
+
+    def one(point: np.ndarray, most: np.ndarray = most) -> Climb:
+        return jax.tree.map(np.asarray, _climb(density, point[None], most))
+
+    one(z[0], np.asarray(0))  # compiled ahead of the others, which would each do it
+    found = side_by_side(one, z)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
 
 def _polish(density: Density, z: np.ndarray) -> np.ndarray:
@@ -262,7 +279,7 @@ def gradients(log_density: Callable[[Array], Array], z: np.ndarray) -> tuple[np.
     if not isinstance(log_density, Density) or log_density.grid.fixed is not None or len(z) > NUM_CLIMBED:
         value, gradient = _value_and_gradient(as_pytree(log_density), z)
     else:  # the first step of a climb is to the point itself, and there is a program for climbs already
-        at = _climb(log_density, np.resize(z, (NUM_CLIMBED, z.shape[1])), np.asarray(1))
+        at = inspect_at(log_density, z)
         value, gradient = at.log_density, at.gradient
     return np.asarray(value)[: len(z)], np.asarray(gradient)[: len(z)]
 
@@ -401,15 +418,15 @@ def no_start(density: Density, seed: int, drawn: int) -> NoValidStart:
     advice = f"Look at `bayestwin check`; tighten the priors, correct the vector field{stiff}"
     never = np.flatnonzero(~solved.reshape(64, -1).any(axis=0))  # experiments, or the telemetry itself
     solved = solved.reshape(64, -1).all(axis=1)
-    num_solved = int(solved.sum())
+    solvable = int(solved.sum())
     if never.size:
         what = f"none of them can be solved: {_blame(density, int(never[0]), values)}"
-    elif num_solved == 0:
+    elif solvable == 0:
         what = "each experiment can be solved at some of them, but none of them solves all experiments"
     else:
         guilty = [name for name, fine in terms.items() if not bool((fine & solved).any())]
         listed = ", ".join(f"`{name}`" for name in guilty) or "all observations together"
-        what = f"{num_solved} of 64 can be solved, but the log likelihood of {listed} is never finite"
+        what = f"{solvable} of 64 can be solved, but the log likelihood of {listed} is never finite"
         usable = {name: (fine[solved], expected[name][solved]) for name, fine in finite.items()}
         row, advice = _blame_row(density, usable)
         what += row

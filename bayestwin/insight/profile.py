@@ -15,7 +15,8 @@ from jax import Array
 from scipy.stats import chi2
 
 from bayestwin.density.curvature import Local, as_matrix
-from bayestwin.density.density import Density, evaluate
+from bayestwin.density.density import Density
+from bayestwin.density.survey import evaluate
 from bayestwin.inference.climb import Mode, climb
 from bayestwin.insight.ties import Coordinates
 

@@ -10,7 +10,7 @@ from twins import bound_density, telemetry_of
 import bayestwin as bt
 from bayestwin._base.progress import Progress
 from bayestwin.calibrate import calibrate
-from bayestwin.density.density import evaluate
+from bayestwin.density.survey import evaluate
 from bayestwin.inference.method import Draws
 from bayestwin.inference.solver import audit_tolerance
 

@@ -9,7 +9,8 @@ import pytest
 
 import bayestwin as bt
 from bayestwin.density.bind import bind
-from bayestwin.density.density import Density, build_density, evaluate
+from bayestwin.density.density import Density, build_density
+from bayestwin.density.survey import evaluate
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.solve import solve
 

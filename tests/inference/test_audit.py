@@ -12,7 +12,7 @@ import bayestwin as bt
 from bayestwin._base.progress import Progress
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.recorded import tolerance_gate
-from bayestwin.density.density import evaluate
+from bayestwin.density.survey import evaluate
 from bayestwin.inference.method import MAX_PARETO_K, NEGLIGIBLE, Draws
 from bayestwin.inference.solver import NUM_AUDITED, TIGHTER, audit_tolerance
 

@@ -13,6 +13,9 @@ import bayestwin as bt
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.assess import diagnose, failed
+from bayestwin.density import survey
+from bayestwin.density.bind import bind_all
+from bayestwin.density.density import build_density
 from bayestwin.dynamics.choice import with_method
 from bayestwin.errors import NoValidStart
 from bayestwin.inference import starts
@@ -71,8 +74,8 @@ def test_the_highest_point_is_polished_though_others_have_arrived(monkeypatch: p
     once = starts._climb_once
     calls: list[int] = []
 
-    def halfway(given: object, z: np.ndarray) -> Climb:
-        points = once(given, z)
+    def halfway(given: object, z: np.ndarray, steps: int = starts.MOST_STEPS) -> Climb:
+        points = once(given, z, steps)
         calls.append(len(z))
         if len(calls) > 1:
             return points
@@ -85,6 +88,42 @@ def test_the_highest_point_is_polished_though_others_have_arrived(monkeypatch: p
     assert calls == [4, 1]
     assert points.decrement[0] < 1e-3
     np.testing.assert_allclose(points.log_density[0], best.log_density, atol=1e-6)
+
+
+def test_points_that_are_much_work_climb_one_by_one_to_the_same_modes(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = starts_of(two_signed(), decay_telemetry())
+    monkeypatch.setattr(survey, "LARGE", 0)
+    alone = starts_of(two_signed(), decay_telemetry())
+    assert alone.record == together.record
+    np.testing.assert_allclose([mode.z for mode in alone.modes], [mode.z for mode in together.modes], atol=1e-6)
+    np.testing.assert_allclose(alone.z, together.z, atol=1e-5)
+
+
+def test_batches_side_by_side_give_what_one_after_the_other_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    density = bound_density(decay(), decay_telemetry())
+    z = np.random.default_rng(0).normal(size=(37, 3))
+    expected = survey.evaluate(density, z)
+    monkeypatch.setattr(survey, "LARGE", 0)
+    np.testing.assert_allclose(survey.evaluate(density, z), expected, rtol=1e-12)
+    assert survey.survey(density, z).num_steps.shape[0] == len(z)
+
+
+def test_where_something_is_pooled_the_highest_climbs_alone_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = decay(parameters={"rate": bt.Parameter(dist.LogNormal(-0.2, 0.5), pooled=dist.HalfNormal(0.3))})
+    density = build_density(twin, bind_all(twin, {name: decay_telemetry() for name in "abc"}))
+    sizes: list[tuple[int, int]] = []
+    once = starts._climb_once
+
+    def counted(density: object, z: np.ndarray, steps: int = starts.MOST_STEPS) -> Climb:
+        sizes.append((len(z), steps))
+        return once(density, z, steps)
+
+    monkeypatch.setattr(starts, "_climb_once", counted)
+    found = find_starts(density, 4, 0, Progress(show=False))
+    assert sizes[0] == (starts.NUM_CLIMBED, starts.MOST_STEPS // 2)
+    assert found.record["optimised"] == starts.NUM_CLIMBED // starts.FEW
+    assert all(size == (starts.NUM_CLIMBED // starts.FEW, starts.MOST_STEPS) for size in sizes[1:])
+    assert found.record["highest"] >= 1
 
 
 def test_climbs_that_a_rough_solve_stops_go_on_at_a_finer_one() -> None:
