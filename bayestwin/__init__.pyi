@@ -21,6 +21,7 @@ from .insight.sbc import judge_sbc as judge_sbc
 from .insight.sbc import sbc as sbc
 from .insight.sensitivity import sensitivity as sensitivity
 from .insight.shares import uncertainty_shares as uncertainty_shares
+from .insight.unseen import leave_assets_out as leave_assets_out
 from .model.algebraic import solve_for as solve_for
 from .model.components import Input as Input
 from .model.components import Observation as Observation
