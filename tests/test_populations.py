@@ -9,6 +9,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import scipy.stats
 import xarray as xr
 from arviz_stats.sampling_diagnostics import ess
 
@@ -177,3 +178,61 @@ def test_warfarin_pooled_agrees_with_nonmem() -> None:
         assert float(typical.quantile(0.05)) < FIXED[name] < float(typical.quantile(0.95))
         assert float(spread.quantile(0.05)) < np.sqrt(VARIANCES[name]) < float(spread.quantile(0.95))
         assert 0.7 < float(typical.std()) / error < 1.4
+
+
+def circuit(t, x, p, u):
+    """Two RC pairs, one within a second and one within a minute."""
+    return {"fast": (p.R1 * u.current - x.fast) / p.tau_fast, "slow": (p.R2 * u.current - x.slow) / p.tau_slow}
+
+
+def cell(**pooling: dict[str, object]) -> bt.Twin:
+    """An equivalent circuit around one state of charge; `pooling` says what cells have in common."""
+
+    def about(value: float) -> dist.Distribution:
+        return dist.LogNormal(jnp.log(value), 0.7)
+
+    own = {"rest": dist.Normal(3.7, 0.3), "R0": about(0.02), "R1": about(0.01), "R2": about(0.01)}
+    of_all = {"tau_fast": bt.Parameter(about(0.3)), "tau_slow": bt.Parameter(about(20.0))}
+    return bt.Twin(
+        name="cell",
+        vector_field=circuit,
+        states={"fast": bt.State(0.0), "slow": bt.State(0.0)},
+        parameters={name: bt.Parameter(prior, **pooling[name]) for name, prior in own.items()} | of_all,
+        inputs={"current": bt.Input(hold="previous")},
+        observations={
+            "voltage": bt.Observation(
+                bt.Gaussian(dist.HalfNormal(0.005)),
+                of=lambda t, x, p, u: p.rest + p.R0 * u.current + x.fast + x.slow,
+            )
+        },
+    )
+
+
+def pulses(charge: int) -> dict[str, bt.Telemetry]:
+    """One pulse of each of four cells at 25 °C, without the rows in which the current had switched or not."""
+    table = pd.read_csv(SHARED / "battery_lgm50" / "pulses.csv")
+    found = {}
+    for name, rows in table[(table["temp_C"] == 25) & (table["soc_pct"] == charge)].groupby("cell"):
+        rows = rows[rows["step"].eq(rows["step"].shift()) | (rows["t_s"] == 0.0)]
+        own = rows.set_axis([*rows.columns[:3], "time", "current", "voltage", *rows.columns[6:]], axis=1)
+        found[f"cell {name}"] = bt.read_telemetry(own[["time", "current", "voltage"]])
+    return found
+
+
+def test_cells_that_were_left_out_lie_in_intervals_that_the_others_make_narrow() -> None:
+    spreads = {"rest": 0.05, "R0": 0.3, "R1": 0.3, "R2": 0.3}
+    pooled = cell(**{name: {"pooled": dist.HalfNormal(spread)} for name, spread in spreads.items()})
+    quick, inside, widths = {"method": "laplace", "num_samples": 500}, [], []
+    for charge in (30, 50, 70):
+        telemetry = pulses(charge)
+        found = bt.leave_assets_out(pooled, telemetry, seed=0, **quick)
+        inside += bt.coverage(found, telemetry)["coverage"].sel(prob=0.9, observation="voltage").to_numpy().tolist()
+        intervals = bt.intervals(found, prob=0.9)
+        widths.append(float((intervals["upper"] - intervals["lower"]).mean()))
+    # rows of one cell lie high or low together, so that cells are counted
+    held = sum(share >= 0.5 for share in inside)
+    assert len(inside) == 12
+    assert held >= scipy.stats.binom.ppf(0.001, 12, 0.9)
+    apart = bt.leave_assets_out(cell(**{name: {"shared": False} for name in spreads}), pulses(70), seed=0, **quick)
+    intervals = bt.intervals(apart, prob=0.9)
+    assert max(widths) < float((intervals["upper"] - intervals["lower"]).mean()) / 5.0
