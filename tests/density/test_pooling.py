@@ -268,3 +268,24 @@ def test_one_experiment_by_itself_has_no_coordinates_of_others() -> None:
     alone = whole.alone(1)
     z = 0.1 * jnp.arange(float(len(alone.sites)))
     assert np.isfinite(float(alone(z)))
+
+
+def test_noise_is_pooled_as_the_parameter_that_it_is_taken_from() -> None:
+    sigma = bt.Parameter(dist.LogNormal(-2.0, 1.0), pooled=dist.HalfNormal(0.5))
+    twin = decay(
+        states={"level": bt.State(5.0)},
+        parameters={"rate": bt.Parameter(0.8), "sigma": sigma},
+        observations={"level": bt.Observation(bt.Gaussian(lambda t, x, p, u: p.sigma))},
+        solver=bt.Solver(method="exact"),
+    )
+    telemetry = {name: decay_telemetry() for name in ("quiet", "loud")}
+    density = build_density(twin, bind_all(twin, telemetry))
+    values = {"sigma_typical": 0.15, "sigma_spread": 0.7, "sigma": np.array([0.05, 0.4])}
+    prior = scipy.stats.lognorm.logpdf(0.15, 1.0, scale=np.exp(-2.0)) + scipy.stats.halfnorm.logpdf(0.7, scale=0.5)
+    prior += scipy.stats.lognorm.logpdf(values["sigma"], 0.7, scale=0.15).sum()
+    seen = telemetry["quiet"].table["level"]
+    each = scipy.stats.norm.logpdf(
+        seen.to_numpy(), 5.0 * np.exp(-0.8 * seen.index.to_numpy()), values["sigma"][:, None]
+    )
+    z = density.unconstrain(values)
+    np.testing.assert_allclose(density(z) - density.constrain_with_log_det(z)[1], prior + each.sum(), rtol=1e-9)
