@@ -64,8 +64,8 @@ LARGE = 2000
 """Times, of all experiments together, from which on points are looked at, and climbed from, side by side on the cores.
 In lock-step all wait for the slowest, which pays where one is so cheap that what is around it counts."""
 
-FEW = 4
-"""Points that are then looked at together."""
+TOGETHER = 4
+"""Points that are then looked at in one call."""
 
 
 def large(density: Density) -> bool:
@@ -79,7 +79,7 @@ def num_solved(density: Density) -> int:
 
 
 def _size(log_density: Callable[[Array], Array]) -> int:
-    return FEW if isinstance(log_density, Density) and large(log_density) else BATCH
+    return TOGETHER if isinstance(log_density, Density) and large(log_density) else BATCH
 
 
 def as_pytree(function: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -107,8 +107,7 @@ NEAR = 0.7
 
 def shares_at(density: Density, z: Array) -> dict[str, Array]:
     """How far to centre each value at one draw of the posterior, shape (d,), by the name of what is pooled."""
-    pooled = [site for site in density.sites if isinstance(site.prior, Pooled)]
-    if not pooled:
+    if not density.pooled:
         return {}
     values, places = density.constrain(z), np.cumsum(density.priors.sizes)[:-1]
     curvature = jnp.split(-jnp.diag(as_matrix(density.local(z).hessian)), places)
