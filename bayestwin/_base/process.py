@@ -236,14 +236,20 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def side_by_side[T, R](work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Do work that leaves Python to compiled programs on all cores; after Ctrl-C what has not begun is left out."""
+def on_same_device[**P, R](work: Callable[P, R]) -> Callable[P, R]:
+    """The same work on the device of the thread that asks: that is a setting of a thread, not of those it starts."""
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
-    def one(item: T) -> R:
-        with jax.default_device(device):  # a setting of this thread, not of those it starts
-            return work(item)
+    def there(*given: P.args, **named: P.kwargs) -> R:
+        with jax.default_device(device):
+            return work(*given, **named)
 
+    return there
+
+
+def side_by_side[T, R](work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Do work that leaves Python to compiled programs on all cores; after Ctrl-C what has not begun is left out."""
+    one = on_same_device(work)
     with ThreadPoolExecutor(num_cores()) as pool:
         jobs = [pool.submit(one, item) for item in items]
         try:

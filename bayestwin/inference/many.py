@@ -21,7 +21,7 @@ from jax import Array, lax
 
 from bayestwin._base.compilation import Program
 from bayestwin._base.keys import Keyed, key_of
-from bayestwin._base.process import num_cores
+from bayestwin._base.process import num_cores, on_same_device
 from bayestwin._base.progress import Phase
 from bayestwin.density.curvature import as_matrix, positive, symmetric
 from bayestwin.density.density import Density
@@ -107,12 +107,11 @@ def draw_many(
         phase: Told of each data set.
     """
     keys = [jax.random.fold_in(key, number) for number in range(len(z))]
-    device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
+    @on_same_device
     def work(number: int) -> _One:
-        with jax.default_device(device):  # a setting of this thread, not of those it starts
-            own = {name: jnp.asarray(values[number]) for name, values in observations.items()}
-            return _draw_one(density, own, jnp.asarray(z[number]), keys[number], lengths)
+        own = {name: jnp.asarray(values[number]) for name, values in observations.items()}
+        return _draw_one(density, own, jnp.asarray(z[number]), keys[number], lengths)
 
     first = work(0)  # ahead of the threads, which would each compile it
     phase.advance(1)

@@ -10,7 +10,6 @@ M. D. Hoffman & A. Gelman (2014), jmlr.org/papers/v15/hoffman14a.html.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import blackjax
@@ -23,7 +22,7 @@ from blackjax.mcmc.hmc import HMCState
 from jax import Array, lax
 
 from bayestwin._base.compilation import Program
-from bayestwin._base.process import deferred_interrupts, key_for, num_cores
+from bayestwin._base.process import deferred_interrupts, key_for, num_cores, side_by_side
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.density.survey import as_pytree
 from bayestwin.inference.centring import choose_centring
@@ -208,20 +207,16 @@ class Engine:
         """
         numbers = tuple(np.asarray(number) for number in (first, length, target is not None, target or 0.5))
         jobs = [(team, whitening, key, members, *numbers) for team, members in zip(teams, self.members, strict=True)]
-        device = jax.config.jax_default_device  # type: ignore[attr-defined]
         if not self._compiled:  # ahead of the threads, which would each compile it
-            with jax.default_device(device):
-                _make(self._log_density, *jobs[0][:5], np.asarray(0), *jobs[0][6:])
+            _make(self._log_density, *jobs[0][:5], np.asarray(0), *jobs[0][6:])
             self._compiled = True
         begun = time.perf_counter()
 
         def work(job: tuple) -> tuple[Team, dict[str, np.ndarray]]:
-            with jax.default_device(device):  # a setting of this thread, not of those it starts
-                team, found = _make(self._log_density, *job)
-                return team, {name: np.asarray(values)[:length] for name, values in found.items()}
+            team, found = _make(self._log_density, *job)
+            return team, {name: np.asarray(values)[:length] for name, values in found.items()}
 
-        with ThreadPoolExecutor(len(jobs)) as pool:
-            results = list(pool.map(work, jobs))
+        results = side_by_side(work, jobs)
         self._seconds_each = (time.perf_counter() - begun) / length
         found = {name: np.concatenate([f[name] for _, f in results], axis=1) for name in results[0][1]}
         return tuple(team for team, _ in results), found
