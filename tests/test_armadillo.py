@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
 import time
 
@@ -11,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from shared_data import SHARED
 from twins import bound_density
 
 import bayestwin as bt
 from bayestwin.project.model import load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHARED = pathlib.Path(os.environ.get("BAYESTWIN_DATA_DIR") or ROOT / ".." / "shared" / "data").resolve()
 pytestmark = pytest.mark.skipif(
     not (SHARED / "armadillo").is_dir(),
     reason="armadillo is not on this machine: set BAYESTWIN_DATA_DIR to where it is",

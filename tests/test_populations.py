@@ -1,8 +1,6 @@
 """Real populations, pooled by default settings, against published posteriors."""
 
 import dataclasses
-import os
-import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 from arviz_stats.sampling_diagnostics import ess
+from shared_data import SHARED, needs
 
 import bayestwin as bt
 from bayestwin._base.progress import Progress
@@ -20,16 +19,7 @@ from bayestwin.density.density import build_density
 from bayestwin.inference.starts import find_starts
 from bayestwin.insight.identify import information_of
 
-SHARED = pathlib.Path(
-    os.environ.get("BAYESTWIN_DATA_DIR") or pathlib.Path(__file__).parents[2] / "shared" / "data"
-).resolve()
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (SHARED / "fleet").is_dir(), reason="fleet is not on this machine: set BAYESTWIN_DATA_DIR to where it is"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs("fleet")]
 
 
 @pytest.fixture(autouse=True)
@@ -219,6 +209,7 @@ def pulses(charge: int) -> dict[str, bt.Telemetry]:
     return found
 
 
+@needs("battery_lgm50")
 def test_cells_that_were_left_out_lie_in_intervals_that_the_others_make_narrow() -> None:
     spreads = {"rest": 0.05, "R0": 0.3, "R1": 0.3, "R2": 0.3}
     pooled = cell(**{name: {"pooled": dist.HalfNormal(spread)} for name, spread in spreads.items()})

@@ -1,8 +1,5 @@
 """A real record of dry friction, by default settings: climbs arrive, gates pass, and a maximum is one."""
 
-import os
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,20 +7,12 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from scipy.optimize import minimize
+from shared_data import SHARED, needs
 from twins import bound_density
 
 import bayestwin as bt
 
-SHARED = pathlib.Path(
-    os.environ.get("BAYESTWIN_DATA_DIR") or pathlib.Path(__file__).parents[2] / "shared" / "data"
-).resolve()
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (SHARED / "emps").is_dir(), reason="emps is not on this machine: set BAYESTWIN_DATA_DIR to where it is"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs("emps")]
 
 ENOUGH = 12
 """Climbs, of 16, that have to lead to the mode."""

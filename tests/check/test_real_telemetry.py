@@ -5,21 +5,18 @@ Where nothing moves that could tell whether clocks agree, it says so instead.
 `pytest -s -m slow tests/check/test_real_telemetry.py` prints the table.
 """
 
-import os
-import pathlib
 import sys
 
 import numpy as np
 import pytest
 from defects import DEFECTS
 from real_sets import SETS, RealSet
+from shared_data import SHARED
 
 import bayestwin as bt
 from bayestwin.check import Finding, Thresholds, record_for
 from bayestwin.check.check import signal_findings
 
-ROOT = pathlib.Path(__file__).parents[2]
-SHARED = pathlib.Path(os.environ.get("BAYESTWIN_DATA_DIR") or ROOT / ".." / "shared" / "data").resolve()
 pytestmark = pytest.mark.skipif(
     not all((SHARED / one.dataset[0]).is_dir() for one in SETS.values()),
     reason="the records are not on this machine: set BAYESTWIN_DATA_DIR to where they are",

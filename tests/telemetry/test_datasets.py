@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from shared_data import SHARED
 
 from bayestwin.errors import InvalidTelemetry, StorageFailure
 from bayestwin.project.model import load_model, load_telemetry
 from bayestwin.telemetry import datasets
 
 ROOT = pathlib.Path(__file__).parents[2]
-SHARED = pathlib.Path(os.environ.get("BAYESTWIN_DATA_DIR") or ROOT / ".." / "shared" / "data").resolve()
 CONTENT = b"Time,level\n0,1.5\n60,1.25\n"
 
 real_data = pytest.mark.skipif(
