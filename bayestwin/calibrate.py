@@ -1,6 +1,7 @@
 """Calibration: a twin and its telemetry in, the posterior out."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -13,16 +14,20 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from arviz_stats.sampling_diagnostics import ess
 
+from bayestwin._base.compilation import in_batches
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.density.bind import Experiments, bind_all, times_of
 from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import Predictor, num_stored, terms_fit
+from bayestwin.density.priors import Priors, unconstrain
 from bayestwin.density.robust import Loss
+from bayestwin.density.shared_prior import FEWEST_DRAWS, SharedPrior, fit_shared_prior, misfit
 from bayestwin.dynamics.choice import Choice
-from bayestwin.errors import InvalidSetting, InvalidTwin
-from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough
+from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry, InvalidTwin
+from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough, method_named
 from bayestwin.inference.solver import audit_tolerance, choose
 from bayestwin.model.components import ATOL
 from bayestwin.model.describe import describe, fingerprint
@@ -34,6 +39,7 @@ from bayestwin.results.schema import (
     Axes,
     axes_of,
     bond,
+    content_sha256,
     driven_dataset,
     likelihood_dataset,
     series_dataset,
@@ -45,6 +51,9 @@ from bayestwin.results.schema import (
 from bayestwin.telemetry import Telemetry
 
 PRIOR_DRAWS = 200
+FEWEST_READINGS = 3
+"""Fewer that are the same, one after the other, may be so by chance."""
+
 LOWER = "Lower `num_chains`, `num_samples` or `predictive_draws`, or calibrate on fewer samples of the telemetry."
 
 
@@ -66,6 +75,7 @@ def calibrate(
     progress: Progress | None = None,
     job: Mapping[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    population: xr.DataTree | None = None,
 ) -> xr.DataTree:
     """Infer a twin's parameters from telemetry.
 
@@ -76,6 +86,9 @@ def calibrate(
     Several experiments of one asset, `{"first": telemetry, "second": …}`, are calibrated together: parameters are
     shared unless they say `shared=False`, initial states are each experiment's own unless they say `shared=True`, noise
     parameters are shared. The result has the dimension `experiment`, and counts time from each experiment's own `t0`.
+
+    With `population` what all share has the joint posterior of other assets as its prior, and what is the asset's own
+    comes from their population: what a calibration of all together would say of it, for the price of one.
 
     Ctrl-C while draws are made ends sampling and returns what there is, with the root attribute `interrupted`.
 
@@ -99,6 +112,7 @@ def calibrate(
         job: Recorded with the result; by default the settings of this call.
         checkpoint: File in which NUTS keeps its draws while it makes them. If it is there already, calibration goes on
             from it: the posterior is, to the bit, that of a calibration that was never interrupted.
+        population: Posterior of other assets by this twin, or of one record; its initial states are not carried over.
 
     Returns:
         Groups `posterior`, `sample_stats`, `prior`, `prior_predictive`, `posterior_predictive`, `log_likelihood`,
@@ -107,37 +121,138 @@ def calibrate(
     Raises:
         InvalidTelemetry: If the telemetry does not fit the twin.
         InvalidSetting: If float64 is off, the device is absent, or a setting makes no sense.
-        InvalidArtifact: If the checkpoint belongs to another calibration.
+        InvalidArtifact: If the checkpoint belongs to another calibration, or the population to another twin.
         NoValidStart: If no prior draw has a finite log density.
         OutOfMemory: If draws, or their trajectories, do not fit into memory.
     """
     computation = computing(LOWER, seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
-    settings = {
-        "method": method,
-        "loss": loss,
-        "num_warmup": num_warmup,
-        "num_samples": num_samples,
-        "num_chains": num_chains,
-        "target_acceptance": target_acceptance,
-        "max_extensions": max_extensions,
-        "predictive_draws": predictive_draws,
-    }
+    asked = Settings(num_warmup, num_samples, num_chains, target_acceptance, max_extensions)
+    settings = {"method": method, "loss": loss, "predictive_draws": predictive_draws} | asked._asdict()
+    settings.pop("sensitivities")  # follows from the rest
     check_settings(twin, settings)
     with computation as shown:
-        density = dataclasses.replace(build_density(twin, bind_all(twin, telemetry)), loss=loss)
+        learnt, told = learn_shared(twin, population, telemetry) if population is not None else (None, {})
+        density = dataclasses.replace(build_density(twin, bind_all(twin, telemetry)), loss=loss, learnt=learnt)
         density, choice = choose(density, seed, shown)
-        asked = Settings(num_warmup, num_samples, num_chains, target_acceptance, max_extensions)
-        identity = _identity(twin, telemetry, seed, method) | asked._asdict()
+        identity = _identity(twin, telemetry, seed, method) | asked._asdict() | told
         attributes = root_attributes(twin, telemetry, seed, job if job is not None else settings)
         axes = axes_of(density.bound, density.experiments, experiment_attributes(attributes))
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
         density = density.centred(drawn.centring)
         tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
-    tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | _of_grid(twin, density)
+    tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | _of_grid(twin, density) | told
+    _say_whence(tree.attrs["description"], told)
     tree.attrs |= bond(tree["posterior"].to_dataset())
     return tree
+
+
+def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:
+    """Refuse a posterior of another twin, or of this twin before its equations, priors or units were changed."""
+    ours, theirs = fingerprint(twin), posterior.attrs.get("twin_sha256")
+    if ours == theirs:
+        return
+    raise InvalidArtifact(
+        f"This posterior does not belong to twin `{twin.name}` as it is now.",
+        expected=f"a posterior of a twin with fingerprint {ours[:12]}",
+        received=f"one of twin `{posterior.attrs.get('twin', '?')}` with fingerprint {str(theirs)[:12]}",
+        advice="Calibrate again: equations, priors, units or solver are different.",
+    )
+
+
+def learn_shared(
+    twin: Twin, population: xr.DataTree, telemetry: Telemetry | Experiments
+) -> tuple[SharedPrior, dict[str, Any]]:
+    """The joint prior of all that is shared, from a posterior of other assets, and what is recorded of it.
+
+    Errors are those of `check_population`.
+    """
+    check_population(twin, population, telemetry)
+    sites = tuple(site for site in twin.sites() if site.shared)
+    group = population["posterior"].to_dataset()
+    values = {site.name: group[site.name].transpose("chain", "draw").to_numpy().ravel() for site in sites}
+    z = in_batches(functools.partial(unconstrain, Priors(twin, sites)), values)
+    learnt = fit_shared_prior(z)
+    distances = misfit(learnt, z)
+    names = [site.name for site in sites]
+    told = {
+        **learnt.recorded(names),
+        "posterior_sha256": content_sha256(group),
+        "assets": group.sizes.get("experiment", 1),
+        "misfit": dict(zip([*names, "all together"], distances.tolist(), strict=True)),
+        "ess": float(min(ess(values[name].reshape(group.sizes["chain"], -1)) for name in names)),
+    }
+    return learnt, {"population": told}
+
+
+def _say_whence(description: dict[str, Any], told: Mapping[str, Any]) -> None:
+    """Have a description say of parameters whose priors are those of a population where these come from."""
+    known = told.get("population", {"names": ()})
+    for parameter in description["parameters"]:
+        if parameter["name"] in known["names"]:
+            whose = "1 other record" if known["assets"] == 1 else f"{known['assets']:,} other assets"
+            parameter["prior"] = f"as {whose} have it"
+
+
+def check_population(twin: Twin, population: xr.DataTree, telemetry: Telemetry | Experiments) -> None:
+    """Refuse other assets of which nothing can be carried over to these.
+
+    Raises:
+        InvalidArtifact: If the posterior is of another twin, or is no posterior.
+        InvalidTwin: If nothing is shared.
+        InvalidTelemetry: If the telemetry is among what the posterior was made of: it would count twice.
+    """
+    check_belongs(twin, population)
+    if not any(site.shared for site in twin.sites()):
+        raise InvalidTwin(
+            f"Twin `{twin.name}` shares nothing between assets.",
+            expected="parameters that are shared or `pooled=`",
+            received="`shared=False` throughout",
+            advice="Leave `population` out.",
+        )
+    sizes, method = population["posterior"].to_dataset().sizes, str(population.attrs["method"])
+    num = sizes["chain"] * sizes["draw"]
+    if num < FEWEST_DRAWS or method_named(method).judged == "point":
+        raise InvalidArtifact(
+            "The population is no posterior that a prior could be made of.",
+            expected=f"{FEWEST_DRAWS} draws at least, of a method that draws from the posterior",
+            received=f"{num:,} draws by `method={method!r}`",
+            advice='Calibrate the other assets by `method="nuts"` or `"laplace"`.',
+        )
+    _refuse_twice(twin, population, telemetry)
+
+
+def _refuse_twice(twin: Twin, population: xr.DataTree, telemetry: Telemetry | Experiments) -> None:
+    """Refuse records that the population has seen: of their names, or with their readings one after the other."""
+    ours = {"": telemetry} if isinstance(telemetry, Telemetry) else telemetry
+    known = population["observed_data"].to_dataset()
+    several = "experiment" in known.dims
+    theirs = {str(name): known.sel(experiment=name) for name in known["experiment"].values} if several else {"": known}
+    for name, record in ours.items():
+        for other, seen in theirs.items():
+            if (several and name == other) or _same_readings(twin, record, seen):
+                whose = f" of `{name}`" if name else ""
+                raise InvalidTelemetry(
+                    f"The telemetry{whose} is in the population already, and would count twice.",
+                    expected="telemetry that the population was not calibrated on",
+                    received=f"that of `{other}`" if other else "the telemetry that it was calibrated on",
+                    advice="Take what is known of it from the population, or calibrate the population without it.",
+                )
+
+
+def _same_readings(twin: Twin, record: Telemetry, seen: xr.Dataset) -> bool:
+    """Whether a record's readings of some observation are found in others', one after the other, or these in them."""
+    for name, observation in twin.observations.items():
+        if name in seen and name in record.table.columns:
+            ours, theirs = record.in_unit(name, observation.unit), seen[name].to_numpy().astype(float)
+            short, long = sorted((ours[np.isfinite(ours)], theirs[np.isfinite(theirs)]), key=len)
+            if len(short) >= FEWEST_READINGS and len(np.unique(short)) > 1:
+                runs = np.lib.stride_tricks.sliding_window_view(long, len(short))
+                begins = np.flatnonzero(np.isclose(runs[:, 0], short[0], rtol=1e-9, atol=0.0))
+                if any(np.allclose(runs[at], short, rtol=1e-9, atol=0.0) for at in begins):
+                    return True
+    return False
 
 
 def _of_grid(twin: Twin, density: Density) -> dict[str, Any]:
@@ -249,11 +364,16 @@ def root_attributes(
         "twin_sha256": fingerprint(twin),
         "telemetry_sha256": times["telemetry_sha256"],
         "seed": seed,
-        "job": json.dumps(job, sort_keys=True, default=str),
+        "job": json.dumps(job, sort_keys=True, default=_named),
         "time_unit": twin.time_unit,
         **times,
         "description": describe(twin),
     }
+
+
+def _named(value: Any) -> str:
+    """A setting that JSON does not know, in words; a posterior by its draws."""
+    return content_sha256(value["posterior"].to_dataset())[:12] if isinstance(value, xr.DataTree) else str(value)
 
 
 def experiment_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,16 +15,16 @@ import xarray as xr
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
-from bayestwin.calibrate import experiment_attributes, root_attributes, thinned, with_model_error
+from bayestwin.calibrate import check_belongs, experiment_attributes, root_attributes, thinned, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed, first_value, rows_in_both
 from bayestwin.density.density import Density, build_density, join
 from bayestwin.density.predictor import Predictor, num_stored
 from bayestwin.density.rows import rows_before
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import Grid, build_grid
-from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.model.dependence import brought, parameters
-from bayestwin.model.describe import fingerprint, prior_text
+from bayestwin.model.describe import prior_text
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import First
@@ -327,19 +327,6 @@ def density_ahead(
     # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
     chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
     return future, bound, density.solved_as(chosen)
-
-
-def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:
-    """Refuse a posterior of another twin, or of this twin before its equations, priors or units were changed."""
-    ours, theirs = fingerprint(twin), posterior.attrs.get("twin_sha256")
-    if ours == theirs:
-        return
-    raise InvalidArtifact(
-        f"This posterior does not belong to twin `{twin.name}` as it is now.",
-        expected=f"a posterior of a twin with fingerprint {ours[:12]}",
-        received=f"one of twin `{posterior.attrs.get('twin', '?')}` with fingerprint {str(theirs)[:12]}",
-        advice="Calibrate again: equations, priors, units or solver are different.",
-    )
 
 
 class _Past(NamedTuple):

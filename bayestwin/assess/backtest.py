@@ -19,11 +19,11 @@ from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.diagnose import diagnose
 from bayestwin.assess.gates import failed
 from bayestwin.assess.scores import LAST
-from bayestwin.calibrate import calibrate, root_attributes, with_model_error
+from bayestwin.calibrate import calibrate, check_belongs, root_attributes, with_model_error
 from bayestwin.density.bind import bind, elapsed, room_for
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import First, SteadyState
-from bayestwin.predict import check_belongs, predict
+from bayestwin.predict import predict
 from bayestwin.results.schema import axes_of, driven_dataset, signals_dataset
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.leakage import refuse_ahead

@@ -94,7 +94,7 @@ def diagnose(
             of_chains.bfmi_gate(posterior, found, min_bfmi),
             of_chains.solver_gate(posterior, found, max_solver_failures),
         ]
-    gates += [recorded.modes_gate(posterior, max_modes)]
+    gates += [recorded.population_gate(posterior), recorded.modes_gate(posterior, max_modes)]
     gates += [recorded.tolerance_gate(posterior, max_solver_error, max_pareto_k)]
     if judged != "point":
         gates += recorded.prior_gates(posterior, found, max_at_prior_edge, max_prior_width)

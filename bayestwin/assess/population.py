@@ -14,10 +14,10 @@ from bayestwin.assess import draws
 from bayestwin.assess.coverage import WORTH, kept, with_bands, worth_in
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.intervals import KINDS, checked_prob
+from bayestwin.calibrate import check_belongs
 from bayestwin.errors import InvalidInput
 from bayestwin.model.pooling import Pooled
 from bayestwin.model.twin import Site, Twin
-from bayestwin.predict import check_belongs
 
 # Coverage and scores of all assets together, from those of each.
 

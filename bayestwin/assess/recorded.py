@@ -42,6 +42,34 @@ def approximation_gate(tree: xr.DataTree, limit: float = MAX_PARETO_K) -> Gate:
     return Gate("approximation", passed, value, float(limit), sentence)
 
 
+MOST_MISFIT = 0.05
+"""Largest difference of probability between a population and the prior that was made of it."""
+
+CHANCE = 1.63
+"""Kolmogorov's distance, times the root of the number of draws, that chance makes in one of a hundred."""
+
+
+def population_gate(tree: xr.DataTree) -> Gate | None:
+    """What a population says was carried over whole; None where there was none."""
+    told = record(tree, "population")
+    if not told:
+        return None
+    distances = told["misfit"]
+    worst = max(distances, key=distances.get)
+    limit = MOST_MISFIT + CHANCE / math.sqrt(told["ess"])
+    passed = distances[worst] <= limit
+    sentence = (
+        f"The population of {told['assets']:,} assets, as a prior, gives probabilities that are off by"
+        f" {distances[worst]:.1%} at most ({worst}; limit {limit:.1%})"
+    )
+    if not passed:
+        sentence += (
+            ": what the others say of it has a shape that a prior made of their draws does not have, two modes or a"
+            " bend for one. Calibrate this asset together with the others"
+        )
+    return Gate("population", passed, float(distances[worst]), limit, sentence + ".")
+
+
 def point_gate() -> Gate:
     """The most probable values are no posterior."""
     sentence = (
@@ -244,7 +272,9 @@ def prior_gates(tree: xr.DataTree, posterior: Chains, max_at_edge: float, max_wi
             Gate("prior_edge", False, nan, float(max_at_edge), sentence, "warn"),
             Gate("prior_posterior", False, nan, float(max_width), sentence, "warn"),
         )
-    return _edge_gate(draws, prior, max_at_edge), _width_gate(draws, prior, max_width)
+    others = set(record(tree, "population").get("names", ()))  # what other assets say of these is no mere assumption
+    own = {name: values for name, values in prior.items() if name not in others}
+    return _edge_gate(draws, prior, max_at_edge), _width_gate(draws, own, max_width)
 
 
 def _edge_gate(draws: dict[str, np.ndarray], prior: dict[str, np.ndarray], limit: float) -> Gate:

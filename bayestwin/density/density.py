@@ -50,6 +50,7 @@ from bayestwin.density.priors import (
     with_numbers,
 )
 from bayestwin.density.robust import LOSSES, Loss, stretches
+from bayestwin.density.shared_prior import SharedPrior
 from bayestwin.dynamics.affine import kinds_of, kinds_of_each, steps_exactly
 from bayestwin.dynamics.blocks import in_blocks
 from bayestwin.dynamics.filter import Expected, Filter, is_complete, last_observed
@@ -111,6 +112,7 @@ class Density:
         experiments: Names of the experiments, in the order of the leading axis of `bound` and `grid`; none where
             there is one telemetry alone.
         centring: How far coordinates of what is pooled are centred, from 0 to 1, by site; shape (E,) each.
+        learnt: The joint prior of all that is shared, in place of what the twin says of it, if there is one.
     """
 
     twin: Twin
@@ -121,22 +123,23 @@ class Density:
     of_values: bool = False
     experiments: tuple[str, ...] = ()
     centring: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
+    learnt: SharedPrior | None = None
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Keyed[Parts]]:
         """Arrays, and all else; labels are for people."""
         processes = None if self.discrepancies is None else dict(self.discrepancies.processes)
         bound = self.bound
         arrays = (bound.times, bound.observations, self._compiled_grid, processes, bound.columns, bound.since)
-        return (*arrays, self._numbers, self.priors.centring), self._parts_of
+        return (*arrays, self._numbers, self.priors.centring, self.learnt), self._parts_of
 
     @classmethod
     def tree_unflatten(cls, parts: Keyed[Parts], leaves: tuple[Any, ...]) -> "Density":
         """The density again, of arrays that may be traced."""
-        (times, observations, grid, processes, columns, since, numbers, centring) = leaves
+        (times, observations, grid, processes, columns, since, numbers, centring, learnt) = leaves
         twin, sites, loss, of_values, experiments, *_ = parts.value
         nothing: Any = None
         bound = Bound(times, nothing, observations, {}, {}, columns, since)
-        found = cls(twin, bound, grid, with_numbers(sites, numbers), loss, of_values, experiments, centring)
+        found = cls(twin, bound, grid, with_numbers(sites, numbers), loss, of_values, experiments, centring, learnt)
         known = None if processes is None else Discrepancies(twin, observations, processes)
         vars(found).update(discrepancies=known, _compiled_grid=grid, _parts_of=parts, _numbers=numbers)
         return found
@@ -221,7 +224,7 @@ class Density:
 
         Each is differentiated for what is its own and what is shared alone, so that the cost grows as their number.
         """
-        common = Priors(self.twin, tuple(site for site in self.sites if site.shared))
+        common = Priors(self.twin, tuple(site for site in self.sites if site.shared), learnt=self.learnt)
 
         def one(bound: Bound, grid: Grid, centring: Mapping[str, Array], z: Array) -> Local:
             return dataclasses.replace(self, bound=bound, grid=grid, experiments=(), centring=centring).local(z)
@@ -266,7 +269,7 @@ class Density:
         known = {} if self.grid is None else self.grid.known
         priors = Priors(self.twin, self.sites, len(self.experiments), known)
         centring = {site.name: np.zeros(priors.shape_of(site)) for site in self.sites if site.pooled}
-        return dataclasses.replace(priors, centring=centring | dict(self.centring))
+        return dataclasses.replace(priors, centring=centring | dict(self.centring), learnt=self.learnt)
 
     def shape_of(self, site: Site) -> tuple[int, ...]:
         """The shape of a site's values: one number, or one for each experiment."""

@@ -19,6 +19,7 @@ from numpyro.distributions.constraints import Constraint
 
 from bayestwin._base.compilation import Program
 from bayestwin._base.keys import Itself, Keyed, key_of
+from bayestwin.density.shared_prior import SharedPrior
 from bayestwin.model.dependence import parameters, prior_of
 from bayestwin.model.pooling import standard
 from bayestwin.model.twin import Site, Twin
@@ -105,6 +106,7 @@ class Priors:
         num_experiments: How many there are; 0 where there is one telemetry alone.
         known: Numbers that the record brings along, by name; with several experiments shape (E,) each.
         centring: How far the coordinates of what is pooled are centred, from 0 to 1, by name: see `_centred`.
+        learnt: The joint prior of all that is shared, in place of what sites say of it, if there is one.
     """
 
     twin: Twin
@@ -112,6 +114,7 @@ class Priors:
     num_experiments: int = 0
     known: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
     centring: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
+    learnt: SharedPrior | None = None
 
     def shape_of(self, site: Site) -> tuple[int, ...]:
         """The shape of a site's values: one number, or one for each experiment."""
@@ -149,10 +152,14 @@ class Priors:
         ends = np.cumsum(self.sizes)
         # one call for all that are normal: each takes long to compile
         shares = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+        learnt = self._sampled_shared(shares)
         found: dict[str, Array] = {}
         for number, (site, shape, share) in enumerate(zip(self.sites, shapes, shares, strict=True)):
             if site.name in given:
                 found[site.name] = given[site.name]
+                continue
+            if site.name in learnt:
+                found[site.name] = biject_to(self.prior(site, found).support)(learnt[site.name])
                 continue
             own, normal = jax.random.fold_in(key, number), share.reshape(shape)
             if self._varies(site):
@@ -164,8 +171,28 @@ class Priors:
 
     def log_density(self, values: Mapping[str, Array]) -> Array:
         """Log prior density of values, in the constrained space."""
-        terms = [_total(self._each(_log_density, site, values, values[site.name])) for site in self.sites]
-        return jnp.stack(terms).sum()
+        own = [site for site in self.sites if not (self.learnt and site.shared)]
+        terms = [_total(self._each(_log_density, site, values, values[site.name])) for site in own]
+        return jnp.stack([*terms, *self._log_density_of_shared(values)]).sum()
+
+    def _log_density_of_shared(self, values: Mapping[str, Array]) -> list[Array]:
+        """That of all that is shared, where its joint prior is known."""
+        if self.learnt is None:
+            return []
+        places, corrections = [], []
+        for site in self.sites:
+            if site.shared:
+                prior, value = self.prior(site, values), jnp.asarray(values[site.name])
+                places.append(_unconstrained(prior, value))
+                corrections.append(_constrained(prior, places[-1])[1])
+        return [self.learnt.log_density(jnp.stack(places)) - jnp.stack(corrections).sum()]
+
+    def _sampled_shared(self, shares: Sequence[Array]) -> dict[str, Array]:
+        """Coordinates of all that is shared, of its joint prior where that is known."""
+        if self.learnt is None:
+            return {}
+        own = {site.name: share for site, share in zip(self.sites, shares, strict=True) if site.shared}
+        return dict(zip(own, self.learnt.from_normal(jnp.concatenate(list(own.values()))), strict=True))
 
     def derive(self, values: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Values of the parameters that are derived from others, or of each experiment where theirs differ."""
@@ -223,15 +250,15 @@ class Priors:
         own = [(site.name, None if site.dependent else site.prior, site.shared) for site in self.sites]
         depending = (self.twin.parameters, self.twin.states) if self.twin.dependences else ()
         key = key_of((own, self.num_experiments, depending), standing=forms_of(self.sites))
-        bare = dataclasses.replace(self, known={}, centring={})
-        return (dict(self.known), dict(self.centring), self.numbers), Keyed(bare, key)
+        bare = dataclasses.replace(self, known={}, centring={}, learnt=None)
+        return (dict(self.known), dict(self.centring), self.numbers, self.learnt), Keyed(bare, key)
 
     @classmethod
     def tree_unflatten(cls, priors: "Keyed[Priors]", leaves: tuple[Any, ...]) -> "Priors":
         """The priors again, of numbers that may be traced."""
-        known, centring, numbers = leaves
+        known, centring, numbers, learnt = leaves
         own = priors.value
-        found = cls(own.twin, with_numbers(own.sites, numbers), own.num_experiments, known, centring)
+        found = cls(own.twin, with_numbers(own.sites, numbers), own.num_experiments, known, centring, learnt)
         vars(found)["numbers"] = numbers
         return found
 
@@ -331,3 +358,9 @@ def constrain(priors: Priors, z: Array) -> dict[str, Array]:
 def derive(priors: Priors, values: Mapping[str, Array]) -> dict[str, Array]:
     """Values of what is derived, for n draws of all sites; n first."""
     return jax.vmap(priors.derive)(values)
+
+
+@hastily
+def unconstrain(priors: Priors, values: Mapping[str, Array]) -> Array:
+    """The z of draws of all sites, n first; shape (n, d)."""
+    return jax.vmap(priors.unconstrain)(values)

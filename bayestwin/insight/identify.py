@@ -21,7 +21,7 @@ from bayestwin._base.process import (
     seed_for,
 )
 from bayestwin._base.progress import Progress, computing
-from bayestwin.calibrate import check_settings, root_attributes, with_model_error
+from bayestwin.calibrate import check_belongs, check_settings, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
 from bayestwin.density.density import Density, Predicted, build_density
 from bayestwin.density.observing import draw_correlated
@@ -37,7 +37,6 @@ from bayestwin.model import noise as noises
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise import Noise
 from bayestwin.model.twin import Twin
-from bayestwin.predict import check_belongs
 from bayestwin.telemetry import Telemetry
 
 MOST_TRIED = 64

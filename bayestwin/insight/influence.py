@@ -14,12 +14,12 @@ from scipy.special import logsumexp
 
 from bayestwin._base.progress import Phase, Progress
 from bayestwin.assess.gates import Chains, read_chains, record
-from bayestwin.calibrate import with_model_error
+from bayestwin.calibrate import check_belongs, with_model_error
 from bayestwin.density.priors import Priors
+from bayestwin.density.shared_prior import read_shared_prior
 from bayestwin.errors import InvalidArtifact
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
-from bayestwin.predict import check_belongs
 
 MAX_PARETO_K = 0.5
 """Beyond it weights have no variance. ArviZ's limit for densities is 0.7. Parameters are not bounded, and below that
@@ -264,10 +264,11 @@ def log_prior(twin: Twin, posterior: xr.DataTree) -> xr.DataArray:
     """Log prior density at each draw, of all sites together and in their own units; shape (chain, draw)."""
     group = posterior["posterior"].to_dataset()
     total = xr.zeros_like(group["chain"] * group["draw"], dtype=float)
-    if any(site.dependent for site in twin.sites()):
+    learnt = record(posterior, "population")
+    if learnt or any(site.dependent for site in twin.sites()):
         names = [str(name) for name in group["experiment"].values] if "experiment" in group.dims else []
         known = {name: np.array([one[n] for n in names]) if names else one for name, one in _known(posterior).items()}
-        priors = Priors(twin, twin.sites(), len(names), known)
+        priors = Priors(twin, twin.sites(), len(names), known, learnt=read_shared_prior(learnt) if learnt else None)
         stacked = {s.name: group[s.name].transpose("chain", "draw", ...).values for s in twin.sites()}
         density = jax.jit(jax.vmap(jax.vmap(priors.log_density)))(stacked)
         return total.transpose("chain", "draw").copy(data=np.asarray(density)).drop_attrs()

@@ -17,7 +17,7 @@ from jax import Array
 from bayestwin._base.process import seed_for
 from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.assess.intervals import check_choice, checked_prob
-from bayestwin.calibrate import experiment_attributes, root_attributes, with_model_error
+from bayestwin.calibrate import check_belongs, experiment_attributes, root_attributes, with_model_error
 from bayestwin.density.bind import Bound, Experiments, bind_all
 from bayestwin.density.density import Density, join
 from bayestwin.dynamics.choice import with_method
@@ -36,7 +36,6 @@ from bayestwin.insight.sobol import (
 )
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
-from bayestwin.predict import check_belongs
 from bayestwin.results.schema import Axes, axes_of
 from bayestwin.telemetry import Telemetry
 

@@ -24,7 +24,7 @@ from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidTwin
 from bayestwin.insight.shares import uncertainty_shares
 from bayestwin.model.describe import fingerprint
 from bayestwin.predict import predict
-from bayestwin.project.model import Model, Split, check_ready, load_telemetry
+from bayestwin.project.model import Model, Split, check_ready, load_telemetry, population_of
 from bayestwin.project.record import (
     RECORD,
     begin_record,
@@ -75,6 +75,7 @@ def calibrate_into(
     posterior = calibrate(
         model.twin,
         split.calibration,
+        population=population_of(model),
         device=device,
         progress=progress,
         job=job,

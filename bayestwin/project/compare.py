@@ -16,7 +16,7 @@ from bayestwin.insight.compare import ablate, compare
 from bayestwin.insight.future import leave_future_out
 from bayestwin.model.describe import fingerprint
 from bayestwin.project.calibrate import calibrate_into, inputs_of
-from bayestwin.project.model import Model, Split, check_ready, load_telemetry
+from bayestwin.project.model import Model, Split, check_ready, load_telemetry, population_of
 from bayestwin.project.run import CHECKPOINT, Carried, Given, VerbOutcome, carry_out, named_value
 from bayestwin.report.reading import Calibrated
 from bayestwin.results.store import save
@@ -161,6 +161,7 @@ def _found(
 
 def _future(model: Model, split: Split, device: str | None, shown: Progress) -> xr.DataTree:
     settings = model.job.calibrate.model_dump(exclude={"predictive_draws"}) | model.job.compare.model_dump()
+    settings["population"] = population_of(model)
     gates = model.job.gates.model_dump()
     calibration, _ = split.of_one("compare")
     return leave_future_out(model.twin, calibration, gates=gates, device=device, progress=shown, **settings)

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pydantic
+import xarray as xr
 
 from bayestwin._base.process import check_seed, on_device, require_float64
-from bayestwin.calibrate import check_settings
+from bayestwin.calibrate import check_population, check_settings
 from bayestwin.density.bind import Bound, Experiments, bind
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin, StorageFailure
 from bayestwin.model.checks import check_name
@@ -36,12 +37,14 @@ from bayestwin.project.telemetry import (
     in_place,
     known_attributes,
     of_assets,
+    population_at,
     read_assets,
     read_file,
     read_fleet,
     read_sources,
     with_features,
 )
+from bayestwin.results.store import load
 from bayestwin.telemetry import Telemetry
 
 
@@ -514,6 +517,12 @@ def _template(name: str) -> dict[pathlib.Path, str]:
     return {path: string.Template(text).substitute(name=name) for path, text in texts.items()}
 
 
+def population_of(model: Model) -> xr.DataTree | None:
+    """The posterior of other assets that a job starts from; None if it names none. Errors are those of `load`, too."""
+    path = population_at(model.job, model.folder, model.job_path)
+    return None if path is None else load(path)
+
+
 # Would a calibration of a model be refused: asked before it begins.
 
 
@@ -529,6 +538,8 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
     for seed in (model.job.calibrate.seed, model.job.predict.seed):
         check_seed(seed)
     check_settings(model.twin, model.job.calibrate.model_dump(exclude={"seed"}))
+    if (others := population_of(model)) is not None:
+        check_population(model.twin, others, split.calibration)
     with about_job():
         known = {name: one.known for name, one in _bound(model.twin, split.calibration).items()}
     if split.held_out is None:

@@ -19,9 +19,10 @@ from bayestwin._base.units import convert
 from bayestwin.assess import diagnose, intervals
 from bayestwin.assess.population import populations, verdicts
 from bayestwin.assess.recorded import paths_gate
+from bayestwin.calibrate import check_belongs
 from bayestwin.density.bind import sha256_of
 from bayestwin.errors import InvalidInput, InvalidSetting
-from bayestwin.predict import check_belongs, predict
+from bayestwin.predict import predict
 from bayestwin.project.calibrate import (
     Results,
     by_asset,

@@ -180,6 +180,16 @@ class FleetSection(Section):
     attributes: str | None = None
 
 
+class PopulationSection(Section):
+    """What other assets are known to be, where this one starts.
+
+    Attributes:
+        posterior: Their posterior, by the same twin: a file that `bayestwin calibrate` left, relative to the job file.
+    """
+
+    posterior: str
+
+
 def _check_origin(section: ReadingSection) -> None:
     if (section.file is None) == (section.dataset is None):
         message = "either `file` or `dataset`, and not both"
@@ -493,6 +503,7 @@ class Job(Section):
 
     telemetry: TelemetrySection
     fleet: FleetSection | None = None
+    population: PopulationSection | None = None
     features: dict[str, FeatureSection] = {}
     split: SplitSection = SplitSection()
     calibrate: CalibrateSection = CalibrateSection()

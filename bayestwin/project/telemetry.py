@@ -40,7 +40,7 @@ ELSEWHERE = {"file", "dataset", "sources", "align"}
 """Keys of `[telemetry]` that are no arguments of `read_telemetry`."""
 
 
-TELEMETRY, ATTRIBUTES = "telemetry", "attributes"
+TELEMETRY, ATTRIBUTES, POPULATION = "telemetry", "attributes", "population"
 """Folders of the copies that a run keeps of them."""
 
 
@@ -65,7 +65,24 @@ def files_of(job: Job, folder: pathlib.Path, job_path: pathlib.Path) -> dict[str
     if job.fleet is not None and job.fleet.attributes is not None:
         path = _there(job.fleet.attributes, folder, job_path, "`attributes` in `[fleet]`")
         kept[f"{ATTRIBUTES}/{path.name}"] = path
+    if (path := population_at(job, folder, job_path)) is not None:
+        kept[f"{POPULATION}/{path.name}"] = path
     return kept
+
+
+def population_at(job: Job, folder: pathlib.Path, job_path: pathlib.Path) -> pathlib.Path | None:
+    """The posterior of other assets that a job starts from, if it names one; arguments and errors as of `files_of`."""
+    if job.population is None:
+        return None
+    path = folder / job.population.posterior
+    if path.is_file():
+        return path
+    raise InvalidJob(
+        f"Job file `{job_path}` names the posterior `{job.population.posterior}`, which is not there.",
+        expected=f"a file `posterior.nc` that `bayestwin calibrate` left, its path counted from `{folder}`",
+        received="no such file",
+        advice="Correct `posterior` in `[population]`, or calibrate the other assets first.",
+    )
 
 
 def _sources_at(job: Job, folder: pathlib.Path, job_path: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -157,6 +174,9 @@ def kept_at(job: Job, kept: Sequence[str]) -> Job:
     if job.fleet is not None:
         attributes = next((name for name in kept if name.startswith(f"{ATTRIBUTES}/")), None)
         changes["fleet"] = job.fleet.model_copy(update={"attributes": attributes})
+    if job.population is not None:
+        posterior = next(name for name in kept if name.startswith(f"{POPULATION}/"))
+        changes["population"] = job.population.model_copy(update={"posterior": posterior})
     return job.model_copy(update=changes)
 
 

@@ -24,7 +24,7 @@ from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, Validated,
 from bayestwin.density.bind import Experiments, elapsed, sha256_of
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.project.calibrate import Results, inputs_of
-from bayestwin.project.model import Model, Split
+from bayestwin.project.model import Model, Split, population_of
 from bayestwin.project.predict import judged_by, open_results
 from bayestwin.project.record import RECORD, read_record, summary
 from bayestwin.project.run import (
@@ -440,6 +440,7 @@ def _backtest(model: Model, run: Results, plan: Plan, folder: pathlib.Path, show
             origins=plan.origins,
             seed=plan.seed,
             progress=shown,
+            population=population_of(model),
             **settings,
         )
     except InvalidSetting:

@@ -1,6 +1,7 @@
 """A job of a fleet reads a long table, a folder of files or Parquet alike; what is wrong is told of every asset."""
 
 import importlib.util
+import os
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -8,13 +9,15 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from fleet_model import CAPACITIES, JOB, RATES, write_fleet
+from fleet_model import CAPACITIES, JOB, RATES, records, write_fleet
 
 import bayestwin as bt
+from bayestwin._base.progress import Progress
 from bayestwin.errors import InvalidInput, InvalidJob, InvalidTelemetry
-from bayestwin.project.calibrate import notices_of
-from bayestwin.project.model import Split, check_ready, load_model, load_telemetry
-from bayestwin.project.run import keep_inputs, recorded_model
+from bayestwin.project.calibrate import calibrate_model, notices_of
+from bayestwin.project.model import Split, check_ready, load_model, load_telemetry, population_of
+from bayestwin.project.record import read_record
+from bayestwin.project.run import keep_inputs, recorded_model, sha256_of
 
 HAS_PYARROW = importlib.util.find_spec("pyarrow") is not None
 LAYOUTS = [
@@ -200,3 +203,29 @@ def test_a_job_that_makes_no_sense_is_refused(files: pathlib.Path, job: str, err
 def test_a_verb_of_one_asset_says_so(files: pathlib.Path) -> None:
     with pytest.raises(InvalidInput, match=r"`bayestwin sbc` is of one asset(?s:.*)5 assets"):
         split_of(files).of_one("sbc")
+
+
+def test_a_new_asset_starts_from_a_posterior_that_its_run_keeps(tmp_path: pathlib.Path) -> None:
+    fleet, results = load_model(write_fleet(tmp_path / "cells")), tmp_path / "results"
+    old = calibrate_model(fleet, results, progress=Progress(show=False))
+    folder = tmp_path / "new"
+    (folder / "data").mkdir(parents=True)
+    shutil.copy(fleet.folder / "twin.py", folder)
+    few = records({"001": 0.34})["001"].iloc[:3].assign(capacity=5.0)
+    few.to_csv(folder / "data" / "cell.csv", index=False)
+    before, _, after = JOB.format(file="data/cell.csv").partition("[fleet]")
+    job = before + "[calibrate]" + after.partition("[calibrate]")[2]
+    table = '[population]\nposterior = "{}"\n'
+    (folder / "job.toml").write_text(job + table.format("gone.nc"))
+    with pytest.raises(InvalidJob, match="names the posterior `gone"):
+        calibrate_model(load_model(folder), results, progress=Progress(show=False))
+    posterior = os.path.relpath(old.run / "posterior.nc", folder)
+    (folder / "job.toml").write_text(job + table.format(posterior))
+    found = calibrate_model(load_model(folder), results, progress=Progress(show=False))
+    assert found.record["inputs"]["population/posterior.nc"] == sha256_of(old.run / "posterior.nc")
+    told = found.posterior.attrs["population"]
+    assert told["posterior_sha256"] == old.posterior.attrs["posterior_sha256"]
+    shutil.rmtree(fleet.folder)
+    shutil.rmtree(old.run)
+    again = recorded_model(found.run, read_record(found.run))
+    assert population_of(again)["posterior"].equals(old.posterior["posterior"])  # type: ignore[index]
