@@ -2,6 +2,7 @@
 
 from . import errors as errors
 from .assess import backtest as backtest
+from .assess import calibrate_each as calibrate_each
 from .assess import conformalize as conformalize
 from .assess import coverage as coverage
 from .assess import diagnose as diagnose

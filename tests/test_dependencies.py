@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-MODULES = {"nutpie": "nutpie", "gpu": "jax", "mlflow": "mlflow", "parquet": "pyarrow"}
+MODULES = {"dask": "distributed", "nutpie": "nutpie", "gpu": "jax", "mlflow": "mlflow", "parquet": "pyarrow"}
 """By extra that users can ask for: the module that it brings. `test`, `docs` and `dev` are for those who develop."""
 
 # `nutpie` and `pyarrow` are used by PyMC and pandas on our behalf: what asks for them is a word in a call.

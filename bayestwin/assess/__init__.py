@@ -4,6 +4,7 @@ from bayestwin.assess.backtest import backtest
 from bayestwin.assess.conformal import conformalize
 from bayestwin.assess.coverage import coverage
 from bayestwin.assess.diagnose import diagnose
+from bayestwin.assess.each import calibrate_each
 from bayestwin.assess.gates import Gate, failed
 from bayestwin.assess.intervals import intervals
 from bayestwin.assess.pit import pit
@@ -13,6 +14,7 @@ from bayestwin.assess.scores import crps, scores
 __all__ = [
     "Gate",
     "backtest",
+    "calibrate_each",
     "conformalize",
     "coverage",
     "crps",

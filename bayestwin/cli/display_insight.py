@@ -27,6 +27,7 @@ from bayestwin.cli.display import (
 from bayestwin.insight.influence import FINE
 from bayestwin.project.batch import Refused, Task, TaskOutcome
 from bayestwin.project.compare import Compared
+from bayestwin.project.each import EachFound
 from bayestwin.project.identify import Identified
 from bayestwin.project.predict import FleetFound
 from bayestwin.project.run import Carried
@@ -322,6 +323,21 @@ def _words(outcome: TaskOutcome) -> str:
     return f"{outcome.task.name} ({took}{again})" + (f": {outcome.words}" if outcome.words else "")
 
 
+def show_each(console: rich.console.Console, found: EachFound) -> None:
+    """What did not pass, asset by asset; the rest is counted."""
+    for words in found.record["set_aside"].values():
+        show_line(console, "[dim]note[/dim]", f"Set aside: {words}")
+    assets = found.record["assets"]
+    for name, one in assets.items():
+        if one["verdict"] != "passed":
+            show_line(console, MARKS["fail"], f"{name}: {one['reasons']}")
+    passed = sum(one["verdict"] == "passed" for one in assets.values())
+    console.print(f"{passed} of {count(len(assets), 'asset')} passed.", highlight=False)
+    for path in (found.page, found.table.with_suffix(".json"), found.table):
+        if path is not None:
+            show_path(console, path)
+
+
 # What is printed of a fleet: its populations, the assets that did not pass, and the files.
 
 
@@ -342,8 +358,7 @@ def show_fleet(console: rich.console.Console, found: FleetFound) -> None:
     assets = record["assets"]
     for name, one in assets.items():
         if one["verdict"] != "pass":
-            words = f"[bold]{rich.markup.escape(name)}[/bold]: {rich.markup.escape(' '.join(one['reasons']))}"
-            show_line(console, MARKS[one["verdict"]], words)
+            show_line(console, MARKS[one["verdict"]], f"{name}: {' '.join(one['reasons'])}")
     passed = sum(one["verdict"] == "pass" for one in assets.values())
     console.print(f"{passed} of {count(len(assets), 'asset')} passed.", highlight=False)
     for path in (found.page, found.page.with_suffix(".json"), found.table):

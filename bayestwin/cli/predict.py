@@ -135,23 +135,55 @@ def fleet(
         ),
     ] = None,
     parquet: Annotated[bool, typer.Option("--parquet", help="Write the table as Parquet instead of CSV.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Part i of n of assets without a population, as 2/8: a task of an array job."),
+    ] = None,
+    gather: Annotated[bool, typer.Option("--gather", help="Put all parts together, once they are done.")] = False,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a scheduler of dask.distributed, for assets without a population.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many such assets at once; by default half the cores.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds that one such asset may take.")] = 3600.0,
     results: ResultsPath = pathlib.Path("results"),
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how each asset of a fleet does, what their population is, and who lies far from it; calibrate if need be.
 
+    Where the job says `pool = false`, assets are calibrated one by one; the same call again does what is not done yet.
+
     Example: bayestwin fleet cells
     """
     began = time.perf_counter()
     with explained() as console:
         from bayestwin._base.progress import Progress
-        from bayestwin.cli.display_insight import show_fleet
+        from bayestwin.cli.display_insight import show_each, show_fleet
+        from bayestwin.project.batch import Limits
+        from bayestwin.project.each import calibrate_assets, check_fitting, gather_shards, shard_of
         from bayestwin.project.model import load_model
         from bayestwin.project.predict import fleet_model
 
-        shown = Progress(began=began)
-        found = fleet_model(load_model(model, job), results, run, parquet=parquet, device=device, progress=shown)
+        opened, shown = load_model(model, job), Progress(began=began)
+        alone = opened.job.fleet is not None and not opened.job.fleet.pool
+        together = {"--run": run, "--parquet": parquet, "--device": device}
+        one_by_one = {"--shard": shard, "--gather": gather, "--dask": dask, "--workers": workers}
+        check_fitting(opened, [option for option, value in (together if alone else one_by_one).items() if value])
+        if alone:
+            limits = Limits(timeout)
+            each = (
+                gather_shards(opened, results)
+                if gather
+                else calibrate_assets(
+                    opened, results, shard=shard_of(shard), dask=dask, workers=workers, limits=limits, progress=shown
+                )
+            )
+            show_run(console, each, show_each, as_json)
+            exit_by(each.status)
+            return
+        found = fleet_model(opened, results, run, parquet=parquet, device=device, progress=shown)
         show_run(console, found, show_fleet, as_json)
         stop_unless_finished(found.run.name, found.status)
 

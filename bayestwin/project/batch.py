@@ -47,6 +47,8 @@ class Task(NamedTuple):
         telemetry: Telemetry file instead of the job's; empty for the job's own.
         results: Where runs are filed.
         key: Hash of twin, job and telemetry: the name of its run ends with it. The same inputs are the same task.
+        folder: Of one asset alone, within the run of its fleet; empty where the task is a run of its own.
+        asset: Its name.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Task(NamedTuple):
     telemetry: str
     results: str
     key: str
+    folder: str = ""
+    asset: str = ""
 
 
 class Refused(NamedTuple):
@@ -113,6 +117,8 @@ def model_of(task: Task) -> Model:
 
 def run_of(task: Task) -> pathlib.Path | None:
     """The run folder of a task, from this call or an earlier one; None where it was never begun."""
+    if task.asset:
+        return pathlib.Path(task.folder).parents[1]
     folder = pathlib.Path(task.results) / pathlib.Path(task.model).absolute().name
     return max(folder.glob(f"*-{task.key}"), default=None)
 
@@ -300,7 +306,9 @@ def attempt(
 
 
 def ended(task: Task) -> Literal["finished", "failed gates"] | None:
-    """How the run of a task ended; None where it has not."""
+    """How the run of a task ended, or what became of its asset; None where that has not."""
+    if task.asset:
+        return verdict_of_asset(pathlib.Path(task.folder))
     run = run_of(task)
     if run is None:
         return None
@@ -309,6 +317,22 @@ def ended(task: Task) -> Literal["finished", "failed gates"] | None:
     except CorruptArtifact:
         return None
     return status if status in ENDED else None
+
+
+ASSET = "asset.json"
+"""The file that says of one asset of a fleet that it is done, and what was found."""
+
+
+def read_asset(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What was found of an asset; None where it is not done."""
+    path = folder / ASSET
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def verdict_of_asset(folder: pathlib.Path) -> Literal["finished", "failed gates"] | None:
+    """What became of an asset, in the words of runs; None where it is not done."""
+    known = read_asset(folder)
+    return None if known is None else "finished" if known["verdict"] == "passed" else "failed gates"
 
 
 def _one(task: Task, limits: Limits, stop: threading.Event | None, workers: Workers) -> tuple[Status, str]:
@@ -368,6 +392,7 @@ def carry_out(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
+    work: Callable[[Task], TaskOutcome] | None = None,
     told: Callable[[TaskOutcome], None] | None = None,
 ) -> tuple[TaskOutcome, ...]:
     """Do all tasks.
@@ -381,6 +406,7 @@ def carry_out(
         workers: How many at once; by default half the cores, since a calibration uses more than one.
         executor: Runs `attempt(task, limits)`; by default threads of this process, each of which waits for a process.
             Anything with the interface of `concurrent.futures`, such as Dask's, can take its place.
+        work: What the executor runs in place of `attempt`, where its processes can be lost themselves.
         told: Called with each outcome as it comes in; None for nobody.
 
     Returns:
@@ -388,6 +414,8 @@ def carry_out(
     """
     stop = threading.Event()
     if executor is not None:
+        if work is not None:
+            return _gathered(tasks, lambda task: executor.submit(work, task), told, stop)
         return _gathered(tasks, lambda task: executor.submit(attempt, task, limits), told, stop)
     own = Workers()
     # closed while its threads live: a process ends with the thread that started it

@@ -205,6 +205,13 @@ def calibrate_model(
     Returns:
         What came out; the run folder holds it as files.
     """
+    if model.job.fleet is not None and not model.job.fleet.pool:
+        raise InvalidInput(
+            f"Job file `{model.job_path}` has assets calibrated one by one.",
+            expected="`bayestwin fleet`, which does that",
+            received="`pool = false` in `[fleet]`",
+            advice=f"Run `bayestwin fleet {model.folder}`, or leave `pool` out to calibrate all of them together.",
+        )
     split = load_telemetry(model)
     check_ready(model, split, device)
     others = models_beside(model, split, device) if compare_model_errors else {}

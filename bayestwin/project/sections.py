@@ -174,10 +174,12 @@ class FleetSection(Section):
             `attributes`. Of a folder of files, one an asset, their names do, without what follows the last dot.
         attributes: CSV, Parquet or netCDF file with a row an asset, relative to the job file. Its other columns become
             constant columns of the telemetry, with `units` and `rename` as `[telemetry]` has them.
+        pool: Whether assets are calibrated together; if not, each by itself, by `bayestwin fleet`.
     """
 
     by: str = "asset"
     attributes: str | None = None
+    pool: bool = True
 
 
 class PopulationSection(Section):

@@ -16,6 +16,7 @@ from bayestwin._base.progress import Progress
 from bayestwin.errors import BayestwinError, InvalidInput
 from bayestwin.project.batch import Task, model_of, run_of
 from bayestwin.project.calibrate import calibrate_model, resume_run
+from bayestwin.project.each import work_on_asset
 from bayestwin.project.record import read_record
 from bayestwin.project.run import ENDED
 
@@ -30,6 +31,8 @@ def work(task: Task) -> int:
     """
     quiet = Progress(show=False)
     try:
+        if task.asset:
+            return 0 if work_on_asset(task) == "passed" else FAILED_GATES
         run = run_of(task)
         record = {} if run is None else read_record(run)
         if run is not None and record.get("status") in ENDED:
