@@ -245,6 +245,14 @@ class Density:
         begin = np.cumsum([0, *sizes[:-1]])
         return np.stack([np.broadcast_to(at + np.arange(size), num) for at, size in zip(begin, sizes, strict=True)], 1)
 
+    @property
+    def arrow(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Places in z of what is shared, (s,), and of what is each experiment's own, (E, m); None without either."""
+        shared = np.array([site.shared for site in self.sites])
+        if not self.experiments or shared.all() or not shared.any():
+            return None
+        return self._places[0, shared], self._places[:, ~shared]
+
     def path_along(self, z: Array) -> Callable[[Array], Trajectory | Expected]:
         """What solving gives a step away from z, with the twin replaced by its linearisation at z."""
 

@@ -207,16 +207,31 @@ def solve_exactly(field_of: Callable[[Array, Grid], Field], theta: Array, state:
         raise _not_exact(field.twin)
     kinds = kinds_of(field.twin, grid)
 
-    def steps(theta: Array, grid: Grid, kinds: Kinds) -> tuple[Array, tuple[()]]:
-        found = exact_steps(field_of(theta, grid), jnp.zeros(len(state)), grid, kinds)
-        return jnp.stack(found[:3]), ()
-
-    # how often a step is doubled depends on its parameters: reverse mode does not go through such a loop
-    found = (through_jacobian(steps) if theta.size else steps)(theta, grid, kinds)[0]
+    found = _steps_of(field_of, theta, len(state), grid, kinds)
     if not (field.twin.layout.scalar or len(state) <= LARGE):
         return _one_by_one(found, kinds, field, state, grid)
     phi, gamma, lam = (kinds.each(jnp.moveaxis(leaf, 0, -1)) for leaf in found)
     return recur(phi, constants(field, gamma, lam, grid), state).T
+
+
+def _steps_of(field_of: Callable[[Array, Grid], Field], theta: Array, size: int, grid: Grid, kinds: Kinds) -> Array:
+    """Φ, Γ and Λ of each kind of interval, shape (3, g, s, s), differentiable in both modes.
+
+    How often a step is doubled depends on its matrix: reverse mode does not go through such a loop. Its Jacobian is
+    that by parameters or by the entries of the matrix, whichever are fewer.
+    """
+
+    def by_theta(theta: Array, grid: Grid, kinds: Kinds) -> tuple[Array, tuple[()]]:
+        return jnp.stack(exact_steps(field_of(theta, grid), jnp.zeros(size), grid, kinds)[:3]), ()
+
+    def by_entries(entries: Array, length: Array) -> tuple[Array, tuple[()]]:
+        return jnp.stack(exact_step(entries.reshape(size, size), jnp.zeros(size), length)[:3]), ()
+
+    if theta.size <= size**2:
+        return (through_jacobian(by_theta) if theta.size else by_theta)(theta, grid, kinds)[0]
+    entries = matrices_of(field_of(theta, grid), size, grid, kinds).reshape(-1, size**2)
+    found, _ = jax.vmap(through_jacobian(by_entries))(entries, jnp.asarray(kinds.lengths))
+    return jnp.moveaxis(found, 1, 0)
 
 
 def _one_by_one(steps: Array, kinds: Kinds, field: Field, state: Array, grid: Grid) -> Array:
@@ -274,10 +289,15 @@ def exact_steps(field: Field, diffusion: Array, grid: Grid, kinds: Kinds) -> Ste
         grid: The intervals.
         kinds: Of `kinds_of`.
     """
-    slope, nothing = _slope(field), jnp.zeros(len(diffusion))
-    start, left = jnp.asarray(grid.edges[0]), jnp.asarray(grid.left)[kinds.first]
-    matrices = jax.vmap(lambda inputs: jax.jacfwd(slope, argnums=1)(start, nothing, inputs))(left)
+    matrices = matrices_of(field, len(diffusion), grid, kinds)
     return jax.vmap(exact_step, in_axes=(0, None, 0))(matrices, diffusion, jnp.asarray(kinds.lengths))
+
+
+def matrices_of(field: Field, size: int, grid: Grid, kinds: Kinds) -> Array:
+    """The matrix of the states in the vector field in each kind of interval; shape (g, s, s)."""
+    slope, nothing = _slope(field), jnp.zeros(size)
+    start, left = jnp.asarray(grid.edges[0]), jnp.asarray(grid.left)[kinds.first]
+    return jax.vmap(lambda inputs: jax.jacfwd(slope, argnums=1)(start, nothing, inputs))(left)
 
 
 def constants(field: Field, gamma: Array, lam: Array, grid: Grid) -> Array:

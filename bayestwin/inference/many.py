@@ -27,7 +27,7 @@ from bayestwin.density.curvature import as_matrix, positive, symmetric
 from bayestwin.density.density import Density
 from bayestwin.inference.centring import shares_at
 from bayestwin.inference.climb import WIDEST, climb
-from bayestwin.inference.nuts import Whitening, rescale
+from bayestwin.inference.metric import Whitening, rescale
 
 CLIMBING = 30
 """Most steps from a point of the posterior to its mode."""

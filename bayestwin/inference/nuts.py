@@ -38,92 +38,9 @@ from bayestwin.inference.method import (
     Settings,
     rhat_limit,
 )
+from bayestwin.inference.metric import Metric, first_metric, read_metric, rescale
 from bayestwin.inference.solver import choose_sensitivities
 from bayestwin.inference.starts import Starts, disperse, find_starts, gradients
-
-# The metric of the sampler, as the coordinates in which the posterior looks like a unit normal.
-#
-# `z = centre + deviation · (w + U ((stretch − 1) · Uᵀ w))`: standard deviations, and the directions U in which their
-# correlations stretch the posterior. All directions make a dense metric, few a low-rank one, none a diagonal one.
-
-DENSE_UP_TO, LOW_RANK_UP_TO, RANK = 200, 1000, 50
-"""Dimensions up to which the metric is dense, then of low rank, then diagonal; and that rank. A dense metric costs d²
-multiplications a leapfrog step, which up to here is little beside any ODE solve with d parameters."""
-
-PRIOR_DRAWS = 5.0
-"""Draws for each dimension that the old metric counts as when draws correct it."""
-
-
-class Whitening(NamedTuple):
-    """Coordinates of the sampler, for d dimensions and r directions; NumPy arrays, or traced ones.
-
-    Attributes:
-        centre: Shape (d,).
-        deviation: Shape (d,).
-        directions: Orthonormal columns U; shape (d, r).
-        stretch: Shape (r,).
-    """
-
-    centre: Any
-    deviation: Any
-    directions: Any
-    stretch: Any
-
-    def unwhiten(self, w: Array) -> Array:
-        """Z of w; shape (d,)."""
-        return self.centre + self.deviation * (w + self.directions @ ((self.stretch - 1.0) * (self.directions.T @ w)))
-
-    def along(self, gradient: Any) -> Any:
-        """The gradient in w of what has that gradient in z; shape (d,)."""
-        pulled = self.deviation * gradient
-        return pulled + self.directions @ ((self.stretch - 1.0) * (self.directions.T @ pulled))
-
-    def whiten(self, z: Any) -> Any:
-        """W of z; shape (d,)."""
-        w = (z - self.centre) / self.deviation
-        return w + self.directions @ ((1.0 / self.stretch - 1.0) * (self.directions.T @ w))
-
-    @property
-    def kind(self) -> str:
-        """`"dense"`, `"low-rank"` or `"diagonal"`."""
-        dim, rank = self.directions.shape
-        return "dense" if rank == dim else "low-rank" if rank else "diagonal"
-
-
-def whitening_of(centre: np.ndarray, covariance: np.ndarray) -> Whitening:
-    """The coordinates in which a normal with this mean and covariance is a unit normal, or nearly so.
-
-    Args:
-        centre: Shape (d,).
-        covariance: Shape (d, d).
-    """
-    dim = centre.size
-    deviation = np.sqrt(np.diag(covariance))
-    if dim > LOW_RANK_UP_TO:
-        return Whitening(centre, deviation, np.zeros((dim, 0)), np.zeros(0))
-    values, directions = np.linalg.eigh(covariance / np.outer(deviation, deviation))
-    stretch = np.sqrt(np.maximum(values, 1e-12))
-    if dim > DENSE_UP_TO:
-        most = np.argsort(-np.abs(np.log(stretch)))[:RANK]
-        directions, stretch = directions[:, most], stretch[most]
-    return Whitening(centre, deviation, directions, stretch)
-
-
-def rescale(whitening: Whitening, z: np.ndarray) -> Whitening:
-    """Correct the whitening by draws: their mean, and their covariance within chains shrunk towards the old metric.
-
-    Args:
-        whitening: The old one.
-        z: Draws; shape (s, c, d).
-    """
-    dim = z.shape[-1]
-    within = (z - z.mean(axis=0)).reshape(-1, dim)
-    deviation, directions, stretch = (np.asarray(leaf) for leaf in whitening[1:])
-    correlation = np.eye(dim) + (directions * (stretch**2 - 1.0)) @ directions.T
-    prior = PRIOR_DRAWS * dim
-    covariance = within.T @ within + prior * np.outer(deviation, deviation) * correlation
-    return whitening_of(z.reshape(-1, dim).mean(axis=0), covariance / (within.shape[0] + prior))
-
 
 # Transitions of NUTS, many a call: chains in lock-step within a team, teams side by side on the cores.
 #
@@ -168,7 +85,7 @@ class Engine:
         self._compiled = False
         self._seconds_each = 0.0
 
-    def begin(self, z: np.ndarray, whitening: Whitening, step_sizes: Sequence[float]) -> tuple[Team, ...]:
+    def begin(self, z: np.ndarray, whitening: Metric, step_sizes: Sequence[float]) -> tuple[Team, ...]:
         """Teams at z, shape (c, d), with a fresh search for their step sizes."""
         value, gradient = gradients(self._log_density, z)
         w = np.stack([whitening.whiten(point) for point in z])
@@ -184,7 +101,7 @@ class Engine:
     def run(
         self,
         teams: tuple[Team, ...],
-        whitening: Whitening,
+        whitening: Metric,
         key: Array,
         first: int,
         length: int,
@@ -247,7 +164,7 @@ KEPT = {"lp": float, "diverging": bool, "solver_failed": bool, "n_steps": int, "
 def _make(
     log_density: Callable[[Array], Array],
     team: Team,
-    whitening: Whitening,
+    whitening: Metric,
     key: Array,
     members: Array,
     first: Array,
@@ -284,7 +201,7 @@ def _make(
     return lax.fori_loop(0, length, body, (team, blank))
 
 
-def _found(states: HMCState, info: Any, step_size: Array, whitening: Whitening) -> dict[str, Array]:
+def _found(states: HMCState, info: Any, step_size: Array, whitening: Metric) -> dict[str, Array]:
     """What is kept of one transition of each chain; shape (c, …) each."""
     # a trajectory ends at its first failed solve, so that one is at an edge of it
     edges = (info.trajectory_leftmost_state.logdensity, info.trajectory_rightmost_state.logdensity)
@@ -397,7 +314,7 @@ class _March:
 
     def _begin_anew(self, z: np.ndarray) -> None:
         mode = self.starts.modes[0]
-        self.whitening = whitening_of(mode.z, mode.scale @ mode.scale.T)
+        self.whitening = first_metric(mode.z, mode.scale, getattr(self.log_density, "arrow", None))
         self._open_window(0, z, [1.0 / z.shape[1] ** 0.25] * self.engine.num_teams)
 
     def _open_window(self, window: int, z: np.ndarray, step_sizes: list[float]) -> None:
@@ -527,9 +444,9 @@ class _March:
     def _go_on(self, state: Mapping[str, np.ndarray], words: Mapping[str, Any]) -> None:
         self.target, self.events = words["target"], words["events"]
         self.lengths[DRAWING] = max([e["to"] for e in self.events if e["what"] == EXTENDED], default=self.lengths[-1])
-        empty = {"directions": np.zeros((self.z.shape[1], 0)), "stretch": np.zeros(0)}  # of a diagonal metric
-        leaves = {name: state.get(f"whitening_{name}", empty.get(name)) for name in Whitening._fields}
-        self.whitening = Whitening(**{name: np.asarray(leaf) for name, leaf in leaves.items()})
+        prefix = "whitening_"
+        leaves = {name.removeprefix(prefix): np.asarray(v) for name, v in state.items() if name.startswith(prefix)}
+        self.whitening = read_metric(leaves, self.z.shape[1])
         self._open_window(words["window"], np.asarray(state["z"]), words["step_sizes"])
         drawn = {name.removeprefix("drawn_"): v for name, v in state.items() if name.startswith("drawn_")}
         if drawn:

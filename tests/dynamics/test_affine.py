@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
-from twins import decay, driven, lynx_hare, tank
+from twins import bound_density, decay, driven, lynx_hare, tank, telemetry_of
 
+import bayestwin as bt
 from bayestwin.dynamics.affine import exact_step, has_held_matrix, is_affine
 
 FIELDS = {
@@ -72,3 +74,36 @@ def test_a_step_is_that_of_the_matrix_exponential(span: float) -> None:
 def test_a_very_stiff_step_forgets_where_it_began() -> None:
     step = exact_step(jnp.array([[-1e7]]), jnp.array([4.0]), jnp.asarray(100.0))
     np.testing.assert_allclose([s.item() for s in step], [0.0, 1e-7, 1e-5, 2e-7], rtol=1e-8, atol=1e-300)
+
+
+@pytest.mark.parametrize("num", [3, 6], ids=["fewer parameters than entries", "more"])
+def test_gradients_are_those_of_the_matrix_exponential(num: int) -> None:
+    names = ("k1", "k2", "k3", "k4", "k5", "k6")
+    known = {name: bt.Parameter(0.4 + 0.1 * place) for place, name in enumerate(names)}
+    inferred = {name: bt.Parameter(dist.LogNormal(0.0, 0.5)) for name in names[:num]}
+
+    def field(t, x, p, u):
+        return {"a": p.k1 - p.k2 * x.a + p.k3 * x.b, "b": p.k4 * x.a - p.k5 * x.b - p.k6}
+
+    twin = bt.Twin(
+        name="leaks",
+        vector_field=field,
+        states={"a": bt.State(1.0), "b": bt.State(0.5)},
+        parameters=known | inferred,
+        observations={"b": bt.Observation(bt.Gaussian(0.1))},
+        time_unit="h",
+        solver=bt.Solver(method="exact"),
+    )
+    times, seen = np.array([0.0, 0.3, 1.5]), np.array([1.0, 0.8, 0.5])
+    density = bound_density(twin, telemetry_of({"time": times, "b": seen}))
+
+    def by_hand(z: jax.Array) -> jax.Array:
+        k1, k2, k3, k4, k5, k6 = [*jnp.exp(z), *(0.4 + 0.1 * place for place in range(num, 6))]
+        matrix = jnp.array([[-k2, k3, k1], [k4, -k5, -k6], [0.0, 0.0, 0.0]])
+        states = jnp.stack([jax.scipy.linalg.expm(matrix * time) @ jnp.array([1.0, 0.5, 1.0]) for time in times])
+        return (-0.5 * ((seen - states[:, 1]) / 0.1) ** 2).sum() - 0.5 * ((z / 0.5) ** 2).sum()
+
+    z = jnp.linspace(-0.4, 0.3, num)
+    expected = jax.jit(jax.grad(by_hand))(z)
+    np.testing.assert_allclose(jax.jit(jax.grad(density))(z), expected, rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(density))(z), expected, rtol=1e-9)

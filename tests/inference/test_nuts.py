@@ -18,7 +18,8 @@ from bayestwin._base.progress import Progress
 from bayestwin.assess import diagnose, failed
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Draws, Settings
-from bayestwin.inference.nuts import Whitening, rescale, sample_nuts, whitening_of
+from bayestwin.inference.metric import Whitening, rescale, whitening_of
+from bayestwin.inference.nuts import sample_nuts
 from bayestwin.inference.starts import Starts
 
 
