@@ -34,7 +34,7 @@ UNSOLVED = """    vector_field=lambda t, x, p, u: {"charge": -p.rate * x.charge 
 """What cannot be solved for a cell of less than 3 A h."""
 
 HANGS = """
-import sys, time
+import os, sys, time
 if "worker" in sys.argv[0]:
     import bayestwin.project.each as each
 
@@ -42,7 +42,7 @@ if "worker" in sys.argv[0]:
 
     def hanging(twin, name, *given, **named):
         if name == "10":
-            time.sleep(600)
+            HOW
         return whole(twin, name, *given, **named)
 
     each.calibrate_asset = hanging
@@ -135,16 +135,20 @@ def test_in_python_each_has_a_node(tmp_path: pathlib.Path) -> None:
     twin = load_model(write_alone(tmp_path / "cells")).twin
     telemetry = load_telemetry(load_model(tmp_path / "cells")).calibration
     assert isinstance(telemetry, dict)
-    some = {name: telemetry[name] for name in ("10", "b 4")}
+    some = {name: telemetry[name] for name in ("10", "b 4")} | {"its sister": telemetry["b 4"]}
     some["unobserved"] = some["10"].with_table(some["10"].table.assign(charge=np.nan))
     found = bt.calibrate_each(twin, some, seed=3, method="laplace", progress=QUIET)
     summary = found["summary"].to_dataset()
-    assert summary["verdict"].to_series().to_dict() == {"10": "passed", "b 4": "passed", "unobserved": "failed"}
+    assert summary["verdict"].to_series().to_dict() == {
+        **dict.fromkeys(("10", "b 4", "its sister"), "passed"),
+        "unobserved": "failed",
+    }
     assert "no observation" in str(summary["reasons"].sel(experiment="unobserved").item())
     bt.save(found, tmp_path / "each.nc")
     one = bt.load(tmp_path / "each.nc")["assets/b 4"]
     expected = bt.calibrate(twin, some["b 4"], seed=seed_of_asset(3, "b 4"), method="laplace", progress=QUIET)
     xr.testing.assert_identical(one["posterior"].to_dataset(), expected["posterior"].to_dataset())
+    assert not one["posterior"]["rate"].equals(found["assets/its sister"]["posterior"]["rate"])
     assert float(summary["mean"].sel(experiment="b 4", quantity="rate")) == float(one["posterior"]["rate"].mean())
     ahead = bt.predict(twin, one, some["b 4"].with_table(some["b 4"].table.iloc[-3:]), seed=0, progress=QUIET)
     assert ahead["predictions"]["charge"].notnull().all()
@@ -187,12 +191,23 @@ def test_shards_put_together_are_the_whole(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_asset_that_hangs_is_the_only_one_lost(tmp_path: pathlib.Path) -> None:
-    model = load_model(write_alone(tmp_path / "cells", ALONE + HANGS))
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("time.sleep(600)", "timed out: it took longer than 60 s"),
+        ("os.kill(os.getpid(), 9)", "crashed: signal SIGKILL"),
+        ("raise ArithmeticError('of our own making')", "of our own making"),
+    ],
+)
+def test_an_asset_that_hangs_or_kills_its_process_is_the_only_one_lost(
+    how: str, words: str, tmp_path: pathlib.Path
+) -> None:
+    model = load_model(write_alone(tmp_path / "cells", ALONE + HANGS.replace("HOW", how)))
     found = calibrate_assets(model, tmp_path / "results", limits=Limits(timeout=60.0, retries=0), progress=QUIET)
+    assert found.status == "failed gates"
     verdicts = {name: one["verdict"] for name, one in found.record["assets"].items()}
     assert verdicts == {name: "failed" if name == "10" else "passed" for name in verdicts}
-    assert "timed out: it took longer than 60 s" in found.record["assets"]["10"]["reasons"]
+    assert words in found.record["assets"]["10"]["reasons"]
 
 
 @pytest.mark.slow
