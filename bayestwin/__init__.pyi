@@ -8,6 +8,7 @@ from .assess import diagnose as diagnose
 from .assess import intervals as intervals
 from .assess import pit as pit
 from .assess import population as population
+from .assess import quantities as quantities
 from .assess import scores as scores
 from .calibrate import calibrate as calibrate
 from .check import check as check
@@ -44,6 +45,14 @@ from .model.noise import Poisson as Poisson
 from .model.noise import Proportional as Proportional
 from .model.noise import Rounded as Rounded
 from .model.noise import StudentT as StudentT
+from .model.quantities import FirstTime as FirstTime
+from .model.quantities import FromRows as FromRows
+from .model.quantities import Integral as Integral
+from .model.quantities import LongestWhere as LongestWhere
+from .model.quantities import Max as Max
+from .model.quantities import Mean as Mean
+from .model.quantities import Min as Min
+from .model.quantities import TimeWhere as TimeWhere
 from .model.twin import Twin as Twin
 from .model.types import Column as Column
 from .model.types import Event as Event
