@@ -20,6 +20,9 @@ from .insight.influence import influence as influence
 from .insight.influence import power_scaling as power_scaling
 from .insight.sbc import judge_sbc as judge_sbc
 from .insight.sbc import sbc as sbc
+from .insight.scenarios import InputChange as InputChange
+from .insight.scenarios import Scenario as Scenario
+from .insight.scenarios import scenario as scenario
 from .insight.sensitivity import sensitivity as sensitivity
 from .insight.shares import uncertainty_shares as uncertainty_shares
 from .insight.unseen import leave_assets_out as leave_assets_out

@@ -164,8 +164,12 @@ def level_of(twin: Measured, quantity: QuantityOfInterest, part: Literal["now", 
     function = function_of(twin, quantity)
     if not quantity.condition:
         return function
-    levels = as_level(function)
-    return functools.wraps(function)(lambda t, x, p, u: getattr(levels(t, x, p, u), part))
+    return functools.partial(_part_of_level, function, part)
+
+
+def _part_of_level(function: Callable, part: str, t: Any, x: Any, p: Any, u: Any) -> Any:
+    """A condition as a number; compiled programs find it again by the user's function."""
+    return getattr(as_level(function)(t, x, p, u), part)
 
 
 def in_own_unit(twin: Measured, quantity: QuantityOfInterest, values: Any) -> Any:
@@ -396,7 +400,6 @@ class Level(NamedTuple):
 def as_level(function: Callable) -> Callable[[Any, Any, Any, Any], Level]:
     """A condition `(t, x, p, u)` as numbers; one that is a number already stays as it is."""
 
-    @functools.wraps(function)
     def level(t: Any, x: Any, p: Any, u: Any) -> Level:
         arguments = jax.tree.map(jnp.asarray, (t, x, p, u))
         traced, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
