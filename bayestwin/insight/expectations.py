@@ -62,7 +62,7 @@ class Expectation(NamedTuple):
     demand: tuple[str, float] | None
 
 
-class Judged(NamedTuple):
+class ExpectationVerdict(NamedTuple):
     """What became of an expectation.
 
     Attributes:
@@ -171,7 +171,7 @@ def _misfit(text: str, twin: Twin) -> InvalidSetting:
     )
 
 
-def judge_expectation(one: Expectation, drawn: Mapping[str, xr.Dataset], scenario: str) -> Judged:
+def judge_expectation(one: Expectation, drawn: Mapping[str, xr.Dataset], scenario: str) -> ExpectationVerdict:
     """Judge an expectation by the draws of all scenarios.
 
     Args:
@@ -205,12 +205,14 @@ def judge_expectation(one: Expectation, drawn: Mapping[str, xr.Dataset], scenari
     return _decided(one.demand[0], share, *wilson(share, effective(holds)), one.demand[1], values.size)
 
 
-def _decided(sign: str, value: float, lower: float, upper: float, limit: float, num: int) -> Judged:
+def _decided(sign: str, value: float, lower: float, upper: float, limit: float, num: int) -> ExpectationVerdict:
     inside = lower < limit < upper
     holds = value <= limit if sign in ("<", "<=") else value >= limit
     far, half = abs(value - limit), (upper - lower) / 2.0
     draws = (num * (half / far) ** 2 if far > 0 else math.inf) if inside else float(num)
-    return Judged("undecided" if inside else "met" if holds else "missed", value, lower, upper, limit, draws)
+    return ExpectationVerdict(
+        "undecided" if inside else "met" if holds else "missed", value, lower, upper, limit, draws
+    )
 
 
 def effective(values: np.ndarray) -> float:
@@ -231,7 +233,7 @@ def wilson(share: float, num: float) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def verdict_words(one: Expectation, judged: Judged) -> str:
+def verdict_words(one: Expectation, judged: ExpectationVerdict) -> str:
     """What became of an expectation, in words."""
     if one.demand is None:
         told = f"the mean is {number(judged.value)}"

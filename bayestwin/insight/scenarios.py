@@ -103,7 +103,7 @@ class Scenario:
         return bool(self.parameters or self.initial or self.events)
 
 
-class Asked(NamedTuple):
+class WhatIf(NamedTuple):
     """What all scenarios have in common.
 
     Attributes:
@@ -179,7 +179,7 @@ def scenario(
     _check_loss(twin, loss)
     bare = [name for name in twin.observations if name not in twin.inputs]
     future = future.with_table(future.table.drop(columns=bare, errors="ignore"))
-    asked = Asked(asked_of, posterior, future, initial, seed, draws, progress, device)
+    asked = WhatIf(asked_of, posterior, future, initial, seed, draws, progress, device)
     found = {BASELINE: _predicted(asked, everything[BASELINE], BASELINE, None)}
     for name, one in everything.items():
         if name != BASELINE:
@@ -247,7 +247,7 @@ def _read_all(twin: Twin, scenarios: Mapping[str, Scenario]) -> tuple[list[tuple
 # One scenario, predicted.
 
 
-def _predicted(asked: Asked, one: Scenario, name: str, baseline: xr.DataTree | None) -> xr.DataTree:
+def _predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | None) -> xr.DataTree:
     """A scenario predicted, from where the baseline is at the first time if more than inputs are changed."""
     future = _driven(asked.future, one, name)
     if not one.restarts:
@@ -267,7 +267,7 @@ def _predicted(asked: Asked, one: Scenario, name: str, baseline: xr.DataTree | N
     return _restarted(asked, future, one, name, baseline)
 
 
-def _restarted(asked: Asked, future: Telemetry, one: Scenario, name: str, baseline: xr.DataTree) -> xr.DataTree:
+def _restarted(asked: WhatIf, future: Telemetry, one: Scenario, name: str, baseline: xr.DataTree) -> xr.DataTree:
     """A scenario from where each draw of the baseline is at the first time on."""
     twin = _with_events(asked.twin, one)
     _check_restart(asked.twin, name, one)
@@ -351,7 +351,7 @@ def _check_restart(twin: Twin, name: str, one: Scenario) -> None:
 
 
 def _changed_values(
-    asked: Asked, one: Scenario, name: str, density: Density, group: xr.Dataset, baseline: xr.DataTree
+    asked: WhatIf, one: Scenario, name: str, density: Density, group: xr.Dataset, baseline: xr.DataTree
 ) -> dict[str, np.ndarray]:
     """Draws of all sites, with what the scenario changes."""
     twin = asked.twin
