@@ -215,7 +215,7 @@ def quantity_table(found: xr.Dataset) -> rich.table.Table:
 
 def _or_later(value: float, spread: float) -> str:
     """A number; of a time that does not come before the end, that it is later."""
-    return "later" if np.isposinf(value) else number(value, spread)
+    return "later" if np.isposinf(value) else number(value, spread if spread > 1e-6 * abs(value) else 0.0)
 
 
 MOST_OWN = 40

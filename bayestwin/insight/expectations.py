@@ -35,6 +35,9 @@ BASELINE = "baseline"
 SURE = 0.95
 """Probability of the Monte Carlo interval by which an expectation is decided."""
 
+OWN = "condition_"
+"""How quantities begin that are made for an expectation."""
+
 SIGNS = r"<=|>=|<|>"
 _WHOLE = re.compile(rf"P\((?P<inner>.+)\)\s*(?P<sign>{SIGNS})\s*(?P<prob>[\d.]+)\s*(?P<percent>%)?")
 _WITH = re.compile(rf"(?P<inner>.+?)\s+with\s+P\s*(?P<sign>{SIGNS})\s*(?P<prob>[\d.]+)\s*(?P<percent>%)?")
@@ -120,7 +123,7 @@ def _read_inner(
     if name not in units or (name in twin.states and twin.states[name].shape):
         raise _misfit(text, twin)
     limit = _read_number(found["right"], units[name], text, twin)
-    own = "condition_" + re.sub(r"\W+", "_", inner.strip()).strip("_").replace("__", "_")
+    own = OWN + re.sub(r"\W+", "_", inner.strip()).strip("_").replace("__", "_")
     own = own + ("_above" if sign in (">", ">=") else "_below")
     if found["length"] is None:
         kind = Min if sign in ("<", "<=") else Max
@@ -238,7 +241,9 @@ def verdict_words(one: Expectation, judged: ExpectationVerdict) -> str:
     if one.demand is None:
         told = f"the mean is {number(judged.value)}"
     else:
-        told = f"the probability is {percent(judged.value)}"
+        event = "it" if isinstance(one.right, tuple) else f"{one.quantity} {one.sign} {one.right:g}"
+        event = "it" if one.quantity.startswith(OWN) else event
+        told = f"the probability of {event} is {percent(judged.value)}"
         told += f" ({percent(judged.lower, 1)} to {percent(judged.upper, 1)} by Monte Carlo)"
     if judged.verdict != "undecided":
         return told

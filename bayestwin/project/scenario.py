@@ -4,10 +4,11 @@ import datetime
 import difflib
 import io
 import json
+import math
 import pathlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpyro.distributions as dist
 import pandas as pd
@@ -38,7 +39,7 @@ class InputSection(Section):
     Attributes:
         scale: What it is multiplied by.
         shift: What is added then.
-        value: What replaces it.
+        value: What replaces it; `"removed"` of an event.
         file: CSV file with the same times, relative to the scenario file.
         start: The first time at which it is changed.
         end: The first time at which it is not any more.
@@ -48,7 +49,7 @@ class InputSection(Section):
 
     scale: float = 1.0
     shift: float = 0.0
-    value: float | None = None
+    value: float | Literal["removed"] | None = None
     file: str | None = None
     start: Moment | None = None
     end: Moment | None = None
@@ -285,6 +286,7 @@ def _input(model: Model, name: str, change: float | str | InputSection, future: 
         return change
     settings: dict[str, Any] = change.model_dump(exclude={"file"})
     settings["daily"] = None if change.daily is None else tuple(change.daily)
+    settings["value"] = math.nan if change.value == "removed" else change.value
     for end in ("start", "end"):
         if isinstance(settings[end], datetime.date):
             settings[end] = str(settings[end])

@@ -13,6 +13,9 @@ from bayestwin.report.page import fill
 from bayestwin.report.style import LIGHT, Picture, drawing, figure, picture
 from bayestwin.report.tables import LATER
 
+EARLIER = "earlier"
+"""A difference where a first time comes, and never does in the baseline."""
+
 MARKS = {"met": "pass", "missed": "fail", "undecided": "warn"}
 """How a verdict is marked."""
 
@@ -95,7 +98,7 @@ def _written(ends: list[float]) -> list[str]:
     """Median, lower and upper end with as many decimals as they are worth."""
     spread = ends[2] - ends[1]
     if not math.isfinite(spread) or spread <= 1e-6 * abs(ends[0]):
-        return [Written(LATER, end) if math.isinf(end) else number(end, 4) for end in ends]
+        return [number(end, 4) if math.isfinite(end) else Written(LATER if end > 0 else EARLIER, end) for end in ends]
     return [fixed(end, decimals_for(spread)) for end in ends]
 
 
