@@ -54,7 +54,9 @@ twin = bt.Twin(
             doc="people who are infected",
         ),
         "peak": bt.Max("infectious", unit="count", doc="most people who are infectious at once"),
-        "over_at": bt.FirstTime(lambda t, x, p, u: x.infectious < 500.0, doc="when fewer than 500 are infectious"),
+        "below_2000_at": bt.FirstTime(
+            lambda t, x, p, u: x.infectious < 2000.0, doc="when fewer than 2000 are infectious"
+        ),
     },
     time_unit="day",
     doc="A wave of influenza in a town of 200 000, counted day by day.",
