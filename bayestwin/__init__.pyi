@@ -9,6 +9,7 @@ from .assess import diagnose as diagnose
 from .assess import intervals as intervals
 from .assess import pit as pit
 from .assess import population as population
+from .assess import quantities as quantities
 from .assess import scores as scores
 from .calibrate import calibrate as calibrate
 from .check import check as check
@@ -20,6 +21,9 @@ from .insight.influence import influence as influence
 from .insight.influence import power_scaling as power_scaling
 from .insight.sbc import judge_sbc as judge_sbc
 from .insight.sbc import sbc as sbc
+from .insight.scenarios import InputChange as InputChange
+from .insight.scenarios import Scenario as Scenario
+from .insight.scenarios import scenario as scenario
 from .insight.sensitivity import sensitivity as sensitivity
 from .insight.shares import uncertainty_shares as uncertainty_shares
 from .insight.unseen import leave_assets_out as leave_assets_out
@@ -45,6 +49,14 @@ from .model.noise import Poisson as Poisson
 from .model.noise import Proportional as Proportional
 from .model.noise import Rounded as Rounded
 from .model.noise import StudentT as StudentT
+from .model.quantities import FirstTime as FirstTime
+from .model.quantities import FromRows as FromRows
+from .model.quantities import Integral as Integral
+from .model.quantities import LongestWhere as LongestWhere
+from .model.quantities import Max as Max
+from .model.quantities import Mean as Mean
+from .model.quantities import Min as Min
+from .model.quantities import TimeWhere as TimeWhere
 from .model.twin import Twin as Twin
 from .model.types import Column as Column
 from .model.types import Event as Event

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import EllipsisType
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from bayestwin.calibrate import check_belongs, experiment_attributes, root_attri
 from bayestwin.density.bind import Bound, Experiments, bind, check_experiments, each, elapsed, first_value, rows_in_both
 from bayestwin.density.density import Density, build_density, join
 from bayestwin.density.predictor import Predictor, num_stored
+from bayestwin.density.quantities import quantities_of
 from bayestwin.density.rows import rows_before
 from bayestwin.dynamics.choice import with_method
 from bayestwin.dynamics.grid import Grid, build_grid
@@ -28,7 +29,15 @@ from bayestwin.model.describe import prior_text
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import First
-from bayestwin.results.schema import axes_of, content_sha256, driven_dataset, series_dataset, with_failures
+from bayestwin.results.schema import (
+    Axes,
+    axes_of,
+    content_sha256,
+    driven_dataset,
+    quantities_dataset,
+    series_dataset,
+    with_failures,
+)
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
 from bayestwin.telemetry.times import paired
@@ -221,7 +230,8 @@ def predict(
     Returns:
         Groups `predictions` (for each observation a new observation `<name>`, which has all uncertainty, and
         `<name>_noise_free`, which has that of parameters and initial states alone, with a discrepancy
-            `<name>_discrepancy`, which is added to it; `<state>_state` trajectories),
+            `<name>_discrepancy`, which is added to it; `<state>_state` trajectories; and the twin's quantities, one
+            number for each draw, from the first time of `future` to its last),
         `predictions_constant_data` (inputs), and `observed_data` of the calibration, if it saw these assets. A path
         whose solve fails is NaN from then on: `num_failed` counts them by time, and the root attribute `failed_paths`
         in all. `starts_anew` says how a forecast begins that does so, by state, and `unseen` names unseen assets.
@@ -241,11 +251,10 @@ def predict(
     another = initial is None and is_another_recording(twin, posterior, future)
     if another:
         initial = own_start(twin, future)  # type: ignore[arg-type]
-    if initial is None:
-        future, bound, density = density_ahead(twin, posterior, future, remembered=True)
-    else:
+    if initial is not None:
         check_start(twin, posterior, initial, future)
-        future, bound, density = restarted(twin, posterior, initial, future, another=another)  # type: ignore[arg-type]
+    begun = functools.partial(_begun, posterior, future, initial, another=another)
+    future, bound, density = begun(twin, remembered=True)
     given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
     attributes = root_attributes(twin, future, seed, {"draws": draws} | given)
     axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
@@ -256,20 +265,76 @@ def predict(
         values = start_values(twin, initial, chains * len(kept), seed, values, bound.known) | values
     if unseen:
         values = density.draw_rest(jax.random.split(key_for(seed, "unseen"), chains * len(kept)), values)
-    with computation as shown, shown.phase("predict", "predicting", chains * len(kept)) as phase:
+    drawn = group["draw"].values[kept]
+    with computation as shown:
+        predictions = paths_dataset(density, bound, values, axes, drawn, seed, lambda own: begun(own)[2], shown)
+    tree = xr.DataTree.from_dict(
+        {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
+        | ({} if unseen else {"observed_data": posterior["observed_data"].to_dataset()})
+    )
+    starts = {} if initial is None else {"starts_anew": given["initial"]}
+    starts |= {"unseen": list(unseen)} if unseen else {}
+    tree.attrs = attributes | _origin(posterior) | starts | _failed_paths(predictions)
+    return tree
+
+
+def paths_dataset(
+    density: Density,
+    bound: Bound,
+    values: Mapping[str, np.ndarray],
+    axes: Axes,
+    draws: np.ndarray,
+    seed: int,
+    density_of: Callable[[Twin], Density],
+    shown: Progress,
+) -> xr.Dataset:
+    """The group `predictions`, for draws of all sites.
+
+    Args:
+        density: What is predicted by; it may have more times than are wanted.
+        bound: What is wanted.
+        values: By site; chains · draws of each.
+        axes: Those of the result.
+        draws: Number of each draw.
+        seed: Determines the noise of new observations.
+        density_of: What the twin with the integrals of its quantities is predicted by.
+        shown: Where progress is shown.
+    """
+    twin, num = density.twin, len(next(iter(values.values()))) if values else len(draws)
+    with shown.phase("predict", "predicting", num) as phase:
         found = Predictor(density)(values, key_for(seed, "predictions"), phase)
+    rows = None
     if density.bound.times.shape[-1] != bound.times.shape[-1]:
         rows = paired(pd.Index(bound.times), pd.Index(density.bound.times))
         found = {name: array[:, rows] for name, array in found.items() if array.ndim > 1}
-    predictions = with_failures(series_dataset(twin, found, axes, chains, group["draw"].values[kept]), axes)
-    groups = {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
-    groups |= {} if unseen else {"observed_data": posterior["observed_data"].to_dataset()}
-    tree = xr.DataTree.from_dict(groups)
+    asked = {}
+    if twin.quantities:
+        with shown.phase("quantities", "quantities of interest", num) as phase:
+            asked = quantities_of(density, values, found, density_of, phase, rows)
+    chains = num // len(draws)
+    predictions = with_failures(series_dataset(twin, found, axes, chains, draws), axes)
+    return predictions.assign(quantities_dataset(twin, asked, axes, chains))
+
+
+def _origin(posterior: xr.DataTree) -> dict[str, Any]:
+    """What says of which posterior a prediction is."""
     told = {f"posterior_{name}": posterior.attrs[name] for name in ("telemetry_sha256", "seed")}
-    told["posterior_sha256"] = content_sha256(posterior["posterior"].to_dataset())
-    starts = {} if initial is None else {"starts_anew": given["initial"]}
-    tree.attrs = attributes | told | starts | _failed_paths(predictions) | ({"unseen": list(unseen)} if unseen else {})
-    return tree
+    return told | {"posterior_sha256": content_sha256(posterior["posterior"].to_dataset())}
+
+
+def _begun(
+    posterior: xr.DataTree,
+    future: Any,
+    initial: Start | None,
+    twin: Twin,
+    *,
+    another: bool,
+    remembered: bool = False,
+) -> tuple[Any, Bound, Density]:
+    """What a future is predicted by, be it that of the calibration or one that begins from given states."""
+    if initial is None:
+        return density_ahead(twin, posterior, future, remembered=remembered)
+    return restarted(twin, posterior, initial, future, another=another)
 
 
 def _values_ahead(density: Density, group: xr.Dataset, *, unseen: bool, anew: bool) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Simulation: a twin at given values, to look at it before calibrating and to make data whose truth is known."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +11,17 @@ from bayestwin._base.compilation import Program, keep_compiled
 from bayestwin._base.process import check_seed, key_for, require_float64
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density
-from bayestwin.density.predictor import scales_of, solved_for
-from bayestwin.dynamics.choice import choose_solver
+from bayestwin.density.predictor import exacter, scales_of, solved_for
+from bayestwin.density.quantities import quantities_of
+from bayestwin.dynamics.choice import choose_solver, with_method
 from bayestwin.dynamics.grid import build_grid
 from bayestwin.errors import InvalidSetting, InvalidTelemetry, SolverFailure
 from bayestwin.inference.starts import blame_state
 from bayestwin.model.dependence import brought
+from bayestwin.model.quantities import unit_of
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import ByExperiment
 from bayestwin.telemetry import Telemetry
-
-EXACTER, MOST_EXACT = 1e3, 1e-12
-"""How many times tighter than the twin's the tolerances of a simulation are, and the smallest relative one: what it is
-held against may be told from it, and a bend of the field (`jnp.maximum`), which the error estimate of a step sees late,
-costs no digits."""
 
 
 def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, seed: int) -> xr.Dataset:
@@ -40,7 +36,8 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
 
     Returns:
         For each observation `<name>` (with noise and model error), `<name>_noise_free` and perhaps
-        `<name>_discrepancy`, for each state `<name>_state`, over `time` and the dimensions of a state that is an array.
+        `<name>_discrepancy`, for each state `<name>_state`, over `time` and the dimensions of a state that is an array;
+        and for each quantity `<name>`, one number.
 
     Raises:
         InvalidSetting: If a value is missing or unknown.
@@ -74,7 +71,7 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
     grid = build_grid(twin, bound.times, bound.times, bound.inputs, bound.events, bound.known)
     values = {name: value for name, value in values.items() if name not in known}
     chosen, choice = choose_solver(twin, grid, {name: np.array([value]) for name, value in values.items()})
-    density = _exacter(Density(chosen, bound, grid, twin.sites()))
+    density = exacter(Density(chosen, bound, grid, twin.sites()))
     keep_compiled()
     given = {name: np.asarray(value, float) for name, value in values.items()}
     predicted = _drawn(density.filled, given, key_for(seed, "simulate"))
@@ -88,6 +85,14 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
             received=blame_state(density, dict(values)),
             advice=f"Check the values, or choose another solver (this was {choice.reason}).",
         )
+
+    def density_of(counting: Twin) -> Density:
+        """The twin with its integrals, at these times."""
+        own = build_grid(counting, bound.times, bound.times, bound.inputs, bound.events, bound.known)
+        return Density(with_method(counting, chosen.solver.method), bound, own, counting.sites())
+
+    whole = {name: np.asarray(values)[None, : len(bound.times)] for name, values in predicted.items()}
+    asked = quantities_of(density, {n: v[None] for n, v in given.items()}, whole, density_of)
     units = {n: o.unit for n, o in twin.observations.items()} | {f"{n}_state": s.unit for n, s in twin.states.items()}
     units |= {f"{n}{part}": o.unit for n, o in twin.observations.items() for part in ("_noise_free", "_discrepancy")}
     along = {f"{name}_state": state.axes(name) for name, state in twin.states.items()}
@@ -96,12 +101,8 @@ def simulate(twin: Twin, values: Mapping[str, float], telemetry: Telemetry, *, s
         for name, array in predicted.items()
     }
     coords = {"time": bound.labels} | {dim: labels for axes in along.values() for dim, labels in axes.items()}
+    data |= {name: ((), own[0], {"units": unit_of(twin, twin.quantities[name])}) for name, own in asked.items()}
     return xr.Dataset(data, coords=coords, attrs={"twin": twin.name, "seed": seed})
-
-
-def _exacter(density: Density) -> Density:
-    own: Any = density.grid.precision
-    return density.solved_to(own.tightened(np.clip(own.rtol / MOST_EXACT, 1.0, EXACTER)))
 
 
 @Program

@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from bayestwin.project.scenario import ScenarioFile
 from bayestwin.project.sections import Job
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -27,6 +28,7 @@ PAGES = (
     "model-error",
     "trust",
     "insight",
+    "scenarios",
     "jobs",
     "runs",
     "extending",
@@ -88,7 +90,12 @@ def test_the_first_posterior_finds_the_truth(printed: str) -> None:
 
 
 def test_the_job_file_is_valid_and_shows_the_defaults() -> None:
-    jobs = [Job.model_validate(tomllib.loads(text)) for text in blocks("toml")]
+    scenarios = TEXTS[ROOT / "docs/scenarios.md"]
+    assert [ScenarioFile.model_validate(tomllib.loads(text)) for text in blocks("toml", scenarios)]
+    jobs = [
+        Job.model_validate(tomllib.loads(text))
+        for text in blocks("toml", *(text for text in TEXTS.values() if text is not scenarios))
+    ]
     job = max(jobs, key=lambda one: len(one.model_fields_set))
     for section in (job.calibrate, job.gates, job.validation):
         assert section == type(section)()

@@ -71,8 +71,9 @@ PURE = (
 )
 """Modules of Python's own that compute the same from the same."""
 
-WORDS = ("doc", "unit", "name", "time_unit", "numbers")
-"""Fields of a twin and its members that compute nothing, or are arguments of what is compiled."""
+WORDS = ("doc", "unit", "name", "time_unit", "numbers", "quantities")
+"""Fields of a twin and its members that compute nothing, or nothing of what is calibrated, or are arguments of what is
+compiled."""
 
 _JITTED = type(jax.jit(lambda: None))
 

@@ -9,6 +9,7 @@ from bayestwin.assess.gates import Gate, failed
 from bayestwin.assess.intervals import intervals
 from bayestwin.assess.pit import pit
 from bayestwin.assess.population import population
+from bayestwin.assess.quantities import quantities
 from bayestwin.assess.scores import crps, scores
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "intervals",
     "pit",
     "population",
+    "quantities",
     "scores",
 ]

@@ -5,6 +5,7 @@ First the record is cut into what each origin may know and is to predict; then e
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -302,7 +303,8 @@ def _forecasts(
             if posterior.attrs["interrupted"]:
                 break
             led = posterior if recalibrate else _told(twin, posterior, stage.known)
-            forecast = predict(twin, led, stage.ahead, seed=own, draws=draws, **quiet)
+            bare = dataclasses.replace(twin, quantities={})
+            forecast = predict(bare, led, stage.ahead, seed=own, draws=draws, **quiet)
             found = {group: forecast[group].to_dataset().sel(time=stage.times) for group in PREDICTED}
             outcomes.append(OriginOutcome(found, gates=tuple(gate.name for gate in failed(diagnose(posterior)))))
         except FAILURES as reason:

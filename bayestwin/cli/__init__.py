@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrate, insight, models, predict, runs
+from bayestwin.cli import batch, calibrate, insight, models, predict, runs, scenario
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -29,6 +29,7 @@ COMMANDS = (
     predict.report,
     predict.fleet,
     predict.validate,
+    scenario.scenario,
     insight.identify,
     insight.sensitivity,
     insight.compare,

@@ -21,7 +21,7 @@ import rich.table
 import xarray as xr
 
 from bayestwin._base.wording import DO_NOT_RELY_ON, count
-from bayestwin.assess import Gate, draws, failed, intervals
+from bayestwin.assess import Gate, draws, failed, intervals, quantities
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.residuals import width_words
 from bayestwin.assess.trust import Validated
@@ -32,6 +32,7 @@ from bayestwin.project.index import Entry
 from bayestwin.project.record import at_own_times, coverage_words
 from bayestwin.project.run import Carried, results_of
 from bayestwin.report.reading import zone_of
+from bayestwin.results.schema import quantity_names
 from bayestwin.telemetry import said
 
 if TYPE_CHECKING:
@@ -186,11 +187,35 @@ def show_forecast(console: rich.console.Console, made: LaterPredictions, zone: s
             console.print(one)
     if len(names) > MOST_ASSETS:
         console.print(f"{len(names) - MOST_ASSETS} more assets: the file has all.", highlight=False)
+    if quantity_names(made.predictions["predictions"].to_dataset()):
+        console.print("Quantities of interest, over all of these times:")
+        console.print(quantity_table(quantities(made.predictions, prob=(0.5, 0.9))))
     if words := draws.start_words(made.predictions):
         show_line(console, "[dim]note[/dim]", words)
     if lost := draws.lost(made.predictions):
         show_line(console, "[yellow]![/yellow]", lost.words)
     show_path(console, made.path)
+
+
+def quantity_table(found: xr.Dataset) -> rich.table.Table:
+    """Medians and intervals of quantities of interest, of each asset where there are several."""
+    made = table("", "median", "50 % interval", "90 % interval", "unit", "never")
+    assets = [found] if "experiment" not in found.dims else [found.sel(experiment=one) for one in found["experiment"]]
+    for asset in assets:
+        for name in asset["quantity"].to_numpy():
+            own = asset.sel(quantity=name)
+            spread = float(own["upper"].sel(prob=0.9) - own["lower"].sel(prob=0.9)) / 3.3
+            ends = [[own[end].sel(prob=prob).item() for end in ("lower", "upper")] for prob in (0.5, 0.9)]
+            told = [" – ".join(_or_later(end, spread) for end in pair) for pair in ends]
+            label = f"{name}[{asset['experiment'].item()}]" if "experiment" in asset.coords else str(name)
+            never = f"{100 * own['never'].item():.0f} %" if own["kind"].item() == "FirstTime" else ""
+            made.add_row(label, _or_later(own["median"].item(), spread), *told, str(own["units"].item()), never)
+    return made
+
+
+def _or_later(value: float, spread: float) -> str:
+    """A number; of a time that does not come before the end, that it is later."""
+    return "later" if np.isposinf(value) else number(value, spread if spread > 1e-6 * abs(value) else 0.0)
 
 
 MOST_OWN = 40

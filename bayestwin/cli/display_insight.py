@@ -1,4 +1,4 @@
-"""What is printed of `identify`, `sensitivity`, `compare`, `sbc`, `batch` and `fleet`."""
+"""What is printed of `identify`, `sensitivity`, `compare`, `sbc`, `batch`, `fleet` and `scenario`."""
 
 import contextlib
 import pathlib
@@ -32,6 +32,7 @@ from bayestwin.project.identify import Identified
 from bayestwin.project.predict import FleetFound
 from bayestwin.project.run import Carried
 from bayestwin.project.sbc import Ranked
+from bayestwin.project.scenario import ScenarioOutcome, headline
 from bayestwin.project.sensitivity import MOST_POINTS
 
 
@@ -362,4 +363,41 @@ def show_fleet(console: rich.console.Console, found: FleetFound) -> None:
     passed = sum(one["verdict"] == "pass" for one in assets.values())
     console.print(f"{passed} of {count(len(assets), 'asset')} passed.", highlight=False)
     for path in (found.page, found.page.with_suffix(".json"), found.table):
+        show_path(console, path)
+
+
+def show_scenarios(console: rich.console.Console, outcome: ScenarioOutcome) -> None:
+    """A table for each quantity, the expectations, what flipped, and the files."""
+
+    def told(value: float | None, spread: float) -> str:
+        if value is None or np.isinf(value):
+            return "earlier" if value is not None and value < 0 else "later"
+        return number(value, spread if spread > 1e-6 * abs(value) else 0.0)
+
+    record, scenarios = outcome.record, outcome.record["scenarios"]
+    for quantity, first in next(iter(scenarios.values()))["quantities"].items():
+        unit = f" ({first['unit']})" if first["unit"] else ""
+        console.print(f"{quantity}{unit}, with 90 % intervals, and the difference from the baseline:", highlight=False)
+        made = table("", "median", "interval", "difference", "interval", "less")
+        for name, one in scenarios.items():
+            own = one["quantities"][quantity]
+            wide, apart = own["upper"] - own["lower"], own["difference_upper"] - own["difference_lower"]
+            ends = [told(own["median"], wide / 3.3), *(told(own[key], wide / 3.3) for key in ("lower", "upper"))]
+            row = [ends[0], f"{ends[1]} – {ends[2]}"]
+            if name != "baseline":
+                keys = ("difference", "difference_lower", "difference_upper")
+                ends = [told(own[key], apart / 3.3) for key in keys]
+                row += [ends[0], f"{ends[1]} – {ends[2]}", f"{100 * own['less']:.0f} %"]
+            made.add_row(name, *row, *[""] * (5 - len(row)))
+        console.print(made)
+    if any("best" in one for one in scenarios.values()):
+        best = ", ".join(f"{name} {100 * one['best']:.0f} %" for name, one in scenarios.items())
+        show_line(console, "", f"Probability of being the best: {best}.")
+    console.print(headline(record), highlight=False)
+    marks = {"met": "[green]met [/green]", "missed": "[red]MISS[/red]", "undecided": "[yellow]?   [/yellow]"}
+    for one in record["expectations"]:
+        show_line(console, marks[one["verdict"]], f"{one['scenario']}: {one['text']}: {one['words']}")
+    for one in record["flipped"]:
+        show_line(console, "[yellow]![/yellow]", f"{one['scenario']}: {one['text']} was {one['before']} before")
+    for path in (outcome.page, outcome.table):
         show_path(console, path)

@@ -52,7 +52,7 @@ def predict(
         from bayestwin.cli.display import show_forecast
         from bayestwin.project.model import load_model
         from bayestwin.project.predict import predict_again
-        from bayestwin.project.record import forecast_figures
+        from bayestwin.project.record import forecast_figures, quantity_figures
         from bayestwin.project.run import find_run, start_of
         from bayestwin.report.reading import zone_of
 
@@ -65,7 +65,7 @@ def predict(
             made = later_predictions.predictions
             told = ("starts_anew", "failed_paths")
             about |= {name: made.attrs[name] for name in told if name in made.attrs}
-            print_json(about | forecast_figures(intervals(made), zone_of(made)))
+            print_json(about | forecast_figures(intervals(made), zone_of(made)) | quantity_figures(made))
         else:
             show_forecast(console, later_predictions, zone_of(later_predictions.predictions))
         stop_unless_finished(used.name, later_predictions.status)

@@ -82,12 +82,12 @@ def interpolate(slope: Slope, edges: np.ndarray, states: Array, at: Between) -> 
     ends = [(x[:-1] * scale, x[1:] * scale) for x, scale in ((states, 1.0), (first, length), (second, length**2))]
     known = jnp.stack([side for both in ends for side in both], axis=1)
     known = known.at[at.interval].get(mode="promise_in_bounds", indices_are_sorted=True)
-    rows = jnp.einsum("rwk,rks->rws", jnp.stack(_basis(jnp.asarray(at.within)), axis=-1), known)
+    rows = jnp.einsum("rwk,rks->rws", jnp.stack(hermite(jnp.asarray(at.within)), axis=-1), known)
     rows = rows.reshape(-1, states.shape[1])
     return rows.at[at.place].get(mode="promise_in_bounds", indices_are_sorted=True, unique_indices=True)
 
 
-def _basis(x: Array) -> list[Array]:
+def hermite(x: Array) -> list[Array]:
     """Weights of value, slope and curvature, each at the start and at the end of an interval of length 1."""
     x3, x4, x5 = x**3, x**4, x**5
     return [

@@ -140,7 +140,7 @@ def march(
 
     def body(loop: tuple[Array, Position, Array]) -> tuple[Array, Position, Array]:
         t, now, taken = loop
-        t, now = _attempt(take_step, slope, t, end, now, precision, size, interrupt)
+        t, now = attempt(take_step, slope, t, end, now, precision, size, interrupt)
         return t, now, taken + 1
 
     t, at, _ = lax.while_loop(unfinished, body, (start, at, jnp.zeros((), int)))
@@ -171,7 +171,7 @@ def trace(
 
     def body(loop: tuple[Array, Position, Array, Array]) -> tuple[Array, Position, Array, Array]:
         t, now, times, num = loop
-        after, now = _attempt(take_step, slope, t, end, now, precision, size, None)
+        after, now = attempt(take_step, slope, t, end, now, precision, size, None)
         return after, now, times.at[num].set(after), num + (after > t)
 
     start = (jnp.zeros_like(end), at, jnp.full(most, end), jnp.zeros((), int))
@@ -179,7 +179,7 @@ def trace(
     return times, at.solved & (t >= end)
 
 
-def _attempt(
+def attempt(
     take_step: AdaptiveStep,
     slope: Slope,
     t: Array,

@@ -3,6 +3,7 @@
 Each asset is predicted by what all others have taught, and held against what was observed of it.
 """
 
+import dataclasses
 from typing import Any
 
 import xarray as xr
@@ -73,7 +74,8 @@ def leave_assets_out(
             if posterior.attrs["interrupted"]:
                 break
             left = {name: telemetry[name] for name in out}
-            parts.append(predict(twin, posterior, left, seed=own_seed, draws=draws, progress=Progress(show=False)))
+            bare, quiet = dataclasses.replace(twin, quantities={}), Progress(show=False)
+            parts.append(predict(bare, posterior, left, seed=own_seed, draws=draws, progress=quiet))
             bad += [", ".join(gate.name for gate in failed(diagnose(posterior)))] * len(out)
             phase.advance(1, ", ".join(out))
     if not parts:

@@ -1,5 +1,6 @@
 """A twin in words and as a fingerprint: what reports show, and what tells whether two results come from one twin."""
 
+import dataclasses
 import dis
 import functools
 import hashlib
@@ -19,6 +20,7 @@ from bayestwin._base.keys import nested_codes
 from bayestwin.model.components import State
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.pooling import Pooled
+from bayestwin.model.quantities import unit_of
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import ByExperiment, Column, Event, First, SteadyState, varies
 
@@ -75,6 +77,12 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
     }
     if twin.events:
         found["events"] = [_event(name, event) for name, event in twin.events.items()]
+    if twin.quantities:
+        found["quantities"] = [
+            {"name": n, "unit": unit_of(twin, q), "doc": q.doc, "kind": type(q).__name__}
+            | {"of": q.of if isinstance(q.of, str) else source(q.of)}
+            for n, q in twin.quantities.items()
+        ]
     if twin.model_error is not None:
         error = twin.model_error
         found["model_error"] = {
@@ -99,7 +107,11 @@ def _event(name: str, event: Event) -> dict[str, Any]:
 
 
 def fingerprint(twin: Twin) -> str:
-    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver, model error."""
+    """SHA-256 over everything that changes the posterior: equations, priors, units, noise, solver, model error.
+
+    What predictions are asked for beside observations does not.
+    """
+    twin = dataclasses.replace(twin, quantities={}) if twin.quantities else twin
     code = [bytecode(twin.own_field)]
     functions: list[Any] = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if s.derived]

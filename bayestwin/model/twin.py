@@ -18,6 +18,7 @@ from bayestwin.model.delays import as_numbers, delayed_inputs
 from bayestwin.model.dependence import Dependence, dependences_of, differing
 from bayestwin.model.error import Discrepancy, ErrorQuantity, ModelError, Units
 from bayestwin.model.pooling import Pooled, with_populations
+from bayestwin.model.quantities import QuantityOfInterest, check_quantities
 from bayestwin.model.tracing import Layout, Shapes, by_name, namespace
 from bayestwin.model.types import Column, Event, First, VectorField, by_row
 
@@ -82,6 +83,7 @@ class Twin:
         solver: Method and tolerances.
         doc: What the asset is, in words.
         model_error: How the equations may be wrong, for example `bt.ProcessNoise(…)`; None takes them at their word.
+        quantities: By name, what predictions are asked for beside observations: `bt.Integral(…)`, `bt.Max(…)`, …
 
     Raises:
         InvalidTwin: If names, priors, shapes or units do not fit together.
@@ -98,6 +100,7 @@ class Twin:
     solver: Solver = dataclasses.field(default_factory=Solver)
     doc: str = ""
     model_error: ModelError | None = None
+    quantities: Mapping[str, QuantityOfInterest] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without telemetry, and add states for what is counted."""
@@ -105,6 +108,7 @@ class Twin:
         for name, members in zip(("parameters", "states"), with_populations(self.parameters, self.states), strict=True):
             object.__setattr__(self, name, members)
         check_twin(self)
+        check_quantities(self)
         _add_integrals(self)
         _check_names(self)
 
@@ -278,8 +282,10 @@ def _check_names(twin: Twin) -> None:
     if isinstance(twin.model_error, Discrepancy):
         names += [f"{name}_discrepancy" for name in twin.model_error.scale]
     dimensions = (*DIMENSIONS, *{dim: None for name, state in twin.states.items() for dim in state.axes(name)})
-    for name in [*names, *twin.inputs, *twin.events]:
-        if names.count(name) > 1 or name in dimensions:
+    asked_of = {*names, *twin.inputs, *twin.events, *twin.parameters, *twin.states}
+    for name in [*names, *twin.inputs, *twin.events, *twin.quantities]:
+        twice = name in asked_of if name in twin.quantities else names.count(name) > 1
+        if twice or name in dimensions:
             raise InvalidTwin(
                 f"The name `{name}` stands for two things in a result of twin `{twin.name}`.",
                 expected="names that stay apart in a result, where `_initial`, `_state`, `_noise_free` and "

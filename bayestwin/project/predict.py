@@ -97,7 +97,7 @@ def predict_again(
     posterior = load(run / POSTERIOR)
     check_belongs(model.twin, posterior)
     if file is not None:
-        future = read_model_telemetry(model, file, partly=True, split=_split_made_with(posterior))
+        future = read_model_telemetry(model, file, partly=True, split=split_made_with(posterior))
     else:
         future = _split_of(model, run, posterior).held_out
     if future is None:
@@ -187,7 +187,7 @@ def judged_by(model: Model, found: Results, file: pathlib.Path, initial: Mapping
     Raises:
         InvalidTelemetry: If it does not fit the twin, or was calibrated.
     """
-    held_out = read_model_telemetry(model, file, split=_split_made_with(found.posterior))
+    held_out = read_model_telemetry(model, file, split=split_made_with(found.posterior))
     predictions = predict(model.twin, found.posterior, held_out, initial=initial, **model.job.predict.model_dump())
     split = found.split._replace(held_out=held_out)
     return judge(model, found.run, found.posterior, predictions, split, found.record)
@@ -200,13 +200,14 @@ def renew_report(found: Results) -> pathlib.Path:
     return path
 
 
-def _split_made_with(posterior: xr.DataTree) -> SplitSection:
+def split_made_with(posterior: xr.DataTree) -> SplitSection:
+    """How the telemetry was split when a posterior was calibrated."""
     return SplitSection.model_validate(json.loads(posterior.attrs["job"]).get("split", {}))
 
 
 def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
     """The telemetry, split as it was in a run: what a posterior has seen must not pass for held out."""
-    split = load_telemetry(model, _split_made_with(posterior))
+    split = load_telemetry(model, split_made_with(posterior))
     ours, theirs = sha256_of(split.calibration), posterior.attrs["telemetry_sha256"]
     if ours == theirs:
         return split

@@ -27,8 +27,10 @@ from bayestwin._base.files import PACKAGE, source_files, source_sha256
 from bayestwin._base.progress import ORDER, Progress
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.gates import read_chains
+from bayestwin.assess.quantities import quantities
 from bayestwin.errors import CorruptArtifact, RunLocked
 from bayestwin.results.durable import without_locks
+from bayestwin.results.schema import quantity_names
 from bayestwin.results.store import check_writable, write_bytes_durably, write_text_durably
 
 RECORD = "run.json"
@@ -386,6 +388,34 @@ def at_own_times(found: xr.Dataset, experiment: str) -> xr.Dataset:
     """Intervals of one of several experiments, at the times that it has."""
     own = found.sel(experiment=experiment, drop=True)
     return own.isel(time=np.flatnonzero(own["median"].notnull().any("observation").to_numpy()))
+
+
+def quantity_figures(predictions: xr.DataTree) -> dict[str, Any]:
+    """Medians and intervals of the quantities of interest, as `bayestwin.quantities` gives them; nothing without any.
+
+    Of several experiments the same of each, by its name. `never` is the share of draws in which a first time does not
+    come.
+    """
+    if not quantity_names(predictions["predictions"].to_dataset()):
+        return {}
+    found = quantities(predictions)
+    if "experiment" in found.dims:
+        names = map(str, found["experiment"].to_numpy())
+        return {"quantities": {name: _quantity_figures(found.sel(experiment=name)) for name in names}}
+    return {"quantities": _quantity_figures(found)}
+
+
+def _quantity_figures(found: xr.Dataset) -> dict[str, Any]:
+    told = {}
+    for name in map(str, found["quantity"].to_numpy()):
+        own = found.sel(quantity=name)
+        ends = {
+            f"{prob:g}": {end: float(own[end].sel(prob=prob)) for end in ("lower", "upper")}
+            for prob in own["prob"].to_numpy()
+        }
+        figures = {"unit": own["units"].item(), "kind": own["kind"].item(), "median": float(own["median"])}
+        told[name] = figures | {"intervals": ends, "never": float(own["never"]), "unsolved": float(own["unsolved"])}
+    return told
 
 
 def forecast_figures(found: xr.Dataset, zone: str = "") -> dict[str, Any]:

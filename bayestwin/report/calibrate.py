@@ -8,6 +8,7 @@ import xarray as xr
 from bayestwin import errors
 from bayestwin._base.wording import percent
 from bayestwin.assess import Gate, diagnose, draws
+from bayestwin.assess import quantities as asked_quantities
 from bayestwin.assess.gates import record
 from bayestwin.assess.residuals import dependent, width_words
 from bayestwin.report import coverage, model_errors, posteriors, series, tables
@@ -31,6 +32,7 @@ from bayestwin.report.reading import (
 from bayestwin.report.series import shares_plot
 from bayestwin.report.style import Picture, drawing
 from bayestwin.report.tables import EarlierCheck, finding_rows, finding_words
+from bayestwin.results.schema import quantity_names
 from bayestwin.telemetry import Telemetry
 
 SHOWN = ("job", "telemetry_notices")
@@ -122,6 +124,7 @@ def render_report(
         "coverage_kind": "" if covered is None else covered.attrs["kind"],
         "band": "" if covered is None else percent(covered.attrs["level"]),
         "scores": [] if scored is None else tables.score_rows(scored),
+        "quantities": _asked(forecast, validation),
         "residuals": residual_words(residuals, dependent(posterior)),
         "compared": _compared(model_errors.read_settings((posterior, forecast), others, validation))
         if others
@@ -132,6 +135,18 @@ def render_report(
         "pictures": _pictures(posterior, quantities, parts, forecast, covered, residuals, shares),
     }
     return fill("calibration.html", page)
+
+
+def _asked(forecast: xr.DataTree | None, validation: Telemetry | None) -> list[tables.QuantityRow]:
+    """The quantities of interest that a forecast has; with what meters counted, where that was held out."""
+    predicted = group(forecast, "predictions")
+    names = quantity_names(predicted)
+    if forecast is None or not names:
+        return []
+    meters = [str(predicted[name].attrs["meter"]) for name in names if "meter" in predicted[name].attrs]
+    read = validation is not None and all(validation.holds(meter) for meter in meters)
+    found = asked_quantities(forecast, prob=PROB, telemetry=validation if meters and read else None)
+    return tables.quantity_rows(found, {name: str(predicted[name].attrs["long_name"]) for name in names})
 
 
 def _of_one(

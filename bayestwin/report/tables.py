@@ -13,7 +13,7 @@ from bayestwin._base.wording import Written, decimals_for, fixed, number, percen
 from bayestwin.assess import Gate
 from bayestwin.assess.coverage import kept
 from bayestwin.check.finding import SEVERITIES, Severity, where
-from bayestwin.report.reading import Quantity
+from bayestwin.report.reading import PROB, Quantity
 
 
 class ParameterRow(NamedTuple):
@@ -172,6 +172,49 @@ def score_row(own: xr.Dataset, name: str) -> tuple[ScoreRow, float]:
     scale = scale_for(float(own["rmse"]), str(own["units"].item()))
     rmse, mae, crps = (number(float(own[key]) * scale.factor) for key in ("rmse", "mae", "crps"))
     return ScoreRow(name, scale.unit or "–", fixed(float(own["num"]), 0), rmse, mae, crps), scale.factor
+
+
+# Quantities of interest.
+
+
+class QuantityRow(NamedTuple):
+    """One quantity of interest; `measured` is what its meter counted, and `held` whether the interval holds that."""
+
+    name: str
+    doc: str
+    unit: str
+    median: str
+    lower: str
+    upper: str
+    never: str
+    measured: str
+    held: bool | None
+
+
+def quantity_rows(found: xr.Dataset, words: Mapping[str, str]) -> list[QuantityRow]:
+    """The table of quantities of interest.
+
+    Args:
+        found: As `bayestwin.quantities` returns it.
+        words: About each, by name.
+    """
+    rows = []
+    for name in map(str, found["quantity"].to_numpy()):
+        own = found.sel(quantity=name, prob=PROB)
+        ends = [float(own[key]) for key in ("median", "lower", "upper", "measured") if key in own]
+        spread = ends[2] - ends[1]
+        decimals = decimals_for(spread if spread > 1e-6 * abs(ends[0]) else 1e-3 * abs(ends[0]))
+        told = [LATER if math.isinf(end) else fixed(end, decimals) for end in ends]
+        never = percent(float(own["never"])) if own["kind"].item() == "FirstTime" else ""
+        measured, held = ("", None) if len(told) < 4 or math.isnan(ends[3]) else (told[3], bool(own["inside"]))
+        median, lower, upper = told[:3]
+        about, unit = words.get(name, ""), str(own["units"].item())
+        rows.append(QuantityRow(name, about, unit, median, lower, upper, never, measured, held))
+    return rows
+
+
+LATER = "later"
+"""A first time that lies after the end of what was predicted."""
 
 
 # What was found in the data before calibration: notices of reading, and the findings of `bayestwin check`.

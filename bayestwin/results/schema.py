@@ -10,6 +10,7 @@ import xarray as xr
 
 from bayestwin.density.bind import Bound
 from bayestwin.density.predictor import spread_over
+from bayestwin.model.quantities import unit_of
 from bayestwin.model.twin import Twin
 
 SCHEMA_VERSION = 1
@@ -163,6 +164,36 @@ def series_dataset(
             {"units": unit, "long_name": words},
         )
     return xr.Dataset(shaped, coords=coords)
+
+
+def quantities_dataset(twin: Twin, drawn: Mapping[str, np.ndarray], axes: Axes, chains: int) -> xr.Dataset:
+    """Quantities of interest, one number for each draw, with what they are and over which times.
+
+    Args:
+        twin: Gives units and words.
+        drawn: By name; shape (chains · draws,), or (chains · draws, E) of several experiments.
+        axes: Those of the predictions.
+        chains: Number of chains.
+    """
+    several = axes.dims[:-1]
+    over = {} if several else {end: str(axes.coords["time"][place]) for end, place in (("first", 0), ("last", -1))}
+    data = {}
+    for name, values in drawn.items():
+        quantity = twin.quantities[name]
+        told = {"units": unit_of(twin, quantity), "long_name": quantity.doc or name, QUANTITY: type(quantity).__name__}
+        meter = getattr(quantity, "meter", None)
+        told |= over | ({} if meter is None else {"meter": meter})
+        data[name] = (("chain", "draw", *several), values.reshape(chains, -1, *values.shape[1:]), told)
+    return xr.Dataset(data)
+
+
+QUANTITY = "quantity"
+"""The attribute by which a quantity of interest is known among predictions: its kind."""
+
+
+def quantity_names(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Names of the quantities of interest among predictions."""
+    return tuple(str(name) for name, values in dataset.data_vars.items() if QUANTITY in values.attrs)
 
 
 def with_failures(dataset: xr.Dataset, axes: Axes) -> xr.Dataset:

@@ -54,6 +54,12 @@ twin = bt.Twin(
             noise=bt.Gaussian(scale=dist.HalfNormal(0.01)), of=terminal, unit="V", doc="terminal voltage"
         ),
     },
+    quantities={
+        "charge": bt.Integral("current", unit="A h", doc="charge taken out; negative where it is charged"),
+        "lowest": bt.Min("voltage", unit="V", doc="lowest terminal voltage"),
+        "highest": bt.Max("voltage", unit="V", doc="highest terminal voltage"),
+        "half_at": bt.FirstTime(lambda t, x, p, u: x.soc < 0.5, unit="min", doc="when half of the charge is left"),
+    },
     time_unit="s",
     doc="One lithium-ion polymer cell of 0.85 A h at room temperature, discharged in pulses.",
 )

@@ -46,6 +46,14 @@ twin = bt.Twin(
     events={
         "dose": bt.Event(effect=swallow, unit="mg", doc="a dose that is swallowed, whenever the telemetry has one")
     },
+    quantities={
+        "exposure": bt.Integral("concentration", unit="mg*h/L", doc="area under the concentration"),
+        "lowest": bt.Min("concentration", unit="mg/L", doc="lowest concentration"),
+        "below_5": bt.TimeWhere(lambda t, x, p, u: x.blood / p.volume < 5.0, doc="time below 5 mg/L"),
+        "below_5_at_a_stretch": bt.LongestWhere(
+            lambda t, x, p, u: x.blood / p.volume < 5.0, doc="longest time below 5 mg/L"
+        ),
+    },
     time_unit="h",
     doc="Theophylline in one adult who takes tablets twice a day.",
 )

@@ -47,6 +47,17 @@ twin = bt.Twin(
             doc="the day's count is told, and the next begins",
         ),
     },
+    quantities={
+        "infected": bt.Integral(
+            lambda t, x, p, u: u.contacts * p.R0 / p.infectious_days * x.susceptible * x.infectious / PEOPLE,
+            unit="count",
+            doc="people who are infected",
+        ),
+        "peak": bt.Max("infectious", unit="count", doc="most people who are infectious at once"),
+        "below_2000_at": bt.FirstTime(
+            lambda t, x, p, u: x.infectious < 2000.0, doc="when fewer than 2000 are infectious"
+        ),
+    },
     time_unit="day",
     doc="A wave of influenza in a town of 200 000, counted day by day.",
 )

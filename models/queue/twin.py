@@ -45,6 +45,11 @@ twin = bt.Twin(
             noise=bt.LogNormal(scale=dist.HalfNormal(0.3)), of=latency, unit="ms", doc="mean latency of the answers"
         ),
     },
+    quantities={
+        "slowest": bt.Max("latency", unit="ms", doc="longest latency"),
+        "slow": bt.TimeWhere(lambda t, x, p, u: latency(t, x, p, u) > 500.0, doc="time with a latency above 500 ms"),
+        "given_up": bt.Integral(lambda t, x, p, u: x.backlog / p.patience, unit="count", doc="requests given up"),
+    },
     time_unit="s",
     doc="A web service behind a queue, pushed beyond its capacity now and then.",
 )

@@ -32,6 +32,12 @@ twin = bt.Twin(
     observations={
         "indoor": bt.Observation(noise=bt.Gaussian(scale=dist.HalfNormal(0.5)), unit="degC", doc="indoor temperature"),
     },
+    quantities={
+        "energy": bt.Integral("heating", unit="kWh", doc="electricity that the heater takes"),
+        "coldest": bt.Min("indoor", unit="degC", doc="lowest indoor temperature"),
+        "below_16": bt.TimeWhere(lambda t, x, p, u: x.indoor < 16.0, unit="h", doc="time below 16 °C indoors"),
+        "mean": bt.Mean("indoor", unit="degC", doc="mean indoor temperature"),
+    },
     time_unit="s",
     doc="One room behind a heavy envelope, with an electric heater; sun and people are not in it.",
 )

@@ -56,6 +56,11 @@ twin = bt.Twin(
     observations={
         "lower": bt.Observation(noise=bt.Gaussian(scale=dist.HalfNormal(0.2)), unit="cm", doc="level of the lower tank")
     },
+    quantities={
+        "spilt": bt.Integral(lambda t, x, p, u: spilt(x.upper, p), unit="cm^3", doc="water that the upper tank spills"),
+        "highest": bt.Max("upper", unit="cm", doc="highest level of the upper tank"),
+        "over": bt.TimeWhere(lambda t, x, p, u: x.upper > p.rim, doc="time for which the upper tank overflows"),
+    },
     time_unit="s",
     doc="The laboratory's cascaded tanks: the upper level is not observed, and overflows when the pump runs fast.",
 )

@@ -1,0 +1,590 @@
+"""What if: the same posterior draws and the same noise under changed inputs, parameters, starts and events.
+
+Differences between scenarios are those of pairs, so that what both share drops out of their uncertainty.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import xarray as xr
+
+from bayestwin._base.process import key_for
+from bayestwin._base.progress import Progress, computing
+from bayestwin.calibrate import root_attributes, thinned
+from bayestwin.density.bind import Bound
+from bayestwin.density.density import Density
+from bayestwin.density.predictor import num_stored
+from bayestwin.errors import InvalidSetting
+from bayestwin.insight.expectations import (
+    BASELINE,
+    Expectation,
+    judge_expectation,
+    read_expectation,
+    verdict_words,
+)
+from bayestwin.model.describe import prior_text
+from bayestwin.model.twin import Twin
+from bayestwin.model.types import Event
+from bayestwin.predict import (
+    LOWER,
+    Start,
+    check_belongs,
+    check_start,
+    density_ahead,
+    paths_dataset,
+    predict,
+    restarted,
+)
+from bayestwin.results.schema import axes_of, driven_dataset, quantity_names
+from bayestwin.telemetry import Telemetry
+
+PROB, SAME = 0.9, 1e-9
+"""Of the intervals of a comparison; and by what share two numbers differ that are the same but for rounding."""
+
+_CHANGE = re.compile(r"(?P<sign>[×x*/+−=-])\s*(?P<number>[-−+]?[\d.]+(?:[eE][-+]?\d+)?)")
+
+
+@dataclasses.dataclass(frozen=True)
+class InputChange:
+    """How an input, or an event that the telemetry tells, is changed: `scale · value + shift`, or replaced.
+
+    Attributes:
+        scale: What it is multiplied by.
+        shift: What is added then, in the unit of the telemetry's column.
+        value: What it is replaced by: a number, or NaN for an event that does not happen.
+        values: What it is replaced by, one number for each row of the future.
+        start: The first time at which it is changed; by default that of the future.
+        end: The first time at which it is not any more.
+        daily: Between which times of the day it is, in the zone of the telemetry: `("22:00", "06:00")`.
+        later: How much later everything happens, as `"2 h"`, or in the unit of numeric times; before, the first
+            value holds.
+    """
+
+    scale: float = 1.0
+    shift: float = 0.0
+    value: float | None = None
+    values: Sequence[float] | None = None
+    start: Any = None
+    end: Any = None
+    daily: tuple[str, str] | None = None
+    later: float | str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """What is changed, and what is expected then.
+
+    Attributes:
+        question: What it answers, in words.
+        inputs: By name, also of events that the telemetry tells: a number that replaces it, text such as `"× 0.8"` or
+            `"+ 2"`, `"removed"` of an event, or an `InputChange`.
+        parameters: By name: a number, text such as `"× 2"`, which is applied to each draw, or a distribution.
+        initial: By state, where it is at the first time, likewise.
+        events: By name, an event that is added or replaced; None removes one.
+        expect: What is expected, as text: see `insight/expectations.py`.
+    """
+
+    question: str = ""
+    inputs: Mapping[str, float | str | InputChange] = dataclasses.field(default_factory=dict)
+    parameters: Mapping[str, float | str | dist.Distribution] = dataclasses.field(default_factory=dict)
+    initial: Mapping[str, float | str | dist.Distribution] = dataclasses.field(default_factory=dict)
+    events: Mapping[str, Event | None] = dataclasses.field(default_factory=dict)
+    expect: Sequence[str] = ()
+
+    @property
+    def restarts(self) -> bool:
+        """Whether it needs more than other inputs."""
+        return bool(self.parameters or self.initial or self.events)
+
+
+class WhatIf(NamedTuple):
+    """What all scenarios have in common.
+
+    Attributes:
+        twin: The twin, with the quantities that expectations need.
+        posterior: As `calibrate` returned it.
+        future: Times, inputs and events, without observations.
+        initial: Where the twin starts anew; None where it goes on from the calibration.
+        seed: Determines everything random.
+        draws: About how many posterior draws are used.
+        progress: Where progress is shown.
+        device: As of `predict`.
+    """
+
+    twin: Twin
+    posterior: xr.DataTree
+    future: Telemetry
+    initial: Start | None
+    seed: int
+    draws: int | None
+    progress: Progress | None
+    device: str | None
+
+
+def scenario(
+    twin: Twin,
+    posterior: xr.DataTree,
+    future: Telemetry,
+    scenarios: Mapping[str, Scenario],
+    *,
+    seed: int,
+    initial: Start | None = None,
+    loss: str | None = None,
+    draws: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """Compare what would be under several scenarios, with the draws of one posterior.
+
+    All have the same draws and the same noise. What is changed is changed from the first time of `future` on; what
+    was before is as it was. One that is called `baseline` is what the others are held against; without one it is the
+    future as it is given.
+
+    Args:
+        twin: The twin that was calibrated, with the quantities by which scenarios are compared.
+        posterior: As `calibrate` returned it.
+        future: Times and inputs of the baseline; observations are not looked at.
+        scenarios: By name.
+        seed: Determines everything random, as of `predict`.
+        initial: Where all start, as of `predict`.
+        loss: The quantity that is to be small: says which scenario is likely to be the best one.
+        draws: About how many posterior draws are used, as of `predict`.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown; by default on a terminal only.
+
+    Returns:
+        A node for each scenario, with groups as of `predict`; `comparison` (scenario, quantity): `median`, `lower`,
+        `upper` of each, `difference` (its median), `difference_lower` and `difference_upper` of pairs with the
+        baseline, all with 90 % equal-tailed intervals, `less`, the probability that it is less there than in the
+        baseline, and `paired_sd` over `unpaired_sd`, how much the pairs gain; with `loss` also `expected_loss`, `best`
+        (the probability of being the best) and `regret` (what it is expected to lose against the best); and
+        `expectations`, if there are any: verdict, value and Monte Carlo interval of each.
+
+    Raises:
+        InvalidSetting: If a scenario or an expectation does not fit the twin.
+        InvalidArtifact: If the posterior belongs to another twin.
+        InvalidTelemetry: If the future does not fit.
+    """
+    check_belongs(twin, posterior)
+    everything = {BASELINE: Scenario()} | dict(scenarios)
+    for name, one in everything.items():
+        _check(twin, name, one)
+    expected, asked_of = _read_all(twin, everything)
+    _check_loss(twin, loss)
+    bare = [name for name in twin.observations if name not in twin.inputs]
+    future = future.with_table(future.table.drop(columns=bare, errors="ignore"))
+    asked = WhatIf(asked_of, posterior, future, initial, seed, draws, progress, device)
+    found = {BASELINE: _predicted(asked, everything[BASELINE], BASELINE, None)}
+    for name, one in everything.items():
+        if name != BASELINE:
+            found[name] = _predicted(asked, one, name, found[BASELINE])
+    drawn = {name: tree["predictions"].to_dataset() for name, tree in found.items()}
+    groups = {
+        f"{name}/{part}": node.to_dataset() for name, tree in found.items() for part, node in tree.children.items()
+    }
+    groups = {name: data for name, data in groups.items() if not name.endswith("observed_data")}
+    groups["comparison"] = compared(twin, drawn, loss)
+    if expected:
+        groups["expectations"] = _judged(expected, drawn)
+    tree = xr.DataTree.from_dict(groups)
+    questions = {name: one.question for name, one in everything.items() if one.question}
+    tree.attrs = found[BASELINE].attrs | {"scenarios": list(everything), "questions": questions, "loss": loss or ""}
+    return tree
+
+
+def _check(twin: Twin, name: str, one: Scenario) -> None:
+    """Refuse what is changed and is not there."""
+    told = [event for event, spec in twin.events.items() if spec.kind == "telemetry"]
+    known: dict[str, Sequence[str]] = {
+        "inputs": [*twin.inputs, *told],
+        "parameters": [n for n in twin.parameters if n not in twin.derived],
+        "initial": [*twin.states],
+    }
+    if not name.isidentifier():
+        raise InvalidSetting(
+            "The name of a scenario cannot be used.",
+            expected="letters, digits and `_`, not starting with a digit",
+            received=f"`{name}`",
+            advice="Put longer words into its `question`.",
+        )
+    for group, names in known.items():
+        for wrong in [key for key in getattr(one, group) if key not in names]:
+            raise InvalidSetting(
+                f"Scenario `{name}` changes what twin `{twin.name}` does not have.",
+                expected=f"among `{group}` some of {', '.join(f'`{key}`' for key in names) or 'none'}",
+                received=f"`{wrong}`",
+                advice="Correct the name.",
+            )
+
+
+def _check_loss(twin: Twin, loss: str | None) -> None:
+    if loss is not None and loss not in twin.quantities:
+        raise InvalidSetting(
+            "`loss` is no quantity of the twin.",
+            expected=", ".join(f"`{name}`" for name in twin.quantities) or "a twin with quantities",
+            received=f"`{loss}`",
+            advice="Give the twin a quantity that is to be small.",
+        )
+
+
+def _read_all(twin: Twin, scenarios: Mapping[str, Scenario]) -> tuple[list[tuple[str, Expectation]], Twin]:
+    """All expectations with their scenarios, and the twin with the quantities that they need."""
+    expected, needed = [], dict(twin.quantities)
+    for name, one in scenarios.items():
+        for text in one.expect:
+            read, more = read_expectation(text, twin)
+            expected.append((name, read))
+            needed |= more
+    return expected, dataclasses.replace(twin, quantities=needed)
+
+
+# One scenario, predicted.
+
+
+def _predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | None) -> xr.DataTree:
+    """A scenario predicted, from where the baseline is at the first time if more than inputs are changed."""
+    future = _driven(asked.future, one, name)
+    if not one.restarts:
+        settings: dict[str, Any] = {"initial": asked.initial, "draws": asked.draws}
+        return predict(
+            asked.twin,
+            asked.posterior,
+            future,
+            seed=asked.seed,
+            device=asked.device,
+            progress=asked.progress,
+            **settings,
+        )
+    if baseline is None:
+        start = _predicted(asked, Scenario(), BASELINE, None)
+        return _restarted(asked, future, one, name, start)
+    return _restarted(asked, future, one, name, baseline)
+
+
+def _restarted(asked: WhatIf, future: Telemetry, one: Scenario, name: str, baseline: xr.DataTree) -> xr.DataTree:
+    """A scenario from where each draw of the baseline is at the first time on."""
+    twin = _with_events(asked.twin, one)
+    _check_restart(asked.twin, name, one)
+    begun = _anew(twin)
+    computation = computing(LOWER, seed=asked.seed, device=asked.device, progress=asked.progress)
+    anywhere: dict[str, float | dist.Distribution] = {state: ANYWHERE for state in twin.states}
+    if asked.initial is not None:
+        check_start(asked.twin, asked.posterior, asked.initial, future)
+
+    def density_of(own: Twin) -> tuple[Any, Bound, Density]:
+        """What the twin is predicted by from the first time on."""
+        if asked.initial is None:
+            shifted, bound, density = density_ahead(own, asked.posterior, future)
+        else:
+            shifted, bound, density = restarted(own, asked.posterior, anywhere, future)
+        return shifted, bound, _from_first(density)
+
+    later, bound, density = density_of(begun)
+    group = asked.posterior["posterior"].to_dataset()
+    axes = axes_of(bound)
+    chains, num = group.sizes["chain"], group.sizes["draw"]
+    kept = thinned(chains, num, num_stored(density, math.prod(axes.shape), asked.draws))
+    values = _changed_values(asked, one, name, density, group.isel(draw=kept), baseline)
+    drawn = group["draw"].values[kept]
+    with computation as shown:
+        found = paths_dataset(density, bound, values, axes, drawn, asked.seed, lambda own: density_of(own)[2], shown)
+    tree = xr.DataTree.from_dict({"predictions": found, "predictions_constant_data": driven_dataset(twin, bound, axes)})
+    tree.attrs = root_attributes(asked.twin, later, asked.seed, {"draws": asked.draws})
+    return tree
+
+
+ANYWHERE = dist.Normal(0.0, 1.0)
+"""Stands for a state that each draw has of its own; nothing is drawn from it."""
+
+
+def _anew(twin: Twin) -> Twin:
+    """The twin, each draw of which starts in states of its own."""
+    states = {name: dataclasses.replace(state, initial=ANYWHERE, pooled=None) for name, state in twin.states.items()}
+    return dataclasses.replace(twin, states={n: s for n, s in states.items() if n not in twin.integrals})
+
+
+def _from_first(density: Density) -> Density:
+    """The density whose solver starts at the first time that is predicted, on the same clock."""
+    grid, first = density.grid, int(density.grid.save[0])
+    later = grid._replace(
+        edges=grid.edges[first:],
+        coefficients=grid.coefficients[first:],
+        amounts=grid.amounts[first:],
+        save=grid.save - first,
+    )
+    return dataclasses.replace(density, grid=later)
+
+
+def _with_events(twin: Twin, one: Scenario) -> Twin:
+    """The twin with other events."""
+    gone = [name for name, event in one.events.items() if event is None]
+    events = {name: event for name, event in twin.events.items() if name not in gone}
+    added = {name: event for name, event in one.events.items() if event is not None}
+    return dataclasses.replace(twin, events=events | added) if one.events else twin
+
+
+def _check_restart(twin: Twin, name: str, one: Scenario) -> None:
+    """Refuse changes of a twin that cannot be started from the states of a draw alone."""
+    reasons = {
+        "its model error, which observations have led": twin.model_error is not None,
+        "noise that remembers": not all(o.noise.independent for o in twin.observations.values()),
+        "observations over the time between rows": any(o.reads != "value" for o in twin.observations.values()),
+        "parameters that events change": bool(twin.switched),
+        "states that are arrays": not twin.layout.scalar,
+        "inputs that are asked for at other times": bool(twin.delayed),
+    }
+    found = [words for words, there in reasons.items() if there]
+    changed = [group for group in ("parameters", "initial", "events") if getattr(one, group)]
+    if found:
+        raise InvalidSetting(
+            f"Scenario `{name}` cannot change {' and '.join(f'`{group}`' for group in changed)} of this twin.",
+            expected="a twin whose future follows from its states and parameters at the first time alone",
+            received=f"one with {' and '.join(found)}",
+            advice="Change inputs alone, or take the twin without it: `dataclasses.replace(twin, …)` calibrated anew.",
+        )
+
+
+def _changed_values(
+    asked: WhatIf, one: Scenario, name: str, density: Density, group: xr.Dataset, baseline: xr.DataTree
+) -> dict[str, np.ndarray]:
+    """Draws of all sites, with what the scenario changes."""
+    twin = asked.twin
+    num = group.sizes["chain"] * group.sizes["draw"]
+    values: dict[str, np.ndarray] = {}
+    for site in density.sites:
+        if site.kind != "initial":
+            values[site.name] = group[site.name].to_numpy().reshape(num)
+    for parameter, change in one.parameters.items():
+        before = values.get(parameter)
+        if before is None:
+            known = density.bound.known.get(parameter, twin.parameters[parameter].prior)
+            before = np.full(num, float(known))  # type: ignore[arg-type]
+        values[parameter] = _applied(change, before, (asked.seed, name, parameter))
+    paths = baseline["predictions"].to_dataset().isel(time=0)
+    for state in twin.states:
+        if f"{state}_initial" in {site.name for site in density.sites}:
+            begun = paths[f"{state}_state"].to_numpy().reshape(num)
+            change = one.initial.get(state, "+ 0")
+            values[f"{state}_initial"] = _applied(change, begun, (asked.seed, name, state))
+    return values
+
+
+def _applied(change: float | str | dist.Distribution, before: np.ndarray, origin: tuple[int, str, str]) -> np.ndarray:
+    """Draws, changed: replaced by a number or by draws from a distribution, multiplied, or shifted."""
+    if isinstance(change, dist.Distribution):
+        seed, name, member = origin
+        return np.asarray(change.sample(key_for(seed, f"scenario {name} {member}"), before.shape))
+    if isinstance(change, int | float):
+        return np.full(before.shape, float(change))
+    read = _read_change(change, f"`{origin[2]}` of scenario `{origin[1]}`")
+    return np.full(before.shape, read.value) if read.value is not None else before * read.scale + read.shift
+
+
+def _read_change(text: str, owner: str) -> InputChange:
+    """A change as a person writes it: `× 2`, `/ 2`, `+ 1`, `− 1`, `= 3`, or `removed`."""
+    words = text.strip()
+    if words == "removed":
+        return InputChange(value=math.nan)
+    found = _CHANGE.fullmatch(words)
+    if found is None:
+        raise InvalidSetting(
+            f"The change of {owner} cannot be read.",
+            expected="a number, or text such as `× 2`, `/ 2`, `+ 1.5`, `- 1.5`, `= 3`",
+            received=f"`{text}`",
+            advice="Write it like one of these.",
+        )
+    value = float(found["number"].replace("−", "-"))
+    match found["sign"]:
+        case "×" | "x" | "*":
+            return InputChange(scale=value)
+        case "/":
+            return InputChange(scale=1.0 / value)
+        case "=":
+            return InputChange(value=value)
+    return InputChange(shift=value if found["sign"] == "+" else -value)
+
+
+def _driven(future: Telemetry, one: Scenario, name: str) -> Telemetry:
+    """The future with other inputs."""
+    if not one.inputs:
+        return future
+    table = future.table.copy()
+    for column, change in one.inputs.items():
+        owner = f"`{column}` of scenario `{name}`"
+        if column not in table.columns:
+            raise InvalidSetting(
+                f"The future has no column for {owner}.",
+                expected=", ".join(f"`{one}`" for one in table.columns),
+                received=f"`{column}`",
+                advice="Give the future one, NaN where an event does not happen.",
+            )
+        read = change if isinstance(change, InputChange) else None
+        if read is None:
+            read = _read_change(change, owner) if isinstance(change, str) else InputChange(value=float(change))  # type: ignore[arg-type]
+        table[column] = _changed_column(table[column], read, future, owner)
+    return future.with_table(table)
+
+
+def _changed_column(column: Any, change: InputChange, future: Telemetry, owner: str) -> pd.Series:
+    """A column, changed at the times that are meant."""
+    times = column.index
+    new = column.astype(float)
+    if change.later is not None:
+        new = _later(new, change.later, future, owner)
+    if change.values is not None:
+        if len(change.values) != len(times):
+            raise InvalidSetting(
+                f"The values of {owner} are not those of its rows.",
+                expected=f"{len(times)} numbers",
+                received=f"{len(change.values)}",
+                advice="Give one for each row of the future.",
+            )
+        new = pd.Series(np.asarray(change.values, float), index=times)
+    new = new * change.scale + change.shift
+    if change.value is not None:
+        new = pd.Series(change.value, index=times, dtype=float)
+    where = np.ones(len(times), bool)
+    if change.start is not None:
+        where &= np.asarray(times >= future.moment(change.start, "start"))
+    if change.end is not None:
+        where &= np.asarray(times < future.moment(change.end, "end"))
+    if change.daily is not None:
+        where &= _in_hours(times, change.daily, future, owner)
+    return column.astype(float).where(~where, new)
+
+
+def _later(column: pd.Series, later: float | str, future: Telemetry, owner: str) -> pd.Series:
+    """A held column, so much later."""
+    times = column.index
+    if future.dated:
+        shifted = times + pd.Timedelta(later)  # type: ignore[arg-type]
+    elif isinstance(later, str):
+        raise InvalidSetting(
+            f"How much later {owner} happens cannot be read.",
+            expected="a number, as times are numbers",
+            received=f"`{later}`",
+            advice="Give it in the unit of the times.",
+        )
+    else:
+        shifted = times + later
+    moved = pd.Series(column.to_numpy(), index=shifted)
+    found = moved[~moved.index.duplicated(keep="last")].reindex(times, method="ffill")
+    return found.fillna(column.iloc[0])
+
+
+def _in_hours(times: pd.Index, daily: tuple[str, str], future: Telemetry, owner: str) -> np.ndarray:
+    """Which times lie between two times of the day, perhaps across midnight."""
+    if not isinstance(times, pd.DatetimeIndex):
+        raise InvalidSetting(
+            f"{owner} is changed at times of the day, and there are no days.",
+            expected="dates as times",
+            received="numbers",
+            advice="Use `start` and `end`.",
+        )
+    zone = future.timezone
+    local = times.tz_localize("UTC").tz_convert(zone) if isinstance(zone, str) and zone else times
+    clock = local.hour * 60 + local.minute + local.second / 60
+    ends = [re.fullmatch(r"([01]?\d|2[0-4]):([0-5]\d)", one.strip()) for one in daily]
+    if None in ends:
+        raise InvalidSetting(
+            f"The hours of {owner} cannot be read.",
+            expected='two times of the day, as `("22:00", "06:00")`',
+            received=f"{daily}",
+            advice="Write hours and minutes.",
+        )
+    first, last = (60 * int(one[1]) + int(one[2]) for one in ends if one is not None)
+    return np.asarray((clock >= first) & (clock < last) if first < last else (clock >= first) | (clock < last))
+
+
+# All scenarios, held against the baseline.
+
+
+def compared(twin: Twin, drawn: Mapping[str, xr.Dataset], loss: str | None) -> xr.Dataset:
+    """Quantities of all scenarios, and their differences from the baseline: see `scenario`."""
+    names = [name for name in quantity_names(drawn[BASELINE]) if name in twin.quantities]
+    rows: dict[str, list[list[float]]] = {}
+    for values in drawn.values():
+        made = [_row(values[name], drawn[BASELINE][name]) for name in names]
+        for key in made[0] if made else ():
+            rows.setdefault(key, []).append([one[key] for one in made])
+    coords: dict[str, Any] = {"scenario": list(drawn), "quantity": names}
+    coords["units"] = ("quantity", [str(drawn[BASELINE][name].attrs["units"]) for name in names])
+    found = xr.Dataset({key: (("scenario", "quantity"), table) for key, table in rows.items()}, coords=coords)
+    if loss is not None:
+        losses = np.stack([values[loss].to_numpy().ravel() for values in drawn.values()])
+        losses = losses[:, np.isfinite(losses).all(axis=0)]
+        least = losses.min(axis=0)
+        best = losses == least
+        found["expected_loss"] = ("scenario", losses.mean(axis=1))
+        found["best"] = ("scenario", (best / best.sum(axis=0)).mean(axis=1))
+        found["regret"] = ("scenario", (losses - least).mean(axis=1))
+    return found.assign_attrs(prob=PROB, kind="equal-tailed interval")
+
+
+def _row(values: xr.DataArray, baseline: xr.DataArray) -> dict[str, float]:
+    """Figures of one quantity of one scenario."""
+    own, other = values.to_numpy().ravel(), baseline.to_numpy().ravel()
+    ends = [(1.0 - PROB) / 2.0, 0.5, (1.0 + PROB) / 2.0]
+    there = ~(np.isnan(own) | np.isnan(other))
+    # what never comes in either is no difference; in one of them it is an infinite one
+    both = there & ~(np.isinf(own) & np.isinf(other))
+    difference = np.where(both, own, 0.0) - np.where(both, other, 0.0)
+    difference[np.isclose(own, other, rtol=SAME, atol=0.0)] = 0.0
+    lower, median, upper = _quantiles(own[~np.isnan(own)], ends)
+    below, middle, above = _quantiles(difference[there], ends)
+    paired = float(np.std(difference[there])) if np.isfinite(difference[there]).all() else math.nan
+    spread = [float(np.std(one[there])) if np.isfinite(one[there]).all() else math.nan for one in (own, other)]
+    return {
+        "median": median,
+        "lower": lower,
+        "upper": upper,
+        "difference": middle,
+        "difference_lower": below,
+        "difference_upper": above,
+        "less": float(np.mean(difference[there] < 0.0)) if there.any() else math.nan,
+        "paired_sd": paired,
+        "unpaired_sd": math.hypot(*spread),
+    }
+
+
+def _quantiles(values: np.ndarray, ends: Sequence[float]) -> list[float]:
+    if not values.size:
+        return [math.nan] * len(ends)
+    method: Any = "linear" if np.isfinite(values).all() else "inverted_cdf"
+    return [float(one) for one in np.quantile(values, ends, method=method)]
+
+
+def _judged(expected: Sequence[tuple[str, Expectation]], drawn: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """What became of all expectations."""
+    judged = [judge_expectation(one, drawn, name) for name, one in expected]
+    columns: dict[str, list[Any]] = {
+        "scenario": [name for name, _ in expected],
+        "text": [one.text for _, one in expected],
+        "words": [verdict_words(one, own) for (_, one), own in zip(expected, judged, strict=True)],
+        **{
+            key: [getattr(own, key) for own in judged]
+            for key in ("verdict", "value", "lower", "upper", "limit", "draws")
+        },
+    }
+    return xr.Dataset({key: ("expectation", column) for key, column in columns.items()})
+
+
+def changes_of(one: Scenario) -> list[str]:
+    """What a scenario changes, in words, one after the other."""
+    told = []
+    for change in (one.inputs, one.parameters, one.initial):
+        for name, value in change.items():
+            if isinstance(value, InputChange):
+                settings = dataclasses.asdict(value)
+                default = dataclasses.asdict(InputChange())
+                words = ", ".join(f"{k} {v}" for k, v in settings.items() if v != default[k] and k != "values")
+                told.append(f"{name}: {words or 'other values'}")
+            else:
+                told.append(f"{name} {prior_text(value) if isinstance(value, dist.Distribution) else value}")
+    return told + [f"{name}: {'removed' if event is None else 'added'}" for name, event in one.events.items()]

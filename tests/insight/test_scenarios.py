@@ -1,0 +1,226 @@
+"""Scenarios: changes are applied draw by draw, differences are those of pairs, expectations know their error."""
+
+import dataclasses
+import math
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+import xarray as xr
+
+import bayestwin as bt
+from bayestwin.insight.expectations import Expectation, effective, judge_expectation, read_expectation, wilson
+from bayestwin.telemetry import Telemetry
+
+HOURS = pd.date_range("2026-01-01", periods=72, freq="h", name="time")
+
+STORE = bt.Twin(
+    name="store",
+    vector_field=lambda t, x, p, u: {"content": u.feed - p.rate * x.content},
+    states={"content": bt.State(dist.Normal(10.0, 1.0), unit="kWh")},
+    parameters={"rate": bt.Parameter(dist.LogNormal(-3.0, 0.5), unit="1/h")},
+    inputs={"feed": bt.Input(unit="kW", hold="previous")},
+    observations={"content": bt.Observation(noise=bt.Gaussian(0.2), unit="kWh")},
+    events={"drained": bt.Event(effect=lambda t, x, p, u: {"content": 0.5 * x.content}, at=(50.0,))},
+    time_unit="h",
+    quantities={
+        "lost": bt.Integral(of=lambda t, x, p, u: p.rate * x.content, unit="kWh"),
+        "low_at": bt.FirstTime(lambda t, x, p, u: x.content < 2.0),
+        "last": bt.FromRows(lambda t, x, p, u: x.content[-1], unit="kWh"),
+        "least": bt.Min("content", unit="kWh"),
+    },
+)
+RATE, FEED = 0.05, 0.1
+
+
+@pytest.fixture(scope="module")
+def telemetry() -> Telemetry:
+    table = pd.DataFrame({"feed": np.where(np.arange(72) < 36, 0.3, FEED)}, index=HOURS)
+    made = bt.simulate(STORE, {"rate": RATE, "content_initial": 10.0}, bt.read_telemetry(table), seed=0)
+    return bt.read_telemetry(table.assign(content=made["content"].to_numpy()))
+
+
+@pytest.fixture(scope="module")
+def posterior(telemetry: Telemetry) -> xr.DataTree:
+    return bt.calibrate(STORE, telemetry.between(end=HOURS[36]), seed=0, num_chains=2, num_samples=200)
+
+
+SCENARIOS = {
+    "same": bt.Scenario(parameters={"rate": "× 1"}),
+    "tight": bt.Scenario(
+        question="What if it lost half as much?",
+        parameters={"rate": "/ 2"},
+        expect=["lost < baseline.lost with P >= 0.99", "P(content < 0.5 kWh) <= 5 %", "lost.q90 <= 5 MJ"],
+    ),
+    "kept": bt.Scenario(events={"drained": None}, initial={"content": "+ 1"}),
+    "fed": bt.Scenario(inputs={"feed": bt.InputChange(scale=2.0, start=HOURS[60])}),
+    "known": bt.Scenario(parameters={"rate": dist.LogNormal(-3.0, 0.01)}, initial={"content": 4.0}),
+}
+
+
+@pytest.fixture(scope="module")
+def found(telemetry: Telemetry, posterior: xr.DataTree) -> xr.DataTree:
+    return bt.scenario(STORE, posterior, telemetry.between(start=HOURS[36]), SCENARIOS, seed=1, loss="lost")
+
+
+def content_after(begin: np.ndarray, rate: np.ndarray, hours: float, feed: float) -> np.ndarray:
+    return feed / rate + (begin - feed / rate) * np.exp(-rate * hours)
+
+
+def test_a_start_in_the_states_of_the_baseline_changes_nothing(found: xr.DataTree) -> None:
+    for name, values in found["baseline/predictions"].data_vars.items():
+        np.testing.assert_allclose(found["same/predictions"][name], values, rtol=1e-7, atol=1e-7, err_msg=name)
+
+
+def test_each_draw_is_changed_by_itself_as_the_closed_form_says(found: xr.DataTree, posterior: xr.DataTree) -> None:
+    rate = posterior["posterior"]["rate"].to_numpy()
+    begin = found["baseline/predictions"]["content_state"].isel(time=0).to_numpy()
+    ends = {}
+    for name, own, more in (("baseline", rate, 0.5), ("tight", rate / 2.0, 0.5), ("kept", rate, 1.0)):
+        start = begin + (1.0 if name == "kept" else 0.0)
+        ends[name] = content_after(more * content_after(start, own, 14.0, FEED), own, 21.0, FEED)
+        np.testing.assert_allclose(found[f"{name}/predictions"]["last"], ends[name], rtol=1e-5, err_msg=name)
+    paired = ends["tight"] - ends["baseline"]
+    own = found["comparison"].to_dataset().sel(scenario="tight", quantity="last")
+    np.testing.assert_allclose(own["difference"], np.median(paired), rtol=1e-5)
+    np.testing.assert_allclose(own["difference_lower"], np.quantile(paired, 0.05), rtol=1e-4)
+    np.testing.assert_allclose(own["paired_sd"], paired.std(), rtol=1e-3)
+    assert float(own["less"]) == (paired < 0).mean()
+
+
+def test_paired_differences_agree_with_brute_force(found: xr.DataTree) -> None:
+    # each alternative by itself, on draws that the other does not have
+    base, tight = (found[f"{name}/predictions"]["lost"].to_numpy() for name in ("baseline", "tight"))
+    alone = tight[1].mean() - base[0].mean()
+    error = math.hypot(base[0].std() / math.sqrt(effective(base[:1])), tight[1].std() / math.sqrt(effective(tight[1:])))
+    paired = found["comparison"].to_dataset().sel(scenario="tight", quantity="lost")
+    assert abs((tight - base).mean() - alone) < 3.0 * error
+    assert abs(float(paired["difference"]) - alone) < 3.0 * error
+    assert float(paired["paired_sd"]) < float(paired["unpaired_sd"])
+
+
+def test_noise_and_what_was_before_are_the_same_in_all(found: xr.DataTree) -> None:
+    base, fed = (found[f"{name}/predictions"].to_dataset() for name in ("baseline", "fed"))
+    until = {"time": slice(None, str(HOURS[60]))}
+    xr.testing.assert_allclose(base["content"].sel(until), fed["content"].sel(until))
+    later = (fed["content"] - fed["content_noise_free"]) - (base["content"] - base["content_noise_free"])
+    np.testing.assert_allclose(later, 0.0, atol=1e-9)
+    assert (fed["last"] > base["last"] + 0.5).all()
+    noise = [found[f"{n}/predictions"]["content"] - found[f"{n}/predictions"]["content_noise_free"] for n in SCENARIOS]
+    np.testing.assert_allclose(noise[1], noise[0], atol=1e-9)
+
+
+def test_values_and_distributions_replace_draws(found: xr.DataTree) -> None:
+    own = found["known/predictions"].to_dataset()
+    assert (own["content_state"].isel(time=0) == 4.0).all()
+    assert own["last"].std() < found["baseline/predictions"]["last"].std()
+
+
+def test_loss_says_which_is_best(found: xr.DataTree) -> None:
+    own = found["comparison"].to_dataset()
+    losses = np.stack([found[f"{n}/predictions"]["lost"].to_numpy().ravel() for n in own["scenario"].values])
+    np.testing.assert_allclose(own["expected_loss"], losses.mean(axis=1))
+    np.testing.assert_allclose(own["regret"], (losses - losses.min(axis=0)).mean(axis=1))
+    assert float(own["best"].sum()) == pytest.approx(1.0)
+
+
+def test_expectations_are_judged(found: xr.DataTree) -> None:
+    own = found["expectations"].to_dataset()
+    assert list(own["verdict"].values) == ["met", "met", "missed"]
+    assert list(own["scenario"].values) == ["tight"] * 3
+    lost = found["tight/predictions"]["lost"].to_numpy()
+    assert float(own["value"][2]) == np.mean(lost <= 5.0 / 3.6)
+
+
+def test_they_survive_a_file(found: xr.DataTree, tmp_path) -> None:
+    bt.save(found, tmp_path / "scenarios.nc")
+    again = bt.load(tmp_path / "scenarios.nc")
+    xr.testing.assert_equal(again["comparison"].to_dataset(), found["comparison"].to_dataset())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("P(content < 2 kWh) <= 0.05", ("Min", "<", 2.0, ("<=", 0.05))),
+        ("P( content >= 7200 kJ ) > 5%", ("Max", ">=", 2.0, (">", 0.05))),
+        ("P(content < 2 kWh for 90 min) <= 0.05", ("LongestWhere", ">=", 1.5, ("<=", 0.05))),
+        ("P(lost > 3.6 MJ) <= 0.1", (None, ">", 1.0, ("<=", 0.1))),
+        ("lost.q90 <= 2 kWh", (None, "<=", 2.0, (">=", 0.9))),
+        ("lost.q10 >= 2 kWh", (None, "<=", 2.0, ("<=", 0.1))),
+        ("lost.median > 2", (None, "<=", 2.0, ("<=", 0.5))),
+        ("lost.mean < 2 kWh", (None, "<", 2.0, None)),
+        ("lost < baseline.lost with P >= 90 %", (None, "<", ("baseline", "lost"), (">=", 0.9))),
+        ("low_at > 30 min with P >= 0.9", (None, ">", 0.5, (">=", 0.9))),
+    ],
+)
+def test_expectations_are_read_as_people_write_them(text: str, expected: tuple) -> None:
+    read, needed = read_expectation(text, STORE)
+    kind = type(next(iter(needed.values()))).__name__ if needed else None
+    assert (kind, read.sign, pytest.approx(read.right) if isinstance(read.right, float) else read.right) == expected[:3]
+    assert read.demand == (None if expected[3] is None else (expected[3][0], pytest.approx(expected[3][1])))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["content < 2", "P(level < 2) <= 0.1", "lost.q90 <= much", "lost.q90 <= 2 degC", "lost < other.gone with P > 0.5"],
+)
+def test_an_expectation_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(bt.errors.InvalidSetting):
+        read_expectation(text, STORE)
+
+
+def test_what_lies_within_the_monte_carlo_error_is_undecided() -> None:
+    values = np.zeros((4, 100))
+    values[:, ::20] = 1.0  # a share of 0.05
+    drawn = {"baseline": xr.Dataset({"lost": (("chain", "draw"), values)})}
+    verdicts = {}
+    for limit in (0.01, 0.05, 0.06, 0.2):
+        one = Expectation("", "lost", ">", 0.5, ("<=", limit))
+        verdicts[limit] = judge_expectation(one, drawn, "baseline")
+    assert [one.verdict for one in verdicts.values()] == ["missed", "undecided", "undecided", "met"]
+    assert math.isinf(verdicts[0.05].draws)
+    assert 400 < verdicts[0.06].draws < 20_000
+
+
+def test_the_interval_of_a_probability_holds_what_it_promises() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.02, 0.3, 0.9):
+        hits = rng.binomial(200, share, 4000) / 200
+        inside = np.mean([low <= share <= high for low, high in (wilson(one, 200) for one in hits)])
+        assert abs(inside - 0.95) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        (bt.Scenario(parameters={"rat": "× 2"}), "`rat`"),
+        (bt.Scenario(inputs={"feed": "twice"}), "cannot be read"),
+        (bt.Scenario(initial={"level": 1.0}), "`level`"),
+        (bt.Scenario(expect=["lost < warm.lost with P > 0.5"]), "`warm`"),
+        (bt.Scenario(inputs={"feed": bt.InputChange(daily=("22:00", "6 o'clock"))}), "hours"),
+    ],
+)
+def test_a_scenario_that_does_not_fit_is_refused(scenario: bt.Scenario, words: str, posterior, telemetry) -> None:
+    with pytest.raises(bt.errors.InvalidSetting, match=words):
+        bt.scenario(STORE, posterior, telemetry.between(start=HOURS[36]), {"odd": scenario}, seed=1, draws=20)
+
+
+def test_inputs_change_when_they_are_said_to(telemetry: Telemetry, posterior: xr.DataTree) -> None:
+    future = telemetry.between(start=HOURS[36])
+    changes = {
+        "night": bt.InputChange(value=1.0, daily=("22:00", "06:00")),
+        "late": bt.InputChange(later="3h", start=HOURS[40]),
+        "more": bt.InputChange(scale=2.0, shift=0.5, end=HOURS[40]),
+        "given": bt.InputChange(values=np.arange(36.0)),
+    }
+    bare = dataclasses.replace(STORE, quantities={})
+    found = bt.scenario(
+        bare, posterior, future, {n: bt.Scenario(inputs={"feed": c}) for n, c in changes.items()}, seed=1, draws=20
+    )
+    feed = {name: found[f"{name}/predictions_constant_data"]["feed"].to_series() for name in changes}
+    hours = feed["night"].index.hour
+    assert (feed["night"] == np.where((hours >= 22) | (hours < 6), 1.0, FEED)).all()
+    assert (feed["more"] == np.where(feed["more"].index < HOURS[40], 0.7, FEED)).all()
+    assert (feed["given"] == np.arange(36.0)).all()
+    assert (feed["late"] == FEED).all()
