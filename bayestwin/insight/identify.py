@@ -222,18 +222,34 @@ def _planned(
     """What is expected of the spreads with and without what is planned, in all coordinates that there then are."""
     before, after = with_planned(density.twin, telemetry, planned)
     wider = coordinates_of(after, seed)
-    places = np.array([wider.names.index(name) for name in coordinates.names])
-    covariance = np.diag(wider.spread**2)
-    covariance[np.ix_(places, places)] = known
-    rng = np.random.default_rng([seed, 6])
-    z = wider.centre + wider.spread * rng.standard_normal((len(at), len(wider.names)))
-    z[:, places] = at
+    covariance, z = widened(coordinates, wider, known, at, seed)
     with shown.phase("planned", "weighing what is planned", len(z)) as phase:
         added = information_of(after, seed)(z) - information_of(before, seed)(z)
         added = added[np.isfinite(added).all(axis=(1, 2))]
         phase.advance(len(z))
     later = with_more(covariance, added, wider.spread) if len(added) else np.full_like(covariance, np.nan)
     return identify_verdict.planned(wider, covariance, later, planned)
+
+
+def widened(
+    coordinates: Coordinates, wider: Coordinates, known: np.ndarray, at: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance and points in coordinates among which are those of experiments that are only planned.
+
+    Args:
+        coordinates: Those so far.
+        wider: Those with the new ones, which are as their priors say.
+        known: Covariance so far; shape (d, d).
+        at: Points so far; shape (n, d).
+        seed: Determines the new coordinates of points.
+    """
+    places = np.array([wider.names.index(name) for name in coordinates.names])
+    covariance = np.diag(wider.spread**2)
+    covariance[np.ix_(places, places)] = known
+    rng = np.random.default_rng([seed, 6])
+    z = wider.centre + wider.spread * rng.standard_normal((len(at), len(wider.names)))
+    z[:, places] = at
+    return covariance, z
 
 
 # Telemetry that is only planned: its times and inputs after those that there are, and what is to be observed then.

@@ -53,33 +53,36 @@ def information_of(density: Density, seed: int) -> Informed:
     return lambda z: _in_batches(batched, z)
 
 
-type InformedByPart = Callable[[np.ndarray], np.ndarray]
-"""(n, d) → Fisher information of each of c parts of the observations, (n, c, d, d); NaN where there is no solution."""
+type InformedByPart = Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
+"""(n, d), and which observations each of c parts has, c first → information, (n, c, d, d); NaN without a solution."""
 
 
-def information_of_parts(density: Density, parts: Mapping[str, np.ndarray], seed: int) -> InformedByPart:
+def information_of_parts(density: Density, seed: int) -> InformedByPart:
     """The Fisher information of parts of the observations, each as if no other were there; for one solve a point.
 
     Args:
         density: The log density; which observations it has does not count.
-        parts: Which observations each of c parts has, by name; of the shape of those of the density, c first.
         seed: Determines the imagined observations, for noise that is not averaged exactly.
     """
-    masks = {name: jnp.asarray(own, bool) for name, own in parts.items()}
-    union = {name: own.any(axis=0) for name, own in masks.items()}
 
-    def at(z: Array) -> Array:
+    def at(z: Array, parts: Mapping[str, Array]) -> Array:
         line, nowhere = _linearised(density, z), jnp.zeros_like(z)
         if has_memory(density):  # what one observation tells hangs on which others there are
 
             def alone(part: Mapping[str, Array]) -> Array:
                 return _averaged(density, seed, line, part, lambda given: _told_by(given, line.moved, nowhere))
 
-            return jax.lax.map(alone, masks)
-        return _averaged(density, seed, line, union, lambda given: _told_by_each(given, line.moved, nowhere, masks))
+            return jax.lax.map(alone, parts)
+        union = {name: own.any(axis=0) for name, own in parts.items()}
+        return _averaged(density, seed, line, union, lambda given: _told_by_each(given, line.moved, nowhere, parts))
 
-    batched = jax.jit(jax.vmap(at))
-    return lambda z: _in_batches(batched, z)
+    batched = jax.jit(jax.vmap(at, in_axes=(0, None)))
+
+    def of_all(z: np.ndarray, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        masks = {name: jnp.asarray(own, bool) for name, own in parts.items()}
+        return _in_batches(lambda some: batched(some, masks), z)
+
+    return of_all
 
 
 def has_memory(density: Density) -> bool:
@@ -125,7 +128,7 @@ def _averaged(
     def of_record(key: Array, sign: Array) -> Array:
         many = len(density.experiments)
         keys, signs = (jax.random.split(key, many), jnp.full(many, sign)) if many else (key, sign)
-        return told_by(_given(density, _imagined(density, *line.here, keys, signs, dict(there))))
+        return told_by(with_observations(density, _imagined(density, *line.here, keys, signs, dict(there))))
 
     both = jnp.array([1.0, -1.0])
     found = jax.lax.map(lambda key: jax.vmap(lambda sign: of_record(key, sign))(both).mean(axis=0), keys)
@@ -220,7 +223,7 @@ def _jointly(density: Density, name: str, values: Mapping[str, Array], predicted
     return density.discrepancies.log_likelihood(values, predicted.noise_free, scales)[name].sum()
 
 
-def _given(density: Density, observations: Mapping[str, Array]) -> Density:
+def with_observations(density: Density, observations: Mapping[str, Array]) -> Density:
     """The density given other observations, at the same times."""
     found = dataclasses.replace(density, bound=density.bound._replace(observations=observations))
     if density.discrepancies is not None:
