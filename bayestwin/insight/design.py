@@ -385,7 +385,9 @@ def _simulate(
 
 
 def _scaled(found: Simulated, scale: np.ndarray) -> np.ndarray:
-    return found.covariance / scale[:, None] / scale[None]
+    """Covariances in units of the targets' scale, of the simulations that say something."""
+    good = np.isfinite(found.covariance).all(axis=(1, 2))
+    return found.covariance[good] / scale[:, None] / scale[None]
 
 
 # What is found, as datasets that can be stored.

@@ -23,6 +23,10 @@ WORTH_TELLING = 0.05
 """Share by which an option must lower a standard deviation to be worth recording for that."""
 
 
+FEW = 25.0
+"""Effective number of draws below which a simulated calibration says little."""
+
+
 class Promise(NamedTuple):
     """What is expected of one target with what is chosen, in its unit.
 
@@ -135,11 +139,10 @@ def _caveats(found: xr.DataTree) -> list[str]:
     if alike:
         listed = ", ".join(f"`{name}`" for name in alike)
         told.append(f"Within Monte Carlo error {listed} would do as well.")
-    if "laplace" in simulated["method"].values:
-        told.append(
-            "Telemetry to come tells so much that few draws of the posterior would remain: widths are those of normal "
-            "approximations to simulated calibrations."
-        )
+    unsure = simulated["ess"].quantile(0.1, "simulation") < FEW
+    if bool(unsure.any()):
+        listed = ", ".join(f"`{name}`" for name in simulated["set"].values[unsure.values])
+        told.append(f"Widths with {listed} hang on few draws, and say little.")
     return told
 
 

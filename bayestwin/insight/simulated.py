@@ -1,7 +1,7 @@
 """How narrow targets will be: the mean over telemetry that draws of the posterior make, by nested Monte Carlo.
 
 Each record to come is made by one draw. What a calibration would then say follows from weighing all other draws by
-their likelihood of it, which is exact but for chance; or, where few of them remain, from a Laplace approximation.
+their likelihood of it, which is exact but for chance; or, where few of them would remain, of draws around its mode.
 T. Rainforth, A. Foster, D. R. Ivanova & F. Bickford Smith (2024), doi:10.1214/23-STS915.
 """
 
@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from scipy.special import logsumexp, xlogy
-from scipy.stats import norm
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase
@@ -31,8 +30,11 @@ BATCH = 16
 LEAST_WORTH = 50.0
 """Effective number of draws that weighing must leave, in nine of ten simulations; else Laplace approximations do."""
 
-LAPLACE_SIMULATIONS = 64
-"""Simulations at most where each is a climb."""
+CLIMBED = 64
+"""Simulations at most where each is a climb to a mode."""
+
+AROUND, FREEDOM = 200, 5.0
+"""Draws around each mode, and degrees of freedom of the t distribution that they are of."""
 
 
 class Simulated(NamedTuple):
@@ -43,7 +45,7 @@ class Simulated(NamedTuple):
         width: Of the central interval of each; shape (o, m).
         ess: Effective number of draws that weighing leaves; shape (o,).
         gain: What the record tells of all quantities, in nats; shape (o,).
-        method: `"weighted draws"` or `"laplace"`.
+        method: `"weighted draws"`, or `"draws around modes"`.
     """
 
     covariance: np.ndarray
@@ -98,7 +100,7 @@ class NestedMonteCarlo:
         self._past = {name: jnp.asarray(own) for name, own in before.bound.observations.items()}
         self._records = jax.jit(jax.vmap(self._record))
         self._likelihoods = jax.jit(self._likelihoods_of)
-        self._calibrated = jax.jit(jax.vmap(self._laplace, in_axes=(0, 0, None)))
+        self._calibrated = jax.jit(jax.vmap(self._around_mode, in_axes=(0, 0, 0, None)))
 
     def simulate(self, seen: Mapping[str, np.ndarray], num: int, phase: Phase) -> Simulated:
         """What calibrations would say with some observations more.
@@ -119,14 +121,13 @@ class NestedMonteCarlo:
         if np.quantile(found.ess, 0.1) >= LEAST_WORTH:
             phase.advance(num)
             return found
-        few = truths[:LAPLACE_SIMULATIONS]
+        few = truths[:CLIMBED]
         some = jax.tree.map(lambda own: own[few], records)
-        covariance, gain = _in_batches(
-            lambda z, record: self._calibrated(z, record, mask), len(few), self.drawn.z[few], some
+        weights, targets, gain = _in_batches(
+            lambda *given: self._calibrated(*given, mask), len(few), keys[few], self.drawn.z[few], some
         )
-        sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
         phase.advance(num)
-        return Simulated(covariance, 2.0 * norm.ppf(0.5 + self.prob / 2) * sd, found.ess[few], gain, "laplace")
+        return _summary(weights, targets, gain, self.prob, "draws around modes")
 
     def _record(self, key: Array, told: Any) -> dict[str, Array]:
         drawn = self.before.draw(key, *told)
@@ -147,14 +148,27 @@ class NestedMonteCarlo:
 
         return jax.vmap(one)(told)
 
-    def _laplace(self, z: Array, record: Mapping[str, Array], seen: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Covariance of the targets at the mode that is reached from the truth, and the information gained."""
-        reached = climb(self._with(record, seen).local, z[None])
-        precision = -as_matrix(jax.tree.map(lambda leaf: leaf[0], reached.hessian))
-        slopes = jax.jacfwd(self.drawn.target_of)(reached.z[0])
-        covariance = slopes @ jnp.linalg.solve(precision, slopes.T)
+    def _around_mode(
+        self, key: Array, z: Array, record: Mapping[str, Array], seen: Mapping[str, Array]
+    ) -> tuple[Array, Array, Array]:
+        """Draws around the mode that is reached from the truth: weights, targets, and the information gained.
+
+        They are of a t distribution with the curvature at the mode, whose tails are wider than those of posteriors,
+        weighed by the posterior's density.
+        """
+        given = self._with(record, seen)
+        reached = climb(given.local, z[None])
+        mode, precision = reached.z[0], -as_matrix(jax.tree.map(lambda leaf: leaf[0], reached.hessian))
+        root = jnp.linalg.cholesky(precision)
+        normal, chi2 = jax.random.split(jax.random.fold_in(key, 1))
+        steps = jax.random.normal(normal, (AROUND, len(z)))
+        steps *= jnp.sqrt(FREEDOM / jax.random.chisquare(chi2, FREEDOM, (AROUND, 1)))
+        draws = mode[None] + jax.scipy.linalg.solve_triangular(root.T, steps.T).T
+        heights = jax.lax.map(given, draws, batch_size=BATCH)
+        proposed = -0.5 * (FREEDOM + len(z)) * jnp.log1p((steps**2).sum(axis=1) / FREEDOM)
+        targets = jax.lax.map(self.drawn.target_of, draws)
         now = jnp.linalg.slogdet(jnp.asarray(self.drawn.covariance))[1]
-        return covariance, (now + jnp.linalg.slogdet(precision)[1]) / 2
+        return jax.nn.softmax(heights - proposed), targets, (now + jnp.linalg.slogdet(precision)[1]) / 2
 
 
 def _in_batches(function: Callable[..., Any], num: int, *arrays: Any) -> Any:
@@ -182,23 +196,35 @@ def _weighted(terms: np.ndarray, targets: np.ndarray, prob: float) -> Simulated:
     total = logsumexp(others, axis=1, keepdims=True)
     good = np.isfinite(total[:, 0])
     weights = np.exp(others - np.where(good[:, None], total, 0.0))
+    gain = xlogy(weights, weights).sum(axis=1) + np.log(len(targets) - 1)
+    everyone = np.broadcast_to(targets, (len(terms), *targets.shape))
+    return _summary(weights, everyone, gain, prob, "weighted draws")
+
+
+def _summary(weights: np.ndarray, targets: np.ndarray, gain: np.ndarray, prob: float, method: str) -> Simulated:
+    """What weighted draws say in each of o simulations; weights (o, j), targets (o, j, m). NaN where none remains."""
     squares = (weights**2).sum(axis=1)
-    mean = weights @ targets
-    spread = targets[None] - mean[:, None]
+    remains = squares > 0.0
+    spread = targets - np.einsum("oj,ojm->om", weights, targets)[:, None]
     # as with n draws, of which n − 1 tell the spread
     left = np.maximum(1.0 - squares, np.finfo(float).tiny)
     covariance = np.einsum("oj,ojm,ojk->omk", weights, spread, spread) / left[:, None, None]
-    ess = np.where(good, 1.0 / np.maximum(squares, np.finfo(float).tiny), 0.0)
-    gain = xlogy(weights, weights).sum(axis=1) + np.log(len(targets) - 1)
-    return Simulated(covariance, _widths(weights, targets, prob), ess, gain, "weighted draws")
+    width = np.array([_width(own, values, prob) for own, values in zip(weights, targets, strict=True)])
+    return Simulated(
+        np.where(remains[:, None, None], covariance, np.nan),
+        np.where(remains[:, None], width, np.nan),
+        1.0 / np.where(remains, squares, np.inf),
+        gain,
+        method,
+    )
 
 
-def _widths(weights: np.ndarray, targets: np.ndarray, prob: float) -> np.ndarray:
-    """Widths of central intervals of weighted draws; shape (o, m)."""
+def _width(weights: np.ndarray, targets: np.ndarray, prob: float) -> list[float]:
+    """Widths of the central intervals of weighted draws; weights (j,), targets (j, m)."""
     found = []
     for values in targets.T:
         order = np.argsort(values)
-        share = np.cumsum(weights[:, order], axis=1) - weights[:, order] / 2
-        ends = [[np.interp(p, own, values[order]) for p in ((1 - prob) / 2, (1 + prob) / 2)] for own in share]
-        found.append(np.diff(np.array(ends), axis=1)[:, 0])
-    return np.stack(found, axis=1)
+        share = np.cumsum(weights[order]) - weights[order] / 2
+        lower, upper = np.interp([(1 - prob) / 2, (1 + prob) / 2], share, values[order])
+        found.append(float(upper - lower))
+    return found

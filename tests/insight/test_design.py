@@ -121,6 +121,23 @@ def test_what_is_simulated_is_what_a_linear_twin_of_normal_noise_says() -> None:
     assert simulated["gain"].mean().item() == pytest.approx(0.5 * np.log1p(variance * added), abs=0.05)
 
 
+def test_what_tells_very_much_is_calibrated_anew_around_each_mode() -> None:
+    twin = decay(
+        parameters={"rate": bt.Parameter(1e-3)}, observations={"level": bt.Observation(bt.Gaussian(0.3), unit="m")}
+    )
+    told = telemetry_of({"time": [0.0, 0.05], "level": [5.1, 4.9]})
+    posterior = bt.calibrate(twin, told, seed=0, method="laplace")
+    later = np.linspace(0.1, 1.0, 3000)
+    plan = telemetry_of({"time": later, "level": np.full(3000, np.nan)}, t0=0.0)
+    found = bt.design(twin, told, {"go on": plan}, posterior=posterior, seed=0, of=["level_initial"])
+    simulated = found["simulated"].to_dataset()
+    exact = (1.0 + np.exp(-2e-3 * np.array([0.0, 0.05, *later])).sum() / 0.3**2) ** -0.5
+    assert simulated["method"].item() == "draws around modes"
+    # 64 simulations of some hundred draws each
+    assert simulated["sd"].mean().item() == pytest.approx(exact, rel=0.02)
+    assert simulated["width"].mean().item() == pytest.approx(2.0 * 1.6449 * exact, rel=0.02)
+
+
 def test_noise_that_remembers_makes_neighbours_worth_less_than_their_sum() -> None:
     noise = bt.Autocorrelated(0.3, correlation_time=1.0)
     twin = decay(parameters={"rate": bt.Parameter(0.8)}, observations={"level": bt.Observation(noise, unit="m")})
