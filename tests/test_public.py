@@ -8,13 +8,13 @@ import pytest
 import bayestwin as bt
 
 NAMES = """
-    Autocorrelated Biased Binomial Censored Column Discrepancy Event First Gaussian Input LogNormal NegativeBinomial
-    NoiseFrom
+    Autocorrelated Biased Binomial Candidate Censored Column Discrepancy Event First Gaussian Input LogNormal
+    NegativeBinomial NoiseFrom
     Observation Parameter Poisson ProcessNoise Proportional Rounded Solver State SteadyState StudentT Telemetry Twin
     ablate add_features align backtest calibrate check compare conformalize coverage cut_at_gaps datasets delay_line
-    diagnose errors expand_doses identify influence intervals joint judge_sbc leave_assets_out leave_future_out load
-    numpyro_model pit population power_scaling predict pymc_model read_experiments read_telemetry render_report save
-    sbc scores sensitivity simulate solve_for uncertainty_shares write_reports
+    design diagnose errors expand_doses identify influence intervals joint judge_design judge_sbc leave_assets_out
+    leave_future_out load numpyro_model pit population power_scaling predict pymc_model read_experiments read_telemetry
+    render_report save sbc scores sensitivity simulate solve_for uncertainty_shares write_reports
 """
 
 

@@ -31,6 +31,7 @@ COMMANDS = (
     predict.validate,
     insight.identify,
     insight.sensitivity,
+    insight.design,
     insight.compare,
     insight.sbc,
     models.check,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayestwin.density.bind import Experiments
 from bayestwin.density.density import Density
-from bayestwin.errors import InvalidSetting
+from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.insight.identify import with_planned
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
@@ -103,7 +103,7 @@ def options_of(
                 advice="Give each an experiment of its own, by `experiment=`, or ask for them one by one.",
             )
         planned[owner] = plans[0][0]
-    plan = Continuation(*with_planned(twin, telemetry, planned))
+    plan = _continuation(twin, telemetry, planned, tuple(told))
     options = []
     for name, one in told.items():
         owner, record = owners[name], planned[owners[name]]
@@ -126,11 +126,20 @@ def _of_one(
         )
     plans, options = [], []
     for number, (record, names) in enumerate(_plans_of(telemetry, told)):
-        plan = Continuation(*with_planned(twin, telemetry, record))
+        plan = _continuation(twin, telemetry, record, names)
         plans.append(plan)
         for name in names:
             options += _options(plan, number, name, told[name], record, len(telemetry.table))
     return tuple(plans), tuple(options)
+
+
+def _continuation(twin: Twin, telemetry: Any, planned: Any, names: Sequence[str]) -> Continuation:
+    """A plan; what is wrong with it is said of the candidates that are part of it."""
+    try:
+        return Continuation(*with_planned(twin, telemetry, planned))
+    except InvalidTelemetry as reason:
+        listed = ", ".join(f"`{name}`" for name in names)
+        raise reason.within(f"In what is planned for {listed}") from reason
 
 
 def _plans_of(

@@ -33,7 +33,7 @@ from bayestwin.insight.selection import (
     spread_after,
     targets_of,
 )
-from bayestwin.insight.simulated import Drawn, NestedMonteCarlo, Simulated, most_draws, paths_of
+from bayestwin.insight.simulated import KnownDraws, NestedMonteCarlo, SimulatedCalibrations, most_draws, paths_of
 from bayestwin.insight.ties import Coordinates, coordinates_of
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
@@ -165,13 +165,13 @@ def design(
     """
     computation = computing("Lower `draws`, or give fewer candidates.", seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
-    check_belongs(twin, posterior)
-    _check_settings(criterion, budget, prob, {"draws": draws, "simulations": simulations})
-    _check_same(posterior, telemetry)
+    settings = {"criterion": criterion, "relative": relative, "budget": budget, "prob": prob, "draws": draws}
+    settings |= {"best": best, "simulations": simulations}
+    _check_settings(settings)
+    _check_same(twin, posterior, telemetry)
     with computation as shown:
-        solved = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
-        plans, options = options_of(solved, telemetry, candidates)
-        known = known_of(solved, telemetry, posterior, of, future, seed)
+        known = known_of(twin, telemetry, posterior, of, future, seed)
+        plans, options = options_of(known.density.twin, telemetry, candidates)
         scale = known.sd if relative else np.ones_like(known.sd)
         with shown.phase("information", "weighing candidates", len(options)) as phase:
             weighed, wider = _weigh(known, plans, options, scale, draws, seed)
@@ -187,27 +187,29 @@ def design(
             groups["simulated"] = _simulated_dataset(found, known, options, scale)
         groups["chosen"] = _chosen_dataset(weighed, known, options, chosen)
     tree = xr.DataTree.from_dict(groups)
-    job = {"criterion": criterion, "relative": relative, "budget": budget, "prob": prob, "draws": draws, "best": best}
-    tree.attrs = root_attributes(twin, telemetry, seed, job | {"simulations": simulations})
-    tree.attrs |= {"criterion": criterion, "prob": prob, "budget": "" if budget is None else budget}
+    told = {"criterion": criterion, "prob": prob, "budget": "" if budget is None else budget}
+    tree.attrs = root_attributes(twin, telemetry, seed, settings) | told
     return tree
 
 
-def _check_settings(criterion: str, budget: float | None, prob: float, counts: Mapping[str, int]) -> None:
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    budget = settings["budget"]
     wrong = [
-        ("criterion", criterion, ", ".join(f'"{name}"' for name in CRITERIA), criterion not in CRITERIA),
-        ("budget", budget, "a sum of costs above zero", budget is not None and not budget > 0.0),
-        ("prob", prob, "between 0 and 1", not 0.0 < prob < 1.0),
-        *[(name, value, "a whole number from 2 on", value < 2) for name, value in counts.items()],
+        ("criterion", ", ".join(f'"{name}"' for name in CRITERIA), settings["criterion"] not in CRITERIA),
+        ("budget", "a sum of costs above zero", budget is not None and not budget > 0.0),
+        ("prob", "between 0 and 1", not 0.0 < settings["prob"] < 1.0),
+        *[(name, "a whole number from 2 on", settings[name] < 2) for name in ("draws", "simulations")],
+        ("best", "a whole number from 0 on", settings["best"] < 0),
     ]
-    for name, value, expected, bad in wrong:
+    for name, expected, bad in wrong:
         if bad:
             raise InvalidSetting(
-                f"`{name}` makes no sense.", expected=expected, received=repr(value), advice="Leave it out."
+                f"`{name}` makes no sense.", expected=expected, received=repr(settings[name]), advice="Leave it out."
             )
 
 
-def _check_same(posterior: xr.DataTree, telemetry: Telemetry | Experiments) -> None:
+def _check_same(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry | Experiments) -> None:
+    check_belongs(twin, posterior)
     ours, theirs = sha256_of(telemetry), posterior.attrs.get("telemetry_sha256", "")
     if ours != theirs:
         raise InvalidArtifact(
@@ -232,7 +234,7 @@ def known_of(
     """What a posterior says of targets.
 
     Args:
-        twin: With the method of its solver.
+        twin: The twin.
         telemetry: What was calibrated.
         posterior: Of that.
         of: As of `design`.
@@ -242,6 +244,7 @@ def known_of(
     Raises:
         InvalidSetting: If a target makes no sense, or there are too few draws to tell a covariance from.
     """
+    twin = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
     density = build_density(twin, bind_all(twin, telemetry))
     coordinates = coordinates_of(density, seed)
     seer, rows = density, slice(None)
@@ -344,7 +347,7 @@ def _choose(
     return order, chosen
 
 
-# Simulated telemetry to come.
+# SimulatedCalibrations telemetry to come.
 
 
 def _sets_to_simulate(best: Sequence[int], chosen: Sequence[int]) -> list[tuple[int, ...]]:
@@ -359,10 +362,10 @@ def _simulate(
     wider: Coordinates,
     settings: tuple[int, int, float],
     phase: Any,
-) -> dict[tuple[int, ...], Simulated]:
+) -> dict[tuple[int, ...], SimulatedCalibrations]:
     """What calibrations would say with each set of options more; all are of the same draws and the same noise."""
     seed, simulations, prob = settings
-    found: dict[tuple[int, ...], Simulated] = {}
+    found: dict[tuple[int, ...], SimulatedCalibrations] = {}
     for number, plan in enumerate(plans):
         own = [one for one in sets if options[one[0]].plan == number]
         if not own:
@@ -374,7 +377,7 @@ def _simulate(
         def target_of(z: Any, places: Any = places) -> Any:
             return known.targets.of(z[places])
 
-        drawn = Drawn(z, known.values[:num], covariance, target_of, paths_of(plan.before, z))
+        drawn = KnownDraws(z, known.values[:num], covariance, target_of, paths_of(plan.before, z))
         nested = NestedMonteCarlo(plan.before, drawn, seed, prob)
         for one in own:
             seen = {
@@ -384,7 +387,7 @@ def _simulate(
     return {one: found[one] for one in sets}
 
 
-def _scaled(found: Simulated, scale: np.ndarray) -> np.ndarray:
+def _scaled(found: SimulatedCalibrations, scale: np.ndarray) -> np.ndarray:
     """Covariances in units of the targets' scale, of the simulations that say something."""
     good = np.isfinite(found.covariance).all(axis=(1, 2))
     return found.covariance[good] / scale[:, None] / scale[None]
@@ -461,7 +464,7 @@ def _chosen_dataset(weighed: Weighed, known: Known, options: Sequence[Option], c
 
 
 def _simulated_dataset(
-    found: Mapping[tuple[int, ...], Simulated], known: Known, options: Sequence[Option], scale: np.ndarray
+    found: Mapping[tuple[int, ...], SimulatedCalibrations], known: Known, options: Sequence[Option], scale: np.ndarray
 ) -> xr.Dataset:
     """By set and simulation, what its calibration says; NaN where a set has fewer simulations than others."""
     most = max(len(one.width) for one in found.values())

@@ -8,7 +8,6 @@ import xarray as xr
 
 from bayestwin._base.wording import number, percent
 from bayestwin.density.bind import Experiments, sha256_of
-from bayestwin.dynamics.choice import with_method
 from bayestwin.errors import InvalidArtifact, InvalidSetting
 from bayestwin.insight.design import known_of
 from bayestwin.insight.selection import Wanted
@@ -191,9 +190,8 @@ def judge_design(
     check_belongs(twin, posterior)
     _check_added(found, telemetry, posterior)
     told = promises(found, recorded)
-    solved = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
     wanted = of if of is not None else [one.target for one in told]
-    known = known_of(solved, telemetry, posterior, wanted, future, int(found.attrs["seed"]))
+    known = known_of(twin, telemetry, posterior, wanted, future, int(found.attrs["seed"]))
     if known.targets.names != tuple(one.target for one in told):
         raise InvalidSetting(
             "`of` does not name what the design was about.",

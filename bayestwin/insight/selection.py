@@ -257,11 +257,11 @@ def loss_of(covariances: np.ndarray, criterion: str) -> np.ndarray:
 ROUNDS = 20
 """Exchanges at most."""
 
-type Loss = Callable[[np.ndarray], np.ndarray]
+type SetLoss = Callable[[np.ndarray], np.ndarray]
 """Which of c options each of s sets has, (s, c) → what is to be made small, (s,)."""
 
 
-def choose_within(loss: Loss, costs: np.ndarray, plans: np.ndarray, budget: float) -> list[int]:
+def choose_within(loss: SetLoss, costs: np.ndarray, plans: np.ndarray, budget: float) -> list[int]:
     """Options that together make the loss small, the most rewarding first.
 
     Args:
@@ -286,7 +286,7 @@ def choose_within(loss: Loss, costs: np.ndarray, plans: np.ndarray, budget: floa
     return best
 
 
-def _filled(loss: Loss, costs: np.ndarray, own: np.ndarray, budget: float, start: Sequence[int]) -> list[int]:
+def _filled(loss: SetLoss, costs: np.ndarray, own: np.ndarray, budget: float, start: Sequence[int]) -> list[int]:
     """What gains most for its cost is added, one after the other, while the budget lasts and something is gained."""
     found = list(start)
     while True:
@@ -301,7 +301,7 @@ def _filled(loss: Loss, costs: np.ndarray, own: np.ndarray, budget: float, start
         found.append(rest[int(np.argmax(gains))])
 
 
-def _exchanged(loss: Loss, costs: np.ndarray, own: np.ndarray, budget: float, start: list[int]) -> list[int]:
+def _exchanged(loss: SetLoss, costs: np.ndarray, own: np.ndarray, budget: float, start: list[int]) -> list[int]:
     """One is put in the place of another as long as that makes the loss smaller, and what is left over is used."""
     found = start
     for _ in range(ROUNDS):

@@ -37,7 +37,7 @@ AROUND, FREEDOM = 200, 5.0
 """Draws around each mode, and degrees of freedom of the t distribution that they are of."""
 
 
-class Simulated(NamedTuple):
+class SimulatedCalibrations(NamedTuple):
     """What o calibrations of simulated telemetry say of m targets.
 
     Attributes:
@@ -55,7 +55,7 @@ class Simulated(NamedTuple):
     method: str
 
 
-class Drawn(NamedTuple):
+class KnownDraws(NamedTuple):
     """Draws of what is known now.
 
     Attributes:
@@ -93,7 +93,7 @@ def paths_of(density: Density, z: np.ndarray) -> Any:
 class NestedMonteCarlo:
     """Telemetry to come on one plan: simulated, and calibrated."""
 
-    def __init__(self, before: Density, drawn: Drawn, seed: int, prob: float) -> None:
+    def __init__(self, before: Density, drawn: KnownDraws, seed: int, prob: float) -> None:
         """Take the density without what is planned, at all its times, and draws; nothing is compiled yet."""
         self.before, self.drawn, self.prob = before, drawn, prob
         self.key = key_for(seed, "design records")
@@ -102,7 +102,7 @@ class NestedMonteCarlo:
         self._likelihoods = jax.jit(self._likelihoods_of)
         self._calibrated = jax.jit(jax.vmap(self._around_mode, in_axes=(0, 0, 0, None)))
 
-    def simulate(self, seen: Mapping[str, np.ndarray], num: int, phase: Phase) -> Simulated:
+    def simulate(self, seen: Mapping[str, np.ndarray], num: int, phase: Phase) -> SimulatedCalibrations:
         """What calibrations would say with some observations more.
 
         Args:
@@ -182,7 +182,7 @@ def _in_batches(function: Callable[..., Any], num: int, *arrays: Any) -> Any:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 
-def _weighted(terms: np.ndarray, targets: np.ndarray, prob: float) -> Simulated:
+def _weighted(terms: np.ndarray, targets: np.ndarray, prob: float) -> SimulatedCalibrations:
     """What weighing says; record o is made by draw o, which is left out there.
 
     Args:
@@ -201,7 +201,9 @@ def _weighted(terms: np.ndarray, targets: np.ndarray, prob: float) -> Simulated:
     return _summary(weights, everyone, gain, prob, "weighted draws")
 
 
-def _summary(weights: np.ndarray, targets: np.ndarray, gain: np.ndarray, prob: float, method: str) -> Simulated:
+def _summary(
+    weights: np.ndarray, targets: np.ndarray, gain: np.ndarray, prob: float, method: str
+) -> SimulatedCalibrations:
     """What weighted draws say in each of o simulations; weights (o, j), targets (o, j, m). NaN where none remains."""
     squares = (weights**2).sum(axis=1)
     remains = squares > 0.0
@@ -210,7 +212,7 @@ def _summary(weights: np.ndarray, targets: np.ndarray, gain: np.ndarray, prob: f
     left = np.maximum(1.0 - squares, np.finfo(float).tiny)
     covariance = np.einsum("oj,ojm,ojk->omk", weights, spread, spread) / left[:, None, None]
     width = np.array([_width(own, values, prob) for own, values in zip(weights, targets, strict=True)])
-    return Simulated(
+    return SimulatedCalibrations(
         np.where(remains[:, None, None], covariance, np.nan),
         np.where(remains[:, None], width, np.nan),
         1.0 / np.where(remains, squares, np.inf),

@@ -105,6 +105,7 @@ def test_the_promised_spread_is_the_mean_over_follow_ups() -> None:
     assert found["targets"].to_dataset()["sd"].sel(target="asymptote") / realised[0] > 1.15
 
 
+@pytest.mark.slow
 def test_what_is_simulated_is_what_a_linear_twin_of_normal_noise_says() -> None:
     twin, told, posterior = known_decay(), decay_telemetry(), known_decay_posterior()
     later = np.array([4.2, 5.0])
@@ -121,6 +122,7 @@ def test_what_is_simulated_is_what_a_linear_twin_of_normal_noise_says() -> None:
     assert simulated["gain"].mean().item() == pytest.approx(0.5 * np.log1p(variance * added), abs=0.05)
 
 
+@pytest.mark.slow
 def test_what_tells_very_much_is_calibrated_anew_around_each_mode() -> None:
     twin = decay(
         parameters={"rate": bt.Parameter(1e-3)}, observations={"level": bt.Observation(bt.Gaussian(0.3), unit="m")}
@@ -138,6 +140,7 @@ def test_what_tells_very_much_is_calibrated_anew_around_each_mode() -> None:
     assert simulated["width"].mean().item() == pytest.approx(2.0 * 1.6449 * exact, rel=0.02)
 
 
+@pytest.mark.slow
 def test_noise_that_remembers_makes_neighbours_worth_less_than_their_sum() -> None:
     noise = bt.Autocorrelated(0.3, correlation_time=1.0)
     twin = decay(parameters={"rate": bt.Parameter(0.8)}, observations={"level": bt.Observation(noise, unit="m")})
@@ -189,6 +192,7 @@ def test_choice_within_a_budget_is_about_the_best_there_is() -> None:
     assert best >= 27
 
 
+@pytest.mark.slow
 def test_inputs_exclude_each_other_and_gaps_of_a_plan_do_not_count() -> None:
     times, twin = np.linspace(0.0, 3.0, 13), driven()
     waves = {"stepped": np.sin(times), "sloped": np.cos(times)}
@@ -248,6 +252,7 @@ def test_one_more_asset_tells_of_the_population_and_going_on_tells_of_its_asset(
         assert float(left.sel(set=name, target="rate[first]")) == pytest.approx(linear, abs=0.04)
 
 
+@pytest.mark.slow
 def test_whether_a_promise_was_kept_is_told_of_the_new_posterior() -> None:
     (posterior, found), twin = follow_up(), growth(SCALE, **PRIORS)
     with pytest.raises(InvalidArtifact, match="nothing added"):
