@@ -108,8 +108,8 @@ def test_the_promised_spread_is_the_mean_over_follow_ups() -> None:
 @pytest.mark.slow
 def test_what_is_simulated_is_what_a_linear_twin_of_normal_noise_says() -> None:
     twin, told, posterior = known_decay(), decay_telemetry(), known_decay_posterior()
-    later = np.array([4.2, 5.0])
-    plan = telemetry_of({"time": later, "level": np.full(2, np.nan)}, t0=told.t0)
+    later = np.linspace(4.05, 4.5, 1500)  # late, when each reading tells little
+    plan = telemetry_of({"time": later, "level": np.full(1500, np.nan)}, t0=told.t0)
     found = bt.design(twin, told, {"go on": plan}, posterior=posterior, seed=0, of=["level_initial"])
     variance = normal()[1] ** 2
     added = (np.exp(-0.8 * later) ** 2 / 0.3**2).sum()
@@ -117,6 +117,7 @@ def test_what_is_simulated_is_what_a_linear_twin_of_normal_noise_says() -> None:
     options, simulated = found["options"].to_dataset(), found["simulated"].to_dataset()
     assert options["narrowing"].item() == pytest.approx(1.0 - exact / np.sqrt(variance), rel=1e-6)
     sd = simulated["sd"].values.ravel()
+    assert exact < 0.9 * np.sqrt(variance)
     now = found["targets"].to_dataset()["sd"].item()  # of draws, which chance makes more or less spread than they are
     assert sd.mean() == pytest.approx(exact / np.sqrt(variance) * now, rel=0.01)
     assert simulated["gain"].mean().item() == pytest.approx(0.5 * np.log1p(variance * added), abs=0.05)
