@@ -12,9 +12,10 @@ NAMES = """
     NegativeBinomial NoiseFrom
     Observation Parameter Poisson ProcessNoise Proportional Rounded Solver State SteadyState StudentT Telemetry Twin
     ablate add_features align backtest calibrate check compare conformalize coverage cut_at_gaps datasets delay_line
-    design diagnose errors expand_doses identify influence intervals joint judge_design judge_sbc leave_assets_out
-    leave_future_out load numpyro_model pit population power_scaling predict pymc_model read_experiments read_telemetry
-    render_report save sbc scores sensitivity simulate solve_for uncertainty_shares write_reports
+    design diagnose errors expand_doses extrapolation identify influence intervals joint judge_design judge_sbc
+    leave_assets_out leave_future_out load numpyro_model pit population power_scaling predict pymc_model
+    read_experiments read_telemetry render_report save sbc scores sensitivity simulate solve_for
+    uncertainty_shares write_reports
 """
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from bayestwin._base.wording import number, percent
-from bayestwin.check.finding import limits_from
+from bayestwin.check.finding import Limit, limits_from
 from bayestwin.check.range import BEYOND
 from bayestwin.density.bind import elapsed
 from bayestwin.errors import InvalidSetting
@@ -186,7 +186,9 @@ def _limited(twin: Twin, forecast: xr.DataTree, limits: Mapping[str, Any] | None
     """By observation or input that has an operating range, when it is outside; shape (n,) each."""
     found = {}
     paths, signals = (forecast[name].to_dataset() for name in ("predictions", "predictions_constant_data"))
-    for name, limit in limits_from(limits or {}, twin).items():
+    stated = {name: one for name, one in (limits or {}).items() if isinstance(one, Limit)}
+    stated |= limits_from({name: one for name, one in (limits or {}).items() if name not in stated}, twin)
+    for name, limit in stated.items():
         if name in twin.observations:
             values = np.nanmedian(paths[f"{name}_noise_free"].values, axis=(0, 1))
         else:
