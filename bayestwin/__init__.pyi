@@ -13,12 +13,16 @@ from .assess import quantities as quantities
 from .assess import scores as scores
 from .calibrate import calibrate as calibrate
 from .check import check as check
+from .check.support import extrapolation as extrapolation
+from .insight.candidates import Candidate as Candidate
 from .insight.compare import ablate as ablate
 from .insight.compare import compare as compare
+from .insight.design import design as design
 from .insight.future import leave_future_out as leave_future_out
 from .insight.identify import identify as identify
 from .insight.influence import influence as influence
 from .insight.influence import power_scaling as power_scaling
+from .insight.promise import judge_design as judge_design
 from .insight.sbc import judge_sbc as judge_sbc
 from .insight.sbc import sbc as sbc
 from .insight.scenarios import InputChange as InputChange

@@ -17,7 +17,7 @@ from bayestwin._base.progress import Progress
 from bayestwin.density.bind import bind_all
 from bayestwin.density.density import build_density
 from bayestwin.inference.starts import find_starts
-from bayestwin.insight.identify import information_of
+from bayestwin.insight.information import information_of
 
 pytestmark = [pytest.mark.slow, needs("fleet")]
 

@@ -32,6 +32,7 @@ COMMANDS = (
     scenario.scenario,
     insight.identify,
     insight.sensitivity,
+    insight.design,
     insight.compare,
     insight.sbc,
     models.check,

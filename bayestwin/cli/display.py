@@ -194,6 +194,10 @@ def show_forecast(console: rich.console.Console, made: LaterPredictions, zone: s
         show_line(console, "[dim]note[/dim]", words)
     if lost := draws.lost(made.predictions):
         show_line(console, "[yellow]![/yellow]", lost.words)
+    for sentence in made.beyond:
+        show_line(console, "[yellow]![/yellow]", sentence)
+    if made.beyond:
+        show_line(console, "", "There the equations alone speak: nothing that was calibrated says whether they hold.")
     show_path(console, made.path)
 
 

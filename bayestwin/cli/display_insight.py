@@ -1,4 +1,4 @@
-"""What is printed of `identify`, `sensitivity`, `compare`, `sbc`, `batch`, `fleet` and `scenario`."""
+"""What is printed of `identify`, `sensitivity`, `design`, `compare`, `sbc`, `batch`, `fleet` and `scenario`."""
 
 import contextlib
 import pathlib
@@ -27,6 +27,7 @@ from bayestwin.cli.display import (
 from bayestwin.insight.influence import FINE
 from bayestwin.project.batch import Refused, Task, TaskOutcome
 from bayestwin.project.compare import Compared
+from bayestwin.project.design import MOST_OPTIONS, Designed
 from bayestwin.project.each import EachFound
 from bayestwin.project.identify import Identified
 from bayestwin.project.predict import FleetFound
@@ -170,6 +171,62 @@ def _index(row: xr.Dataset) -> str:
 def _odd(found: xr.Dataset) -> np.ndarray:
     """Which quantities are not decided by the data."""
     return found["diagnosis"].to_numpy() != FINE
+
+
+# What is printed of a design: what to record, what each option would do, and what was simulated; or what came of it.
+
+
+def show_design(console: rich.console.Console, carried: Carried[Designed]) -> None:
+    """What it comes to, the options, and the files."""
+    run, tree, told, kept = carried.found
+    if kept is not None:
+        console.print(f"[bold]{tree.attrs['twin']}[/bold]: what was promised, and what run {run} says:")
+        marks = {"kept": "[green]pass[/green]", "narrower": "[green]pass[/green]", "wider": "[red]FAIL[/red]"}
+        for outcome, sentence in zip(kept["outcome"].values, told, strict=True):
+            show_line(console, marks.get(str(outcome), "[dim]note[/dim]"), sentence)
+        show_files(console, carried.run)
+        return
+    num = tree["options"].sizes["option"]
+    console.print(
+        f"[bold]{tree.attrs['twin']}[/bold]: {count(num, 'option')}, from run {run}, seed {tree.attrs['seed']}."
+    )
+    console.print("Standard deviations expected with each by itself, the best first:")
+    console.print(options_table(tree))
+    for sentence in told:
+        show_line(console, "[bold]→[/bold]", sentence)
+    show_files(console, carried.run)
+
+
+def options_table(tree: xr.DataTree) -> rich.table.Table:
+    """What each option would do, beside what is known now and what was simulated."""
+    now, options = tree["targets"].to_dataset(), tree["options"].to_dataset().isel(option=slice(MOST_OPTIONS))
+    simulated = tree["simulated"].to_dataset() if "simulated" in tree else None
+    titles = [
+        f"{name} ({unit})" if unit else str(name)
+        for name, unit in zip(now["target"].values, now["unit"].values, strict=True)
+    ]
+    made = table("", "cost", *map(rich.markup.escape, titles), *(["simulated"] if simulated is not None else []))
+    made.add_row("now", "", *[f"{float(sd):.3g}" for sd in now["sd"].values])
+    for name in options["option"].values:
+        row = options.sel(option=name)
+        cells = [
+            f"{float(sd):.3g} (−{100 * float(less):.0f} %)"
+            for sd, less in zip(row["sd"], row["narrowing"], strict=True)
+        ]
+        if simulated is not None:
+            cells.append(_simulated(simulated, str(name)))
+        made.add_row(rich.markup.escape(str(name)), f"{float(row['cost']):g}", *cells)
+    if tree["options"].sizes["option"] > MOST_OPTIONS:
+        made.caption = f"the best {MOST_OPTIONS} of {tree['options'].sizes['option']:,}"
+    return made
+
+
+def _simulated(simulated: xr.Dataset, name: str) -> str:
+    """Mean standard deviations over simulated calibrations with one option; empty where there are none."""
+    if name not in simulated["set"].values:
+        return ""
+    means = simulated["sd"].sel(set=name).mean("simulation")
+    return ", ".join(f"{float(mean):.3g}" for mean in means.values)
 
 
 # What is printed of a comparison: a table of differences, held-out scores, and what it comes to.

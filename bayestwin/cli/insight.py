@@ -1,4 +1,4 @@
-"""`identify`, `sensitivity`, `compare`, `sbc`: what can be told, what hangs on what, and is calibration right."""
+"""`identify`, `sensitivity`, `design`, `compare`, `sbc`: what can be told, what hangs on what, and what to record."""
 
 import pathlib
 import time
@@ -96,6 +96,53 @@ def sensitivity(
             raise typer.Exit(130)
         if earlier is not None:
             stop_unless_finished(earlier.run, earlier.status)
+
+
+def design(
+    model: ModelPath,
+    job: JobName = "job.toml",
+    planned: Annotated[
+        list[pathlib.Path] | None,
+        typer.Option(help="CSV file with times and inputs of telemetry to come, a candidate; may be given repeatedly."),
+    ] = None,
+    of: Annotated[
+        list[str] | None, typer.Option(help="Quantity that is to be narrowed, instead of the job's; may be repeated.")
+    ] = None,
+    criterion: Annotated[
+        Literal["A", "D", "E"] | None, typer.Option(help="Criterion of optimal design, instead of the job's.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Sum of costs at most, instead of the job's.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the calibration that it rests on; by default the newest.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Say whether what this run of `design` promised has come true since.")
+    ] = None,
+    recorded: Annotated[
+        str | None, typer.Option(help="With --judge: what was recorded, where that is not what it chose.")
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what to measure next: which sensors, times or inputs narrow the posterior most, and by how much.
+
+    Example: bayestwin design models/room --planned step.csv --planned steady.csv
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.display_insight import show_design
+        from bayestwin.project.design import Planned, design_model
+        from bayestwin.project.model import changed, load_model
+
+        asked = {"of": of or None, "criterion": criterion, "budget": budget}
+        chosen = changed(load_model(model, job), design=asked)
+        given = Planned({path.stem: path for path in planned or ()}, run, judge, recorded)
+        found, status = design_model(chosen, results, given, device=device, progress=Progress(began=began))
+        show_run(console, found, show_design, as_json)
+        stop_unless_finished(found.found.run, status)
+        exit_by(found.status)
 
 
 def compare(

@@ -62,6 +62,7 @@ def predict(
         later_predictions = predict_again(chosen, used, telemetry, out, start)
         if as_json:
             about = {"run": used.name, "status": later_predictions.status, "file": later_predictions.path}
+            about["beyond"] = list(later_predictions.beyond)
             made = later_predictions.predictions
             told = ("starts_anew", "failed_paths")
             about |= {name: made.attrs[name] for name in told if name in made.attrs}

@@ -1,20 +1,16 @@
 """Identifiability of a twin by telemetry, that there is or that is planned: what observations say about each direction.
 
-The public function, the Fisher information of the likelihood, planned telemetry, and telemetry as rich as it could be.
+The public function, planned telemetry, and telemetry as rich as it could be.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax import Array
-from jax.typing import ArrayLike
-from numpyro.distributions import LogNormal, Normal
 
 from bayestwin._base.process import (
     key_for,
@@ -22,18 +18,17 @@ from bayestwin._base.process import (
 )
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_belongs, check_settings, root_attributes, with_model_error
-from bayestwin.density.bind import Bound, Experiments, bind, bind_all, each_experiment
-from bayestwin.density.density import Density, Predicted, build_density
-from bayestwin.density.observing import draw_correlated
+from bayestwin.density.bind import Bound, Experiments, bind, bind_all
+from bayestwin.density.density import Density, build_density
 from bayestwin.density.rows import rows_before
 from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.solver import choose
 from bayestwin.inference.starts import find_starts
 from bayestwin.insight import identify_verdict
+from bayestwin.insight.information import BATCH, information_of
 from bayestwin.insight.profile import draws_in_z, expected_covariance, follow, points_of, with_more
 from bayestwin.insight.ties import Coordinates, Tie, coordinates_of, find_ties, values_and_slopes
-from bayestwin.model import noise as noises
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise import Noise
 from bayestwin.model.twin import Twin
@@ -226,12 +221,7 @@ def _planned(
     """What is expected of the spreads with and without what is planned, in all coordinates that there then are."""
     before, after = with_planned(density.twin, telemetry, planned)
     wider = coordinates_of(after, seed)
-    places = np.array([wider.names.index(name) for name in coordinates.names])
-    covariance = np.diag(wider.spread**2)
-    covariance[np.ix_(places, places)] = known
-    rng = np.random.default_rng([seed, 6])
-    z = wider.centre + wider.spread * rng.standard_normal((len(at), len(wider.names)))
-    z[:, places] = at
+    covariance, z = widened(coordinates, wider, known, at, seed)
     with shown.phase("planned", "weighing what is planned", len(z)) as phase:
         added = information_of(after, seed)(z) - information_of(before, seed)(z)
         added = added[np.isfinite(added).all(axis=(1, 2))]
@@ -240,165 +230,25 @@ def _planned(
     return identify_verdict.planned(wider, covariance, later, planned)
 
 
-# Fisher information of a twin's likelihood: how much observations at these times say about each direction of z.
-#
-# `I(z) = E[s sᵀ] = E[−∇² log p(y | z)]` over observations y drawn at z, with s = ∇ log p and the twin replaced by its
-# linearisation there. For Gaussian and log-normal noise the expectation is taken exactly, for other noise over
-# imagined records; with a discrepancy that of the equations is exact, that of the discrepancy's own scale and length
-# is not.
-
-PAIRS = 32
-"""Pairs of imagined records over which noise is averaged that is not averaged exactly."""
-
-BATCH = 8
-"""Points at which information is computed in one call, so that there is one compilation for any number of them."""
-
-type Informed = Callable[[np.ndarray], np.ndarray]
-"""(n, d) → Fisher information in z, shape (n, d, d); NaN where the twin cannot be solved."""
-
-
-def information_of(density: Density, seed: int) -> Informed:
-    """The Fisher information of all observations that a density has, at any points.
-
-    With process noise, what each observation is expected to be follows from those before it, which stay as they are:
-    the information is that of each observation given the ones before.
+def widened(
+    coordinates: Coordinates, wider: Coordinates, known: np.ndarray, at: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance and points in coordinates among which are those of experiments that are only planned.
 
     Args:
-        density: The log density; of its observations only counts which are there, but with process noise.
-        seed: Determines the imagined observations, for noise that is not averaged exactly.
+        coordinates: Those so far.
+        wider: Those with the new ones, which are as their priors say.
+        known: Covariance so far; shape (d, d).
+        at: Points so far; shape (n, d).
+        seed: Determines the new coordinates of points.
     """
-    pairs = 1 if all(_exact(density, name) for name in density.twin.observations) else PAIRS
-    keys = jax.random.split(key_for(seed, "identify noise"), pairs)
-
-    def at(z: Array) -> Array:
-        path = density.path_along(z)
-        nowhere = jnp.zeros_like(z)
-
-        def told(step: Array) -> tuple[dict[str, Array], Predicted]:
-            values = density.constrain(z + step)
-            return values, density.predicted_along(values, path(step))
-
-        here = told(nowhere)
-        # Everything that the likelihood is made of is linearised: its own curvature alone is information, where that
-        # of what is predicted is multiplied by residuals, which are zero on average but not in a few records.
-        slopes = jax.jacfwd(lambda step: _moving(told(step)))(nowhere)
-
-        def moved(step: Array) -> tuple[dict[str, Array], Predicted]:
-            values, noise_free, scales, told = jax.tree.map(lambda x, dx: x + dx @ step, _moving(here), slopes)
-            return values, here[1]._replace(noise_free=noise_free, scales=scales, by_row=told)
-
-        def of_record(key: Array, sign: Array) -> Array:
-            many = len(density.experiments)
-            keys, signs = (jax.random.split(key, many), jnp.full(many, sign)) if many else (key, sign)
-            given = _given(density, _imagined(density, *here, keys, signs))
-            return _told_by(given, moved, nowhere)
-
-        both = jnp.array([1.0, -1.0])
-        found = jax.lax.map(lambda key: jax.vmap(lambda sign: of_record(key, sign))(both).mean(axis=0), keys)
-        found = found.mean(axis=0)
-        return jnp.where(here[1].solved.all(), (found + found.T) / 2, jnp.nan)
-
-    batched = jax.jit(jax.vmap(at))
-
-    def whole(z: np.ndarray) -> np.ndarray:
-        rows = np.resize(np.arange(len(z)), (-(-len(z) // BATCH), BATCH))
-        found = np.concatenate([np.asarray(batched(jnp.asarray(z[some]))) for some in rows])[: len(z)]
-        return np.where(np.isfinite(found).all(axis=(1, 2), keepdims=True), found, np.nan)
-
-    return whole
-
-
-def _exact(density: Density, name: str) -> bool:
-    """Whether the mean over two records of an observation, a standard deviation above and below, is that over all."""
-    if isinstance(density.twin.model_error, ProcessNoise):
-        return density.twin.model_error.innovations == "gaussian"
-    own = density.discrepancies is not None and name in density.discrepancies.processes
-    own |= any(name in pair for pair in density.twin.correlated)
-    return not own and all(layer.normal for layer in density.twin.observations[name].noise.layers())
-
-
-def _moving(told: tuple[dict[str, Array], Predicted]) -> tuple[Any, ...]:
-    """What depends on z of values and of what is predicted: sites, means, and spreads where these are predicted."""
-    values, predicted = told
-    return values, predicted.noise_free, predicted.scales, predicted.by_row
-
-
-def _told_by(density: Density, moved: Callable[[Array], tuple[dict[str, Array], Predicted]], nowhere: Array) -> Array:
-    """What one record adds to the information; `moved` says what is predicted a step away."""
-    processes = {} if density.discrepancies is None else density.discrepancies.processes
-    exact = [name for name in density.twin.observations if _exact(density, name)]
-    drawn = [name for name in density.twin.observations if name not in exact and name not in processes]
-    here = moved(nowhere)
-
-    def terms(step: Array, names: Sequence[str]) -> Array:
-        found = density.log_likelihood(*moved(step))
-        return jnp.concatenate([found[name].ravel() for name in names])
-
-    found = jnp.zeros((len(nowhere), len(nowhere)))
-    if exact:
-        found -= jax.hessian(lambda step: terms(step, exact).sum())(nowhere)
-    if drawn:  # each term is that of one observation given those before, so that scores of different ones cancel
-        scores = jax.jacfwd(lambda step: terms(step, drawn))(nowhere)
-        found += scores.T @ scores
-    for name in processes:  # jointly Gaussian: what the mean tells is the same in all records, apart from the rest
-        found -= jax.hessian(lambda step, n=name: _jointly(density, n, here[0], moved(step)[1]))(nowhere)
-        score = jax.grad(lambda step, n=name: _jointly(density, n, moved(step)[0], here[1]))(nowhere)
-        found += jnp.outer(score, score)
-    return found
-
-
-def _jointly(density: Density, name: str, values: Mapping[str, Array], predicted: Predicted) -> Array:
-    """Log likelihood of all observations of one name together, with their discrepancy integrated out."""
-    assert density.discrepancies is not None
-    scales = {one: density.noise(one, values)[1]["scale"] for one in density.discrepancies.processes}
-    return density.discrepancies.log_likelihood(values, predicted.noise_free, scales)[name].sum()
-
-
-def _given(density: Density, observations: Mapping[str, Array]) -> Density:
-    """The density given other observations, at the same times."""
-    found = dataclasses.replace(density, bound=density.bound._replace(observations=observations))
-    if density.discrepancies is not None:
-        # which observations there are stays as it is, and would be asked of values that are not known yet
-        vars(found)["discrepancies"] = dataclasses.replace(density.discrepancies, observations=observations)
-    return found
-
-
-@each_experiment
-def _imagined(
-    density: Density, values: Mapping[str, ArrayLike], predicted: Predicted, key: Array, sign: Array
-) -> dict[str, Array]:
-    """Observations where there are some, NaN elsewhere: `sign` standard deviations off, or drawn with this sign."""
-    found = {}
-    for number, name in enumerate(density.bound.observations):
-        own = jax.random.fold_in(key, number)
-        noise, given = density.noise(name, values, predicted)
-        value = predicted.noise_free[name]
-        drawn = _one(noise, own, value, density.bound.times, sign, given)
-        if density.discrepancies is not None and name in density.discrepancies.processes:
-            root = density.discrepancies.factor(name, values)
-            normal = jax.random.normal(jax.random.fold_in(own, 1), root.shape[1:])
-            white = given["scale"] * jax.random.normal(own, value.shape)
-            drawn = value + sign * (root @ normal + white)
-        found[name] = drawn
-    if density.twin.correlated:
-        found |= draw_correlated(key, density.twin, density.bound, density.complete(values), predicted, sign)
-    present = {name: jnp.isfinite(jnp.asarray(own)) for name, own in density.bound.observations.items()}
-    return jax.lax.stop_gradient({name: jnp.where(present[name], drawn, jnp.nan) for name, drawn in found.items()})
-
-
-def _one(
-    noise: noises.Noise, key: Array, value: Array, times: ArrayLike, sign: Array, given: Mapping[str, Any]
-) -> Array:
-    """One imagined record of an observation."""
-    if not noise.independent:  # Gaussian throughout, so that what is mirrored is as likely
-        centre = jnp.broadcast_to(jnp.asarray(noise.distribution(value, times, **given).mean), value.shape)  # type: ignore[arg-type]
-        return centre + sign * (noise.sample(key, value, times, **given) - centre)
-    match noise.distribution(value, times, **given):
-        case LogNormal(loc=loc, scale=scale):
-            return jnp.exp(loc + sign * scale)
-        case Normal(loc=loc, scale=scale):
-            return jnp.asarray(loc) + sign * jnp.asarray(scale)
-    return noise.sample(jax.random.fold_in(key, (sign > 0).astype(int)), value, times, **given)
+    places = np.array([wider.names.index(name) for name in coordinates.names])
+    covariance = np.diag(wider.spread**2)
+    covariance[np.ix_(places, places)] = known
+    rng = np.random.default_rng([seed, 6])
+    z = wider.centre + wider.spread * rng.standard_normal((len(at), len(wider.names)))
+    z[:, places] = at
+    return covariance, z
 
 
 # Telemetry that is only planned: its times and inputs after those that there are, and what is to be observed then.

@@ -223,12 +223,14 @@ def _posterior(information: np.ndarray, spread: np.ndarray) -> np.ndarray:
 
 
 def scaled_inverse(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of a symmetric positive matrix; its eigenvalues count as 1e-12 of the largest at least."""
-    if not np.isfinite(matrix).all():
-        return np.full_like(matrix, np.nan)
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    values = np.maximum(values, 1e-12 * values[-1])
-    return (vectors / values) @ vectors.T
+    """Inverses of symmetric positive matrices, shape (…, d, d); eigenvalues count as 1e-12 of the largest at least.
+
+    NaN where a matrix is not finite.
+    """
+    good = np.isfinite(matrix).all(axis=(-2, -1), keepdims=True)
+    values, vectors = np.linalg.eigh(np.where(good, (matrix + np.swapaxes(matrix, -2, -1)) / 2, 0.0))
+    values = np.maximum(values, np.maximum(1e-12 * values[..., -1:], np.finfo(float).tiny))
+    return np.where(good, (vectors / values[..., None, :]) @ np.swapaxes(vectors, -2, -1), np.nan)
 
 
 def with_more(covariance: np.ndarray, added: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -240,8 +242,7 @@ def with_more(covariance: np.ndarray, added: np.ndarray, spread: np.ndarray) -> 
         spread: Scale of z, for the arithmetic alone; shape (d,).
     """
     unit = spread[:, None] * spread[None]
-    before = scaled_inverse(covariance / unit)
-    return np.mean([scaled_inverse(before + one * unit) for one in added], axis=0) * unit
+    return scaled_inverse(scaled_inverse(covariance / unit) + added * unit).mean(axis=0) * unit
 
 
 def draws_in_z(density: Density, posterior: xr.DataTree) -> np.ndarray:

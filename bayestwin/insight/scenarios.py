@@ -16,7 +16,7 @@ import xarray as xr
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
-from bayestwin.calibrate import root_attributes, thinned
+from bayestwin.calibrate import check_belongs, root_attributes, thinned
 from bayestwin.density.bind import Bound
 from bayestwin.density.density import Density
 from bayestwin.density.predictor import num_stored
@@ -34,7 +34,6 @@ from bayestwin.model.types import Event
 from bayestwin.predict import (
     LOWER,
     Start,
-    check_belongs,
     check_start,
     density_ahead,
     paths_dataset,

@@ -20,6 +20,8 @@ from bayestwin.assess import diagnose, intervals
 from bayestwin.assess.population import populations, verdicts
 from bayestwin.assess.recorded import paths_gate
 from bayestwin.calibrate import check_belongs
+from bayestwin.check import read_limits
+from bayestwin.check.support import extrapolation
 from bayestwin.density.bind import sha256_of
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import predict
@@ -42,6 +44,7 @@ from bayestwin.project.sections import SplitSection
 from bayestwin.project.telemetry import known_attributes
 from bayestwin.report.reading import zone_of
 from bayestwin.results.store import load, save, write_bytes_durably, write_text_durably
+from bayestwin.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from bayestwin.report.experiments import FleetOnPage
@@ -57,11 +60,13 @@ class LaterPredictions(NamedTuple):
         predictions: As of `predict`.
         path: The file that has them.
         status: What became of the run, as of `status_of`; "failed gates" also where too many of these paths fail.
+        beyond: What lies beyond what was calibrated, or beyond the card's operating range, in words.
     """
 
     predictions: xr.DataTree
     path: pathlib.Path
     status: str
+    beyond: tuple[str, ...] = ()
 
 
 def predict_again(
@@ -109,6 +114,14 @@ def predict_again(
         )
     path = out or run / (PREDICTIONS if file is None else LATER.replace("*", file.stem))
     predictions = predict(model.twin, posterior, future, initial=initial, **model.job.predict.model_dump())
+    beyond = ()
+    if isinstance(future, Telemetry) and "experiment" not in posterior["posterior"].dims:
+        told = extrapolation(
+            model.twin, posterior, predictions, limits=read_limits(model.folder / "card.md", model.twin)
+        )
+        if file is not None:  # those of the run itself are made again to the bit
+            predictions["extrapolation"] = xr.DataTree(told)
+        beyond = tuple(told.attrs["sentences"])
     if path.suffix.lower() == ".csv":
         path.parent.mkdir(parents=True, exist_ok=True)
         table_of(predictions).to_csv(path, index=False)
@@ -117,7 +130,7 @@ def predict_again(
     renew_outputs(run)
     gate = paths_gate(predictions, model.job.gates.max_failed_paths)
     status = "failed gates" if gate and gate.severity == "fail" else _status(model, run, posterior)
-    return LaterPredictions(predictions, path, status)
+    return LaterPredictions(predictions, path, status, beyond)
 
 
 def table_of(predictions: xr.DataTree) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from bayestwin.errors import InvalidInput
 from bayestwin.project.calibrate import BESIDE, FINDINGS, calibrate_model
 from bayestwin.project.check import check_model
 from bayestwin.project.compare import compare_model
+from bayestwin.project.design import Planned, design_model
 from bayestwin.project.diff import Change, changed
 from bayestwin.project.identify import Asked, identify_model
 from bayestwin.project.model import Model
@@ -88,6 +89,14 @@ def _identify(again: Remake) -> pathlib.Path:
     return identify_model(again.model, again.results, asked, device=again.device, progress=again.progress).run
 
 
+def _design(again: Remake) -> pathlib.Path:
+    told = again.options
+    kept = {name: recorded_file(again.run, f"candidate-{n}") for n, name in enumerate(told.get("candidates", []))}
+    files = {name: path for name, path in kept.items() if path is not None}
+    planned = Planned(files, told["run"], told["judged"], told["recorded"])
+    return design_model(again.model, again.results, planned, device=again.device, progress=again.progress)[0].run
+
+
 def _compare(again: Remake) -> pathlib.Path:
     return compare_model(again.model, again.results, **again.options, device=again.device, progress=again.progress).run
 
@@ -106,6 +115,7 @@ REMAKE: dict[str, Callable[[Remake], pathlib.Path]] = {
     "sbc": _sbc,
     "identify": _identify,
     "compare": _compare,
+    "design": _design,
     "sensitivity": _sensitivity,
 }
 """By verb: makes its run again, and gives the new folder."""

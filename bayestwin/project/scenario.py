@@ -17,10 +17,10 @@ import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count
+from bayestwin.calibrate import check_belongs
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.insight.expectations import BASELINE
 from bayestwin.insight.scenarios import InputChange, Scenario, changes_of, scenario
-from bayestwin.predict import check_belongs
 from bayestwin.project.model import Model, read_model_telemetry
 from bayestwin.project.predict import open_results, split_made_with
 from bayestwin.project.record import renew_outputs, to_json

@@ -452,6 +452,46 @@ class SensitivitySection(Section):
     prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
 
 
+class CandidateSection(Section):
+    """Something that could be recorded next: arguments of `bt.Candidate`.
+
+    Attributes:
+        planned: File with the times and inputs of telemetry to come, relative to the job file.
+        times: By observation, when it is read.
+        observations: Which are read; by default those in `times`, or all.
+        cost: In any unit that all have in common.
+        each: Whether everything or nothing is recorded, or each time is a candidate by itself.
+        experiment: Of a fleet, the asset that goes on, or a new name.
+    """
+
+    planned: str | None = None
+    times: dict[str, list[Moment]] | None = None
+    observations: list[str] | None = None
+    cost: float = pydantic.Field(default=1.0, gt=0)
+    each: Literal["whole", "time"] = "whole"
+    experiment: str | None = None
+
+
+class DesignSection(Section):
+    """Settings of `bayestwin design`: arguments of `bt.design`.
+
+    Attributes:
+        candidates: What could be recorded next, by name.
+        of: Names of quantities that are to be narrowed; by default all parameters.
+    """
+
+    candidates: dict[str, CandidateSection] = {}
+    of: list[str] | None = None
+    criterion: Literal["A", "D", "E"] = "A"
+    relative: bool = True
+    budget: float | None = pydantic.Field(default=None, gt=0)
+    prob: float = pydantic.Field(default=0.9, gt=0, lt=1)
+    draws: int = pydantic.Field(default=64, ge=2)
+    best: int = pydantic.Field(default=3, ge=0)
+    simulations: int = pydantic.Field(default=200, ge=2)
+    seed: Seed = 3
+
+
 class CompareSection(Section):
     """How `bayestwin compare` leaves the future out: arguments of `bt.leave_future_out`.
 
@@ -515,6 +555,7 @@ class Job(Section):
     check: CheckSection = CheckSection()
     sbc: SbcSection = SbcSection()
     sensitivity: SensitivitySection = SensitivitySection()
+    design: DesignSection = DesignSection()
     compare: CompareSection = CompareSection()
     validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")
 

@@ -1,4 +1,4 @@
-"""What other verbs say about a twin: sections of its validation page, with their pictures; and the page of `sbc`."""
+"""What other verbs say about a twin: sections of its validation page, with pictures; pages of `sbc` and `design`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin._base.wording import count, fixed, labelled, number, percent, scale_for
+from bayestwin._base.wording import count, fixed, labelled, number, percent, scale_for, short, unit_text
 from bayestwin.assess import Gate, failed
 from bayestwin.insight.identify_verdict import verdict
 from bayestwin.insight.influence import FINE
+from bayestwin.insight.promise import promises, sentences
 from bayestwin.insight.sbc import judge_sbc
 from bayestwin.report import prose
 from bayestwin.report.page import fill
@@ -350,6 +351,122 @@ def _panel(axes: Axes, one: xr.Dataset, name: str) -> None:
     axes.set_xlabel("z")
 
 
+# A design in a picture: what is left of the spread of each target with each option; and a page of its own.
+
+MOST_SHOWN = 12
+"""Options that are drawn, the best ones."""
+
+
+def design_plot(found: xr.DataTree) -> Picture:
+    """Share of the present standard deviation that is left, one panel a target, as expected and as simulated."""
+    now = found["targets"].to_dataset()
+    options = found["options"].to_dataset().isel(option=slice(MOST_SHOWN))
+    simulated = found["simulated"].to_dataset() if "simulated" in found else None
+    names, targets = ([str(name) for name in options[dim].values] for dim in ("option", "target"))
+    together = [] if simulated is None else [str(name) for name in simulated["set"].values if str(name) not in names]
+    rows = [*together, *names]
+    across = min(len(targets), ACROSS)
+    down = -(-len(targets) // across)
+    drawn = figure(0.7 + down * (0.7 + 0.24 * len(rows)), width=WIDTH)
+    grid = drawn.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axes, target in zip(grid, targets, strict=False):
+        _left(axes, target, rows, options, now, simulated)
+    for axes in grid[len(targets) :]:
+        axes.set_axis_off()
+    labels = [row if row in names else "all that is chosen" for row in rows]
+    grid[0].set_yticks(range(len(rows)), labels)
+    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    handles = [Line2D([], [], linestyle="", marker="o", color=LIGHT["calibrated"], label="expected")]
+    if simulated is not None:
+        mark = Line2D([], [], marker="D", color=LIGHT["heldout"], label="simulated: mean, and 90 % of futures")
+        handles.append(mark)
+    drawn.legend(handles=handles, loc="outside upper left", ncols=2)
+    caption = (
+        "Standard deviation that is left with each option by itself, as a share of what it is now. Expected: from the "
+        "Fisher information, averaged over draws of the posterior. Simulated: in calibrations of telemetry that such "
+        "draws make."
+    )
+    left = (options["sd"] / now["sd"]).isel(option=0)
+    told = prose.listed(f"{name} {percent(float(left.sel(target=name)))}" for name in targets)
+    return picture(drawn, "design", f"What is left with {names[0]}, the best by itself: {told}.", caption)
+
+
+def _left(
+    axes: Axes, target: str, rows: Sequence[str], options: xr.Dataset, now: xr.Dataset, simulated: xr.Dataset | None
+) -> None:
+    """One panel: a row for each option, the best on top."""
+    width = float(now["sd"].sel(target=target))
+    for place, row in enumerate(rows):
+        if row in options["option"].values:
+            expected = float(options["sd"].sel(option=row, target=target)) / width
+            axes.hlines(place, 0.0, expected, color=LIGHT["prior"], linewidth=2.5, alpha=0.5)
+            axes.plot([expected], [place], marker="o", markersize=5, color=LIGHT["calibrated"], linestyle="")
+        if simulated is not None and row in simulated["set"].values:
+            shares = simulated["sd"].sel(set=row, target=target).values / width
+            shares = shares[np.isfinite(shares)]
+            ends = np.quantile(shares, [0.05, 0.95])
+            axes.hlines(place + 0.22, *ends, color=LIGHT["heldout"], linewidth=1.2)
+            axes.plot([shares.mean()], [place + 0.22], marker="D", markersize=4, color=LIGHT["heldout"], linestyle="")
+    axes.axvline(1.0, color=LIGHT["muted"], linewidth=0.7, dashes=(4, 3))
+    axes.set_xlim(left=0.0)
+    axes.set_title(target, fontsize=fitting(target, 180, 9))
+    axes.set_xlabel("left of the sd (1 = now)")
+    axes.grid(axis="x")
+
+
+def render_design(found: xr.DataTree) -> str:
+    """Write one self-contained HTML page about a design.
+
+    Args:
+        found: What `design` returned, or `load` of it.
+
+    Returns:
+        The page as text, to be written as UTF-8.
+    """
+    options, now = found["options"].to_dataset(), found["targets"].to_dataset()
+    with drawing():
+        drawn = design_plot(found)
+    shown = options.isel(option=slice(MOST_ROWS))
+    units = [unit_text(str(unit)) for unit in now["unit"].values]
+    heads = [
+        head
+        for target, unit in zip(now["target"].values, units, strict=True)
+        for head in ((str(target), unit or "1"), (f"{target} lower by (%)", "1"))
+    ]
+    rows = [
+        (
+            str(name),
+            short(float(own["cost"])),
+            [
+                cell
+                for sd, less in zip(own["sd"].values, own["narrowing"].values, strict=True)
+                for cell in (number(float(sd)), fixed(100.0 * float(less), 1))
+            ],
+        )
+        for name, own in ((name, shown.sel(option=name)) for name in shown["option"].values)
+    ]
+    facts = [(name, found.attrs[name]) for name in BINDING if name in found.attrs]
+    promised = [
+        (one.target, one.unit, number(one.width_now), number(one.width), number(one.lower), number(one.upper))
+        for one in promises(found)
+    ]
+    words = sentences(found)
+    page = {
+        "name": found.attrs.get("twin", ""),
+        "version": found.attrs.get("bayestwin_version", ""),
+        "headline": words[0],
+        "words": words[1:],
+        "prob": percent(float(found.attrs["prob"])),
+        "promised": promised,
+        "heads": heads,
+        "options": rows,
+        "more": options.sizes["option"] - len(rows),
+        "facts": facts,
+        "picture": drawn,
+    }
+    return fill("design.html", page)
+
+
 def _drawn(
     words: Callable[[xr.DataTree], list[str]], *draw: Callable[[xr.DataTree], Picture | None]
 ) -> Callable[[Found], Content]:
@@ -428,6 +545,12 @@ SECTIONS = [
         "Sensitivity",
         "Which uncertain quantities do the predictions depend on?",
         _drawn(_sensitive, lambda tree: sobol_plot(tree["sobol"].to_dataset())),
+    ),
+    VerbSection(
+        "design",
+        "What to measure next",
+        "Which observations to come would narrow the posterior most?",
+        _drawn(sentences, design_plot),
     ),
     VerbSection(
         "compare",

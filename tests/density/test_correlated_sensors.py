@@ -16,7 +16,7 @@ import bayestwin as bt
 from bayestwin.density.bind import bind_all
 from bayestwin.density.density import build_density
 from bayestwin.errors import InvalidSetting, InvalidTwin
-from bayestwin.insight.identify import PAIRS, information_of
+from bayestwin.insight.information import PAIRS, information_of
 from bayestwin.model.noise import Noise
 from bayestwin.ppl.numpyro import numpyro_model
 from bayestwin.ppl.pymc import pymc_model

@@ -9,7 +9,7 @@ from jax import Array
 from twins import bound_density, decay, decay_telemetry
 
 import bayestwin as bt
-from bayestwin.insight.identify import PAIRS, information_of
+from bayestwin.insight.information import PAIRS, information_of
 from bayestwin.model.noise import Noise
 
 TRUTH = {"rate": 0.8, "level_initial": 5.0, "level_scale": 0.2}

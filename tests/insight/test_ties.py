@@ -9,7 +9,7 @@ import bayestwin as bt
 from bayestwin._base.process import key_for
 from bayestwin.density.density import Density
 from bayestwin.insight import identify_verdict
-from bayestwin.insight.identify import information_of
+from bayestwin.insight.information import information_of
 from bayestwin.insight.ties import coordinates_of, find_ties, values_and_slopes, written
 
 TIMES = np.linspace(0.0, 2.0, 12)
