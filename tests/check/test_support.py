@@ -10,6 +10,8 @@ import xarray as xr
 from twins import decay_telemetry, known_decay, known_decay_posterior, telemetry_of
 
 import bayestwin as bt
+from bayestwin.check.range import BEYOND
+from bayestwin.check.support import MORE_LEVERAGE
 from bayestwin.errors import InvalidSetting
 
 CALIBRATED, AHEAD = 480, 48
@@ -74,8 +76,9 @@ def planned(kind: str, number: int) -> dict[str, np.ndarray]:
         found["outdoor"][rows] -= 12.0
     elif kind == "rate":
         found["outdoor"][rows] = 10.0 + 4.0 * (-1.0) ** np.arange(12)
-    elif kind == "combination":  # the heater is on when it is warm, and off when it is cold
-        found["heating"] = np.clip(1.0 + 0.12 * (found["outdoor"] - 10.0), 0.2, 1.8)
+    elif kind == "combination":  # more and more the heater is on when it is warm, and off when it is cold
+        share, against = np.linspace(0.0, 1.0, AHEAD), np.clip(1.0 + 0.1 * (found["outdoor"] - 10.0), 0.0, 2.0)
+        found["heating"] = (1.0 - share) * found["heating"] + share * against
     return found
 
 
@@ -98,7 +101,8 @@ def seen_as(kind: str, found: xr.Dataset) -> bool:
     if kind == "state":
         return bool(beyond.sel(quantity="indoor").values[0])
     if kind == "combination":
-        return bool((found["new"] & ~beyond.any("quantity")).any())
+        apart = (found["leverage"] > MORE_LEVERAGE) & ~(found["outside"] > BEYOND).any("quantity")
+        return bool(apart.any() and found["new"].values[apart.values].all())
     return bool(found["new"].any())
 
 
