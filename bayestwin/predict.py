@@ -267,7 +267,7 @@ def predict(
         values = density.draw_rest(jax.random.split(key_for(seed, "unseen"), chains * len(kept)), values)
     drawn = group["draw"].values[kept]
     with computation as shown:
-        predictions = paths_dataset(density, bound, values, axes, drawn, seed, lambda own: begun(own)[2], shown)
+        predictions = paths_dataset(density, bound, values, axes, chains, drawn, seed, lambda own: begun(own)[2], shown)
     tree = xr.DataTree.from_dict(
         {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
         | ({} if unseen else {"observed_data": posterior["observed_data"].to_dataset()})
@@ -283,6 +283,7 @@ def paths_dataset(
     bound: Bound,
     values: Mapping[str, np.ndarray],
     axes: Axes,
+    chains: int,
     draws: np.ndarray,
     seed: int,
     density_of: Callable[[Twin], Density],
@@ -295,14 +296,15 @@ def paths_dataset(
         bound: What is wanted.
         values: By site; chains · draws of each.
         axes: Those of the result.
-        draws: Number of each draw.
+        chains: How many there are.
+        draws: Number of each draw of a chain.
         seed: Determines the noise of new observations.
         density_of: What the twin with the integrals of its quantities is predicted by.
         shown: Where progress is shown.
     """
-    twin, num = density.twin, len(next(iter(values.values()))) if values else len(draws)
+    twin, num = density.twin, chains * len(draws)
     with shown.phase("predict", "predicting", num) as phase:
-        found = Predictor(density)(values, key_for(seed, "predictions"), phase)
+        found = Predictor(density)(values, key_for(seed, "predictions"), phase, numbers=np.arange(num))
     rows = None
     if density.bound.times.shape[-1] != bound.times.shape[-1]:
         rows = paired(pd.Index(bound.times), pd.Index(density.bound.times))
@@ -311,7 +313,7 @@ def paths_dataset(
     if twin.quantities:
         with shown.phase("quantities", "quantities of interest", num) as phase:
             asked = quantities_of(density, values, found, density_of, phase, rows)
-    chains = num // len(draws)
+        asked = {name: np.broadcast_to(own, (num, *own.shape[1:])) for name, own in asked.items()}
     predictions = with_failures(series_dataset(twin, found, axes, chains, draws), axes)
     return predictions.assign(quantities_dataset(twin, asked, axes, chains))
 

@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
+from twins import telemetry_of
 
 import bayestwin as bt
 from bayestwin.assess.draws import horizons
@@ -150,3 +151,25 @@ def test_the_report_draws_it_by_itself(posterior: xr.DataTree) -> None:
     assert "Another recording" in render_report(posterior, validation=other())  # nothing was predicted
     later = bt.predict(TANK, posterior, telemetry(3.25), seed=1)
     assert "Another recording" not in render_report(posterior, later, validation=telemetry(3.25))
+
+
+@pytest.mark.parametrize("times", [[0.0, 1.0, 2.0], [0.0]], ids=["some rows", "one row, where nothing is solved"])
+def test_where_initial_states_are_all_that_is_inferred(times: list[float]) -> None:
+    twin = bt.Twin(
+        name="leak",
+        vector_field=lambda t, x, p, u: {"level": -p.rate * x.level},
+        states={"level": bt.State(dist.Normal(1.0, 1.0))},
+        parameters={"rate": bt.Parameter(1.0)},
+        observations={"level": bt.Observation(bt.Gaussian(0.1))},
+        time_unit="h",
+        quantities={"lowest": bt.Min("level")},
+    )
+    record = telemetry_of({"time": times, "level": [1.0, 0.4, 0.2][: len(times)]})
+    posterior = bt.calibrate(twin, record, seed=0, method="laplace")
+    weight = 1.0 + 100.0 * np.exp(-2.0 * np.array(times)).sum()
+    assert float(posterior["posterior"]["level_initial"].std()) == pytest.approx(weight**-0.5, rel=0.1)
+    found = bt.predict(twin, posterior, telemetry_of({"time": [5.0, 6.0]}), seed=0, initial={"level": 2.0})
+    drawn = found["predictions"]["level"].isel(time=1)
+    assert float(drawn.mean()) == pytest.approx(2.0 * np.exp(-1.0), abs=0.4 / drawn.size**0.5)
+    assert float(drawn.std()) == pytest.approx(0.1, rel=4.0 / (2.0 * drawn.size) ** 0.5)
+    assert (np.abs(found["predictions"]["lowest"] - 2.0 * np.exp(-1.0)) < 1e-8).all()

@@ -474,7 +474,7 @@ def fill_grid(grid: Grid, *, alike: bool) -> Grid:
 
 def fill_kinds(kinds: Kinds) -> Kinds:
     """Kinds of intervals with room for more, unless all are of one kind."""
-    if len(kinds.first) == 1:
+    if len(kinds.first) <= 1:
         return kinds
     return _with_room(kinds, size_for(len(kinds.first)))
 
@@ -487,7 +487,8 @@ def stack_kinds(kinds: Sequence[Kinds]) -> Kinds:
 
 
 def _with_room(kinds: Kinds, num: int) -> Kinds:
-    return kinds._replace(first=_padded(kinds.first, num, 0), lengths=_padded(kinds.lengths, num, kinds.lengths[-1]))
+    last = kinds.lengths[-1] if len(kinds.lengths) else 0.0  # none of a single row, at the start
+    return kinds._replace(first=_padded(kinds.first, num, 0), lengths=_padded(kinds.lengths, num, last))
 
 
 def fill_steps(substeps: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -100,7 +100,8 @@ class Predictor:
             keep_terms: Likewise of those whose log likelihoods are.
             numbers: Those under which draws have their noise; 0 to n − 1 by default.
         """
-        num = next(iter(values.values())).shape[0] if values else 1
+        alone = 1 if numbers is None else len(numbers)  # where nothing is inferred draws differ by their noise
+        num = next(iter(values.values())).shape[0] if values else alone
         everyone = np.arange(num)
         keep, keep_terms, numbers = (everyone if own is None else own for own in (keep, keep_terms, numbers))
         whole: dict[str, np.ndarray] = {}

@@ -205,8 +205,9 @@ def solve_exactly(field_of: Callable[[Array, Grid], Field], theta: Array, state:
     field = field_of(theta, grid)
     if not needs_no_solver(field.twin):
         raise _not_exact(field.twin)
+    if grid.edges.shape[-1] < 2:  # a single row, at the start
+        return jnp.zeros((0, len(state)))
     kinds = kinds_of(field.twin, grid)
-
     found = _steps_of(field_of, theta, len(state), grid, kinds)
     if not (field.twin.layout.scalar or len(state) <= LARGE):
         return _one_by_one(found, kinds, field, state, grid)

@@ -292,7 +292,9 @@ def _restarted(asked: WhatIf, future: Telemetry, one: Scenario, name: str, basel
     values = _changed_values(asked, one, name, density, group.isel(draw=kept), baseline)
     drawn = group["draw"].values[kept]
     with computation as shown:
-        found = paths_dataset(density, bound, values, axes, drawn, asked.seed, lambda own: density_of(own)[2], shown)
+        found = paths_dataset(
+            density, bound, values, axes, chains, drawn, asked.seed, lambda own: density_of(own)[2], shown
+        )
     tree = xr.DataTree.from_dict({"predictions": found, "predictions_constant_data": driven_dataset(twin, bound, axes)})
     tree.attrs = root_attributes(asked.twin, later, asked.seed, {"draws": asked.draws})
     return tree
