@@ -27,9 +27,9 @@ def defaults(function: Callable) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("section", "function", "elsewhere"),
     [
-        # `device` and `initial` come from the command line, `model_error` from the twin, the rest from the run itself,
-        # what is `covered` and its `predictions` too; a seed has no default in Python
-        (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint"}),
+        # `device` and `initial` come from the command line, `model_error` from the twin, `population` from a table of
+        # its own, the rest from the run itself, what is `covered` and its `predictions` too; a seed has no default
+        (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint", "population"}),
         (PredictSection, bt.predict, {"device", "initial", "model_error", "progress"}),
         (GatesSection, bt.diagnose, {"covered", "predictions"}),
         (SensitivitySection, bt.sensitivity, {"device", "model_error", "progress", "posterior"}),
@@ -54,9 +54,9 @@ def test_telemetry_is_read_as_in_python() -> None:
 
 def test_every_section_may_be_left_out_but_telemetry() -> None:
     job = Job.model_validate({"telemetry": {"file": "room.csv"}})
-    assert job.fleet is None
+    assert (job.fleet, job.population) == (None, None)
     for name, field in Job.model_fields.items():
-        if name not in ("telemetry", "fleet"):
+        if name not in ("telemetry", "fleet", "population"):
             assert getattr(job, name) == field.annotation()
 
 
