@@ -30,7 +30,7 @@ class Asset(NamedTuple):
 
     Attributes:
         posterior: As of `calibrate`; None where that failed.
-        gates: The verdict on it.
+        gates: The verdict on it; whoever knows all that it is to be judged by fills them in.
         failure: Why there is no posterior, in words.
     """
 
@@ -91,7 +91,7 @@ def calibrate_each(
                 break
             if own.posterior is not None and own.posterior.attrs["interrupted"]:
                 break
-            found[name] = own
+            found[name] = own if own.posterior is None else own._replace(gates=diagnose(own.posterior))
             phase.advance(1, name)
     if not found:
         raise KeyboardInterrupt
@@ -106,7 +106,7 @@ def calibrate_each(
 
 
 def calibrate_asset(twin: Twin, name: str, telemetry: Telemetry, *, seed: int, **settings: Any) -> Asset:
-    """One asset of many, as `calibrate_each` calibrates it; what is wrong with its telemetry is what became of it.
+    """One asset of many, not judged yet; what is wrong with its telemetry is what became of it.
 
     Args:
         twin: The twin.
@@ -122,7 +122,7 @@ def calibrate_asset(twin: Twin, name: str, telemetry: Telemetry, *, seed: int, *
         raise
     except errors.BayestwinError as reason:
         return Asset(None, failure=f"{type(reason).__name__}: {reason}")
-    return Asset(posterior, diagnose(posterior))
+    return Asset(posterior)
 
 
 def seed_of_asset(seed: int, name: str) -> int:

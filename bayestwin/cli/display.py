@@ -210,16 +210,18 @@ def quantity_table(found: xr.Dataset) -> rich.table.Table:
             own = asset.sel(quantity=name)
             spread = float(own["upper"].sel(prob=0.9) - own["lower"].sel(prob=0.9)) / 3.3
             ends = [[own[end].sel(prob=prob).item() for end in ("lower", "upper")] for prob in (0.5, 0.9)]
-            told = [" – ".join(_or_later(end, spread) for end in pair) for pair in ends]
+            told = [" – ".join(or_later(end, spread) for end in pair) for pair in ends]
             label = f"{name}[{asset['experiment'].item()}]" if "experiment" in asset.coords else str(name)
             never = f"{100 * own['never'].item():.0f} %" if own["kind"].item() == "FirstTime" else ""
-            made.add_row(label, _or_later(own["median"].item(), spread), *told, str(own["units"].item()), never)
+            made.add_row(label, or_later(own["median"].item(), spread), *told, str(own["units"].item()), never)
     return made
 
 
-def _or_later(value: float, spread: float) -> str:
-    """A number; of a time that does not come before the end, that it is later."""
-    return "later" if np.isposinf(value) else number(value, spread if spread > 1e-6 * abs(value) else 0.0)
+def or_later(value: float | None, spread: float) -> str:
+    """A number; of a time that does not come before the end, also where JSON has null for it, that it is later."""
+    if value is None or np.isinf(value):
+        return "earlier" if value is not None and value < 0 else "later"
+    return number(value, spread if spread > 1e-6 * abs(value) else 0.0)
 
 
 MOST_OWN = 40

@@ -17,6 +17,7 @@ from bayestwin.cli.display import (
     MARKS,
     moment,
     number,
+    or_later,
     show_files,
     show_gates,
     show_line,
@@ -425,12 +426,6 @@ def show_fleet(console: rich.console.Console, found: FleetFound) -> None:
 
 def show_scenarios(console: rich.console.Console, outcome: ScenarioOutcome) -> None:
     """A table for each quantity, the expectations, what flipped, and the files."""
-
-    def told(value: float | None, spread: float) -> str:
-        if value is None or np.isinf(value):
-            return "earlier" if value is not None and value < 0 else "later"
-        return number(value, spread if spread > 1e-6 * abs(value) else 0.0)
-
     record, scenarios = outcome.record, outcome.record["scenarios"]
     for quantity, first in next(iter(scenarios.values()))["quantities"].items():
         unit = f" ({first['unit']})" if first["unit"] else ""
@@ -439,11 +434,14 @@ def show_scenarios(console: rich.console.Console, outcome: ScenarioOutcome) -> N
         for name, one in scenarios.items():
             own = one["quantities"][quantity]
             wide, apart = own["upper"] - own["lower"], own["difference_upper"] - own["difference_lower"]
-            ends = [told(own["median"], wide / 3.3), *(told(own[key], wide / 3.3) for key in ("lower", "upper"))]
+            ends = [
+                or_later(own["median"], wide / 3.3),
+                *(or_later(own[key], wide / 3.3) for key in ("lower", "upper")),
+            ]
             row = [ends[0], f"{ends[1]} – {ends[2]}"]
             if name != "baseline":
                 keys = ("difference", "difference_lower", "difference_upper")
-                ends = [told(own[key], apart / 3.3) for key in keys]
+                ends = [or_later(own[key], apart / 3.3) for key in keys]
                 row += [ends[0], f"{ends[1]} – {ends[2]}", f"{100 * own['less']:.0f} %"]
             made.add_row(name, *row, *[""] * (5 - len(row)))
         console.print(made)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin.assess import coverage, diagnose, scores
@@ -23,6 +23,7 @@ from bayestwin.predict import predict
 from bayestwin.project.batch import ASSET, Limits, Task, TaskOutcome, carry_out, ended, read_asset, side_by_side
 from bayestwin.project.calibrate import inputs_of
 from bayestwin.project.model import Model, Split, check_ready, load_telemetry, population_of
+from bayestwin.project.predict import attributes_of, fleet_table
 from bayestwin.project.record import (
     RECORD,
     begin_record,
@@ -189,12 +190,15 @@ def _names_of(shard: Shard | None, names: Sequence[str]) -> list[str]:
 
 def _same(model: Model, results: pathlib.Path, inputs: Mapping[str, Any]) -> pathlib.Path | None:
     """The newest run of the same assets, twin and job; None where there is none."""
-    alike = ("job", "twin_sha256", "telemetry_sha256", "shard", "gathered")
     for path in sorted((results / model.name).glob(f"*/{RECORD}"), reverse=True):
-        record = read_record(path.parent)
-        if record.get("command") == COMMAND and all(record.get(name) == inputs.get(name) for name in alike):
+        if _alike(read_record(path.parent), inputs):
             return path.parent
     return None
+
+
+def _alike(record: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    names = ("job", "twin_sha256", "telemetry_sha256", "shard", "gathered")
+    return record.get("command") == COMMAND and all(record.get(name) == inputs.get(name) for name in names)
 
 
 def _shards(model: Model, results: pathlib.Path, inputs: Mapping[str, Any]) -> dict[int, pathlib.Path]:
@@ -203,11 +207,10 @@ def _shards(model: Model, results: pathlib.Path, inputs: Mapping[str, Any]) -> d
     newest = 0
     for path in sorted((results / model.name).glob(f"*/{RECORD}")):
         record = read_record(path.parent)
-        if record.get("command") == COMMAND and record.get("shard"):
-            number, of = record["shard"]
-            if _same(model, results, {**inputs, "shard": [number, of]}) == path.parent:
-                found.setdefault(of, {})[number] = path.parent
-                newest = of
+        shard = record.get("shard")
+        if shard and _alike(record, {**inputs, "shard": shard}):
+            number, newest = shard
+            found.setdefault(newest, {})[number] = path.parent
     parts = found.get(newest, {})
     open_ones = [n for n in range(1, newest + 1) if n not in parts or read_record(parts[n])["status"] not in ENDED]
     if newest and not open_ones:
@@ -276,13 +279,13 @@ def work_on_asset(task: Task) -> str:
     folder = pathlib.Path(task.folder)
     if (known := read_asset(folder)) is not None:
         return str(known["verdict"])
-    model, split = _opened(str(folder.parents[1]))
+    model, split, population = _opened(str(folder.parents[1]))
     settings = model.job.calibrate.model_dump()
     asset = calibrate_asset(
         model.twin,
         task.asset,
         split.calibration[task.asset],  # type: ignore[index]
-        population=population_of(model),
+        population=population,
         **{name: value for name, value in settings.items() if (name, value) != ("predictive_draws", None)},
     )
     told: dict[str, Any] = {"name": task.asset}
@@ -298,11 +301,11 @@ def work_on_asset(task: Task) -> str:
 
 
 @functools.lru_cache(1)
-def _opened(run: str) -> tuple[Model, Split]:
-    """The model and the telemetry that a run kept, once for all assets of a process."""
+def _opened(run: str) -> tuple[Model, Split, xr.DataTree | None]:
+    """Model, telemetry and other assets' posterior that a run kept, once for all assets of a process."""
     folder = pathlib.Path(run)
     model = recorded_model(folder, read_record(folder))
-    return model, load_telemetry(model)
+    return model, load_telemetry(model), population_of(model)
 
 
 def _judged(model: Model, split: Split, name: str, asset: Any, folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
@@ -344,7 +347,8 @@ def _end(
     told = {"run": run.name, "status": status, **figures}
     write_text_durably(run / f"{COMMAND}.json", to_json(told))
     table = io.StringIO()
-    _table(model, assets).to_csv(table)
+    known = known_attributes(model.job, model.folder, model.job_path)
+    fleet_table(assets, attributes_of(known)).to_csv(table)
     write_text_durably(run / f"{COMMAND}.csv", table.getvalue())
     page = None if shard else _page(model, run, told, record)
     end_record(run, record, status, verdicts=_counts(assets))
@@ -358,24 +362,6 @@ def _why(outcome: TaskOutcome | None) -> str:
 def _counts(assets: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     verdicts = [one["verdict"] for one in assets.values()]
     return {word: verdicts.count(word) for word in ("passed", "failed gates", "failed")}
-
-
-def _table(model: Model, assets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """A row an asset: attributes, verdict, coverage and RMSE, and figures of its quantities."""
-    known = known_attributes(model.job, model.folder, model.job_path)
-    attributes = pd.DataFrame() if known is None else known.table.table.set_axis(pd.Index(known.names))
-    rows = {}
-    for name, one in assets.items():
-        row: dict[str, Any] = dict(attributes.loc[name]) if name in attributes.index else {}
-        row |= {"verdict": one["verdict"], "reasons": one["reasons"]}
-        for observation, shares in (one.get("coverage") or {}).items() if one.get("held_out") else ():
-            row[f"{observation}_coverage_90"] = shares.get("0.9")
-        for observation, scored in (one.get("scores") or {}).items():
-            row[f"{observation}_rmse"] = scored["rmse"]
-        for quantity, told in (one.get("quantities") or {}).items():
-            row |= {f"{quantity}_{key}": value for key, value in told.items() if key != "unit"}
-        rows[name] = row
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("asset")
 
 
 def _page(model: Model, run: pathlib.Path, told: Mapping[str, Any], record: Mapping[str, Any]) -> pathlib.Path:

@@ -41,7 +41,7 @@ from bayestwin.project.model import Model, Split, load_telemetry, read_model_tel
 from bayestwin.project.record import RECORD, read_record, renew_outputs, to_json
 from bayestwin.project.run import ASSETS, ENDED, POSTERIOR, PREDICTIONS, REPORT, find_run
 from bayestwin.project.sections import SplitSection
-from bayestwin.project.telemetry import known_attributes
+from bayestwin.project.telemetry import Attributes, known_attributes
 from bayestwin.report.reading import zone_of
 from bayestwin.results.store import load, save, write_bytes_durably, write_text_durably
 from bayestwin.telemetry import Telemetry
@@ -330,7 +330,7 @@ def _write_fleet(model: Model, found: Results, *, parquet: bool) -> FleetFound:
     assert found.assets is not None
     held_out = found.scores is not None
     known = known_attributes(model.job, model.folder, model.job_path)
-    attributes = pd.DataFrame() if known is None else known.table.table.set_axis(pd.Index(known.names, name="asset"))
+    attributes = attributes_of(known)
     shown = FleetOnPage(
         found.posterior,
         found.gates,
@@ -345,7 +345,8 @@ def _write_fleet(model: Model, found: Results, *, parquet: bool) -> FleetFound:
     record = {"run": found.run.name, "status": found.status, **_fleet_figures(found, shown)}
     told = ("run", "began", "job_file", "twin_sha256")
     provenance = {name: str(found.record.get(name)) for name in told}
-    table = _fleet_table(record, attributes)
+    joined = {name: {**one, "reasons": " ".join(one["reasons"])} for name, one in record["assets"].items()}
+    table = fleet_table(joined, attributes)
     path = found.run / f"{FLEET}.{'parquet' if parquet else 'csv'}"
     for suffix in ("csv", "parquet"):
         (found.run / f"{FLEET}.{suffix}").unlink(missing_ok=True)
@@ -383,17 +384,27 @@ def _fleet_figures(found: Results, shown: "FleetOnPage") -> dict[str, Any]:
     return {"assets": assets, "populations": populations, "set_aside": dict(found.split.set_aside)}
 
 
-def _fleet_table(record: Mapping[str, Any], attributes: pd.DataFrame) -> pd.DataFrame:
-    """A row an asset: its attributes and verdict, coverage and RMSE, and the figures of its own quantities."""
+def attributes_of(known: Attributes | None) -> pd.DataFrame:
+    """What is known of assets, a row each by its name; without columns where nothing is."""
+    return pd.DataFrame() if known is None else known.table.table.set_axis(pd.Index(known.names, name="asset"))
+
+
+def fleet_table(assets: Mapping[str, Mapping[str, Any]], attributes: pd.DataFrame) -> pd.DataFrame:
+    """A row an asset: its attributes and verdict, coverage and RMSE, and the figures of its own quantities.
+
+    Args:
+        assets: What is told of each by its name: `verdict`, `reasons` in words, and figures where there are some.
+        attributes: As of `attributes_of`.
+    """
     rows = {}
-    for name, one in record["assets"].items():
+    for name, one in assets.items():
         row: dict[str, Any] = dict(attributes.loc[name]) if name in attributes.index else {}
-        row |= {"verdict": one["verdict"], "reasons": " ".join(one["reasons"])}
-        for observation, shares in one["coverage"].items() if one.get("held_out") else ():
+        row |= {"verdict": one["verdict"], "reasons": one["reasons"]}
+        for observation, shares in (one.get("coverage") or {}).items() if one.get("held_out") else ():
             row[f"{observation}_coverage_90"] = shares.get("0.9")
         for observation, scored in (one.get("scores") or {}).items():
             row[f"{observation}_rmse"] = scored["rmse"]
-        for quantity, told in one["quantities"].items():
+        for quantity, told in (one.get("quantities") or {}).items():
             row |= {f"{quantity}_{key}": value for key, value in told.items() if key != "unit"}
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("asset")
