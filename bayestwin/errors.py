@@ -17,7 +17,6 @@ BayestwinError
     └── RunLocked             another process writes the run
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -73,7 +72,9 @@ class BayestwinError(Exception):
 
     def replace(self, **fields: Any) -> Self:
         """The same error with other values of some fields."""
-        other = copy.copy(self)
+        # not by `copy`, whose way with exceptions other packages change, such as those that send them elsewhere
+        other = type(self).__new__(type(self), self.problem)
+        vars(other).update(vars(self))
         for name, value in fields.items():
             setattr(other, name, value)
         other.args = (other.problem,)

@@ -194,7 +194,7 @@ def _files(model: Model, names: Sequence[str]) -> dict[str, ScenarioFile]:
             f"There is no scenario `{unknown[0]}`." if unknown else f"Model `{model.folder}` has no scenarios.",
             expected=f"files `{folder}/NAME.toml`" + (f": {', '.join(f'`{n}`' for n in there)}" if there else ""),
             received=", ".join(f"`{name}`" for name in names) or "no such file",
-            advice="docs/scenarios.md shows one.",
+            advice='Write one: a `question`, and what is changed, such as `[parameters]` with `rate = "× 2"`.',
         )
     wanted = [name for name in there if not names or name in names or name == BASELINE]
     return {name: read_scenario(there[name]) for name in wanted}
