@@ -113,6 +113,7 @@ class Density:
             there is one telemetry alone.
         centring: How far coordinates of what is pooled are centred, from 0 to 1, by site; shape (E,) each.
         learnt: The joint prior of all that is shared, in place of what the twin says of it, if there is one.
+        beside: Of how many experiments this is one, where it is evaluated for all of them side by side.
     """
 
     twin: Twin
@@ -124,6 +125,7 @@ class Density:
     experiments: tuple[str, ...] = ()
     centring: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
     learnt: SharedPrior | None = None
+    beside: int = 1
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Keyed[Parts]]:
         """Arrays, and all else; labels are for people."""
@@ -227,7 +229,8 @@ class Density:
         common = Priors(self.twin, tuple(site for site in self.sites if site.shared), learnt=self.learnt)
 
         def one(bound: Bound, grid: Grid, centring: Mapping[str, Array], z: Array) -> Local:
-            return dataclasses.replace(self, bound=bound, grid=grid, experiments=(), centring=centring).local(z)
+            own = {"bound": bound, "grid": grid, "centring": centring}
+            return dataclasses.replace(self, **own, experiments=(), beside=len(self.experiments)).local(z)
 
         def again(z: Array) -> Array:
             values, correction = common.constrain(z)
@@ -340,7 +343,9 @@ class Density:
 
     @property
     def _solving(self) -> Callable[..., Trajectory | Expected]:
-        return self._filter.expect if self._filter else functools.partial(solve, self.twin, self._compiled_grid)
+        if self._filter:
+            return self._filter.expect
+        return functools.partial(solve, self.twin, self._compiled_grid, beside=self.beside)
 
     @functools.cached_property
     def _filter(self) -> Filter | None:

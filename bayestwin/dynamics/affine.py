@@ -4,7 +4,9 @@ Between two stops inputs are straight lines, or constant where they are held, so
 τ since the last stop, and with process noise `dx = (A x + a + b τ) dt + diag(σ) dW`. See `Step` for what that leads to.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from bayestwin.dynamics.field import Field
 from bayestwin.dynamics.grid import Grid, Kinds
@@ -22,6 +25,10 @@ from bayestwin.model.tracing import CALLS, OWN_DERIVATIVE, abstract_arguments, c
 from bayestwin.model.twin import Twin
 
 ORDER, SHORT, MOST_DOUBLINGS = 12, 0.25, 60
+
+WIDE, FEW, FEWEST = 256, 8, 3
+"""Grids side by side from which on each is gone through interval by interval; and most states of which each is computed
+by itself there, and each entry of their matrices."""
 
 SHAPING = ("reshape", "broadcast_in_dim", "squeeze", "concatenate", "slice", "transpose", "rev", "copy")
 CARRIED = frozenset({"add", "sub", "neg", "add_any", "reduce_sum", "cumsum", *SHAPING})
@@ -128,7 +135,7 @@ def _linear(equation: Any, given: list[int], carried: frozenset[str]) -> bool:
     return name in ("div", "select_n") and not varying[1 if name == "div" else 0]
 
 
-def exact_step(matrix: Array, diffusion: Array, span: Array) -> Step:
+def exact_step(matrix: Array, diffusion: Array, span: Array, *, apart: bool = False) -> Step:
     """The step over a time `span`, by Taylor series over a short time that is then doubled.
 
     Unlike in Van Loan's exponential of a larger matrix (doi:10.1109/TAC.1978.1101743) nothing grows where A is stiff.
@@ -137,7 +144,10 @@ def exact_step(matrix: Array, diffusion: Array, span: Array) -> Step:
         matrix: A, shape (s, s).
         diffusion: σ², shape (s,).
         span: h, in the twin's time unit, not negative.
+        apart: Whether each entry is computed by itself, which takes longer to compile, and pays where many steps are
+            computed side by side.
     """
+    split = _entries if apart else jnp.asarray
     norm = lax.stop_gradient(jnp.abs(matrix).sum(axis=0).max() * span)
     wanted = jnp.ceil(jnp.log2(jnp.maximum(norm / SHORT, 1.0)))
     doublings = jnp.where(jnp.isfinite(wanted), jnp.minimum(wanted, MOST_DOUBLINGS), 0.0).astype(int)
@@ -145,26 +155,55 @@ def exact_step(matrix: Array, diffusion: Array, span: Array) -> Step:
 
     def double(loop: tuple[Array, Array, Step]) -> tuple[Array, Array, Step]:
         number, time, (phi, gamma, lam, q) = loop
-        doubled = Step(phi @ phi, gamma + phi @ gamma, phi @ lam + lam + time * gamma, q + phi @ q @ phi.T)
-        return number + 1, 2.0 * time, doubled
+        gained = _product(phi, gamma), _product(phi, lam), _product(_product(phi, q), _transposed(phi))
+        constant, slope = _sum(gamma, gained[0]), _sum(gained[1], lam, _scaled(gamma, time))
+        return number + 1, 2.0 * time, Step(_product(phi, phi), constant, slope, _sum(q, gained[2]))
 
-    start = (jnp.zeros((), int), short, _series(matrix, diffusion, short))
-    return lax.while_loop(lambda loop: loop[0] < doublings, double, start)[2]
+    start = (jnp.zeros((), int), short, _series(split(matrix), split(jnp.diag(diffusion)), short))
+    found = lax.while_loop(lambda loop: loop[0] < doublings, double, start)[2]
+    return Step(*(jnp.stack([jnp.stack(row) for row in one]) if isinstance(one, list) else one for one in found))
 
 
-def _series(matrix: Array, diffusion: Array, span: Array) -> Step:
+def _series(matrix: Any, diffusion: Any, span: Array) -> Step:
     """The step over a time so short that `ORDER` terms are exact."""
-    scaled = matrix * span
-    power, spread = jnp.eye(len(matrix)), jnp.diag(diffusion) * span
-    sums = [jnp.zeros_like(matrix)] * 4
+    scaled, spread = _scaled(matrix, span), _scaled(diffusion, span)
+    power = (_entries if isinstance(matrix, list) else jnp.asarray)(jnp.eye(len(matrix)))
+    sums: list[Any] = [_scaled(power, 0.0)] * 4
     for k in range(ORDER):
         factors = (1.0 / math.factorial(k + i) for i in (0, 1, 2, 1))
         terms = (power, power, power, spread)
-        sums = [total + term * factor for total, term, factor in zip(sums, terms, factors, strict=True)]
-        half = scaled @ spread
-        power, spread = scaled @ power, half + half.T
+        sums = [_sum(total, _scaled(term, own)) for total, term, own in zip(sums, terms, factors, strict=True)]
+        half = _product(scaled, spread)
+        power, spread = _product(scaled, power), _sum(half, _transposed(half))
     phi, gamma, lam, q = sums
-    return Step(phi, gamma * span, lam * span**2, q)
+    return Step(phi, _scaled(gamma, span), _scaled(lam, span**2), q)
+
+
+# A matrix may be a list of its rows, and these lists of their entries: where many matrices are multiplied side by side,
+# each entry is then one long array. As an axis of its own, one as short as the states is many times slower.
+
+
+def _entries(matrix: Array) -> list[list[Array]]:
+    return [[*row] for row in matrix]
+
+
+def _product(left: Any, right: Any) -> Any:
+    if not isinstance(left, list):
+        return left @ right
+    columns = [*zip(*right, strict=True)]
+    return [[sum(map(operator.mul, row, column)) for column in columns] for row in left]
+
+
+def _transposed(matrix: Any) -> Any:
+    return [[*column] for column in zip(*matrix, strict=True)] if isinstance(matrix, list) else matrix.T
+
+
+def _scaled(matrix: Any, factor: ArrayLike) -> Any:
+    return jax.tree.map(lambda entry: entry * factor, matrix)
+
+
+def _sum(*matrices: Any) -> Any:
+    return jax.tree.map(lambda *entries: sum(entries), *matrices)
 
 
 # Twins that need no solver: exact steps of affine ones, and all states from them in few passes.
@@ -190,7 +229,9 @@ def needs_no_solver(twin: Twin) -> bool:
     return straight and not positive and not twin.events and is_affine(twin)
 
 
-def solve_exactly(field_of: Callable[[Array, Grid], Field], theta: Array, state: Array, grid: Grid) -> Array:
+def solve_exactly(
+    field_of: Callable[[Array, Grid], Field], theta: Array, state: Array, grid: Grid, beside: int = 1
+) -> Array:
     """States at the end of each of m intervals, shape (m, s), differentiable in both modes.
 
     Args:
@@ -198,6 +239,7 @@ def solve_exactly(field_of: Callable[[Array, Grid], Field], theta: Array, state:
         theta: The former; shape (k,).
         state: At the first edge; shape (s,).
         grid: The intervals; where they are traced, with their kinds.
+        beside: How many grids are solved side by side by this.
 
     Raises:
         InvalidTwin: If the twin needs a solver.
@@ -208,14 +250,19 @@ def solve_exactly(field_of: Callable[[Array, Grid], Field], theta: Array, state:
     if grid.edges.shape[-1] < 2:  # a single row, at the start
         return jnp.zeros((0, len(state)))
     kinds = kinds_of(field.twin, grid)
-    found = _steps_of(field_of, theta, len(state), grid, kinds)
+    wide = beside >= WIDE and len(state) <= FEW
+    found = _steps_of(field_of, theta, len(state), grid, kinds, apart=wide and len(state) <= FEWEST)
     if not (field.twin.layout.scalar or len(state) <= LARGE):
         return _one_by_one(found, kinds, field, state, grid)
     phi, gamma, lam = (kinds.each(jnp.moveaxis(leaf, 0, -1)) for leaf in found)
+    if wide:
+        return jnp.stack(in_turn(phi, constants_of_each(field, gamma, lam, grid), [*state]), axis=1)
     return recur(phi, constants(field, gamma, lam, grid), state).T
 
 
-def _steps_of(field_of: Callable[[Array, Grid], Field], theta: Array, size: int, grid: Grid, kinds: Kinds) -> Array:
+def _steps_of(
+    field_of: Callable[[Array, Grid], Field], theta: Array, size: int, grid: Grid, kinds: Kinds, *, apart: bool
+) -> Array:
     """Φ, Γ and Λ of each kind of interval, shape (3, g, s, s), differentiable in both modes.
 
     How often a step is doubled depends on its matrix: reverse mode does not go through such a loop. Its Jacobian is
@@ -223,10 +270,10 @@ def _steps_of(field_of: Callable[[Array, Grid], Field], theta: Array, size: int,
     """
 
     def by_theta(theta: Array, grid: Grid, kinds: Kinds) -> tuple[Array, tuple[()]]:
-        return jnp.stack(exact_steps(field_of(theta, grid), jnp.zeros(size), grid, kinds)[:3]), ()
+        return jnp.stack(exact_steps(field_of(theta, grid), jnp.zeros(size), grid, kinds, apart=apart)[:3]), ()
 
     def by_entries(entries: Array, length: Array) -> tuple[Array, tuple[()]]:
-        return jnp.stack(exact_step(entries.reshape(size, size), jnp.zeros(size), length)[:3]), ()
+        return jnp.stack(exact_step(entries.reshape(size, size), jnp.zeros(size), length, apart=apart)[:3]), ()
 
     if theta.size <= size**2:
         return (through_jacobian(by_theta) if theta.size else by_theta)(theta, grid, kinds)[0]
@@ -281,7 +328,7 @@ def _kinds(twin: Twin, grid: Grid, *, varies: bool) -> Kinds:
     return Kinds(first, which, alike[first, 0])
 
 
-def exact_steps(field: Field, diffusion: Array, grid: Grid, kinds: Kinds) -> Step:
+def exact_steps(field: Field, diffusion: Array, grid: Grid, kinds: Kinds, *, apart: bool = False) -> Step:
     """The step of each kind of interval; a leading axis g.
 
     Args:
@@ -289,9 +336,11 @@ def exact_steps(field: Field, diffusion: Array, grid: Grid, kinds: Kinds) -> Ste
         diffusion: σ², shape (s,).
         grid: The intervals.
         kinds: Of `kinds_of`.
+        apart: As of `exact_step`.
     """
     matrices = matrices_of(field, len(diffusion), grid, kinds)
-    return jax.vmap(exact_step, in_axes=(0, None, 0))(matrices, diffusion, jnp.asarray(kinds.lengths))
+    step = functools.partial(exact_step, apart=apart)
+    return jax.vmap(step, in_axes=(0, None, 0))(matrices, diffusion, jnp.asarray(kinds.lengths))
 
 
 def matrices_of(field: Field, size: int, grid: Grid, kinds: Kinds) -> Array:
@@ -317,18 +366,55 @@ def constants(field: Field, gamma: Array, lam: Array, grid: Grid) -> Array:
     return _apply(gamma, begin) + _apply(lam, rate)
 
 
-def _driven(field: Field, size: int, grid: Grid) -> tuple[Array, Array]:
-    """The a and b of each of m intervals; shape (s, m) each."""
-    edges, nothing = jnp.asarray(grid.edges), jnp.zeros(size)
-    along = jax.vmap(_slope(field), in_axes=(0, None, 0), out_axes=1)
-    begin = along(edges[:-1], nothing, jnp.asarray(grid.left))
-    end = along(edges[1:], nothing, jnp.asarray(grid.right))
-    lengths = jnp.diff(edges)[None]  # zero after the end of an experiment that is shorter than others
-    return begin, (end - begin) / jnp.where(lengths > 0.0, lengths, 1.0)
+def constants_of_each(field: Field, gamma: Array, lam: Array, grid: Grid) -> list[Array]:
+    """The same of each state by itself; shape (m,) each."""
+    begin, rate = _driven(field, len(gamma), grid, apart=True)
+    return [
+        sum(map(operator.mul, on_begin, begin), start=sum(map(operator.mul, on_rate, rate)))
+        for on_begin, on_rate in zip(gamma, lam, strict=True)
+    ]
+
+
+def _driven(field: Field, size: int, grid: Grid, *, apart: bool = False) -> tuple[Any, Any]:
+    """The a and b of each of m intervals; shape (s, m) each, or shape (m,) of each state where they are to be apart."""
+    slope, edges, nothing = _slope(field), jnp.asarray(grid.edges), jnp.zeros(size)
+
+    def rates(t: Array, inputs: Array) -> Any:
+        found = slope(t, nothing, inputs)
+        return [*found] if apart else found
+
+    along = jax.vmap(rates, out_axes=0 if apart else 1)
+    begin = along(edges[:-1], jnp.asarray(grid.left))
+    end = along(edges[1:], jnp.asarray(grid.right))
+    lengths = jnp.diff(edges)  # zero after the end of an experiment that is shorter than others
+    lengths = jnp.where(lengths > 0.0, lengths, 1.0)
+    return begin, jax.tree.map(lambda at, then: (then - at) / jnp.broadcast_to(lengths, at.shape), begin, end)
 
 
 def _slope(field: Field) -> Callable[[Any, Array, Array], Array]:
     return lambda t, state, inputs: field.slope(lambda _: inputs)(t, state)
+
+
+def in_turn(transition: Array, constant: list[Array], state: list[Array]) -> list[Array]:
+    """As `recur`, one interval after the other, which pays where as much is solved side by side.
+
+    Args:
+        transition: Φ, shape (s, s, m), or (s, s, 1) where it is always the same.
+        constant: c of each state; shape (m,) each.
+        state: x₀, of each state.
+
+    Returns:
+        Shape (m,) for each state.
+    """
+    one = transition.shape[-1] == 1
+    entries = _entries(transition[..., 0] if one else transition)
+
+    def body(state: list[Array], row: tuple[Any, list[Array]]) -> tuple[list[Array], list[Array]]:
+        phi, c = row
+        state = [sum(map(operator.mul, own, state), start=add) for own, add in zip(phi or entries, c, strict=True)]
+        return state, state
+
+    return lax.scan(body, state, (None if one else entries, constant))[1]
 
 
 def recur(transition: Array, constant: Array, state: Array) -> Array:

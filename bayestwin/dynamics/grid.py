@@ -210,8 +210,11 @@ class Grid(NamedTuple):
     @property
     def right(self) -> Any:
         """Inputs at the end of each interval; shape (m, q)."""
-        powers = (self.edges[1:] - self.edges[:-1])[:, None] ** np.arange(self.coefficients.shape[1])[None]
-        return (powers[:, :, None] * self.coefficients).sum(axis=1)
+        length = (self.edges[1:] - self.edges[:-1])[:, None]
+        value = self.coefficients[:, -1]
+        for power in range(self.coefficients.shape[1] - 2, -1, -1):
+            value = self.coefficients[:, power] + length * value
+        return value
 
 
 def inputs_from(start: Array, coefficients: Array) -> Callable[[Array], Array]:

@@ -59,7 +59,9 @@ class Trajectory(NamedTuple):
     reached: Array
 
 
-def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike], *, partly: bool = False) -> Trajectory:
+def solve(
+    twin: Twin, grid: Grid, values: Mapping[str, ArrayLike], *, partly: bool = False, beside: int = 1
+) -> Trajectory:
     """Solve the twin, differentiably in its free quantities.
 
     Args:
@@ -69,6 +71,7 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike], *, partly: bo
             array has one value for each experiment.
         partly: Whether a solve that fails keeps its states up to there, which have no derivatives then. Else it
             reaches nothing.
+        beside: How many are solved side by side by this, where the caller maps over them.
 
     Returns:
         The trajectory; `solved` is False where the solver gave up or a state is not finite. Of several experiments
@@ -76,7 +79,7 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike], *, partly: bo
     """
     if np.ndim(grid.edges) == 2:
         axes = {name: 0 if jnp.ndim(value) else None for name, value in values.items()}
-        one = functools.partial(solve, twin, partly=partly)
+        one = functools.partial(solve, twin, partly=partly, beside=len(grid.edges))
         return jax.vmap(one, in_axes=(0, axes))(jax.tree.map(jnp.asarray, grid), dict(values))
     free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
     theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
@@ -85,7 +88,7 @@ def solve(twin: Twin, grid: Grid, values: Mapping[str, ArrayLike], *, partly: bo
         return _integrate(twin, grid, dict(zip(free, theta, strict=True)), partly=partly)
 
     if twin.solver.method == "exact":
-        states, solved = _recur(twin, grid, free, theta)
+        states, solved = _recur(twin, grid, free, theta, beside)
         none = jnp.zeros(len(grid.edges) - 1, int)
         return _trajectory(states, solved, none, *([so_far(states)] if partly else []))
     adaptive = grid.fixed is None
@@ -156,14 +159,14 @@ def _integrate(
     return values, (solved & jnp.isfinite(values).all(), by_interval, *reached)
 
 
-def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array) -> tuple[Array, Array]:
+def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array, beside: int) -> tuple[Array, Array]:
     """Values at the saved times of a twin that needs no solver, and whether there are any."""
 
     def field_of(theta: Array, grid: Grid) -> Field:
         return Field(twin, parameters(twin, {**grid.known, **dict(zip(free, theta, strict=True))}))
 
     _, state, found = begin(twin, grid, dict(zip(free, theta, strict=True)))
-    states = jnp.concatenate([state[None], solve_exactly(field_of, theta, state, grid)])[grid.save]
+    states = jnp.concatenate([state[None], solve_exactly(field_of, theta, state, grid, beside)])[grid.save]
     return states, found & jnp.isfinite(states).all()
 
 

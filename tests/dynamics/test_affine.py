@@ -1,5 +1,7 @@
 """What is taken for affine is affine, and its step is exact, also where it is stiff or singular."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,13 +55,16 @@ def test_the_shared_twins() -> None:
     assert [is_affine(twin) for twin in (decay(), driven(), tank(), lynx_hare())] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["arrays", "entries apart"])
 @pytest.mark.parametrize("span", [0.0, 1e-3, 0.7, 40.0])
-def test_a_step_is_that_of_the_matrix_exponential(span: float) -> None:
+def test_a_step_is_that_of_the_matrix_exponential(span: float, apart: bool) -> None:
     matrix = np.array([[-3.0, 1.0, 0.0], [2.0, -50.0, 0.3], [0.0, 0.0, 0.0]])
     diffusion = np.array([0.5, 0.0, 2.0])
     zero, one = np.zeros((3, 3)), np.eye(3)
     forced = expm(np.block([[matrix, one, zero], [zero, zero, one], [zero, zero, zero]]) * span)[:3]
-    step = jax.jit(exact_step)(jnp.asarray(matrix), jnp.asarray(diffusion), jnp.asarray(span))
+    step = jax.jit(functools.partial(exact_step, apart=apart))(
+        jnp.asarray(matrix), jnp.asarray(diffusion), jnp.asarray(span)
+    )
     for found, expected in zip(step[:3], np.split(forced, 3, axis=1), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
 

@@ -11,7 +11,7 @@ from twins import decay, driven, lag, lynx_hare, telemetry_of
 import bayestwin as bt
 from bayestwin.density.bind import bind
 from bayestwin.density.density import build_density
-from bayestwin.dynamics.affine import needs_no_solver, recur
+from bayestwin.dynamics.affine import WIDE, in_turn, needs_no_solver, recur
 from bayestwin.dynamics.choice import choose_solver
 from bayestwin.dynamics.grid import Grid, build_grid, precision_of
 from bayestwin.dynamics.solve import Trajectory, solve
@@ -41,10 +41,10 @@ def grid_at(twin: bt.Twin, times: np.ndarray, stride: int = 1) -> Grid:
     return build_grid(twin, times[stride - 1 :: stride], times, {"stepped": stepped, "sloped": sloped})
 
 
-def solved(twin: bt.Twin, grid: Grid, solver: bt.Solver, **values: float) -> Trajectory:
+def solved(twin: bt.Twin, grid: Grid, solver: bt.Solver, beside: int = 1, **values: float) -> Trajectory:
     values = VALUES | {"second_initial": -1.0} | values
     twin = dataclasses.replace(twin, solver=solver)
-    return jax.jit(lambda v: solve(twin, grid._replace(precision=precision_of(twin)), v))(values)
+    return jax.jit(lambda v: solve(twin, grid._replace(precision=precision_of(twin)), v, beside=beside))(values)
 
 
 @pytest.mark.parametrize("times", [IRREGULAR, REGULAR, REGULAR[:2]], ids=["irregular", "regular", "one interval"])
@@ -59,15 +59,15 @@ def test_a_lag_of_two_inputs_is_its_closed_form(times: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("times", [IRREGULAR, REGULAR], ids=["irregular", "regular"])
-@pytest.mark.parametrize("stride", [1, 3])
-def test_states_and_derivatives_are_those_of_a_precise_solver(times: np.ndarray, stride: int) -> None:
+@pytest.mark.parametrize(("stride", "beside"), [(1, 1), (3, 1), (3, WIDE)])
+def test_states_and_derivatives_are_those_of_a_precise_solver(times: np.ndarray, stride: int, beside: int) -> None:
     twin = two_states()
     grid = grid_at(twin, times, stride)
-    exact, precise = (solved(twin, grid, solver) for solver in (EXACT, PRECISE))
+    exact, precise = (solved(twin, grid, solver, beside) for solver in (EXACT, PRECISE))
     np.testing.assert_allclose(exact.states, precise.states, rtol=1e-8, atol=1e-9)
 
     def squares(solver: bt.Solver, rate: float) -> jax.Array:
-        return (solved(twin, grid, solver, rate=rate).states ** 2).sum()
+        return (solved(twin, grid, solver, beside, rate=rate).states ** 2).sum()
 
     slopes = [jax.grad(lambda rate, s=solver: squares(s, rate))(0.7) for solver in (EXACT, PRECISE)]
     np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-7)
@@ -92,10 +92,12 @@ def test_the_recurrence_is_the_loop(num: int, shared: bool) -> None:
     rng = np.random.default_rng(num)
     transition = rng.normal(size=(3, 3, 1 if shared else num)) / 2.0
     constant, state = rng.normal(size=(3, num)), rng.normal(size=3)
-    found = recur(jnp.asarray(transition), jnp.asarray(constant), jnp.asarray(state))
+    arrays = [jnp.asarray(array) for array in (transition, constant, state)]
+    found, in_lists = recur(*arrays), jnp.stack(in_turn(arrays[0], [*arrays[1]], [*arrays[2]]))
     for number in range(num):
         state = transition[..., 0 if shared else number] @ state + constant[:, number]
         np.testing.assert_allclose(found[:, number], state, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(in_lists[:, number], state, rtol=1e-11, atol=1e-12)
 
 
 UNSUITED = {
