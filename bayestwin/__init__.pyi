@@ -82,3 +82,4 @@ from .telemetry.dosing import expand_doses as expand_doses
 from .telemetry.leakage import add_features as add_features
 from .telemetry.mending import cut_at_gaps as cut_at_gaps
 from .telemetry.reading import read_experiments as read_experiments
+from .update import update as update

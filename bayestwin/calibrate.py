@@ -141,10 +141,24 @@ def calibrate(
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
         density = density.centred(drawn.centring)
-        tree = xr.DataTree.from_dict(_groups(density, axes, drawn, seed, predictive_draws, shown))
-    tree.attrs = attributes | _record(twin, method, drawn, audit, choice) | _of_grid(twin, density) | told
+        attributes |= record_of(twin, method, drawn, audit, choice) | told
+        tree = posterior_of(density, axes, drawn, attributes, predictive_draws, shown)
     _say_whence(tree.attrs["description"], told)
-    tree.attrs |= bond(tree["posterior"].to_dataset())
+    return tree
+
+
+def posterior_of(
+    density: Density,
+    axes: Axes,
+    drawn: Draws,
+    attributes: Mapping[str, Any],
+    predictive_draws: int | None,
+    progress: Progress,
+) -> xr.DataTree:
+    """All groups of a posterior, from draws of a density, bound to the root attributes, which have the seed."""
+    groups = _groups(density, axes, drawn, attributes["seed"], predictive_draws, progress)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = {**attributes, **_of_grid(density.twin, density), **bond(groups["posterior"])}
     return tree
 
 
@@ -269,7 +283,7 @@ def _of_grid(twin: Twin, density: Density) -> dict[str, Any]:
     return found | ({"known": known} if known else {})
 
 
-def _record(twin: Twin, method: str, drawn: Draws, audit: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+def record_of(twin: Twin, method: str, drawn: Draws, audit: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     """What a method did and found, and how the twin was solved."""
     return {
         **dict(drawn.record),

@@ -492,6 +492,15 @@ def _one_ahead(twin: Twin, past: _Past, future: Telemetry) -> tuple[Telemetry, B
     return shifted, bound, build_grid(twin, bound.times, knots, signals, signals, bound.known)
 
 
+def from_same_start(twin: Twin, posterior: xr.DataTree, future: Telemetry) -> Telemetry:
+    """Telemetry of the record that was calibrated, with times counted from where those of the calibration were.
+
+    Raises:
+        InvalidTelemetry: If its times are of another kind, or in another unit.
+    """
+    return _from_same_start(twin, _past_of(posterior, None), future)
+
+
 def _from_same_start(twin: Twin, past: _Past, future: Telemetry) -> Telemetry:
     """The future telemetry, with times counted from where the calibration's were."""
     dated = past.dated

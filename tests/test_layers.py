@@ -22,6 +22,7 @@ LAYERS = (
     ("results",),
     ("calibrate", "simulate"),
     ("predict",),
+    ("update",),
     ("assess",),
     ("check",),
     ("insight",),

@@ -15,7 +15,7 @@ NAMES = """
     datasets delay_line design diagnose errors expand_doses extrapolation identify influence intervals joint
     judge_design judge_sbc leave_assets_out leave_future_out load numpyro_model pit population power_scaling predict
     pymc_model quantities read_experiments read_telemetry render_report save sbc scenario scores sensitivity
-    simulate solve_for uncertainty_shares write_reports
+    simulate solve_for uncertainty_shares update write_reports
 """
 
 

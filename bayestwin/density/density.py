@@ -47,6 +47,7 @@ from bayestwin.density.priors import (
     draw_rest,
     forms_of,
     numbers_of_all,
+    unconstrain,
     with_numbers,
 )
 from bayestwin.density.robust import LOSSES, Loss, stretches
@@ -289,6 +290,10 @@ class Density:
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> Array:
         """The z of given values, shape (d,)."""
         return self.priors.unconstrain(values)
+
+    def unconstrain_all(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The z of n draws of all sites, n first; shape (n, d)."""
+        return in_batches(functools.partial(unconstrain, self.priors), values)
 
     def sample_prior(self, key: Array) -> dict[str, Array]:
         """One draw of all sites from their priors."""

@@ -366,7 +366,7 @@ def constants(field: Field, gamma: Array, lam: Array, grid: Grid) -> Array:
     return _apply(gamma, begin) + _apply(lam, rate)
 
 
-def constants_of_each(field: Field, gamma: Array, lam: Array, grid: Grid) -> list[Array]:
+def constants_of_each(field: Field, gamma: Array, lam: Array, grid: Grid) -> list[Any]:
     """The same of each state by itself; shape (m,) each."""
     begin, rate = _driven(field, len(gamma), grid, apart=True)
     return [

@@ -146,13 +146,14 @@ def as_draws(
     return Draws(z.reshape(num_chains, -1, z.shape[-1]), shaped, record)
 
 
-def smooth_tail(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
+def smooth_tail(log_ratio: np.ndarray, efficiency: float = 1.0) -> tuple[np.ndarray, float]:
     """Normalised log weights of n draws with the largest smoothed, shape (n,), and the Pareto shape of these.
 
+    The tail is longer where draws are correlated, of which `efficiency` says what share is as good as independent.
     Where there are too few draws for a tail, or all are the same, nothing is smoothed and the shape is infinite.
     """
     try:
-        log_weights, shape = STATISTICS.psislw(-log_ratio)
+        log_weights, shape = STATISTICS.psislw(-log_ratio, r_eff=efficiency)
     except ValueError:
         log_weights, shape = log_ratio - logsumexp(log_ratio), np.inf
     return np.asarray(log_weights), float(shape)

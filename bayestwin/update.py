@@ -1,0 +1,309 @@
+"""Updating: a posterior and what was observed since in, the posterior of the whole record out.
+
+Draws are weighted by the likelihood of what is new, which is exact while weights are even enough. Where they are not,
+NUTS goes on from these draws over the whole record: nothing is taken for a normal, or smoothed by a kernel.
+
+The weights' tail: A. Vehtari et al. (2024), Pareto smoothed importance sampling, arXiv:1507.02646.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_stats.sampling_diagnostics import ess
+
+from bayestwin._base.process import key_for
+from bayestwin._base.progress import Progress, computing
+from bayestwin.calibrate import check_belongs, posterior_of, record_of, root_attributes
+from bayestwin.density.bind import bind
+from bayestwin.density.density import Density, build_density
+from bayestwin.density.survey import evaluate
+from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
+from bayestwin.inference.climb import Mode
+from bayestwin.inference.laplace import smooth_tail
+from bayestwin.inference.method import MAX_PARETO_K, MIN_ESS_PER_CHAIN, Draws, Settings, method_named
+from bayestwin.inference.nuts import sample_nuts
+from bayestwin.inference.solver import audit_tolerance, choose, choose_sensitivities
+from bayestwin.inference.starts import Starts
+from bayestwin.model.twin import Twin
+from bayestwin.predict import from_same_start
+from bayestwin.results.schema import axes_of, content_sha256
+from bayestwin.telemetry import Telemetry
+from bayestwin.telemetry.times import paired
+
+UPDATES = "updates"
+"""What a posterior says of those that it has been through, the first one first."""
+
+KEPT_RECORDS = ("sampling", "num_warmup", "starts", "sensitivities", "population")
+"""What is known of how draws came about stays true of them while they are weighted."""
+
+EVEN = 10
+"""Draws that count for each chain where chains go on from weighted draws."""
+
+
+def update(
+    twin: Twin,
+    posterior: xr.DataTree,
+    telemetry: Telemetry,
+    *,
+    seed: int,
+    max_k: float = MAX_PARETO_K,
+    predictive_draws: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """The posterior of a twin given all that it was calibrated on and what was observed since.
+
+    Rows may be later than those of the calibration, between them, or the same ones with other readings, which then
+    take the place of those before. In whatever order and batches rows arrive, the posterior is that of all of them.
+
+    While Pareto k of the weights is at most `max_k`, and enough draws count, draws are chosen by weight. Else chains go
+    on from them over the whole record, as long as those before, which costs a calibration without its search for modes.
+
+    Args:
+        twin: The twin that was calibrated.
+        posterior: As `calibrate` by chains, or `update`, returned it; of one record.
+        telemetry: What is new, with its inputs; rows that are known already do no harm.
+        seed: Determines everything random.
+        max_k: Largest Pareto k with which draws are weighted; negative to go on by chains whatever it is.
+        predictive_draws: As in `calibrate`.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown; by default on a terminal only.
+
+    Returns:
+        What `calibrate` returns. The root attribute `updates` has an entry for each update so far: `rows` and
+        `readings` that were new, `revised` readings, `pareto_k`, `effective` draws under the weights, `how`
+        (`"weighted"` or `"went on"`), `log_predictive` (log density of what is new given all before, None where Pareto
+        k says that it is not known), the hashes of the posterior before and of the telemetry, and the seed.
+
+    Raises:
+        InvalidArtifact: If the posterior belongs to another twin, is of several experiments, or has no chains.
+        InvalidSetting: If `max_k` is no number.
+        InvalidTelemetry: If the telemetry does not fit, or has nothing that was not counted already.
+        OutOfMemory: If trajectories do not fit into memory.
+    """
+    computation = computing("Lower `predictive_draws`.", seed=seed, device=device, progress=progress)
+    check_belongs(twin, posterior)
+    _check_chains(posterior)
+    if not isinstance(max_k, int | float) or np.isnan(max_k):
+        raise InvalidSetting(
+            "`max_k` makes no sense.",
+            expected="a number, 0.7 by default",
+            received=repr(max_k),
+            advice="Leave it out for the default.",
+        )
+    before, whole, told = _joined(twin, posterior, telemetry)
+    job = {"max_k": max_k, "predictive_draws": predictive_draws}
+    attributes = root_attributes(twin, whole, seed, job) | {UPDATES: [*posterior.attrs.get(UPDATES, ())]}
+    with computation as shown:
+        density, choice = choose(build_density(twin, bind(twin, whole)), seed, shown)
+        axes = axes_of(density.bound, density.experiments)
+        weighed = _weigh(density, _as_before(density, before), posterior, shown)
+        # NaN is not at most anything
+        fine = weighed.pareto_k <= max_k and weighed.effective >= MIN_ESS_PER_CHAIN * weighed.num_chains
+        told |= weighed.recorded | {"how": "weighted" if fine else "went on"}
+        go_on = _choose_by_weight if fine else _draw_on
+        drawn, audit = go_on(density.filled, weighed, posterior, seed, shown)
+        attributes |= record_of(twin, "nuts" if not fine else str(posterior.attrs["method"]), drawn, audit, choice)
+        attributes[UPDATES].append(told | {"telemetry_sha256": telemetry.sha256, "seed": seed, "max_k": max_k})
+        return posterior_of(density, axes, drawn, attributes, predictive_draws, shown)
+
+
+def _check_chains(posterior: xr.DataTree) -> None:
+    """Refuse what has no chains that could go on, or more than one record."""
+    group, method = posterior["posterior"].to_dataset(), str(posterior.attrs["method"])
+    several = "experiment" in group.dims
+    if not several and method_named(method).judged in ("transitions", "chains"):
+        return
+    raise InvalidArtifact(
+        "This posterior cannot be updated.",
+        expected="draws of chains, of one record",
+        received="those of several experiments" if several else f"those by `method={method!r}`",
+        advice="Calibrate on all telemetry together."
+        if several
+        else 'Calibrate by `method="nuts"` first: draws of an approximation would stay those of an approximation.',
+    )
+
+
+def _joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
+    """The record before and the whole one, in the twin's units, and what is new in numbers."""
+    telemetry = from_same_start(twin, posterior, telemetry)
+    specs = {**twin.observations, **twin.inputs, **twin.events, **twin.noise_columns()}
+    groups = [posterior[name].to_dataset() for name in ("observed_data", "constant_data")]
+    series = {str(name): one for group in groups for name, one in group.data_vars.items()}
+    known = pd.DataFrame({name: one.to_numpy().astype(float) for name, one in series.items()})
+    known.index = pd.Index(groups[0]["time"].to_numpy(), name=telemetry.table.index.name)
+    if not (known.index.is_unique and telemetry.table.index.is_unique):
+        raise InvalidTelemetry(
+            "A record with replicates cannot be updated.",
+            expected="each time once",
+            received="times that are there more than once, so that it is open which readings are new",
+            advice="Calibrate on all telemetry together.",
+        )
+    there = [name for name in specs if name in telemetry.table.columns]
+    new = pd.DataFrame({n: telemetry.in_unit(n, specs[n].unit) for n in there}, index=telemetry.table.index)
+    told = _news(twin, known, new)
+    units = {name: spec.unit for name, spec in specs.items() if spec.unit}
+    units |= {"time": telemetry.units["time"]} if "time" in telemetry.units else {}
+    plain = dataclasses.replace(telemetry, units=units, renamed={}, texts={}, notices=())
+    before, whole = (plain.with_table(table.sort_index()) for table in (known, new.combine_first(known)))
+    return before, whole, told
+
+
+def _news(twin: Twin, known: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
+    """How many rows and readings are new, and how many take the place of others.
+
+    Raises:
+        InvalidTelemetry: If there is none.
+    """
+    places = paired(new.index, known.index)
+    readings = revised = again = 0
+    for name in twin.observations:
+        if name in new:
+            ours = new[name].to_numpy()
+            theirs = np.where(places >= 0, known[name].to_numpy()[places], np.nan)
+            same = np.isclose(ours, theirs, rtol=1e-9, atol=0.0)
+            again += int(same.sum())
+            revised += int((np.isfinite(ours) & np.isfinite(theirs) & ~same).sum())
+            readings += int((np.isfinite(ours) & ~np.isfinite(theirs)).sum())
+    if readings + revised:
+        return {"rows": int((places < 0).sum()), "readings": readings, "revised": revised}
+    raise InvalidTelemetry(
+        "There is nothing in this telemetry that the posterior does not know.",
+        expected="readings of " + ", ".join(f"`{name}`" for name in twin.observations) + " that were not counted yet",
+        received=f"{again:,} readings, all of them counted already" if again else "no readings",
+        advice="Wait for new rows; to count these again would make the posterior narrower than it is.",
+    )
+
+
+def _as_before(density: Density, before: Telemetry) -> Density:
+    """The density of the record before, solved as that of the whole one."""
+    twin = density.twin
+    return build_density(twin, bind(twin, before)).solved_as(twin).solved_to(density.grid.precision)
+
+
+class _Weighed(NamedTuple):
+    """The draws of a posterior under the likelihood of what is new.
+
+    Attributes:
+        z: All draws, chain after chain; shape (n, d).
+        log_density: Of the whole record; shape (n,).
+        log_weights: Normalised; shape (n,).
+        pareto_k: Of the weights.
+        effective: Draws that count.
+        log_predictive: Log density of what is new, given all before.
+        num_chains: How many chains there are.
+        posterior_sha256: Of the draws.
+    """
+
+    z: np.ndarray
+    log_density: np.ndarray
+    log_weights: np.ndarray
+    pareto_k: float
+    effective: float
+    log_predictive: float
+    num_chains: int
+    posterior_sha256: str
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """As plain numbers; None where one is not known."""
+        known = self.pareto_k <= MAX_PARETO_K
+        return {
+            "pareto_k": self.pareto_k if np.isfinite(self.pareto_k) else None,
+            "effective": self.effective,
+            "log_predictive": self.log_predictive if known else None,
+            "posterior_sha256": self.posterior_sha256,
+        }
+
+
+def _weigh(density: Density, before: Density, posterior: xr.DataTree, progress: Progress) -> _Weighed:
+    """Weigh draws by how probable they make what is new."""
+    group = posterior["posterior"].to_dataset()
+    shapes = {site.name: group[site.name].transpose("chain", "draw", ...).to_numpy() for site in density.sites}
+    values = {name: array.reshape(-1, *array.shape[2:]) for name, array in shapes.items()}
+    num_chains, num = group.sizes["chain"], group.sizes["chain"] * group.sizes["draw"]
+    z = density.unconstrain_all(values)
+    with progress.phase("update", "weighing draws", 2 * num) as phase:
+        here = evaluate(density.filled, z)
+        phase.advance(num)
+        ratio = here - evaluate(before.filled, z)
+        phase.advance(num)
+    ratio = np.where(np.isnan(ratio), -np.inf, ratio)  # draws that the record before could not be solved for either
+    bulk = min(float(ess(array.reshape(*array.shape[:2], -1)[..., 0], method="mean")) for array in shapes.values())
+    efficiency = float(np.clip(bulk / num, 1e-3, 1.0))
+    if not np.isfinite(ratio).any():
+        weights, shape = np.full(num, -np.log(num)), np.inf
+    else:
+        weights, shape = smooth_tail(ratio, efficiency)
+    counting = efficiency / float(np.square(np.exp(weights)).sum())
+    mean = float(np.logaddexp.reduce(ratio) - np.log(num))
+    return _Weighed(z, here, weights, shape, counting, mean, num_chains, content_sha256(group))
+
+
+def _choose_by_weight(
+    density: Density, weighed: _Weighed, posterior: xr.DataTree, seed: int, progress: Progress
+) -> tuple[Draws, dict[str, Any]]:
+    """Systematic choice: each draw is there as often as its weight says, to within one, and stays near its place."""
+    chosen = _systematic(np.exp(weighed.log_weights), len(weighed.z), seed)
+    by_chain = chosen.reshape(weighed.num_chains, -1)
+    stats = posterior["sample_stats"].to_dataset()
+    kept = {str(name): one.transpose("chain", "draw").to_numpy().ravel()[by_chain] for name, one in stats.items()}
+    kept.pop("solver_steps", None)  # counted anew over the whole record
+    kept |= {"lp": weighed.log_density[by_chain]}
+    record = {name: posterior.attrs[name] for name in KEPT_RECORDS if name in posterior.attrs}
+    drawn = Draws(weighed.z[by_chain], kept, record)
+    return drawn, _audited(density, drawn, progress)
+
+
+def _draw_on(
+    density: Density, weighed: _Weighed, posterior: xr.DataTree, seed: int, progress: Progress
+) -> tuple[Draws, dict[str, Any]]:
+    """Chains over the whole record, from draws that it does not make improbable, in the metric that these have."""
+    weights = _evened(weighed.log_weights, EVEN * weighed.num_chains)
+    begun = weighed.z[_systematic(weights, weighed.num_chains, seed)]
+    centre = weights @ weighed.z
+    apart = weighed.z - centre
+    covariance = (weights[:, None] * apart).T @ apart + 1e-10 * np.eye(len(centre))
+    highest = float(evaluate(density, centre[None])[0])
+    mode = Mode(centre, highest, np.linalg.cholesky(covariance), 1.0)
+    starts = Starts(begun, (mode,), {})
+    settings = Settings(num_chains=weighed.num_chains, num_samples=posterior["posterior"].sizes["draw"])
+    density, mode_of = choose_sensitivities(density, starts, seed, progress)
+    drawn = sample_nuts(density, starts, settings=settings, seed=seed, progress=progress)
+    drawn = drawn._replace(record={"sensitivities": mode_of, **drawn.record})
+    return drawn, _audited(density, drawn, progress)
+
+
+def _audited(density: Density, drawn: Draws, progress: Progress) -> dict[str, Any]:
+    if density.twin.solver.method == "exact":
+        return {}
+    return {"tolerance_audit": audit_tolerance(density, drawn, progress)}
+
+
+def _systematic(weights: np.ndarray, num: int, seed: int) -> np.ndarray:
+    """Numbers of draws, increasing, each as often as its share of `num` says, to within one; shape (num,)."""
+    first = float(jax.random.uniform(key_for(seed, "update")))
+    passed = np.cumsum(weights) / np.sum(weights)
+    return np.searchsorted(passed, (first + np.arange(num)) / num).clip(max=len(weights) - 1)
+
+
+def _evened(log_weights: np.ndarray, least: int) -> np.ndarray:
+    """Weights to the largest power, at most one, with which so many draws count; shape (n,), adding up to one."""
+
+    def to_power(power: float) -> np.ndarray:
+        raised = np.where(np.isfinite(log_weights), power * log_weights, -np.inf)
+        found = np.exp(raised - raised.max())
+        return found / found.sum()
+
+    low, high = 0.0, 1.0
+    if 1.0 / np.square(to_power(1.0)).sum() >= least:
+        return to_power(1.0)
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        enough = 1.0 / np.square(to_power(middle)).sum() >= least
+        low, high = (middle, high) if enough else (low, middle)
+    return to_power(low)
