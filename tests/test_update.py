@@ -71,6 +71,9 @@ def test_rows_may_come_late_in_pieces_and_with_others_that_are_known() -> None:
     check_is(late, TABLE)
     assert [(one["rows"], one["readings"]) for one in late.attrs["updates"]] == [(3, 3), (5, 5)]
     first, second = late.attrs["updates"]
+    page = bt.render_report(late)
+    assert "update 1" in page
+    assert "3 new readings; draws were weighted (Pareto k" in page
     assert first["posterior_sha256"] == begun().attrs["posterior_sha256"]
     assert second["posterior_sha256"] == later.attrs["posterior_sha256"]
 

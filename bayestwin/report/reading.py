@@ -343,6 +343,7 @@ def result_rows(
         chains = ", ".join(f"chain {chain}: {int(number):,}" for chain, number in enumerate(failures) if number)
         total = f"{int(failures.sum()):,} of {stats['solver_failed'].size:,}"
         rows.append(("failed solves", f"{total} ({chains})" if chains else total))
+    rows += [(f"update {number}", _updated(one)) for number, one in enumerate(attrs.get("updates", ()), 1)]
     rows.append(("SHA-256 of the twin", str(attrs.get("twin_sha256", "not recorded"))))
     rows.append(("SHA-256 of the telemetry", str(attrs.get("telemetry_sha256", "not recorded"))))
     told, words = bond_of(posterior), derived(posterior)
@@ -358,6 +359,14 @@ def result_rows(
         rows.append(("source of the held-out telemetry", str(validation.source)))
         rows.append(("SHA-256 of the held-out telemetry", str(validation.sha256)))
     return rows
+
+
+def _updated(told: Mapping[str, Any]) -> str:
+    """What one update of a posterior was made of, and how."""
+    shape = "unknown" if told["pareto_k"] is None else f"{told['pareto_k']:.2f}"
+    revised = f", {told['revised']:,} revised" if told["revised"] else ""
+    done = "draws were weighted" if told["how"] == "weighted" else "chains went on from the draws before"
+    return f"{told['readings']:,} new readings{revised}; {done} (Pareto k {shape})"
 
 
 def _solver(posterior: xr.DataTree) -> str:
