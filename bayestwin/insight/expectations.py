@@ -267,3 +267,32 @@ def judge_all(expected: Sequence[tuple[str, Expectation]], drawn: Mapping[str, x
         },
     }
     return xr.Dataset({key: ("expectation", column) for key, column in columns.items()})
+
+
+def plain_words(text: str, names: Mapping[str, str]) -> str:
+    """An expectation in words that need no explanation.
+
+    Args:
+        text: As it was written, and read.
+        names: What quantities and signals are, in words.
+    """
+    words = " ".join(text.split())
+    found = _WHOLE.fullmatch(words) or _WITH.fullmatch(words)
+    told = _INNER.fullmatch(found["inner"].strip()) if found is not None else _STATISTIC.fullmatch(words)
+    if told is None:
+        return text
+    name, right = names.get(told["name"], told["name"]), told["right"].strip()
+    other = _OTHER.fullmatch(right)
+    right = f"that of {other['scenario']}" if other is not None and not right[0].isdigit() else right
+    below = told["sign"] in ("<", "<=")
+    if found is None:
+        kind = told["kind"] or "mean"
+        bound = f"{'at most' if below else 'at least'} {right}"
+        if kind.startswith("q"):
+            share = float(kind[1:]) / 100.0
+            return f"{name} {bound} in {percent(share if below else 1.0 - share)} of all cases"
+        return f"{name} {bound} {'on average' if kind == 'mean' else 'in half of all cases'}"
+    share = float(found["prob"]) / (100.0 if found["percent"] else 1.0)
+    length = f" for {told['length']}" if told["length"] else ""
+    most = "at most" if found["sign"] in ("<", "<=") else "at least"
+    return f"a chance of {most} {percent(share)} that {name} is {'below' if below else 'above'} {right}{length}"

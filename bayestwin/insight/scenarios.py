@@ -568,10 +568,22 @@ def changes_of(one: Scenario) -> list[str]:
     for change in (one.inputs, one.parameters, one.initial):
         for name, value in change.items():
             if isinstance(value, InputChange):
-                settings = dataclasses.asdict(value)
-                default = dataclasses.asdict(InputChange())
-                words = ", ".join(f"{k} {v}" for k, v in settings.items() if v != default[k] and k != "values")
-                told.append(f"{name}: {words or 'other values'}")
+                told.append(f"{name} {_input_words(value)}")
             else:
                 told.append(f"{name} {prior_text(value) if isinstance(value, dist.Distribution) else value}")
     return told + [f"{name}: {'removed' if event is None else 'added'}" for name, event in one.events.items()]
+
+
+def _input_words(change: InputChange) -> str:
+    """How an input is changed, and when."""
+    value = None if change.value is None else "removed" if math.isnan(change.value) else f"= {change.value:g}"
+    parts = [
+        value,
+        None if change.scale == 1.0 else f"× {change.scale:g}",
+        None if change.shift == 0.0 else f"{'+' if change.shift > 0.0 else '−'} {abs(change.shift):g}",
+        None if change.later is None else f"{change.later} later",
+        None if change.daily is None else f"daily from {change.daily[0]} to {change.daily[1]}",
+        None if change.start is None else f"from {change.start} on",
+        None if change.end is None else f"until {change.end}",
+    ]
+    return " ".join(part for part in parts if part) or "other values"

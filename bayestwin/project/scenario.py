@@ -324,8 +324,7 @@ def _decision(
         "question": base.decision or "",
         "quantity": quantity,
         "words": model.twin.quantities[quantity].doc if quantity else "",
-        "docs": {name: one.doc for name, one in model.twin.parameters.items() if one.doc}
-        | {f"{name}_initial": f"{one.doc or name} at the start" for name, one in model.twin.states.items()},
+        "docs": _docs(model),
         "most": most,
         "best": best,
         "about": about,
@@ -338,6 +337,15 @@ def _decision(
         | {"version": (told.get("versions") or {}).get("bayestwin", ""), "seed": model.job.predict.seed},
         "draws": int(found[f"{BASELINE}/predictions"].sizes["chain"] * found[f"{BASELINE}/predictions"].sizes["draw"]),
     }
+
+
+def _docs(model: Model) -> dict[str, str]:
+    """What names stand for, in words, as far as the twin says so."""
+    twin = model.twin
+    found = {f"{name}_initial": f"{one.doc or name} at the start" for name, one in twin.states.items()}
+    for members in (twin.quantities, twin.inputs, twin.parameters, twin.states, twin.observations):
+        found |= {name: one.doc for name, one in members.items() if one.doc}
+    return found
 
 
 def _missed(record: Mapping[str, Any], name: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin._base.wording import Written, decimals_for, fixed, number, percent, unit_text
-from bayestwin.insight.expectations import BASELINE
+from bayestwin.insight.expectations import BASELINE, plain_words
 from bayestwin.insight.scenarios import PROB
 from bayestwin.report.page import fill
 from bayestwin.report.style import LIGHT, Picture, drawing, figure, picture
@@ -130,6 +130,8 @@ class AlternativeRow(NamedTuple):
     kept: str
 
 
+CAPTION = "Dots are typical differences from the baseline, lines their likely ranges."
+
 MOST_WARNINGS, MOST_REASONS, ENOUGH = 6, 4, 0.02
 """Sentences and reasons that one sheet has room for, and the share of a difference from which on something is one."""
 
@@ -170,7 +172,7 @@ def render_decision(found: xr.DataTree, record: Mapping[str, Any], twin: str) ->
             "heads": [*heads, ("demands", "")],
             "rows": rows,
             "better": bool(told["most"]),
-            "picture": drawn,
+            "picture": None if drawn is None else drawn._replace(caption=CAPTION),
             "hangs": _hangs(told),
             "warnings": warnings,
             "words": _words(told, comparison),
@@ -217,7 +219,13 @@ def _because(record: Mapping[str, Any]) -> list[str]:
     changes = record["scenarios"][best]["changes"]
     own = [one for one in record["expectations"] if one["scenario"] == best]
     lines = [f"What is done: {'; '.join(changes)}."] if changes else []
-    return lines + [f"Demanded is {one['text']}: {_demand_words(one, record)}." for one in own]
+    scenarios = record["scenarios"]
+    if "best" in scenarios[best]:
+        ranked = sorted(scenarios, key=lambda name: -scenarios[name]["best"])
+        chances = ", ".join(f"{name} {percent(scenarios[name]['best'])}" for name in ranked[:3])
+        lines.append(f"Chance to be the best of all: {chances}.")
+    docs = record["decision"]["docs"]
+    return lines + [f"Demanded is {plain_words(one['text'], docs)}: {_demand_words(one, record)}." for one in own]
 
 
 def _demand_words(one: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -254,7 +262,9 @@ def _before_signing(record: Mapping[str, Any]) -> list[str]:
     told = record["decision"]
     found = [f"The calibration did not pass a check: {words}" for words in told["failed"]]
     missed = [one for one in record["expectations"] if one["verdict"] == "missed"]
-    found += [f"{one['scenario']} does not keep {one['text']}." for one in missed]
+    found += [
+        f"{one['scenario']} does not keep what is demanded: {plain_words(one['text'], told['docs'])}." for one in missed
+    ]
     for name, one in record["scenarios"].items():
         policy = one.get("policy")
         if policy and not policy["feasible"]:
@@ -265,7 +275,7 @@ def _before_signing(record: Mapping[str, Any]) -> list[str]:
     for name, sentences in told["warnings"].items():
         new = [words for words in sentences if name == BASELINE or words not in known]
         if new:
-            more = f" And {len(new) - 1} more, which the page of scenarios tells." if len(new) > 1 else ""
+            more = f" And {len(new) - 1} more, which the file scenarios.json tells." if len(new) > 1 else ""
             found.append(f"{name} goes beyond what the twin was calibrated on: {new[0]}{more}")
     left = len(found) - MOST_WARNINGS
     return found[:MOST_WARNINGS] + ([f"And {left} more."] if left > 0 else [])

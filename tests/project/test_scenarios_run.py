@@ -55,7 +55,7 @@ def test_scenarios_are_compared_and_exit_by_what_was_expected(place: pathlib.Pat
     told = json.loads(call("scenario", place, "--json", "--draws", "100").stdout)
     assert list(told["scenarios"]) == ["baseline", "warm"]
     own = told["scenarios"]["warm"]
-    assert own["changes"] == ["outdoor: shift 3.0, start 2026-03-21T12:00"]
+    assert own["changes"] == ["outdoor + 3 from 2026-03-21T12:00 on"]
     assert own["quantities"]["mean"]["difference"] > 0.5
     assert own["quantities"]["energy"]["difference"] == 0.0
     assert [one["verdict"] for one in told["expectations"]] == ["met", "met"]

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from readable import faults
 
+from bayestwin.insight.expectations import plain_words
 from bayestwin.insight.scenarios import compared
 from bayestwin.report.scenario import render_decision
 from bayestwin.results.schema import QUANTITY
@@ -39,7 +40,7 @@ def record_of(best: str | None = "insulated", most: str = "least", **changed) ->
         "question": "Which home is warm with <little> heating?",
         "quantity": "energy",
         "words": "electricity for heating",
-        "docs": {"R_out": "resistance of the walls"},
+        "docs": {"R_out": "resistance of the walls", "indoor": "the room"},
         "most": most,
         "best": best,
         "about": best if best not in (None, "baseline") else "insulated",
@@ -72,7 +73,8 @@ def test_the_answer_is_told_with_its_range_and_its_reasons() -> None:
     )
     assert told is not None
     assert [float(one) for one in told.groups()] == pytest.approx([size, close, far], abs=0.51)
-    assert "Demanded is P(indoor &lt; 16 degC) &lt;= 0.05: kept." in text
+    assert "Demanded is a chance of at most 5 % that the room is below 16 °C: kept." in text
+    assert not re.search(r"median|interval|draw|posterior|quantile|P\(", text)  # words that it does not explain
     assert "resistance of the walls (70 %), C_in (20 %)." in text
     assert "R_in" not in text  # less than a fiftieth is no reason
     assert "`" not in text
@@ -108,5 +110,20 @@ def test_what_failed_comes_first() -> None:
     page = render_decision(found_of(), record, "room")
     items = re.findall(r"<li>(.*?)</li>", page)
     assert items[0] == "The calibration did not pass a check: Chains disagree."
-    assert items[1].startswith("warmer does not keep energy")
+    assert items[1] == "warmer does not keep what is demanded: energy at most 90 kWh on average."
     assert 'class="verdict warn"' in page
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("P(indoor < 16 degC for 1 h) <= 0.05", "a chance of at most 5 % that indoor air is below 16 degC for 1 h"),
+        ("energy < baseline.energy with P >= 90 %", "a chance of at least 90 % that energy is below that of baseline"),
+        ("energy.q90 <= 420 kWh", "energy at most 420 kWh in 90 % of all cases"),
+        ("energy.q10 >= 40 kWh", "energy at least 40 kWh in 90 % of all cases"),
+        ("energy.median > 2", "energy at least 2 in half of all cases"),
+        ("energy <= 420 kWh", "energy at most 420 kWh on average"),
+    ],
+)
+def test_what_is_demanded_is_told_in_plain_words(text: str, words: str) -> None:
+    assert plain_words(text, {"indoor": "indoor air"}).replace("\u202f", " ") == words
