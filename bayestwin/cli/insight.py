@@ -229,7 +229,7 @@ def scenario(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare scenarios with the baseline, and say whether they are as expected; exit 1 where one is not.
+    """Find policies, compare scenarios with the baseline, say whether they are as expected; exit 1 where one is not.
 
     Example: bayestwin scenario models/room insulated
     """

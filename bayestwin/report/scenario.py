@@ -225,6 +225,11 @@ def _because(record: Mapping[str, Any]) -> list[str]:
         chances = ", ".join(f"{name} {percent(scenarios[name]['best'])}" for name in ranked[:3])
         lines.append(f"Chance to be the best of all: {chances}.")
     docs = record["decision"]["docs"]
+    if policy := scenarios[best].get("policy"):
+        quantity = policy["goal"].partition(" ")[2].partition(".")[0]
+        unit = unit_text(scenarios[best]["quantities"][quantity]["unit"])
+        value, gain = (number(policy[key], 4) for key in ("value", "regret"))
+        lines.append(f"{docs.get(quantity, quantity)}: {value} {unit}, {gain} {unit} better than in the baseline.")
     return lines + [f"Demanded is {plain_words(one['text'], docs)}: {_demand_words(one, record)}." for one in own]
 
 
@@ -232,7 +237,9 @@ def _demand_words(one: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     policy = record["scenarios"][one["scenario"]].get("policy")
     binds = policy and any(own["binds"] for own in policy["constraints"] if own["text"] == one["text"])
     if one["verdict"] == "undecided" and binds:
-        return f"kept as closely as can be told, at {percent(one['value'], 1)}, and no tighter than that"
+        share = "P(" in one["text"] or " with P" in one["text"]
+        told = f"{percent(one['value'], 1)} of them" if share else number(one["value"], 4)
+        return f"at its limit, as closely as so many cases can tell ({told})"
     words = {"met": "kept", "missed": "not kept", "undecided": "so close that it cannot be told whether it is kept"}
     return words[one["verdict"]]
 

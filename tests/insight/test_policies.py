@@ -234,6 +234,8 @@ def test_derivatives_through_the_twin_are_those_of_finite_differences() -> None:
         return followable(SWING, SWING.quantities, density_of, values, {})
 
     low, high = np.transpose([knob.control.between for knob in knobs])
+    doses = _tables(knobs, SWING, future, high).table["push"].dropna()
+    assert doses.to_dict() == {6.0: 1.0}  # a dose is chosen where there is one, and none is added
     prepared = at(low)
     courses = _courses(knobs, SWING, prepared, [at(np.where(np.arange(4) == k, high, low)) for k in range(4)])
     point, step = np.array([0.3, 0.55, 0.4, 0.45]), 1e-4

@@ -104,6 +104,19 @@ def test_what_cannot_be_recommended_is_not(best: str | None, words: str) -> None
     assert words in text_of(render_decision(found_of(), record_of(best), "room"))
 
 
+def test_a_policy_at_its_limit_says_so_and_what_it_gains() -> None:
+    record = record_of(docs={"cost": "what is paid"})
+    (one,) = record["expectations"]
+    one |= {"verdict": "undecided", "value": 0.043}
+    kept = {"text": one["text"], "binds": True}
+    goal = {"goal": "least cost.q90", "value": 12.5, "regret": 3.25, "feasible": True, "converged": True}
+    own = record["scenarios"]["insulated"]
+    own |= {"policy": goal | {"constraints": [kept]}, "quantities": {"cost": {"unit": "EUR"}}}
+    text = text_of(render_decision(found_of(), record, "room"))
+    assert "what is paid: 12.50 EUR, 3.250 EUR better than in the baseline." in text
+    assert "at its limit, as closely as so many cases can tell (4.3 % of them)." in text
+
+
 def test_what_failed_comes_first() -> None:
     record = record_of(failed=["Chains disagree."])
     record["expectations"].append({"scenario": "warmer", "text": "energy <= 90 kWh", "verdict": "missed", "value": 0.0})
