@@ -228,8 +228,9 @@ def _because(record: Mapping[str, Any]) -> list[str]:
     if policy := scenarios[best].get("policy"):
         quantity = policy["goal"].partition(" ")[2].partition(".")[0]
         unit = unit_text(scenarios[best]["quantities"][quantity]["unit"])
-        value, gain = (number(policy[key], 4) for key in ("value", "regret"))
-        lines.append(f"{docs.get(quantity, quantity)}: {value} {unit}, {gain} {unit} better than in the baseline.")
+        value, gain = number(policy["value"], 4), number(abs(policy["regret"]), 4)
+        side = "better" if policy["regret"] >= 0.0 else "worse"
+        lines.append(f"{docs.get(quantity, quantity)}: {value} {unit}, {gain} {unit} {side} than in the baseline.")
     return lines + [f"Demanded is {plain_words(one['text'], docs)}: {_demand_words(one, record)}." for one in own]
 
 

@@ -109,6 +109,7 @@ def test_a_chance_constraint_is_kept_where_algebra_says(future, posterior, line)
     )
 
 
+@pytest.mark.slow
 def test_a_schedule_is_as_even_as_its_cost_is_convex(future, posterior, line) -> None:
     found = bt.optimise(
         FILLED,
@@ -145,6 +146,7 @@ def test_the_worst_share_is_what_it_is_of_a_normal_distribution(future, posterio
     assert found.upper - found.lower < 0.5
 
 
+@pytest.mark.slow
 def test_what_cannot_be_kept_is_named_with_the_nearest_that_can(future, posterior, line) -> None:
     demands = ["fed >= 12 m", "P(level > 15 m) <= 0.05"]
     found = bt.optimise(
