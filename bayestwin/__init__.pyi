@@ -22,6 +22,9 @@ from .insight.future import leave_future_out as leave_future_out
 from .insight.identify import identify as identify
 from .insight.influence import influence as influence
 from .insight.influence import power_scaling as power_scaling
+from .insight.policies import Control as Control
+from .insight.policies import Policy as Policy
+from .insight.policies import optimise as optimise
 from .insight.promise import judge_design as judge_design
 from .insight.sbc import judge_sbc as judge_sbc
 from .insight.sbc import sbc as sbc

@@ -12,11 +12,18 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-MODULES = {"dask": "distributed", "nutpie": "nutpie", "gpu": "jax", "mlflow": "mlflow", "parquet": "pyarrow"}
+MODULES = {
+    "dask": "distributed",
+    "excel": "openpyxl",
+    "gpu": "jax",
+    "mlflow": "mlflow",
+    "nutpie": "nutpie",
+    "parquet": "pyarrow",
+}
 """By extra that users can ask for: the module that it brings. `test`, `docs` and `dev` are for those who develop."""
 
-# `nutpie` and `pyarrow` are used by PyMC and pandas on our behalf: what asks for them is a word in a call.
-ASKED_FOR_BY = {"nutpie": 'nuts_sampler="nutpie"', "pyarrow": "pd.read_parquet("}
+# `nutpie`, `openpyxl` and `pyarrow` are used by PyMC and pandas on our behalf: what asks for them is a word in a call.
+ASKED_FOR_BY = {"nutpie": 'nuts_sampler="nutpie"', "pyarrow": "pd.read_parquet(", "openpyxl": 'engine="openpyxl"'}
 
 
 def name_of(requirement: str) -> str:

@@ -8,13 +8,13 @@ import pytest
 import bayestwin as bt
 
 NAMES = """
-    Autocorrelated Biased Binomial Candidate Censored Column Discrepancy Event First FirstTime FromRows Gaussian
+    Autocorrelated Biased Binomial Candidate Censored Column Control Discrepancy Event First FirstTime FromRows Gaussian
     Input InputChange Integral LogNormal LongestWhere Max Mean Min NegativeBinomial NoiseFrom Observation Parameter
-    Poisson ProcessNoise Proportional Rounded Scenario Solver State SteadyState StudentT Telemetry TimeWhere Twin
+    Poisson Policy ProcessNoise Proportional Rounded Scenario Solver State SteadyState StudentT Telemetry TimeWhere Twin
     ablate add_features align backtest calibrate calibrate_each check compare conformalize coverage cut_at_gaps
     datasets delay_line design diagnose errors expand_doses extrapolation identify influence intervals joint
-    judge_design judge_sbc leave_assets_out leave_future_out load numpyro_model pit population power_scaling predict
-    pymc_model quantities read_experiments read_telemetry render_report save sbc scenario scores sensitivity
+    judge_design judge_sbc leave_assets_out leave_future_out load numpyro_model optimise pit population power_scaling
+    predict pymc_model quantities read_experiments read_telemetry render_report save sbc scenario scores sensitivity
     simulate solve_for uncertainty_shares update write_reports
 """
 

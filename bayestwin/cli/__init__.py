@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import batch, calibrate, insight, models, predict, runs, scenario
+from bayestwin.cli import calibrate, insight, models, predict, runs
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -23,13 +23,13 @@ COMMANDS = (
     models.models,
     calibrate.calibrate,
     calibrate.resume,
-    batch.batch,
+    calibrate.batch,
     predict.predict,
     predict.coverage,
     predict.report,
     predict.fleet,
     predict.validate,
-    scenario.scenario,
+    insight.scenario,
     insight.identify,
     insight.sensitivity,
     insight.design,

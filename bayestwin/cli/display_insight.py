@@ -448,11 +448,17 @@ def show_scenarios(console: rich.console.Console, outcome: ScenarioOutcome) -> N
     if any("best" in one for one in scenarios.values()):
         best = ", ".join(f"{name} {100 * one['best']:.0f} %" for name, one in scenarios.items())
         show_line(console, "", f"Probability of being the best: {best}.")
+    for name, one in scenarios.items():
+        if "policy" in one:
+            show_line(console, "", f"{name}, {one['policy']['goal']}: {'; '.join(one['changes'])}.")
     console.print(headline(record), highlight=False)
     marks = {"met": "[green]met [/green]", "missed": "[red]MISS[/red]", "undecided": "[yellow]?   [/yellow]"}
     for one in record["expectations"]:
         show_line(console, marks[one["verdict"]], f"{one['scenario']}: {one['text']}: {one['words']}")
     for one in record["flipped"]:
         show_line(console, "[yellow]![/yellow]", f"{one['scenario']}: {one['text']} was {one['before']} before")
-    for path in (outcome.page, outcome.table):
+    for name, one in scenarios.items():
+        for words in one["policy"]["warnings"] if "policy" in one else ():
+            show_line(console, "[yellow]![/yellow]", f"{name}: {words}")
+    for path in (outcome.decision, outcome.page, outcome.table):
         show_path(console, path)

@@ -1,4 +1,4 @@
-"""`identify`, `sensitivity`, `design`, `compare`, `sbc`: what can be told, what hangs on what, and what to record."""
+"""`identify`, `sensitivity`, `design`, `compare`, `sbc`, `scenario`: what can be told, what hangs on what, what if."""
 
 import pathlib
 import time
@@ -12,6 +12,7 @@ from bayestwin.cli.frame import (
     JobName,
     ModelPath,
     ResultsPath,
+    RunName,
     exit_by,
     explained,
     print_json,
@@ -214,3 +215,37 @@ def sbc(
         found = check_calibration(chosen, results, device=device, progress=Progress(began=began))
         show_run(console, found, show_ranks, as_json)
         exit_by(found.status)
+
+
+def scenario(
+    model: ModelPath,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Scenarios, by the names of their files; all by default.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(help="About how many posterior draws, instead of the job's.")] = None,
+    job: JobName = "job.toml",
+    run: RunName = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find policies, compare scenarios with the baseline, say whether they are as expected; exit 1 where one is not.
+
+    Example: bayestwin scenario models/room insulated
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.display_insight import show_scenarios
+        from bayestwin.project.model import load_model
+        from bayestwin.project.scenario import run_scenarios
+
+        chosen = load_model(model, job)
+        shown = Progress(began=began)
+        outcome = run_scenarios(chosen, results, names or (), run=run, draws=draws, device=device, progress=shown)
+        if as_json:
+            print_json(outcome.record | {"files": [outcome.page, outcome.table, outcome.decision]})
+        else:
+            show_scenarios(console, outcome)
+        if outcome.missed:
+            raise typer.Exit(1)

@@ -5,9 +5,10 @@ with them and without. With process noise a path is known at the rows alone, and
 between them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,60 @@ def quantities_of(
     return {name: np.asarray(in_own_unit(twin, quantity, drawn[name])) for name, quantity in asked.items()}
 
 
+class Followable(NamedTuple):
+    """What the quantities of a twin are solved for by.
+
+    Attributes:
+        twin: The twin, without its integrals.
+        asked: The quantities.
+        density: Of the twin with their integrals as states.
+        watched: What is looked for along a path, in the order of `names`.
+        names: The quantities that are looked for within steps.
+    """
+
+    twin: Twin
+    asked: Mapping[str, QuantityOfInterest]
+    density: Density
+    watched: Keyed[Watched]
+    names: tuple[str, ...]
+
+    def made_of(self, whole: Followed, length: Any) -> dict[str, np.ndarray]:
+        """Quantities as they are computed, NaN where a path fails; derivatives of them from those of a path.
+
+        Args:
+            whole: What became of all paths, or its derivatives.
+            length: Of the window.
+        """
+        drawn = {}
+        for name, quantity in self.asked.items():
+            place = self.names.index(name) if name in self.names else None
+            own = None if place is None else jax.tree.map(lambda array, place=place: array[..., place], whole.seen)
+            integral = whole.integrals[..., self.watched.value.integrals.index(f"{name}_so_far")]
+            drawn[name] = np.where(whole.solved, _made_of(quantity, own, integral, length), np.nan)
+        return drawn
+
+
+def followable(
+    twin: Twin,
+    asked: Mapping[str, QuantityOfInterest],
+    density_of: Callable[[Twin], Density],
+    values: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+) -> Followable:
+    """Prepare quantities of paths that are solved for; arguments as of `quantities_of`."""
+    counting, integrals = with_integrals(dataclasses.replace(twin, quantities=dict(asked)))
+    density = density_of(counting)
+    if density.twin.solver.method == "exact":  # the integrals need a solver
+        stiff = is_stiff(density.twin, density.filled.grid, {name: v[:FEW] for name, v in values.items()})
+        density = density.solved_as(with_method(density.twin, "rodas5p" if stiff else "tsit5"))
+    paths: dict[str, Any] = {f"{n}_state": found.get(f"{n}_state", np.zeros((1, 1))) for n in counting.states}
+    density = solved_for(density, scales_of(paths, counting))
+    names = tuple(name for name, one in asked.items() if not isinstance(one, Integral | Mean))
+    functions = tuple(level_of(twin, asked[name]) for name in names)
+    watched = Watched(integrals, functions, tuple(asked[name].condition for name in names))
+    return Followable(twin, asked, density, Keyed(watched, key_of(tuple(watched))), names)
+
+
 def _followed(
     twin: Twin,
     asked: Mapping[str, QuantityOfInterest],
@@ -81,34 +136,116 @@ def _followed(
     phase: Phase | None,
 ) -> dict[str, np.ndarray]:
     """Quantities of paths that are solved for."""
-    counting, integrals = with_integrals(twin)
-    density = density_of(counting)
-    if density.twin.solver.method == "exact":  # the integrals need a solver
-        stiff = is_stiff(density.twin, density.filled.grid, {name: v[:FEW] for name, v in values.items()})
-        density = density.solved_as(with_method(density.twin, "rodas5p" if stiff else "tsit5"))
-    paths: dict[str, Any] = {f"{n}_state": found.get(f"{n}_state", np.zeros((1, 1))) for n in counting.states}
-    density = exacter(solved_for(density, scales_of(paths, counting)))
-    names = [name for name, one in asked.items() if not isinstance(one, Integral | Mean)]
-    functions = tuple(level_of(twin, asked[name]) for name in names)
-    watched = Watched(integrals, functions, tuple(asked[name].condition for name in names))
+    prepared = followable(twin, asked, density_of, values, found)
+    density = exacter(prepared.density)
     num = next(iter(values.values())).shape[0] if values else 1
     batch, parts = at_once(density), []
-    keyed = Keyed(watched, key_of((watched.integrals, watched.functions, watched.conditions)))
     for first in range(0, num, batch):
         rows = np.minimum(np.arange(first, first + batch), num - 1)
-        part = _follow_all(density.filled, keyed, {name: v[rows] for name, v in values.items()})
+        part = _follow_all(density.filled, prepared.watched, {name: v[rows] for name, v in values.items()})
         size = min(batch, num - first)
         parts.append(jax.tree.map(lambda own, size=size: np.asarray(own)[:size], part))
         if phase is not None:
             phase.advance(size)
     whole: Followed = jax.tree.map(lambda *own: np.concatenate(own), *parts)
-    drawn = {}
-    for name, quantity in asked.items():
-        place = names.index(name) if name in names else None
-        own = None if place is None else jax.tree.map(lambda array, place=place: array[..., place], whole.seen)
-        integral = whole.integrals[..., integrals.index(f"{name}_so_far")]
-        drawn[name] = np.where(whole.solved, _made_of(quantity, own, integral, whole.length), np.nan)
-    return drawn
+    return prepared.made_of(whole, whole.length)
+
+
+# Quantities as functions of what is chosen: inputs between two courses, doses, and parameters.
+
+
+class Courses(NamedTuple):
+    """What k choices, each from 0 to 1, do to a path of one record: all of it linear in them.
+
+    Attributes:
+        coefficients: How the inputs within each interval change with each; shape (k, m, p, q).
+        inputs: How those at the saved times do; shape (k, n, q).
+        amounts: How the values of events do, 0 where none happens; shape (k, m, e).
+        parameters: By name, the value where all choices are 0 and what each adds to it; shape (1 + k,) each.
+    """
+
+    coefficients: np.ndarray
+    inputs: np.ndarray
+    amounts: np.ndarray
+    parameters: Mapping[str, np.ndarray]
+
+
+def quantities_along(
+    prepared: Followable, courses: Courses, values: Mapping[str, np.ndarray], choices: np.ndarray, *, slopes: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Quantities of n draws under some choices, in their units; NaN where a path fails.
+
+    Args:
+        prepared: What they are solved for by.
+        courses: What the choices do.
+        values: By site; shape (n,) each.
+        choices: Shape (k,).
+        slopes: Whether their derivatives are wanted.
+
+    Returns:
+        By name, quantities, shape (n,), and derivatives with respect to the choices, shape (n, k); none of them where
+        they are not wanted.
+    """
+    density, num = prepared.density.filled, len(next(iter(values.values())))
+    batch, parts = at_once(density), []
+    for first in range(0, num, batch):
+        rows = np.minimum(np.arange(first, first + batch), num - 1)
+        own = {name: v[rows] for name, v in values.items()}
+        program = _follow_slopes if slopes else _follow_courses
+        part = program(density, prepared.watched, courses, own, np.asarray(choices, float))
+        size = min(batch, num - first)
+        parts.append(jax.tree.map(lambda own, size=size: np.asarray(own)[:size], part))
+    whole = jax.tree.map(lambda *own: np.concatenate(own), *parts)
+    path, changes = whole if slopes else (whole, None)
+    units = functools.partial(_in_own_units, prepared)
+    drawn = units(prepared.made_of(path, path.length))
+    if changes is None:
+        return drawn, {}
+    each = [jax.tree.map(lambda own, k=k: own[..., k], changes) for k in range(len(choices))]
+    zero = units({name: np.zeros(1) for name in prepared.asked})
+    found = [units(prepared.made_of(one._replace(solved=path.solved), path.length)) for one in each]
+    return drawn, {name: np.stack([own[name] - zero[name] for own in found], axis=-1) for name in drawn}
+
+
+def _in_own_units(prepared: Followable, drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(in_own_unit(prepared.twin, prepared.asked[name], own)) for name, own in drawn.items()}
+
+
+@Program
+def _follow_courses(
+    density: Density, watched: Keyed[Watched], courses: Courses, values: Mapping[str, Array], choices: Array
+) -> Followed:
+    return jax.vmap(lambda own: _along_courses(density, watched.value, courses, own, choices))(values)
+
+
+@Program
+def _follow_slopes(
+    density: Density, watched: Keyed[Watched], courses: Courses, values: Mapping[str, Array], choices: Array
+) -> tuple[Followed, Followed]:
+    def both(values: Mapping[str, Array]) -> tuple[Followed, Followed]:
+        def path(choices: Array) -> tuple[Followed, Followed]:
+            found = _along_courses(density, watched.value, courses, values, choices)
+            # whether a path is solved has no derivative
+            return found._replace(solved=jnp.zeros(())), found
+
+        changes, found = jax.jacfwd(path, has_aux=True)(choices)
+        return found, changes
+
+    return jax.vmap(both)(values)
+
+
+def _along_courses(
+    density: Density, watched: Watched, courses: Courses, values: Mapping[str, Array], choices: Array
+) -> Followed:
+    """One path, as it is under the choices."""
+    grid = density.grid
+    moved = [
+        jnp.asarray(base) + jnp.tensordot(choices, jnp.asarray(change), 1)
+        for base, change in zip((grid.coefficients, grid.inputs, grid.amounts), courses[:3], strict=True)
+    ]
+    own = {name: line[0] + jnp.dot(choices, line[1:]) for name, line in courses.parameters.items()}
+    chosen: Any = grid._replace(coefficients=moved[0], inputs=moved[1], amounts=moved[2])
+    return follow(density.twin, chosen, {**values, **own}, watched)
 
 
 FEW, STIFF = 16, 30.0

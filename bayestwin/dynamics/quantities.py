@@ -258,12 +258,28 @@ def _root(
 ) -> Array:
     """Where k functions change sign, by Chandrupatla's method; the upper end where none is wanted; shape (k,).
 
+    Its derivative is that of the implicit function: a search by brackets has none.
+
     Args:
         function: From places, shape (k,), to the value of each function at its own.
         low: Where each bracket begins, and the values there; shape (k,) each.
         high: Where it ends, likewise.
         wanted: Which of them change within their brackets; shape (k,).
     """
+
+    def search(function: Callable[[Array], Array], _: Array) -> Array:
+        return _searched(function, *lax.stop_gradient((low, high)), wanted)
+
+    def along(linear: Callable[[Array], Array], shift: Array) -> Array:
+        return shift / _apart(linear(jnp.ones_like(shift)))
+
+    return jnp.where(wanted, lax.custom_root(function, low[0], search, along), high[0])
+
+
+def _searched(
+    function: Callable[[Array], Array], low: tuple[Array, Array], high: tuple[Array, Array], wanted: Array
+) -> Array:
+    """As `_root`, without derivatives; anything where none is wanted."""
 
     def unfinished(loop: tuple[Any, ...]) -> Array:
         number, (a, fa), (b, fb), *_ = loop
@@ -288,7 +304,7 @@ def _root(
 
     begun = (jnp.zeros((), int), high, low, low, jnp.full_like(low[0], 0.5))
     _, (a, fa), (b, fb), *_ = lax.while_loop(unfinished, body, begun)
-    return jnp.where(wanted, jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b), high[0])
+    return jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
 
 
 def _apart(difference: Array) -> Array:

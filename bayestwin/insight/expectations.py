@@ -1,14 +1,14 @@
 """Expectations of scenarios, as a person writes them: parsed, and judged by draws within their Monte Carlo error.
 
 P(indoor < 16 degC for 1 h) <= 0.05        a signal, at any time or for so long
-energy.q90 <= 420 kWh                      a mean, median or quantile of a quantity
+energy.q90 <= 420 kWh                      a mean, median or quantile of a quantity; without either its mean
 energy < baseline.energy with P >= 0.9     a quantity, against a number or that of another scenario
 """
 
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,9 @@ OWN = "condition_"
 SIGNS = r"<=|>=|<|>"
 _WHOLE = re.compile(rf"P\((?P<inner>.+)\)\s*(?P<sign>{SIGNS})\s*(?P<prob>[\d.]+)\s*(?P<percent>%)?")
 _WITH = re.compile(rf"(?P<inner>.+?)\s+with\s+P\s*(?P<sign>{SIGNS})\s*(?P<prob>[\d.]+)\s*(?P<percent>%)?")
-_STATISTIC = re.compile(rf"(?P<name>\w+)\.(?P<kind>mean|median|q\d+(?:\.\d+)?)\s*(?P<sign>{SIGNS})\s*(?P<right>.+)")
+_STATISTIC = re.compile(
+    rf"(?P<name>\w+)(?:\.(?P<kind>mean|median|q\d+(?:\.\d+)?))?\s*(?P<sign>{SIGNS})\s*(?P<right>.+)"
+)
 _INNER = re.compile(rf"(?P<name>\w+)\s*(?P<sign>{SIGNS})\s*(?P<right>.+?)(?:\s+for\s+(?P<length>.+))?")
 _OTHER = re.compile(r"(?P<scenario>\w+)\.(?P<quantity>\w+)")
 _NUMBER = re.compile(r"(?P<value>[-+−]?[\d.]+(?:[eE][-+]?\d+)?)\s*(?P<unit>.*)")
@@ -101,7 +103,7 @@ def read_expectation(text: str, twin: Twin) -> tuple[Expectation, dict[str, Quan
     if told is None or told["name"] not in twin.quantities:
         raise _misfit(text, twin)
     right = _read_right(told["right"], twin.quantities, told["name"], text, twin)
-    if told["kind"] == "mean":
+    if told["kind"] in (None, "mean"):
         return Expectation(text, told["name"], told["sign"], right, None), {}
     share = 0.5 if told["kind"] == "median" else float(told["kind"][1:]) / 100.0
     # a quantile lies below a limit exactly where at least so many draws do
@@ -250,3 +252,47 @@ def verdict_words(one: Expectation, judged: ExpectationVerdict) -> str:
     needed = count(math.ceil(judged.draws), "draw") if math.isfinite(judged.draws) else ""
     more = f"about {needed} would decide it" if needed else "no number of draws decides it"
     return f"{told}, and {more}"
+
+
+def judge_all(expected: Sequence[tuple[str, Expectation]], drawn: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """What became of all expectations of some scenarios, one after the other."""
+    judged = [judge_expectation(one, drawn, name) for name, one in expected]
+    columns: dict[str, list[Any]] = {
+        "scenario": [name for name, _ in expected],
+        "text": [one.text for _, one in expected],
+        "words": [verdict_words(one, own) for (_, one), own in zip(expected, judged, strict=True)],
+        **{
+            key: [getattr(own, key) for own in judged]
+            for key in ("verdict", "value", "lower", "upper", "limit", "draws")
+        },
+    }
+    return xr.Dataset({key: ("expectation", column) for key, column in columns.items()})
+
+
+def plain_words(text: str, names: Mapping[str, str]) -> str:
+    """An expectation in words that need no explanation.
+
+    Args:
+        text: As it was written, and read.
+        names: What quantities and signals are, in words.
+    """
+    words = " ".join(text.split())
+    found = _WHOLE.fullmatch(words) or _WITH.fullmatch(words)
+    told = _INNER.fullmatch(found["inner"].strip()) if found is not None else _STATISTIC.fullmatch(words)
+    if told is None:
+        return text
+    name, right = names.get(told["name"], told["name"]), told["right"].strip()
+    other = _OTHER.fullmatch(right)
+    right = f"that of {other['scenario']}" if other is not None and not right[0].isdigit() else right
+    below = told["sign"] in ("<", "<=")
+    if found is None:
+        kind = told["kind"] or "mean"
+        bound = f"{'at most' if below else 'at least'} {right}"
+        if kind.startswith("q"):
+            share = float(kind[1:]) / 100.0
+            return f"{name} {bound} in {percent(share if below else 1.0 - share)} of all cases"
+        return f"{name} {bound} {'on average' if kind == 'mean' else 'in half of all cases'}"
+    share = float(found["prob"]) / (100.0 if found["percent"] else 1.0)
+    length = f" for {told['length']}" if told["length"] else ""
+    most = "at most" if found["sign"] in ("<", "<=") else "at least"
+    return f"a chance of {most} {percent(share)} that {name} is {'below' if below else 'above'} {right}{length}"

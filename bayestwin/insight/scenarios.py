@@ -24,9 +24,8 @@ from bayestwin.errors import InvalidSetting
 from bayestwin.insight.expectations import (
     BASELINE,
     Expectation,
-    judge_expectation,
+    judge_all,
     read_expectation,
-    verdict_words,
 )
 from bayestwin.model.describe import prior_text
 from bayestwin.model.twin import Twin
@@ -179,10 +178,10 @@ def scenario(
     bare = [name for name in twin.observations if name not in twin.inputs]
     future = future.with_table(future.table.drop(columns=bare, errors="ignore"))
     asked = WhatIf(asked_of, posterior, future, initial, seed, draws, progress, device)
-    found = {BASELINE: _predicted(asked, everything[BASELINE], BASELINE, None)}
+    found = {BASELINE: predicted(asked, everything[BASELINE], BASELINE, None)}
     for name, one in everything.items():
         if name != BASELINE:
-            found[name] = _predicted(asked, one, name, found[BASELINE])
+            found[name] = predicted(asked, one, name, found[BASELINE])
     drawn = {name: tree["predictions"].to_dataset() for name, tree in found.items()}
     groups = {
         f"{name}/{part}": node.to_dataset() for name, tree in found.items() for part, node in tree.children.items()
@@ -190,7 +189,7 @@ def scenario(
     groups = {name: data for name, data in groups.items() if not name.endswith("observed_data")}
     groups["comparison"] = compared(twin, drawn, loss)
     if expected:
-        groups["expectations"] = _judged(expected, drawn)
+        groups["expectations"] = judge_all(expected, drawn)
     tree = xr.DataTree.from_dict(groups)
     questions = {name: one.question for name, one in everything.items() if one.question}
     tree.attrs = found[BASELINE].attrs | {"scenarios": list(everything), "questions": questions, "loss": loss or ""}
@@ -246,7 +245,7 @@ def _read_all(twin: Twin, scenarios: Mapping[str, Scenario]) -> tuple[list[tuple
 # One scenario, predicted.
 
 
-def _predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | None) -> xr.DataTree:
+def predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | None) -> xr.DataTree:
     """A scenario predicted, from where the baseline is at the first time if more than inputs are changed."""
     future = _driven(asked.future, one, name)
     if not one.restarts:
@@ -261,7 +260,7 @@ def _predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | 
             **settings,
         )
     if baseline is None:
-        start = _predicted(asked, Scenario(), BASELINE, None)
+        start = predicted(asked, Scenario(), BASELINE, None)
         return _restarted(asked, future, one, name, start)
     return _restarted(asked, future, one, name, baseline)
 
@@ -269,32 +268,25 @@ def _predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | 
 def _restarted(asked: WhatIf, future: Telemetry, one: Scenario, name: str, baseline: xr.DataTree) -> xr.DataTree:
     """A scenario from where each draw of the baseline is at the first time on."""
     twin = _with_events(asked.twin, one)
-    _check_restart(asked.twin, name, one)
-    begun = _anew(twin)
+    changed = [group for group in ("parameters", "initial", "events") if getattr(one, group)]
+    check_restart(asked.twin, f"Scenario `{name}` cannot change {' and '.join(f'`{group}`' for group in changed)}")
+    begun = anew(twin)
     computation = computing(LOWER, seed=asked.seed, device=asked.device, progress=asked.progress)
-    anywhere: dict[str, float | dist.Distribution] = {state: ANYWHERE for state in twin.states}
     if asked.initial is not None:
         check_start(asked.twin, asked.posterior, asked.initial, future)
-
-    def density_of(own: Twin) -> tuple[Any, Bound, Density]:
-        """What the twin is predicted by from the first time on."""
-        if asked.initial is None:
-            shifted, bound, density = density_ahead(own, asked.posterior, future)
-        else:
-            shifted, bound, density = restarted(own, asked.posterior, anywhere, future)
-        return shifted, bound, _from_first(density)
-
-    later, bound, density = density_of(begun)
+    later, bound, density = density_from(asked, future, begun)
     group = asked.posterior["posterior"].to_dataset()
     axes = axes_of(bound)
     chains, num = group.sizes["chain"], group.sizes["draw"]
     kept = thinned(chains, num, num_stored(density, math.prod(axes.shape), asked.draws))
-    values = _changed_values(asked, one, name, density, group.isel(draw=kept), baseline)
+    values = changed_values(asked, one, name, density, group.isel(draw=kept), baseline)
     drawn = group["draw"].values[kept]
+
+    def density_of(own: Twin) -> Density:
+        return density_from(asked, future, own)[2]
+
     with computation as shown:
-        found = paths_dataset(
-            density, bound, values, axes, chains, drawn, asked.seed, lambda own: density_of(own)[2], shown
-        )
+        found = paths_dataset(density, bound, values, axes, chains, drawn, asked.seed, density_of, shown)
     tree = xr.DataTree.from_dict({"predictions": found, "predictions_constant_data": driven_dataset(twin, bound, axes)})
     tree.attrs = root_attributes(asked.twin, later, asked.seed, {"draws": asked.draws})
     return tree
@@ -304,7 +296,17 @@ ANYWHERE = dist.Normal(0.0, 1.0)
 """Stands for a state that each draw has of its own; nothing is drawn from it."""
 
 
-def _anew(twin: Twin) -> Twin:
+def density_from(asked: WhatIf, future: Telemetry, own: Twin) -> tuple[Any, Bound, Density]:
+    """What a twin, as `anew` returns it, is predicted by from the first time of a future on; as of `density_ahead`."""
+    if asked.initial is None:
+        shifted, bound, density = density_ahead(own, asked.posterior, future)
+    else:
+        anywhere = {state: ANYWHERE for state in asked.twin.states}
+        shifted, bound, density = restarted(own, asked.posterior, anywhere, future)
+    return shifted, bound, _from_first(density)
+
+
+def anew(twin: Twin) -> Twin:
     """The twin, each draw of which starts in states of its own."""
     states = {name: dataclasses.replace(state, initial=ANYWHERE, pooled=None) for name, state in twin.states.items()}
     return dataclasses.replace(twin, states={n: s for n, s in states.items() if n not in twin.integrals})
@@ -330,8 +332,8 @@ def _with_events(twin: Twin, one: Scenario) -> Twin:
     return dataclasses.replace(twin, events=events | added) if one.events else twin
 
 
-def _check_restart(twin: Twin, name: str, one: Scenario) -> None:
-    """Refuse changes of a twin that cannot be started from the states of a draw alone."""
+def check_restart(twin: Twin, refused: str) -> None:
+    """Refuse a twin that cannot be started from the states of a draw alone; `refused` says what is, without `of`."""
     reasons = {
         "its model error, which observations have led": twin.model_error is not None,
         "noise that remembers": not all(o.noise.independent for o in twin.observations.values()),
@@ -341,17 +343,16 @@ def _check_restart(twin: Twin, name: str, one: Scenario) -> None:
         "inputs that are asked for at other times": bool(twin.delayed),
     }
     found = [words for words, there in reasons.items() if there]
-    changed = [group for group in ("parameters", "initial", "events") if getattr(one, group)]
     if found:
         raise InvalidSetting(
-            f"Scenario `{name}` cannot change {' and '.join(f'`{group}`' for group in changed)} of this twin.",
+            f"{refused} of twin `{twin.name}`.",
             expected="a twin whose future follows from its states and parameters at the first time alone",
             received=f"one with {' and '.join(found)}",
             advice="Change inputs alone, or take the twin without it: `dataclasses.replace(twin, …)` calibrated anew.",
         )
 
 
-def _changed_values(
+def changed_values(
     asked: WhatIf, one: Scenario, name: str, density: Density, group: xr.Dataset, baseline: xr.DataTree
 ) -> dict[str, np.ndarray]:
     """Draws of all sites, with what the scenario changes."""
@@ -428,11 +429,11 @@ def _driven(future: Telemetry, one: Scenario, name: str) -> Telemetry:
         read = change if isinstance(change, InputChange) else None
         if read is None:
             read = _read_change(change, owner) if isinstance(change, str) else InputChange(value=float(change))  # type: ignore[arg-type]
-        table[column] = _changed_column(table[column], read, future, owner)
+        table[column] = changed_column(table[column], read, future, owner)
     return future.with_table(table)
 
 
-def _changed_column(column: Any, change: InputChange, future: Telemetry, owner: str) -> pd.Series:
+def changed_column(column: Any, change: InputChange, future: Telemetry, owner: str) -> pd.Series:
     """A column, changed at the times that are meant."""
     times = column.index
     new = column.astype(float)
@@ -561,31 +562,28 @@ def _quantiles(values: np.ndarray, ends: Sequence[float]) -> list[float]:
     return [float(one) for one in np.quantile(values, ends, method=method)]
 
 
-def _judged(expected: Sequence[tuple[str, Expectation]], drawn: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """What became of all expectations."""
-    judged = [judge_expectation(one, drawn, name) for name, one in expected]
-    columns: dict[str, list[Any]] = {
-        "scenario": [name for name, _ in expected],
-        "text": [one.text for _, one in expected],
-        "words": [verdict_words(one, own) for (_, one), own in zip(expected, judged, strict=True)],
-        **{
-            key: [getattr(own, key) for own in judged]
-            for key in ("verdict", "value", "lower", "upper", "limit", "draws")
-        },
-    }
-    return xr.Dataset({key: ("expectation", column) for key, column in columns.items()})
-
-
 def changes_of(one: Scenario) -> list[str]:
     """What a scenario changes, in words, one after the other."""
     told = []
     for change in (one.inputs, one.parameters, one.initial):
         for name, value in change.items():
             if isinstance(value, InputChange):
-                settings = dataclasses.asdict(value)
-                default = dataclasses.asdict(InputChange())
-                words = ", ".join(f"{k} {v}" for k, v in settings.items() if v != default[k] and k != "values")
-                told.append(f"{name}: {words or 'other values'}")
+                told.append(f"{name} {_input_words(value)}")
             else:
                 told.append(f"{name} {prior_text(value) if isinstance(value, dist.Distribution) else value}")
     return told + [f"{name}: {'removed' if event is None else 'added'}" for name, event in one.events.items()]
+
+
+def _input_words(change: InputChange) -> str:
+    """How an input is changed, and when."""
+    value = None if change.value is None else "removed" if math.isnan(change.value) else f"= {change.value:g}"
+    parts = [
+        value,
+        None if change.scale == 1.0 else f"× {change.scale:g}",
+        None if change.shift == 0.0 else f"{'+' if change.shift > 0.0 else '−'} {abs(change.shift):g}",
+        None if change.later is None else f"{change.later} later",
+        None if change.daily is None else f"daily from {change.daily[0]} to {change.daily[1]}",
+        None if change.start is None else f"from {change.start} on",
+        None if change.end is None else f"until {change.end}",
+    ]
+    return " ".join(part for part in parts if part) or "other values"

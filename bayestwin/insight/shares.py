@@ -188,6 +188,49 @@ def shapley(players: Sequence[str], explained: Mapping[Coalition, np.ndarray]) -
     return {player: value * factor for player, value in found.items()}
 
 
+MOST_PLAYERS = 8
+"""Of more quantities than that, those that go with a variance least are left out of its shares."""
+
+
+def shares_of(draws: Mapping[str, np.ndarray], values: np.ndarray) -> dict[str, float]:
+    """Shapley effects of what is inferred on a number that is known for each draw, without another solve.
+
+    What a group of quantities explains is the adjusted R² of a regression on them, their squares and products, so that
+    the effects are exact where the number is a polynomial of second degree: U. Grömping (2007),
+    doi:10.1198/000313007X188252.
+
+    Args:
+        draws: By name, shape (n,) each.
+        values: Shape (n,); draws for which it is not finite are left out.
+
+    Returns:
+        Shares of the variance by name, the largest first; what is missing to 1 is explained by none of them. Nothing
+        where the number does not vary.
+    """
+    there = np.isfinite(values)
+    values = values[there] - values[there].mean() if there.any() else values[there]
+    known = {name: own[there] for name, own in draws.items() if there.any() and np.ptp(own[there]) > 0.0}
+    if values.size < 20 or np.ptp(values) <= 1e-9 * np.abs(values).max(initial=0.0):
+        return {}
+    scaled = {name: (own - own.mean()) / own.std() for name, own in known.items()}
+    alone = {name: _explained([own], values) for name, own in scaled.items()}
+    players = sorted(alone, key=lambda name: -alone[name])[:MOST_PLAYERS]
+    groups = {
+        group: np.array([_explained([scaled[one] for one in sorted(group)], values)]) for group in coalitions(players)
+    }
+    found = shapley(players, groups) if players else {}
+    return dict(sorted(((name, float(own[0])) for name, own in found.items()), key=lambda one: -one[1]))
+
+
+def _explained(columns: Sequence[np.ndarray], values: np.ndarray) -> float:
+    """The adjusted R² of a regression of second degree."""
+    products = [one * other for one, other in itertools.combinations_with_replacement(columns, 2)]
+    design = np.column_stack([np.ones(values.size), *columns, *products])
+    left = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    free = max(values.size - design.shape[1], 1)
+    return float(np.clip(1.0 - (left @ left) / free / (values @ values) * (values.size - 1), 0.0, 1.0))
+
+
 # Draws of some quantities given others: what a posterior says of initial states if parameters are known, and so on.
 #
 # In unconstrained coordinates each is a linear function of the others, and a residual that is independent of them.

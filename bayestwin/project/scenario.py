@@ -2,14 +2,17 @@
 
 import datetime
 import difflib
+import importlib.util
 import io
 import json
 import math
 import pathlib
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pydantic
@@ -18,12 +21,16 @@ import xarray as xr
 from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count
 from bayestwin.calibrate import check_belongs
+from bayestwin.check import read_limits
+from bayestwin.check.support import extrapolation
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.insight.expectations import BASELINE
+from bayestwin.insight.policies import Control, Policy, optimise, with_draws
 from bayestwin.insight.scenarios import InputChange, Scenario, changes_of, scenario
+from bayestwin.insight.shares import shares_of
 from bayestwin.project.model import Model, read_model_telemetry
 from bayestwin.project.predict import open_results, split_made_with
-from bayestwin.project.record import renew_outputs, to_json
+from bayestwin.project.record import read_record, renew_outputs, to_json
 from bayestwin.project.run import POSTERIOR, find_run
 from bayestwin.project.sections import Moment, Section
 from bayestwin.results.store import load, write_bytes_durably, write_text_durably
@@ -75,11 +82,48 @@ class DistributionSection(Section):
     high: float | None = None
 
 
+class ControlSection(Section):
+    """What a policy chooses, as of `bt.Control`.
+
+    Attributes:
+        of: Input, event or parameter.
+        between: The least and the largest value.
+        by: `"value"`, `"scale"` or `"shift"`.
+        start: The first time at which it holds.
+        end: The first time at which it does not any more.
+        daily: Between which times of the day it does.
+        every: How long each stretch of a schedule is.
+    """
+
+    of: str
+    between: list[float] = pydantic.Field(min_length=2, max_length=2)
+    by: Literal["value", "scale", "shift"] = "value"
+    start: Moment | None = None
+    end: Moment | None = None
+    daily: list[str] | None = pydantic.Field(default=None, min_length=2, max_length=2)
+    every: float | str | None = None
+
+
+class PolicySection(Section):
+    """A scenario whose changes are chosen, as by `bt.optimise`, so that `expect` is kept.
+
+    Attributes:
+        minimise: What is least.
+        maximise: Or what is most.
+        controls: What is chosen, by name.
+    """
+
+    minimise: str | None = None
+    maximise: str | None = None
+    controls: dict[str, ControlSection] = pydantic.Field(min_length=1)
+
+
 class ScenarioFile(Section):
     """A scenario file.
 
     Attributes:
         question: What it answers, in words.
+        decision: In `baseline.toml`, the question that all scenarios are about.
         telemetry: Of `baseline.toml`: CSV file with the times and inputs; by default what the run held out.
         start: Likewise, the first time.
         horizon: Likewise, how far ahead: `"7 days"`, or a number in the unit of numeric times.
@@ -89,9 +133,11 @@ class ScenarioFile(Section):
         initial: By state likewise; in `baseline.toml` where the twin starts anew, as `predict --initial`.
         events: By name: `"removed"`.
         expect: What is expected, as text.
+        policy: What is chosen so that this is kept, in place of all changes.
     """
 
     question: str = ""
+    decision: str | None = None
     telemetry: str | None = None
     start: Moment | None = None
     horizon: float | str | None = None
@@ -101,6 +147,7 @@ class ScenarioFile(Section):
     initial: dict[str, float | str | DistributionSection] = pydantic.Field(default_factory=dict)
     events: dict[str, str] = pydantic.Field(default_factory=dict)
     expect: list[str] = pydantic.Field(default_factory=list)
+    policy: PolicySection | None = None
 
 
 class ScenarioOutcome(NamedTuple):
@@ -112,6 +159,7 @@ class ScenarioOutcome(NamedTuple):
         record: The content of `scenarios.json`.
         page: The page about them.
         table: The table.
+        decision: The page that someone signs.
     """
 
     run: pathlib.Path
@@ -119,6 +167,7 @@ class ScenarioOutcome(NamedTuple):
     record: dict[str, Any]
     page: pathlib.Path
     table: pathlib.Path
+    decision: pathlib.Path
 
     @property
     def missed(self) -> int:
@@ -158,27 +207,157 @@ def run_scenarios(
     base = files.pop(BASELINE, None) or ScenarioFile()
     future = _future(model, used, posterior, base)
     initial = {state: _number(state, value) for state, value in base.initial.items()} or None
-    scenarios = {name: _made(model, name, one, future) for name, one in files.items()}
-    scenarios[BASELINE] = _made(model, BASELINE, base.model_copy(update={"initial": {}}), future)
     settings: dict[str, Any] = model.job.predict.model_dump() | ({} if draws is None else {"draws": draws})
-    settings |= {"device": device, "progress": progress}
-    found = scenario(model.twin, posterior, future, scenarios, initial=initial, loss=base.loss, **settings)
-    record = _figures(found, scenarios, used.name)
-    before = _earlier(model, results, used)
-    record["flipped"] = _flipped(record, before)
+    settings |= {"device": device, "progress": progress, "initial": initial}
+    policies = {
+        name: _chosen(model, name, one, posterior, future, settings | {"draws": draws})
+        for name, one in files.items()
+        if one.policy
+    }
+    scenarios = {name: _made(model, name, one, future) for name, one in files.items() if name not in policies}
+    scenarios |= {name: replace(one.scenario, question=files[name].question) for name, one in policies.items()}
+    scenarios[BASELINE] = _made(model, BASELINE, base.model_copy(update={"initial": {}}), future)
+    # what a policy is worth is told by draws that did not choose it
+    for policy in policies.values():
+        posterior = with_draws(posterior, policy.judged)
+        break
+    ordered = {name: scenarios[name] for name in (*files, BASELINE)}
+    found = scenario(model.twin, posterior, future, ordered, loss=base.loss, **settings)
+    record = _figures(found, ordered, used.name)
+    for name, policy in policies.items():
+        record["scenarios"][name] |= {"changes": list(policy.changes), "policy": _policy_figures(policy)}
+    record["flipped"] = _flipped(record, _earlier(model, results, used))
+    record["decision"] = _decision(model, found, posterior, record, policies, base, used)
     return _written(found, record, used, model)
 
 
+def _chosen(
+    model: Model, name: str, one: ScenarioFile, posterior: xr.DataTree, future: Telemetry, settings: Mapping[str, Any]
+) -> Policy:
+    """The policy of a file."""
+    assert one.policy is not None
+    where = f"In scenario `{name}`"
+    try:
+        return optimise(
+            model.twin,
+            posterior,
+            future,
+            {key: _control(control) for key, control in one.policy.controls.items()},
+            minimise=one.policy.minimise,
+            maximise=one.policy.maximise,
+            subject_to=one.expect,
+            **settings,
+        )
+    except BayestwinError as reason:
+        raise reason.within(where) from reason
+
+
+def _control(section: ControlSection) -> Control:
+    told: dict[str, Any] = section.model_dump()
+    told |= {end: str(told[end]) for end in ("start", "end") if isinstance(told[end], datetime.date)}
+    told |= {key: tuple(told[key]) for key in ("between", "daily") if told[key] is not None}
+    return Control(**told)
+
+
+def _policy_figures(policy: Policy) -> dict[str, Any]:
+    keys = ("goal", "value", "lower", "upper", "regret", "regret_lower", "regret_upper", "feasible", "converged")
+    plain = {key: getattr(policy, key) for key in keys}
+    told = {"controls": dict(policy.controls), "warnings": list(policy.warnings)}
+    return plain | told | {"constraints": [one._asdict() for one in policy.constraints]}
+
+
 def _written(found: xr.DataTree, record: dict[str, Any], run: pathlib.Path, model: Model) -> ScenarioOutcome:
-    from bayestwin.report.scenario import render_scenarios  # half a second, which only a page is worth
+    from bayestwin.report.scenario import render_decision, render_scenarios  # half a second, which a page is worth
 
     write_text_durably(run / f"{SCENARIOS}.json", to_json(record))
+    tables = {"differences": found["comparison"].to_dataset().to_dataframe().reset_index()}
+    if record["expectations"]:
+        tables["expectations"] = pd.DataFrame(record["expectations"])
+    shares = record["decision"]["shares"]
+    tables["hangs_on"] = pd.DataFrame({"quantity": list(shares), "share": list(shares.values())})
     table = io.BytesIO()
-    found["comparison"].to_dataset().to_dataframe().reset_index().to_csv(table, index=False)
+    tables["differences"].to_csv(table, index=False)
     written = write_bytes_durably(run / f"{SCENARIOS}.csv", table.getvalue())
+    if importlib.util.find_spec("openpyxl") is not None:
+        sheets = io.BytesIO()
+        with pd.ExcelWriter(sheets, engine="openpyxl") as book:
+            for name, one in tables.items():
+                one.to_excel(book, sheet_name=name, index=False)
+        write_bytes_durably(run / f"{SCENARIOS}.xlsx", sheets.getvalue())
     page = write_text_durably(run / f"{SCENARIOS}.html", render_scenarios(found, record, model.twin.name))
+    decision = write_text_durably(run / "decision.html", render_decision(found, record, model.twin.name))
     renew_outputs(run)
-    return ScenarioOutcome(run, found, record, page, written)
+    return ScenarioOutcome(run, found, record, page, written, decision)
+
+
+# What is decided: the alternative that is best in one quantity, and keeps what is expected of it.
+
+
+def _decision(
+    model: Model,
+    found: xr.DataTree,
+    posterior: xr.DataTree,
+    record: Mapping[str, Any],
+    policies: Mapping[str, Policy],
+    base: ScenarioFile,
+    run: pathlib.Path,
+) -> dict[str, Any]:
+    """What the page that someone signs is about, as plain values."""
+    names = [name for name in record["scenarios"] if name != BASELINE]
+    goals = [one.goal.partition(" ")[::2] for one in policies.values()]
+    most, asked = ("least", base.loss) if base.loss else goals[0] if goals else ("", None)
+    quantity = (asked or next(iter(model.twin.quantities), "")).partition(".")[0]
+    kept = [n for n in (*names, BASELINE) if not _missed(record, n)]
+    sign = -1.0 if most == "most" else 1.0
+    drawn = {n: found[f"{n}/predictions"][quantity].to_numpy().ravel() for n in (*names, BASELINE)} if quantity else {}
+    means = {n: sign * float(np.mean(values)) for n, values in drawn.items()}
+    best = min(kept, key=lambda n: means[n]) if most and kept and means else None
+    about = best if best not in (None, BASELINE) else next(iter(names), None)
+    shares = {}
+    if quantity and about is not None:
+        group = posterior["posterior"].to_dataset().sel(draw=found[f"{about}/predictions"]["draw"])
+        draws = {str(k): own.to_numpy().ravel() for k, own in group.data_vars.items() if own.ndim == 2}
+        shares = shares_of(draws, drawn[about] - drawn[BASELINE])
+    told = read_record(run)
+    limits = read_limits(model.folder / "card.md", model.twin)
+    return {
+        "question": base.decision or "",
+        "quantity": quantity,
+        "words": model.twin.quantities[quantity].doc if quantity else "",
+        "docs": _docs(model),
+        "most": most,
+        "best": best,
+        "about": about,
+        "shares": shares,
+        "warnings": {n: _beyond(model, posterior, found, n, limits) for n in (BASELINE, *names)},
+        "status": told.get("status", ""),
+        "failed": [gate["sentence"] for gate in told.get("gates", ()) if not gate["passed"]],
+        "made_from": {key: told.get(key, "") for key in ("began", "twin_sha256", "job_sha256", "code_sha256")}
+        | {"telemetry_sha256": (told.get("telemetry_sha256") or {}).get("calibration", "")}
+        | {"version": (told.get("versions") or {}).get("bayestwin", ""), "seed": model.job.predict.seed},
+        "draws": int(found[f"{BASELINE}/predictions"].sizes["chain"] * found[f"{BASELINE}/predictions"].sizes["draw"]),
+    }
+
+
+def _docs(model: Model) -> dict[str, str]:
+    """What names stand for, in words, as far as the twin says so."""
+    twin = model.twin
+    found = {f"{name}_initial": f"{one.doc or name} at the start" for name, one in twin.states.items()}
+    for members in (twin.quantities, twin.inputs, twin.parameters, twin.states, twin.observations):
+        found |= {name: one.doc for name, one in members.items() if one.doc}
+    return found
+
+
+def _missed(record: Mapping[str, Any], name: str) -> bool:
+    return any(one["scenario"] == name and one["verdict"] == "missed" for one in record["expectations"])
+
+
+def _beyond(model: Model, posterior: xr.DataTree, found: xr.DataTree, name: str, limits: Any) -> list[str]:
+    """What of a scenario calibration has not seen, in words."""
+    parts = ("predictions", "predictions_constant_data")
+    forecast = xr.DataTree.from_dict({part: found[f"{name}/{part}"].to_dataset() for part in parts})
+    forecast.attrs = found.attrs
+    return list(extrapolation(model.twin, posterior, forecast, limits=limits).attrs["sentences"])
 
 
 # Scenario files.
@@ -220,7 +399,8 @@ def read_scenario(path: pathlib.Path) -> ScenarioFile:
         unknown = error["type"] == "extra_forbidden"
         kinds = ("InputSection", "DistributionSection", "float", "str")
         location = [str(part) for part in error["loc"] if part not in kinds]
-        table = InputSection if location[0] == "inputs" else DistributionSection
+        deep = ControlSection if len(location) > 3 else PolicySection
+        table = {"inputs": InputSection, "policy": deep}.get(location[0], DistributionSection)
         keys = list((ScenarioFile if len(location) == 1 else table).model_fields)
         close = difflib.get_close_matches(location[-1], keys, n=1)
         raise InvalidJob(
@@ -230,13 +410,21 @@ def read_scenario(path: pathlib.Path) -> ScenarioFile:
             received=f"`{location[-1]}`" if unknown else f"`{error['input']}`",
             advice=f"Did you mean `{close[0]}`?" if close and unknown else "Correct it.",
         ) from reason
-    only = [key for key in ("telemetry", "start", "horizon", "loss") if getattr(found, key) is not None]
+    only = [key for key in ("decision", "telemetry", "start", "horizon", "loss") if getattr(found, key) is not None]
     if only and path.stem != BASELINE:
         raise InvalidJob(
             f"Scenario file `{path}` says what all scenarios have in common.",
             expected=f"`{only[0]}` in `{BASELINE}.toml`",
             received=f"`{only[0]}` here",
             advice="All scenarios are predicted at the same times, so that their differences are those of pairs.",
+        )
+    changed = [key for key in ("inputs", "parameters", "initial", "events") if getattr(found, key)]
+    if found.policy and (changed or path.stem == BASELINE):
+        raise InvalidJob(
+            f"Scenario file `{path}` has a policy, and changes something else.",
+            expected="`question`, `expect` and `[policy]` alone, in a file that is not the baseline's",
+            received=", ".join(f"`{key}`" for key in changed) or f"`[policy]` in `{BASELINE}.toml`",
+            advice="Let the policy choose it, or change the baseline.",
         )
     return found
 

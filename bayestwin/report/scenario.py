@@ -1,4 +1,4 @@
-"""The page about scenarios: the question of each, what is expected, and the differences from the baseline."""
+"""The pages about scenarios: questions, what is expected, differences from the baseline; and the one to be signed."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from bayestwin._base.wording import Written, decimals_for, fixed, number, percent, unit_text
-from bayestwin.insight.expectations import BASELINE
+from bayestwin.insight.expectations import BASELINE, plain_words
+from bayestwin.insight.scenarios import PROB
 from bayestwin.report.page import fill
 from bayestwin.report.style import LIGHT, Picture, drawing, figure, picture
 from bayestwin.report.tables import LATER
@@ -114,6 +115,214 @@ def _losses(comparison: xr.Dataset) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+# The page that someone signs.
+
+
+class AlternativeRow(NamedTuple):
+    """One alternative in the table of a decision."""
+
+    name: str
+    changes: str
+    value: str
+    difference: str
+    interval: str
+    better: str
+    kept: str
+
+
+CAPTION = "Dots are typical differences from the baseline, lines their likely ranges."
+
+MOST_WARNINGS, MOST_REASONS, ENOUGH = 6, 4, 0.02
+"""Sentences and reasons that one sheet has room for, and the share of a difference from which on something is one."""
+
+
+def render_decision(found: xr.DataTree, record: Mapping[str, Any], twin: str) -> str:
+    """Write the one page about a decision: question, answer, alternatives, what it hangs on, warnings, signature.
+
+    Args:
+        found: As `bt.scenario` returned it.
+        record: The same as plain values; `decision` says what is decided.
+        twin: Name of the twin.
+
+    Returns:
+        The page as text, to be written as UTF-8.
+    """
+    told, comparison = record["decision"], found["comparison"].to_dataset()
+    quantity = told["quantity"]
+    unit = unit_text(str(comparison["units"].sel(quantity=quantity).item())) if quantity else ""
+    rows = _alternatives(comparison.sel(quantity=quantity), record) if quantity else []
+    warnings = _before_signing(record)
+    with drawing():
+        drawn = difference_plot(comparison.sel(quantity=[quantity])) if quantity else None
+    heads = [("alternative", ""), ("what is done", ""), (told["words"] or quantity, unit or "1")]
+    heads += [("difference from the baseline", unit or "1"), ("likely range of it", unit or "1")]
+    heads += [("chance to be better", "%")] if told["most"] else []
+    best = told["best"]
+    undecided = any(one["verdict"] == "undecided" for one in record["expectations"] if one["scenario"] == best)
+    status = "plain" if not told["most"] else "fail" if best is None else "warn" if undecided or warnings else "pass"
+    return fill(
+        "decision.html",
+        {
+            "name": twin,
+            "question": told["question"] or _asked(told),
+            "status": status,
+            "headline": _answer(told, comparison, unit),
+            "lines": _because(record),
+            "caption": f"Typical values, and differences with the range that holds {percent(PROB)} of all cases",
+            "heads": [*heads, ("demands", "")],
+            "rows": rows,
+            "better": bool(told["most"]),
+            "picture": None if drawn is None else drawn._replace(caption=CAPTION),
+            "hangs": _hangs(told),
+            "warnings": warnings,
+            "words": _words(told, comparison),
+            "made_from": _made_from(record),
+        },
+    )
+
+
+def _asked(told: Mapping[str, Any]) -> str:
+    if not told["most"]:
+        return "What do the alternatives change?"
+    return f"Which alternative has the {told['most']} {told['words'] or told['quantity']}?"
+
+
+def _better(less: float, told: Mapping[str, Any]) -> float:
+    return 1.0 - less if told["most"] == "most" else less
+
+
+def _answer(told: Mapping[str, Any], comparison: xr.Dataset, unit: str) -> str:
+    """The answer in a sentence."""
+    best, words = told["best"], told["words"] or told["quantity"]
+    if not told["most"]:
+        return "The alternatives are compared below; nothing was said of what is to be least."
+    if best is None:
+        return "No alternative keeps what is demanded of it, and the baseline does not either."
+    if best == BASELINE:
+        return f"Stay with the baseline: no alternative that keeps its demands has {told['most']} {words}."
+    own = {str(k): float(v) for k, v in comparison.sel(quantity=told["quantity"], scenario=best).data_vars.items()}
+    middle, low, high = _written([own[key] for key in ("difference", "difference_lower", "difference_upper")])
+    if own["difference_lower"] <= 0.0 <= own["difference_upper"]:
+        return f"{best}, though it may make no difference: {words} changes by {middle} {unit} ({low} to {high})."
+    less = own["difference"] < 0.0
+    ends = sorted((own["difference_lower"], own["difference_upper"]), key=abs)
+    size = [text.lstrip("−") for text in _written([abs(own["difference"]), abs(ends[0]), abs(ends[1])])]
+    span = "" if size[1] == size[2] else f" (likely {size[1]} to {size[2]} {unit})"
+    return f"{best}: {words} is {size[0]} {unit} {'less' if less else 'more'} than in the baseline{span}."
+
+
+def _because(record: Mapping[str, Any]) -> list[str]:
+    """What is done then, and whether that keeps what is demanded."""
+    best = record["decision"]["best"]
+    if best is None:
+        return []
+    changes = record["scenarios"][best]["changes"]
+    own = [one for one in record["expectations"] if one["scenario"] == best]
+    lines = [f"What is done: {'; '.join(changes)}."] if changes else []
+    scenarios = record["scenarios"]
+    if "best" in scenarios[best]:
+        ranked = sorted(scenarios, key=lambda name: -scenarios[name]["best"])
+        chances = ", ".join(f"{name} {percent(scenarios[name]['best'])}" for name in ranked[:3])
+        lines.append(f"Chance to be the best of all: {chances}.")
+    docs = record["decision"]["docs"]
+    if policy := scenarios[best].get("policy"):
+        quantity = policy["goal"].partition(" ")[2].partition(".")[0]
+        unit = unit_text(scenarios[best]["quantities"][quantity]["unit"])
+        value, gain = number(policy["value"], 4), number(abs(policy["regret"]), 4)
+        side = "better" if policy["regret"] >= 0.0 else "worse"
+        lines.append(f"{docs.get(quantity, quantity)}: {value} {unit}, {gain} {unit} {side} than in the baseline.")
+    return lines + [f"Demanded is {plain_words(one['text'], docs)}: {_demand_words(one, record)}." for one in own]
+
+
+def _demand_words(one: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    policy = record["scenarios"][one["scenario"]].get("policy")
+    binds = policy and any(own["binds"] for own in policy["constraints"] if own["text"] == one["text"])
+    if one["verdict"] == "undecided" and binds:
+        share = "P(" in one["text"] or " with P" in one["text"]
+        told = f"{percent(one['value'], 1)} of them" if share else number(one["value"], 4)
+        return f"at its limit, as closely as so many cases can tell ({told})"
+    words = {"met": "kept", "missed": "not kept", "undecided": "so close that it cannot be told whether it is kept"}
+    return words[one["verdict"]]
+
+
+def _alternatives(own: xr.Dataset, record: Mapping[str, Any]) -> list[AlternativeRow]:
+    rows = []
+    for one in _rows(own):
+        mine = own.sel(scenario=one.scenario)
+        less = float(mine["less"]) if one.less else math.nan
+        verdicts = [other["verdict"] for other in record["expectations"] if other["scenario"] == one.scenario]
+        kept = ", ".join(f"{verdicts.count(kind)} {words}" for kind, words in KEPT.items() if kind in verdicts)
+        better = percent(_better(less, record["decision"])) if one.less else Written("–")
+        interval = f"{one.difference_lower} to {one.difference_upper}" if one.difference else "–"
+        what = "; ".join(record["scenarios"][one.scenario]["changes"]) or "nothing"
+        rows.append(
+            AlternativeRow(one.scenario, what, one.median, one.difference or "–", interval, better, kept or "–")
+        )
+    return rows
+
+
+KEPT = {"met": "kept", "missed": "not kept", "undecided": "at the limit"}
+"""What a verdict is called where nobody is to know how it was reached."""
+
+
+def _before_signing(record: Mapping[str, Any]) -> list[str]:
+    """Warnings, the gravest first: of the calibration, of demands, of policies, and what was never seen."""
+    told = record["decision"]
+    found = [f"The calibration did not pass a check: {words}" for words in told["failed"]]
+    missed = [one for one in record["expectations"] if one["verdict"] == "missed"]
+    found += [
+        f"{one['scenario']} does not keep what is demanded: {plain_words(one['text'], told['docs'])}." for one in missed
+    ]
+    for name, one in record["scenarios"].items():
+        policy = one.get("policy")
+        if policy and not policy["feasible"]:
+            found += [f"{name}: {words}" for words in policy["warnings"] if "cannot be kept" in words]
+        elif policy and not policy["converged"]:
+            found.append(f"{name}: the search for it did not come to an end.")
+    known = set(told["warnings"].get(BASELINE, ()))
+    for name, sentences in told["warnings"].items():
+        new = [words for words in sentences if name == BASELINE or words not in known]
+        if new:
+            more = f" And {len(new) - 1} more, which the file scenarios.json tells." if len(new) > 1 else ""
+            found.append(f"{name} goes beyond what the twin was calibrated on: {new[0]}{more}")
+    left = len(found) - MOST_WARNINGS
+    return found[:MOST_WARNINGS] + ([f"And {left} more."] if left > 0 else [])
+
+
+def _hangs(told: Mapping[str, Any]) -> str:
+    """What decides the difference that the best alternative makes."""
+    shares = {name: share for name, share in told["shares"].items() if share >= ENOUGH}
+    if not shares:
+        return ""
+    reasons = [
+        f"{told['docs'].get(name, name)} ({percent(share)})" for name, share in list(shares.items())[:MOST_REASONS]
+    ]
+    return (
+        f"What is open about the difference that {told['about']} makes comes, by shares, from: {', '.join(reasons)}. "
+        "Measurements that tell more about the first of them narrow it most."
+    )
+
+
+def _words(told: Mapping[str, Any], comparison: xr.Dataset) -> str:
+    prob = float(comparison.attrs["prob"])
+    return (
+        f"The twin is a model of the real thing that was adjusted to measurements. These leave some of it open, so "
+        f"{told['draws']:,} versions of it were kept, all of which agree with them: the cases. Every alternative is "
+        f"computed in every case. Half of the cases lie below the typical value, {percent(prob)} in the likely range. "
+        "A difference is taken case by case. The chance to be better is the "
+        "share of cases in which the alternative beats the baseline. A demand “at the limit” is kept as closely as so "
+        "many cases can tell."
+    )
+
+
+def _made_from(record: Mapping[str, Any]) -> str:
+    told = record["decision"]["made_from"]
+    hashes = ", ".join(f"{key.removesuffix('_sha256')} {told[key][:12]}" for key in told if key.endswith("_sha256"))
+    return (
+        f"Run {record['run']} of {told['began']}, bayestwin {told['version']}, seed {told['seed']}; sha256 of {hashes}."
+    )
+
+
 def difference_plot(comparison: xr.Dataset) -> Picture | None:
     """Differences from the baseline with their intervals, one panel a quantity; None where there is nothing to see."""
     names = [str(name) for name in comparison["scenario"].to_numpy() if name != BASELINE]
@@ -127,8 +336,12 @@ def difference_plot(comparison: xr.Dataset) -> Picture | None:
     drawn = figure(down * (0.75 + 0.26 * len(names)))
     grid = drawn.subplots(down, across, squeeze=False, sharey=True).ravel()
     places = np.arange(len(names))[::-1]
+    told = []
     for axes, place in zip(grid, shown, strict=False):
         lower, middle, upper = table[:, place]
+        ends = [_written([float(own) for own in one]) for one in zip(middle, lower, upper, strict=True)]
+        each = ", ".join(f"{name} {one[0]} ({one[1]} to {one[2]})" for name, one in zip(names, ends, strict=True))
+        told.append(f"{comparison['quantity'].to_numpy()[place]}: {each}.")
         axes.axvline(0.0, color=LIGHT["muted"], linewidth=0.8)
         axes.hlines(places, lower, upper, color=LIGHT["calibrated"], linewidth=3.0)
         axes.plot(middle, places, "o", color=LIGHT["calibrated"], markersize=5.0)
@@ -143,7 +356,7 @@ def difference_plot(comparison: xr.Dataset) -> Picture | None:
     return picture(
         drawn,
         "differences",
-        f"Differences of {', '.join(names)} from the baseline.",
+        f"Differences from the baseline with their intervals. {' '.join(told)}",
         f"What each scenario changes against the baseline: dots are medians, lines {prob} intervals of the difference, "
         "draw by draw.",
     )

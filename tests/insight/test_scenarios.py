@@ -150,6 +150,7 @@ def test_they_survive_a_file(found: xr.DataTree, tmp_path) -> None:
         ("lost.q10 >= 2 kWh", (None, "<=", 2.0, ("<=", 0.1))),
         ("lost.median > 2", (None, "<=", 2.0, ("<=", 0.5))),
         ("lost.mean < 2 kWh", (None, "<", 2.0, None)),
+        ("lost <= 7.2 MJ", (None, "<=", 2.0, None)),
         ("lost < baseline.lost with P >= 90 %", (None, "<", ("baseline", "lost"), (">=", 0.9))),
         ("low_at > 30 min with P >= 0.9", (None, ">", 0.5, (">=", 0.9))),
     ],

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import bayestwin as bt
+from bayestwin.insight.shares import shares_of as shares_from_draws
 from bayestwin.model.error import ModelError
 
 PAST, AHEAD = np.arange(0.0, 11.0), np.array([11.0, 14.0, 20.0, 40.0])
@@ -111,3 +112,23 @@ def test_the_posterior_ties_parameter_and_initial_state_together():
     past = np.column_stack([PAST, np.ones(len(PAST))])
     covariance = np.linalg.inv(past.T @ past / NOISE**2 + np.diag([RATE[1] ** -2, START[1] ** -2]))
     assert covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]) < -0.8
+
+
+def test_shares_from_draws_alone_are_those_of_dependent_normal_quantities() -> None:
+    # y = a + 2 b with correlated a and b: what each explains alone, and what it adds to the other, have closed forms
+    slopes, rho = np.array([1.0, 2.0]), 0.6
+    rng = np.random.default_rng(0)
+    a, b = rng.multivariate_normal([3.0, -1.0], [[1.0, rho], [rho, 1.0]], 20_000).T
+    total = slopes @ np.array([[1.0, rho], [rho, 1.0]]) @ slopes
+    alone = np.array([slopes[0] + rho * slopes[1], slopes[1] + rho * slopes[0]]) ** 2 / total
+    expected = 0.5 * (alone + 1.0 - alone[::-1])
+    found = shares_from_draws({"a": 10.0 * a, "b": b, "fixed": np.ones(a.size)}, slopes[0] * a + slopes[1] * b)
+    assert list(found) == ["b", "a"]
+    np.testing.assert_allclose([found["a"], found["b"]], expected, atol=0.01)
+    # what no quantity explains is nobody's, and a product is that of both
+    noisy = shares_from_draws({"a": a, "b": b}, a + 2.0 * b + rng.normal(0.0, math.sqrt(total), a.size))
+    assert sum(noisy.values()) == pytest.approx(0.5, abs=0.02)
+    c, d = rng.normal(size=(2, 20_000))
+    product = shares_from_draws({"c": c, "d": d}, c * d)
+    np.testing.assert_allclose([product["c"], product["d"]], 0.5, atol=0.02)
+    assert shares_from_draws({"a": a}, np.full(a.size, 2.0)) == {}

@@ -1,9 +1,11 @@
 """`bayestwin scenario`: scenario files against the baseline, exit codes, what flipped, and files that are wrong."""
 
+import importlib.util
 import json
 import pathlib
 import shutil
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -53,7 +55,7 @@ def test_scenarios_are_compared_and_exit_by_what_was_expected(place: pathlib.Pat
     told = json.loads(call("scenario", place, "--json", "--draws", "100").stdout)
     assert list(told["scenarios"]) == ["baseline", "warm"]
     own = told["scenarios"]["warm"]
-    assert own["changes"] == ["outdoor: shift 3.0, start 2026-03-21T12:00"]
+    assert own["changes"] == ["outdoor + 3 from 2026-03-21T12:00 on"]
     assert own["quantities"]["mean"]["difference"] > 0.5
     assert own["quantities"]["energy"]["difference"] == 0.0
     assert [one["verdict"] for one in told["expectations"]] == ["met", "met"]
@@ -71,9 +73,57 @@ def test_scenarios_are_compared_and_exit_by_what_was_expected(place: pathlib.Pat
     assert "There is no scenario `cold`." in unknown.output
 
 
+POLICY = """
+question = "How little heating is enough?"
+expect = ["P(indoor < 15 degC) <= 0.1"]
+
+[policy]
+minimise = "energy"
+
+[policy.controls.power]
+of = "heating"
+between = [0.0, 2000.0]
+start = "2026-03-21T12:00"
+"""
+
+
+@pytest.mark.slow
+def test_a_policy_is_found_and_compared_and_leaves_a_page_to_sign(place: pathlib.Path) -> None:
+    path = place / "scenarios" / "enough.toml"
+    path.write_text(POLICY)
+    done = call("scenario", place, "enough", "--json")
+    path.unlink()
+    told = json.loads(done.stdout)
+    assert done.exit_code == (1 if any(one["verdict"] == "missed" for one in told["expectations"]) else 0)
+    own = told["scenarios"]["enough"]
+    power = own["policy"]["controls"]["power"]
+    assert own["changes"] == [f"power: heating {power:.1f} W from 2026-03-21 12:00 UTC on"]
+    assert own["policy"]["constraints"][0]["binds"]
+    assert own["policy"]["regret"] == pytest.approx(-own["quantities"]["energy"]["difference"], rel=1e-3)
+    # 36 hours of it, after half a day as it was
+    page = pathlib.Path(told["files"][2])
+    assert page.name == "decision.html"
+    assert "Name and signature" in page.read_text(encoding="utf-8")
+    book = page.with_name("scenarios.xlsx")
+    assert book.exists() == (importlib.util.find_spec("openpyxl") is not None)
+    if book.exists():
+        assert set(pd.read_excel(book, sheet_name=None, engine="openpyxl")) == {
+            "differences",
+            "expectations",
+            "hangs_on",
+        }
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("[policy]\nminimise = 'energy'\n[policy.controls.a]\nof = 'heating'\nbetwen = [0.0, 1.0]", "a.betwen"),
+        ("[policy]\nminimise = 'energy'\ncontrol = {}", "unknown key `policy.control`"),
+        (
+            "[inputs]\nheating = 1.0\n[policy.controls.a]\nof = 'heating'\nbetween = [0.0, 1.0]",
+            "changes something else",
+        ),
+        ("decision = 'Which?'", "`decision` in `baseline.toml`"),
         ("expects = []", "unknown key `expects`.\n.*\n.*\n  Did you mean `expect`?"),
         ("[inputs]\nheating = { scal = 2.0 }", "unknown key `inputs.heating.scal`"),
         ("[parameters]\nR_out = true", "wrong value for `parameters.R_out`"),
@@ -95,3 +145,5 @@ def test_scenarios_that_ship_ask_something(path: pathlib.Path) -> None:
     found = read_scenario(path)
     assert found.question.endswith("?")
     assert path.stem == "baseline" or found.expect
+    if found.policy:
+        assert (found.policy.minimise is None) != (found.policy.maximise is None)
