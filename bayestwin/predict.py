@@ -38,6 +38,7 @@ from bayestwin.results.schema import (
     series_dataset,
     with_failures,
 )
+from bayestwin.results.support import mark, support
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
 from bayestwin.telemetry.times import paired
@@ -235,6 +236,7 @@ def predict(
         `predictions_constant_data` (inputs), and `observed_data` of the calibration, if it saw these assets. A path
         whose solve fails is NaN from then on: `num_failed` counts them by time, and the root attribute `failed_paths`
         in all. `starts_anew` says how a forecast begins that does so, by state, and `unseen` names unseen assets.
+        The coordinate `extrapolation` has the codes of `bt.extrapolation`, the root attribute `beyond` its words.
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin.
@@ -275,7 +277,7 @@ def predict(
     starts = {} if initial is None else {"starts_anew": given["initial"]}
     starts |= {"unseen": list(unseen)} if unseen else {}
     tree.attrs = attributes | _origin(posterior) | starts | _failed_paths(predictions)
-    return tree
+    return mark(tree, support(twin, posterior, tree, {})) if "posterior_predictive" in posterior.children else tree
 
 
 def paths_dataset(
