@@ -363,7 +363,7 @@ def _failed_paths(predictions: xr.Dataset) -> dict[str, Any]:
 
 
 def density_ahead(
-    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments, *, remembered: bool = False
+    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments, *, remembered: bool = False, led: bool = True
 ) -> tuple[Telemetry | Experiments, Bound, Density]:
     """What a posterior's future is predicted by.
 
@@ -372,6 +372,7 @@ def density_ahead(
         posterior: As `calibrate` returned it.
         future: As of `predict`.
         remembered: Whether noise that remembers goes on from what was observed in the calibration.
+        led: Whether what was observed leads a twin with a model error; if not, it starts in states that are known.
 
     Returns:
         The future telemetry, with times counted as the calibration counts them; its times, inputs and events; and the
@@ -391,7 +392,7 @@ def density_ahead(
             advice="Predict the integral of it, which is a state of the twin, or calibrate experiments one by one.",
         )
     remembers |= bool(bound.since)  # the first row is read from the last one before it on
-    if (twin.model_error is not None or remembers) and isinstance(future, Telemetry):
+    if ((led and twin.model_error is not None) or remembers) and isinstance(future, Telemetry):
         density = _led(posterior, future, density)
     # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
     chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))

@@ -454,5 +454,8 @@ def show_scenarios(console: rich.console.Console, outcome: ScenarioOutcome) -> N
         show_line(console, marks[one["verdict"]], f"{one['scenario']}: {one['text']}: {one['words']}")
     for one in record["flipped"]:
         show_line(console, "[yellow]![/yellow]", f"{one['scenario']}: {one['text']} was {one['before']} before")
+    for name, one in scenarios.items():
+        for sentence in one["beyond"]["sentences"]:
+            show_line(console, "[yellow]![/yellow]", f"{name}: {sentence}")
     for path in (outcome.page, outcome.table):
         show_path(console, path)

@@ -18,6 +18,7 @@ import xarray as xr
 from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count
 from bayestwin.calibrate import check_belongs
+from bayestwin.check import read_limits
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.insight.expectations import BASELINE
 from bayestwin.insight.scenarios import InputChange, Scenario, changes_of, scenario
@@ -27,6 +28,7 @@ from bayestwin.project.record import renew_outputs, to_json
 from bayestwin.project.run import POSTERIOR, find_run
 from bayestwin.project.sections import Moment, Section
 from bayestwin.results.store import load, write_bytes_durably, write_text_durably
+from bayestwin.results.support import WORDS
 from bayestwin.telemetry import Telemetry
 
 SCENARIOS = "scenarios"
@@ -162,7 +164,8 @@ def run_scenarios(
     scenarios[BASELINE] = _made(model, BASELINE, base.model_copy(update={"initial": {}}), future)
     settings: dict[str, Any] = model.job.predict.model_dump() | ({} if draws is None else {"draws": draws})
     settings |= {"device": device, "progress": progress}
-    found = scenario(model.twin, posterior, future, scenarios, initial=initial, loss=base.loss, **settings)
+    settings |= {"initial": initial, "loss": base.loss, "limits": read_limits(model.folder / "card.md", model.twin)}
+    found = scenario(model.twin, posterior, future, scenarios, **settings)
     record = _figures(found, scenarios, used.name)
     before = _earlier(model, results, used)
     record["flipped"] = _flipped(record, before)
@@ -359,10 +362,11 @@ def _figures(found: xr.DataTree, scenarios: Mapping[str, Scenario], run: str) ->
         quantities = {}
         for quantity in map(str, own["quantity"].to_numpy()):
             one = own.sel(quantity=quantity)
-            keys = [str(key) for key in one.data_vars if key not in ("expected_loss", "best", "regret")]
+            keys = [str(key) for key, values in comparison.data_vars.items() if "quantity" in values.dims]
             quantities[quantity] = {"unit": one["units"].item(), **{key: float(one[key]) for key in keys}}
         whole = {key: float(own[key]) for key in ("expected_loss", "best", "regret") if key in own}
-        about = {"question": scenarios[name].question, "changes": changes_of(scenarios[name])}
+        about: dict[str, Any] = {"question": scenarios[name].question, "changes": changes_of(scenarios[name])}
+        about["beyond"] = {"share": float(own["beyond"]), "sentences": found.attrs[WORDS].get(name, [])}
         told[name] = about | whole | {"quantities": quantities}
     expected: list[dict[str, Any]] = []
     if "expectations" in found.children:
