@@ -131,6 +131,7 @@ def test_what_is_new_is_said_of_each_quantity_and_time() -> None:
     assert found["signal"].values.tolist() == ["outdoor", "heating", "indoor"]
     beyond = found["extrapolation"].sel(signal="outdoor").values > 0
     assert beyond[12:24].any()
+    assert (found["outside"].sel(signal="outdoor").values[14:20] > 0.1).all()
     assert not beyond[:12].any()
     assert found["new"].values.sum() >= beyond.sum()
     first, *_, last = found.attrs["sentences"]
@@ -176,11 +177,11 @@ def two_houses() -> xr.DataTree:
     return bt.calibrate(room(), told, seed=0, method="laplace", num_samples=50)
 
 
-def plans_of_houses(kind: str, number: int) -> dict[str, dict[str, np.ndarray]]:
-    """The older house's is one as of a single house; the newer one, whose record is shorter, stays inside."""
-    quiet = {name: values[:AHEAD].copy() for name, values in planned("inside", number).items()}
-    quiet["time"] = quiet["time"] - CALIBRATED + CALIBRATED // 2
-    return {"old": planned(kind, number), "new": quiet}
+def plans_of_houses(kind: str, number: int, leaving: str = "old") -> dict[str, dict[str, np.ndarray]]:
+    """One house's is one as of a single house, the other stays inside; the record of the newer one is shorter."""
+    found = {name: planned(kind if name == leaving else "inside", number) for name in ("old", "new")}
+    found["new"]["time"] = found["new"]["time"] - CALIBRATED + CALIBRATED // 2
+    return found
 
 
 @pytest.mark.slow
@@ -198,15 +199,16 @@ def test_excursions_of_one_experiment_among_several_are_told(kind: str) -> None:
     assert told <= 0.05 * num if kind == "inside" else told >= 0.95 * num
 
 
-def test_words_name_the_experiment_and_codes_have_its_dimension() -> None:
-    plans = {name: telemetry_of(one) for name, one in plans_of_houses("level", 3).items()}
+@pytest.mark.parametrize(("leaving", "staying"), [("old", "new"), ("new", "old")])
+def test_words_name_the_experiment_and_codes_have_its_dimension(leaving: str, staying: str) -> None:
+    plans = {name: telemetry_of(one) for name, one in plans_of_houses("level", 3, leaving).items()}
     forecast = bt.predict(room(), two_houses(), plans, seed=1, draws=20)
     found = bt.extrapolation(room(), two_houses(), forecast, limits={"heating": {"high": 1e3}})
     assert found["extrapolation"].dims == ("experiment", "time", "signal")
-    assert found.attrs["sentences"][0].split(";")[0].endswith("of the times of `old`")
-    assert not found["new"].sel(experiment="new").any()
+    assert found.attrs["sentences"][0].split(";")[0].endswith(f"of the times of `{leaving}`")
+    assert not found["new"].sel(experiment=staying).any()
     np.testing.assert_array_equal(forecast["predictions"]["extrapolation"], found["extrapolation"])
-    alone = forecast.sel(experiment="old")
+    alone = forecast.sel(experiment=leaving)
     assert alone["predictions"]["extrapolation"].any()
 
 

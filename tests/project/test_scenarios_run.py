@@ -115,7 +115,7 @@ twin = bt.Twin(
     observations={"content": bt.Observation(noise=bt.Gaussian(0.2), unit="kWh")},
     events={
         "drained": bt.Event(effect=lambda t, x, p, u: {"content": 0.5 * x.content}, at=(6.0,)),
-        "dose": bt.Event(effect=lambda t, x, p, u: {"content": x.content + u.dose}, unit="kWh"),
+        "dose": bt.Event(effect=lambda t, x, p, u: {"content": 0.9 * x.content + u.dose}, unit="kWh"),
     },
     time_unit="h",
     quantities={
@@ -192,7 +192,7 @@ def test_the_baseline_starts_where_and_when_it_says_and_ends_with_its_horizon(fi
     assert figures["baseline"]["fed"] == pytest.approx(12 * 0.1)
 
 
-DOSES, DRAIN = {40: (1.0, 2.0), 44: (1.0, 2.0)}, {42: (0.5, 0.0)}
+DOSES, DRAIN = {40: (0.9, 2.0), 44: (0.9, 2.0)}, {42: (0.5, 0.0)}
 SAME, OTHER = np.full(12, 0.1), 0.01 * np.arange(36.0, 48.0)
 
 
@@ -203,7 +203,7 @@ SAME, OTHER = np.full(12, 0.1), 0.01 * np.arange(36.0, 48.0)
         ("by_file", 5.0, OTHER, DOSES | DRAIN),
         ("later_by_file", 5.0, np.where(np.arange(36, 48) < 40, SAME, OTHER), DOSES | DRAIN),
         ("kept", 5.0, SAME, DOSES),
-        ("undosed", 5.0, SAME, {44: (1.0, 2.0)} | DRAIN),
+        ("undosed", 5.0, SAME, {44: (0.9, 2.0)} | DRAIN),
         ("fuller", 6.0, SAME, DOSES | DRAIN),
     ],
 )
