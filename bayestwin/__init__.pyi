@@ -13,7 +13,7 @@ from .assess import quantities as quantities
 from .assess import scores as scores
 from .calibrate import calibrate as calibrate
 from .check import check as check
-from .check.support import extrapolation as extrapolation
+from .check.range import extrapolation as extrapolation
 from .insight.candidates import Candidate as Candidate
 from .insight.compare import ablate as ablate
 from .insight.compare import compare as compare

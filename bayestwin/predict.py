@@ -38,6 +38,7 @@ from bayestwin.results.schema import (
     series_dataset,
     with_failures,
 )
+from bayestwin.results.support import mark, support
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
 from bayestwin.telemetry.times import paired
@@ -235,6 +236,7 @@ def predict(
         `predictions_constant_data` (inputs), and `observed_data` of the calibration, if it saw these assets. A path
         whose solve fails is NaN from then on: `num_failed` counts them by time, and the root attribute `failed_paths`
         in all. `starts_anew` says how a forecast begins that does so, by state, and `unseen` names unseen assets.
+        The coordinate `extrapolation` has the codes of `bt.extrapolation`, the root attribute `beyond` its words.
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin.
@@ -275,7 +277,7 @@ def predict(
     starts = {} if initial is None else {"starts_anew": given["initial"]}
     starts |= {"unseen": list(unseen)} if unseen else {}
     tree.attrs = attributes | _origin(posterior) | starts | _failed_paths(predictions)
-    return tree
+    return mark(tree, support(twin, posterior, tree, {})) if "posterior_predictive" in posterior.children else tree
 
 
 def paths_dataset(
@@ -361,7 +363,7 @@ def _failed_paths(predictions: xr.Dataset) -> dict[str, Any]:
 
 
 def density_ahead(
-    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments, *, remembered: bool = False
+    twin: Twin, posterior: xr.DataTree, future: Telemetry | Experiments, *, remembered: bool = False, led: bool = True
 ) -> tuple[Telemetry | Experiments, Bound, Density]:
     """What a posterior's future is predicted by.
 
@@ -370,6 +372,7 @@ def density_ahead(
         posterior: As `calibrate` returned it.
         future: As of `predict`.
         remembered: Whether noise that remembers goes on from what was observed in the calibration.
+        led: Whether what was observed leads a twin with a model error; if not, it starts in states that are known.
 
     Returns:
         The future telemetry, with times counted as the calibration counts them; its times, inputs and events; and the
@@ -389,7 +392,7 @@ def density_ahead(
             advice="Predict the integral of it, which is a state of the twin, or calibrate experiments one by one.",
         )
     remembers |= bool(bound.since)  # the first row is read from the last one before it on
-    if (twin.model_error is not None or remembers) and isinstance(future, Telemetry):
+    if ((led and twin.model_error is not None) or remembers) and isinstance(future, Telemetry):
         density = _led(posterior, future, density)
     # as the calibration was solved, whatever the solver is that the twin leaves to be chosen
     chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))

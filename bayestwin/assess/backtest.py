@@ -411,7 +411,9 @@ def _assembled(
                 for p in parts
             ]
             tree["num_failed"] = (("origin", "horizon"), spread(counts), {})
-        groups[group] = xr.Dataset(tree, {n: like[n] for n in like.coords if n != "time"} | coords)
+        groups[group] = xr.Dataset(
+            tree, {n: like[n] for n, own in like.coords.items() if "time" not in own.dims} | coords
+        )
     observed = {
         name: (("origin", "horizon"), spread([_values(telemetry, name, one.unit, stage.times) for stage in stages]))
         for name, one in twin.observations.items()

@@ -1,19 +1,24 @@
-"""Telemetry against what the twin expects: its operating range, and draws from its prior."""
+"""What lies beyond: telemetry against operating range and prior, forecasts against what calibration has seen."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import xarray as xr
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
-from bayestwin.check.finding import Finding, Limit, Thresholds, ranges_of
+from bayestwin.calibrate import check_belongs
+from bayestwin.check.finding import Finding, Limit, Thresholds, limits_from, ranges_of
 from bayestwin.check.signals import Signal, SignalRecord, percentage
 from bayestwin.check.values import TEMPERATURES, changes_of
 from bayestwin.density.density import Density
 from bayestwin.density.predictor import Predictor
+from bayestwin.errors import InvalidInput
 from bayestwin.inference.starts import blame_state
+from bayestwin.model.twin import Twin
+from bayestwin.results.support import BEYOND, Supported, support, support_dataset
 from bayestwin.telemetry import Telemetry
 
 ENDS = (0.005, 0.995)
@@ -24,9 +29,6 @@ FITTING = 0.9
 
 TINY, WIDE = 0.02, 0.2
 """Values that have visited less of the range than the first, and in another unit more than the second, are in that."""
-
-BEYOND = 0.1
-"""Held-out values may lie outside what was calibrated by this share of its span."""
 
 
 def ranges(signal: Signal, limit: Limit) -> list[Finding]:
@@ -135,6 +137,54 @@ def extrapolated(record: SignalRecord, thresholds: Thresholds) -> list[Finding]:
         severity = "warn" if share > thresholds.outside else "note"
         findings.append(signal.finding("extrapolation", severity, rows, words, advice, share=share))
     return findings
+
+
+def extrapolation(
+    twin: Twin, posterior: xr.DataTree, forecast: xr.DataTree, *, limits: Mapping[str, Any] | None = None
+) -> xr.Dataset:
+    """Say, per time and signal, whether a forecast lies in what calibration has seen.
+
+    Signals are inputs, states by their median path, arrays by the entry that is furthest out, and observations. One is
+    beyond where it lies outside its calibrated range by more than a tenth of that, or changes a quarter faster than it
+    ever did; a combination of all is where its leverage is twice as large as any that was calibrated. Of several
+    experiments all that any has seen counts. Observations are held against the operating range, and lean on the prior
+    where more than a third of the variance of a new one comes from directions of the parameters that calibration has
+    not narrowed to half of their prior variance: no observation that was calibrated does so in a linear twin.
+
+    Args:
+        twin: The twin that was calibrated.
+        posterior: As of `bt.calibrate`.
+        forecast: As of `bt.predict`.
+        limits: The operating range: by observation or input `low`, `high` and `unit`, as of `bt.check`.
+
+    Returns:
+        By (experiment and) time and `signal`: `extrapolation`, a code that adds up 1 (level), 2 (rate), 4
+        (combination), 8 (operating range) and 16 (prior), 0 where all was seen; `outside` (how far outside the
+        calibrated range, as a share of its span), `pace` (the change since the time before, as a multiple of the
+        fastest that was calibrated) and `leaning` (the share of the variance). By time: `leverage` (as a multiple of
+        the largest) and `new`, whether there is any code. The attribute `sentences` says it in words; it is empty
+        where all was seen.
+
+    Raises:
+        InvalidArtifact: If the posterior belongs to another twin.
+        InvalidInput: If a limit makes no sense, or the posterior has no predictive draws.
+    """
+    return support_dataset(supported(twin, posterior, forecast, limits))
+
+
+def supported(twin: Twin, posterior: xr.DataTree, forecast: xr.DataTree, limits: Mapping[str, Any] | None) -> Supported:
+    """What `extrapolation` finds, by its arguments and with its errors, as plain arrays."""
+    check_belongs(twin, posterior)
+    if "posterior_predictive" not in posterior.children:
+        raise InvalidInput(
+            "Whether a forecast extrapolates cannot be told.",
+            expected="the posterior as `calibrate` returned it, with the group `posterior_predictive`",
+            received=", ".join(f"`{name}`" for name in posterior.children),
+            advice="Pass all of it.",
+        )
+    stated = {name: one for name, one in (limits or {}).items() if isinstance(one, Limit)}
+    stated |= limits_from({name: one for name, one in (limits or {}).items() if name not in stated}, twin)
+    return support(twin, posterior, forecast, {name: (limit.low, limit.high) for name, limit in stated.items()})
 
 
 class _Fit(NamedTuple):

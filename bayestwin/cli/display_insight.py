@@ -460,5 +460,7 @@ def show_scenarios(console: rich.console.Console, outcome: ScenarioOutcome) -> N
     for name, one in scenarios.items():
         for words in one["policy"]["warnings"] if "policy" in one else ():
             show_line(console, "[yellow]![/yellow]", f"{name}: {words}")
+        for sentence in one["beyond"]["sentences"]:
+            show_line(console, "[yellow]![/yellow]", f"{name}: {sentence}")
     for path in (outcome.decision, outcome.page, outcome.table):
         show_path(console, path)

@@ -1,4 +1,4 @@
-"""Expectations of scenarios, as a person writes them: parsed, and judged by draws within their Monte Carlo error.
+"""What comes of scenarios: differences from the baseline, and expectations, judged within their Monte Carlo error.
 
 P(indoor < 16 degC for 1 h) <= 0.05        a signal, at any time or for so long
 energy.q90 <= 420 kWh                      a mean, median or quantile of a quantity; without either its mean
@@ -28,12 +28,16 @@ from bayestwin.model.quantities import (
     unit_of,
 )
 from bayestwin.model.twin import Twin
+from bayestwin.results.schema import quantity_names
 
 BASELINE = "baseline"
 """The scenario in which nothing is changed."""
 
 SURE = 0.95
 """Probability of the Monte Carlo interval by which an expectation is decided."""
+
+PROB, SAME = 0.9, 1e-9
+"""Of the intervals of a comparison; and by what share two numbers differ that are the same but for rounding."""
 
 OWN = "condition_"
 """How quantities begin that are made for an expectation."""
@@ -254,15 +258,73 @@ def verdict_words(one: Expectation, judged: ExpectationVerdict) -> str:
     return f"{told}, and {more}"
 
 
+# All scenarios, held against the baseline.
+
+
+def compared(twin: Twin, drawn: Mapping[str, xr.Dataset], loss: str | None) -> xr.Dataset:
+    """Quantities of all scenarios, and their differences from the baseline: see `scenario`."""
+    names = [name for name in quantity_names(drawn[BASELINE]) if name in twin.quantities]
+    rows: dict[str, list[list[float]]] = {}
+    for values in drawn.values():
+        made = [_row(values[name], drawn[BASELINE][name]) for name in names]
+        for key in made[0] if made else ():
+            rows.setdefault(key, []).append([one[key] for one in made])
+    coords: dict[str, Any] = {"scenario": list(drawn), "quantity": names}
+    coords["units"] = ("quantity", [str(drawn[BASELINE][name].attrs["units"]) for name in names])
+    found = xr.Dataset({key: (("scenario", "quantity"), table) for key, table in rows.items()}, coords=coords)
+    if loss is not None:
+        losses = np.stack([values[loss].to_numpy().ravel() for values in drawn.values()])
+        losses = losses[:, np.isfinite(losses).all(axis=0)]
+        least = losses.min(axis=0)
+        best = losses == least
+        found["expected_loss"] = ("scenario", losses.mean(axis=1))
+        found["best"] = ("scenario", (best / best.sum(axis=0)).mean(axis=1))
+        found["regret"] = ("scenario", (losses - least).mean(axis=1))
+    return found.assign_attrs(prob=PROB, kind="equal-tailed interval")
+
+
+def _row(values: xr.DataArray, baseline: xr.DataArray) -> dict[str, float]:
+    """Figures of one quantity of one scenario."""
+    own, other = values.to_numpy().ravel(), baseline.to_numpy().ravel()
+    ends = [(1.0 - PROB) / 2.0, 0.5, (1.0 + PROB) / 2.0]
+    there = ~(np.isnan(own) | np.isnan(other))
+    # what never comes in either is no difference; in one of them it is an infinite one
+    both = there & ~(np.isinf(own) & np.isinf(other))
+    difference = np.where(both, own, 0.0) - np.where(both, other, 0.0)
+    difference[np.isclose(own, other, rtol=SAME, atol=0.0)] = 0.0
+    lower, median, upper = _quantiles(own[~np.isnan(own)], ends)
+    below, middle, above = _quantiles(difference[there], ends)
+    paired = float(np.std(difference[there])) if np.isfinite(difference[there]).all() else math.nan
+    spread = [float(np.std(one[there])) if np.isfinite(one[there]).all() else math.nan for one in (own, other)]
+    return {
+        "median": median,
+        "lower": lower,
+        "upper": upper,
+        "difference": middle,
+        "difference_lower": below,
+        "difference_upper": above,
+        "less": float(np.mean(difference[there] < 0.0)) if there.any() else math.nan,
+        "paired_sd": paired,
+        "unpaired_sd": math.hypot(*spread),
+    }
+
+
+def _quantiles(values: np.ndarray, ends: Sequence[float]) -> list[float]:
+    if not values.size:
+        return [math.nan] * len(ends)
+    method: Any = "linear" if np.isfinite(values).all() else "inverted_cdf"
+    return [float(one) for one in np.quantile(values, ends, method=method)]
+
+
 def judge_all(expected: Sequence[tuple[str, Expectation]], drawn: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """What became of all expectations of some scenarios, one after the other."""
-    judged = [judge_expectation(one, drawn, name) for name, one in expected]
+    found = [judge_expectation(one, drawn, name) for name, one in expected]
     columns: dict[str, list[Any]] = {
         "scenario": [name for name, _ in expected],
         "text": [one.text for _, one in expected],
-        "words": [verdict_words(one, own) for (_, one), own in zip(expected, judged, strict=True)],
+        "words": [verdict_words(one, own) for (_, one), own in zip(expected, found, strict=True)],
         **{
-            key: [getattr(own, key) for own in judged]
+            key: [getattr(own, key) for own in found]
             for key in ("verdict", "value", "lower", "upper", "limit", "draws")
         },
     }

@@ -18,7 +18,7 @@ import xarray as xr
 from bayestwin._base.progress import Progress, computing
 from bayestwin._base.wording import count, number, percent
 from bayestwin.calibrate import check_belongs, thinned
-from bayestwin.check.support import extrapolation
+from bayestwin.check.range import extrapolation
 from bayestwin.density.quantities import Courses, Followable, followable, quantities_along
 from bayestwin.errors import InvalidSetting
 from bayestwin.insight.expectations import BASELINE, effective, read_expectation

@@ -17,17 +17,15 @@ import xarray as xr
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_belongs, root_attributes, thinned
+from bayestwin.check.range import supported
 from bayestwin.density.bind import Bound
 from bayestwin.density.density import Density
 from bayestwin.density.predictor import num_stored
 from bayestwin.errors import InvalidSetting
-from bayestwin.insight.expectations import (
-    BASELINE,
-    Expectation,
-    judge_all,
-    read_expectation,
-)
+from bayestwin.insight.expectations import BASELINE, Expectation, compared, judge_all, read_expectation
 from bayestwin.model.describe import prior_text
+from bayestwin.model.error import Discrepancy, ProcessNoise
+from bayestwin.model.noise import Autocorrelated, Biased, Gaussian, Noise, StudentT
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event
 from bayestwin.predict import (
@@ -39,11 +37,9 @@ from bayestwin.predict import (
     predict,
     restarted,
 )
-from bayestwin.results.schema import axes_of, driven_dataset, quantity_names
+from bayestwin.results.schema import axes_of, driven_dataset
+from bayestwin.results.support import MARKS, OF, WORDS, mark
 from bayestwin.telemetry import Telemetry
-
-PROB, SAME = 0.9, 1e-9
-"""Of the intervals of a comparison; and by what share two numbers differ that are the same but for rounding."""
 
 _CHANGE = re.compile(r"(?P<sign>[×x*/+−=-])\s*(?P<number>[-−+]?[\d.]+(?:[eE][-+]?\d+)?)")
 
@@ -134,6 +130,7 @@ def scenario(
     seed: int,
     initial: Start | None = None,
     loss: str | None = None,
+    limits: Mapping[str, Any] | None = None,
     draws: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -152,6 +149,7 @@ def scenario(
         seed: Determines everything random, as of `predict`.
         initial: Where all start, as of `predict`.
         loss: The quantity that is to be small: says which scenario is likely to be the best one.
+        limits: The operating range, as of `bt.extrapolation`.
         draws: About how many posterior draws are used, as of `predict`.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
@@ -161,8 +159,9 @@ def scenario(
         `upper` of each, `difference` (its median), `difference_lower` and `difference_upper` of pairs with the
         baseline, all with 90 % equal-tailed intervals, `less`, the probability that it is less there than in the
         baseline, and `paired_sd` over `unpaired_sd`, how much the pairs gain; with `loss` also `expected_loss`, `best`
-        (the probability of being the best) and `regret` (what it is expected to lose against the best); and
-        `expectations`, if there are any: verdict, value and Monte Carlo interval of each.
+        (the probability of being the best) and `regret` (what it is expected to lose against the best); `beyond`, the
+        share of times at which a scenario leaves what was calibrated, with words by scenario in the root attribute
+        `beyond`; and `expectations`, if there are any: verdict, value and Monte Carlo interval of each.
 
     Raises:
         InvalidSetting: If a scenario or an expectation does not fit the twin.
@@ -170,6 +169,7 @@ def scenario(
         InvalidTelemetry: If the future does not fit.
     """
     check_belongs(twin, posterior)
+    _check_alone(posterior, future)
     everything = {BASELINE: Scenario()} | dict(scenarios)
     for name, one in everything.items():
         _check(twin, name, one)
@@ -178,21 +178,23 @@ def scenario(
     bare = [name for name in twin.observations if name not in twin.inputs]
     future = future.with_table(future.table.drop(columns=bare, errors="ignore"))
     asked = WhatIf(asked_of, posterior, future, initial, seed, draws, progress, device)
-    found = {BASELINE: predicted(asked, everything[BASELINE], BASELINE, None)}
-    for name, one in everything.items():
-        if name != BASELINE:
-            found[name] = predicted(asked, one, name, found[BASELINE])
+    found = _all_predicted(asked, everything)
+    for tree in found.values() if "posterior_predictive" in posterior.children else ():
+        mark(tree, supported(twin, posterior, tree, limits))
     drawn = {name: tree["predictions"].to_dataset() for name, tree in found.items()}
     groups = {
         f"{name}/{part}": node.to_dataset() for name, tree in found.items() for part, node in tree.children.items()
     }
     groups = {name: data for name, data in groups.items() if not name.endswith("observed_data")}
-    groups["comparison"] = compared(twin, drawn, loss)
+    shares = [float(own[MARKS].any(OF).mean()) if MARKS in own.coords else math.nan for own in drawn.values()]
+    groups["comparison"] = compared(twin, drawn, loss).assign(beyond=("scenario", shares))
     if expected:
         groups["expectations"] = judge_all(expected, drawn)
     tree = xr.DataTree.from_dict(groups)
     questions = {name: one.question for name, one in everything.items() if one.question}
+    told = {name: own.attrs[WORDS] for name, own in found.items() if WORDS in own.attrs}
     tree.attrs = found[BASELINE].attrs | {"scenarios": list(everything), "questions": questions, "loss": loss or ""}
+    tree.attrs |= {WORDS: told}
     return tree
 
 
@@ -221,6 +223,18 @@ def _check(twin: Twin, name: str, one: Scenario) -> None:
             )
 
 
+def _check_alone(posterior: xr.DataTree, future: object) -> None:
+    """Refuse what is of several experiments."""
+    several = "experiment" in posterior["posterior"].dims
+    if several or not isinstance(future, Telemetry):
+        raise InvalidSetting(
+            "Scenarios are those of one telemetry.",
+            expected="a bt.Telemetry as `future`, and the posterior of one experiment",
+            received=f"{type(future).__name__}{', and the posterior of several experiments' if several else ''}",
+            advice="Take one at a time: `posterior.sel(experiment=…)`, with `initial=` where it starts.",
+        )
+
+
 def _check_loss(twin: Twin, loss: str | None) -> None:
     if loss is not None and loss not in twin.quantities:
         raise InvalidSetting(
@@ -242,7 +256,23 @@ def _read_all(twin: Twin, scenarios: Mapping[str, Scenario]) -> tuple[list[tuple
     return expected, dataclasses.replace(twin, quantities=needed)
 
 
-# One scenario, predicted.
+# All scenarios, predicted one by one.
+
+
+def _all_predicted(asked: WhatIf, scenarios: Mapping[str, Scenario]) -> dict[str, xr.DataTree]:
+    """Each scenario predicted, the baseline first.
+
+    With process noise all start in the states that the unchanged twin is in at the first time, if any has to: only so
+    do they have the same disturbances.
+    """
+    order = dict(sorted(scenarios.items(), key=lambda item: item[0] != BASELINE))
+    if isinstance(asked.twin.model_error, ProcessNoise) and any(one.restarts for one in order.values()):
+        start = predicted(asked, Scenario(), BASELINE, None)
+        return {n: _restarted(asked, _driven(asked.future, one, n), one, n, start) for n, one in order.items()}
+    found: dict[str, xr.DataTree] = {}
+    for name, one in order.items():
+        found[name] = predicted(asked, one, name, found.get(BASELINE))
+    return found
 
 
 def predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | None) -> xr.DataTree:
@@ -259,17 +289,15 @@ def predicted(asked: WhatIf, one: Scenario, name: str, baseline: xr.DataTree | N
             progress=asked.progress,
             **settings,
         )
-    if baseline is None:
-        start = predicted(asked, Scenario(), BASELINE, None)
-        return _restarted(asked, future, one, name, start)
-    return _restarted(asked, future, one, name, baseline)
+    start = predicted(asked, Scenario(), BASELINE, None) if baseline is None else baseline
+    return _restarted(asked, future, one, name, start)
 
 
 def _restarted(asked: WhatIf, future: Telemetry, one: Scenario, name: str, baseline: xr.DataTree) -> xr.DataTree:
     """A scenario from where each draw of the baseline is at the first time on."""
     twin = _with_events(asked.twin, one)
     changed = [group for group in ("parameters", "initial", "events") if getattr(one, group)]
-    check_restart(asked.twin, f"Scenario `{name}` cannot change {' and '.join(f'`{group}`' for group in changed)}")
+    check_restart(asked.twin, f"Scenario `{name}` cannot change {' and '.join(f'`{group}`' for group in changed)}", one)
     begun = anew(twin)
     computation = computing(LOWER, seed=asked.seed, device=asked.device, progress=asked.progress)
     if asked.initial is not None:
@@ -287,8 +315,14 @@ def _restarted(asked: WhatIf, future: Telemetry, one: Scenario, name: str, basel
 
     with computation as shown:
         found = paths_dataset(density, bound, values, axes, chains, drawn, asked.seed, density_of, shown)
+    carried = _carried(asked.twin)
+    if carried:
+        unchanged = predicted(asked, Scenario(inputs=one.inputs), name, None) if one.inputs else baseline
+        found = _with_added(found, unchanged["predictions"].to_dataset(), carried)
     tree = xr.DataTree.from_dict({"predictions": found, "predictions_constant_data": driven_dataset(twin, bound, axes)})
     tree.attrs = root_attributes(asked.twin, later, asked.seed, {"draws": asked.draws})
+    if asked.initial is not None or one.initial:
+        tree.attrs["starts_anew"] = baseline.attrs.get("starts_anew", {})
     return tree
 
 
@@ -299,7 +333,7 @@ ANYWHERE = dist.Normal(0.0, 1.0)
 def density_from(asked: WhatIf, future: Telemetry, own: Twin) -> tuple[Any, Bound, Density]:
     """What a twin, as `anew` returns it, is predicted by from the first time of a future on; as of `density_ahead`."""
     if asked.initial is None:
-        shifted, bound, density = density_ahead(own, asked.posterior, future)
+        shifted, bound, density = density_ahead(own, asked.posterior, future, led=False)
     else:
         anywhere = {state: ANYWHERE for state in asked.twin.states}
         shifted, bound, density = restarted(own, asked.posterior, anywhere, future)
@@ -309,7 +343,26 @@ def density_from(asked: WhatIf, future: Telemetry, own: Twin) -> tuple[Any, Boun
 def anew(twin: Twin) -> Twin:
     """The twin, each draw of which starts in states of its own."""
     states = {name: dataclasses.replace(state, initial=ANYWHERE, pooled=None) for name, state in twin.states.items()}
-    return dataclasses.replace(twin, states={n: s for n, s in states.items() if n not in twin.integrals})
+    states = {name: state for name, state in states.items() if name not in twin.integrals}
+    error = twin.model_error
+    error = dataclasses.replace(error, initial_scale={}) if isinstance(error, ProcessNoise) else None
+    return dataclasses.replace(twin, states=states, model_error=error)
+
+
+def _carried(twin: Twin) -> list[str]:
+    """Observations to which something is added that goes on from what was observed: a discrepancy, or such noise."""
+    discrepant = twin.model_error.scale if isinstance(twin.model_error, Discrepancy) else ()
+    return [name for name, one in twin.observations.items() if name in discrepant or not one.noise.independent]
+
+
+def _with_added(found: xr.Dataset, unchanged: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Predictions with what the unchanged twin has beside its equations along the same inputs, draw by draw."""
+    for name in names:
+        added = unchanged[name] - unchanged[f"{name}_noise_free"]
+        found[name] = (found[f"{name}_noise_free"] + added).assign_attrs(found[name].attrs)
+        if f"{name}_discrepancy" in unchanged:
+            found[f"{name}_discrepancy"] = unchanged[f"{name}_discrepancy"]
+    return found
 
 
 def _from_first(density: Density) -> Density:
@@ -332,11 +385,22 @@ def _with_events(twin: Twin, one: Scenario) -> Twin:
     return dataclasses.replace(twin, events=events | added) if one.events else twin
 
 
-def check_restart(twin: Twin, refused: str) -> None:
-    """Refuse a twin that cannot be started from the states of a draw alone; `refused` says what is, without `of`."""
+def check_restart(twin: Twin, refused: str, one: Scenario | None = None) -> None:
+    """Refuse a twin that cannot be started from the states of a draw alone.
+
+    Args:
+        twin: The twin.
+        refused: What cannot be done, without `of`.
+        one: The scenario that changes it; without one nothing may go on from what was observed.
+    """
+    added = [twin.observations[observation].noise for observation in _carried(twin)]
+    own = {parameter for noise in added for parameter in noise.parameters.values() if isinstance(parameter, str)}
+    changed = set(one.parameters) if one is not None else set()
     reasons = {
-        "its model error, which observations have led": twin.model_error is not None,
-        "noise that remembers": not all(o.noise.independent for o in twin.observations.values()),
+        "its model error, which observations have led": one is None and twin.model_error is not None,
+        "noise that remembers": one is None and bool(added),
+        "noise that is not simply added, beside a discrepancy or a memory": not all(map(_is_added, added)),
+        "a changed parameter in the noise that remembers": bool(own & changed),
         "observations over the time between rows": any(o.reads != "value" for o in twin.observations.values()),
         "parameters that events change": bool(twin.switched),
         "states that are arrays": not twin.layout.scalar,
@@ -350,6 +414,11 @@ def check_restart(twin: Twin, refused: str) -> None:
             received=f"one with {' and '.join(found)}",
             advice="Change inputs alone, or take the twin without it: `dataclasses.replace(twin, …)` calibrated anew.",
         )
+
+
+def _is_added(noise: Noise) -> bool:
+    """Whether noise is the same whatever it is added to."""
+    return all(isinstance(layer, Gaussian | StudentT | Autocorrelated | Biased) for layer in noise.layers())
 
 
 def changed_values(
@@ -502,64 +571,6 @@ def _in_hours(times: pd.Index, daily: tuple[str, str], future: Telemetry, owner:
         )
     first, last = (60 * int(one[1]) + int(one[2]) for one in ends if one is not None)
     return np.asarray((clock >= first) & (clock < last) if first < last else (clock >= first) | (clock < last))
-
-
-# All scenarios, held against the baseline.
-
-
-def compared(twin: Twin, drawn: Mapping[str, xr.Dataset], loss: str | None) -> xr.Dataset:
-    """Quantities of all scenarios, and their differences from the baseline: see `scenario`."""
-    names = [name for name in quantity_names(drawn[BASELINE]) if name in twin.quantities]
-    rows: dict[str, list[list[float]]] = {}
-    for values in drawn.values():
-        made = [_row(values[name], drawn[BASELINE][name]) for name in names]
-        for key in made[0] if made else ():
-            rows.setdefault(key, []).append([one[key] for one in made])
-    coords: dict[str, Any] = {"scenario": list(drawn), "quantity": names}
-    coords["units"] = ("quantity", [str(drawn[BASELINE][name].attrs["units"]) for name in names])
-    found = xr.Dataset({key: (("scenario", "quantity"), table) for key, table in rows.items()}, coords=coords)
-    if loss is not None:
-        losses = np.stack([values[loss].to_numpy().ravel() for values in drawn.values()])
-        losses = losses[:, np.isfinite(losses).all(axis=0)]
-        least = losses.min(axis=0)
-        best = losses == least
-        found["expected_loss"] = ("scenario", losses.mean(axis=1))
-        found["best"] = ("scenario", (best / best.sum(axis=0)).mean(axis=1))
-        found["regret"] = ("scenario", (losses - least).mean(axis=1))
-    return found.assign_attrs(prob=PROB, kind="equal-tailed interval")
-
-
-def _row(values: xr.DataArray, baseline: xr.DataArray) -> dict[str, float]:
-    """Figures of one quantity of one scenario."""
-    own, other = values.to_numpy().ravel(), baseline.to_numpy().ravel()
-    ends = [(1.0 - PROB) / 2.0, 0.5, (1.0 + PROB) / 2.0]
-    there = ~(np.isnan(own) | np.isnan(other))
-    # what never comes in either is no difference; in one of them it is an infinite one
-    both = there & ~(np.isinf(own) & np.isinf(other))
-    difference = np.where(both, own, 0.0) - np.where(both, other, 0.0)
-    difference[np.isclose(own, other, rtol=SAME, atol=0.0)] = 0.0
-    lower, median, upper = _quantiles(own[~np.isnan(own)], ends)
-    below, middle, above = _quantiles(difference[there], ends)
-    paired = float(np.std(difference[there])) if np.isfinite(difference[there]).all() else math.nan
-    spread = [float(np.std(one[there])) if np.isfinite(one[there]).all() else math.nan for one in (own, other)]
-    return {
-        "median": median,
-        "lower": lower,
-        "upper": upper,
-        "difference": middle,
-        "difference_lower": below,
-        "difference_upper": above,
-        "less": float(np.mean(difference[there] < 0.0)) if there.any() else math.nan,
-        "paired_sd": paired,
-        "unpaired_sd": math.hypot(*spread),
-    }
-
-
-def _quantiles(values: np.ndarray, ends: Sequence[float]) -> list[float]:
-    if not values.size:
-        return [math.nan] * len(ends)
-    method: Any = "linear" if np.isfinite(values).all() else "inverted_cdf"
-    return [float(one) for one in np.quantile(values, ends, method=method)]
 
 
 def changes_of(one: Scenario) -> list[str]:

@@ -17,6 +17,8 @@ from bayestwin._base.progress import Progress
 from bayestwin.assess import Gate, coverage, diagnose, failed, scores
 from bayestwin.assess.population import of_all, scores_of_all
 from bayestwin.calibrate import calibrate, with_model_error
+from bayestwin.check import read_limits
+from bayestwin.check.range import supported
 from bayestwin.density.bind import bind, sha256_of
 from bayestwin.density.density import build_density
 from bayestwin.density.discrepancy import build_discrepancies
@@ -54,6 +56,7 @@ from bayestwin.project.sections import Job
 from bayestwin.report.reading import Calibrated
 from bayestwin.report.tables import EarlierCheck
 from bayestwin.results.store import load, save, write_text_durably
+from bayestwin.results.support import mark
 from bayestwin.telemetry import Telemetry
 
 # One calibration as files in a folder: the posterior, and predictions of what was held out.
@@ -88,9 +91,16 @@ def calibrate_into(
         return posterior, None
     settings = model.job.predict.model_dump()
     predictions = predict(model.twin, posterior, split.held_out, device=device, progress=progress, **settings)
+    mark_by_card(model, posterior, predictions)
     with progress.timed("save"):
         save(predictions, folder / PREDICTIONS)
     return posterior, predictions
+
+
+def mark_by_card(model: Model, posterior: xr.DataTree, predictions: xr.DataTree) -> None:
+    """Say in predictions, in place, what lies beyond what was calibrated or beyond the operating range of the card."""
+    limits = read_limits(model.folder / "card.md", model.twin)
+    mark(predictions, supported(model.twin, posterior, predictions, limits))
 
 
 def read_calibrated(folder: pathlib.Path) -> Calibrated:

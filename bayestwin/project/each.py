@@ -21,7 +21,7 @@ from bayestwin.assess.each import calibrate_asset, check_alone
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import predict
 from bayestwin.project.batch import ASSET, Limits, Task, TaskOutcome, carry_out, ended, read_asset, side_by_side
-from bayestwin.project.calibrate import inputs_of
+from bayestwin.project.calibrate import inputs_of, mark_by_card
 from bayestwin.project.model import Model, Split, check_ready, load_telemetry, population_of
 from bayestwin.project.predict import attributes_of, fleet_table
 from bayestwin.project.record import (
@@ -318,6 +318,7 @@ def _judged(model: Model, split: Split, name: str, asset: Any, folder: pathlib.P
     else:
         settings = model.job.predict.model_dump()
         forecast = predict(model.twin, asset.posterior, held_out, progress=Progress(show=False), **settings)
+        mark_by_card(model, asset.posterior, forecast)
         covered, scored = coverage(forecast, held_out), scores(forecast, held_out)
         gates = diagnose(asset.posterior, **limits, covered=covered, predictions=forecast)
         save(forecast, folder / PREDICTIONS)

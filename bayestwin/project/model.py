@@ -24,6 +24,7 @@ import xarray as xr
 
 from bayestwin._base.process import check_seed, on_device, require_float64
 from bayestwin.calibrate import check_population, check_settings
+from bayestwin.check import read_limits
 from bayestwin.density.bind import Bound, Experiments, bind
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin, StorageFailure
 from bayestwin.model.checks import check_name
@@ -530,7 +531,7 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
     """Refuse what would be refused in the middle of a calibration.
 
     Raises:
-        InvalidInput: If the telemetry, its held-out part included, does not fit the twin.
+        InvalidInput: If the telemetry, its held-out part included, or the card does not fit the twin.
         InvalidSetting: If float64 is off, the device is absent, or a seed makes no sense.
     """
     require_float64()
@@ -544,6 +545,7 @@ def check_ready(model: Model, split: Split, device: str | None = None) -> None:
         known = {name: one.known for name, one in _bound(model.twin, split.calibration).items()}
     if split.held_out is None:
         return
+    read_limits(model.folder / "card.md", model.twin)  # which predictions are held against
     with about_job("the part that is held out"):
         _bound(model.twin, split.held_out, known)
 

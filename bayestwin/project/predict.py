@@ -20,8 +20,6 @@ from bayestwin.assess import diagnose, intervals
 from bayestwin.assess.population import populations, verdicts
 from bayestwin.assess.recorded import paths_gate
 from bayestwin.calibrate import check_belongs
-from bayestwin.check import read_limits
-from bayestwin.check.support import extrapolation
 from bayestwin.density.bind import sha256_of
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.predict import predict
@@ -31,6 +29,7 @@ from bayestwin.project.calibrate import (
     calibrate_model,
     inputs_of,
     judge,
+    mark_by_card,
     read_beside,
     read_calibrated,
     read_shares,
@@ -44,7 +43,7 @@ from bayestwin.project.sections import SplitSection
 from bayestwin.project.telemetry import Attributes, known_attributes
 from bayestwin.report.reading import zone_of
 from bayestwin.results.store import load, save, write_bytes_durably, write_text_durably
-from bayestwin.telemetry import Telemetry
+from bayestwin.results.support import MARKS, OF, WORDS, code_words
 
 if TYPE_CHECKING:
     from bayestwin.report.experiments import FleetOnPage
@@ -60,13 +59,16 @@ class LaterPredictions(NamedTuple):
         predictions: As of `predict`.
         path: The file that has them.
         status: What became of the run, as of `status_of`; "failed gates" also where too many of these paths fail.
-        beyond: What lies beyond what was calibrated, or beyond the card's operating range, in words.
     """
 
     predictions: xr.DataTree
     path: pathlib.Path
     status: str
-    beyond: tuple[str, ...] = ()
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """What lies beyond what was calibrated, or beyond the card's operating range, in words."""
+        return tuple(self.predictions.attrs.get(WORDS, ()))
 
 
 def predict_again(
@@ -114,14 +116,7 @@ def predict_again(
         )
     path = out or run / (PREDICTIONS if file is None else LATER.replace("*", file.stem))
     predictions = predict(model.twin, posterior, future, initial=initial, **model.job.predict.model_dump())
-    beyond = ()
-    if isinstance(future, Telemetry) and "experiment" not in posterior["posterior"].dims:
-        told = extrapolation(
-            model.twin, posterior, predictions, limits=read_limits(model.folder / "card.md", model.twin)
-        )
-        if file is not None:  # those of the run itself are made again to the bit
-            predictions["extrapolation"] = xr.DataTree(told)
-        beyond = tuple(told.attrs["sentences"])
+    mark_by_card(model, posterior, predictions)
     if path.suffix.lower() == ".csv":
         path.parent.mkdir(parents=True, exist_ok=True)
         table_of(predictions).to_csv(path, index=False)
@@ -130,19 +125,26 @@ def predict_again(
     renew_outputs(run)
     gate = paths_gate(predictions, model.job.gates.max_failed_paths)
     status = "failed gates" if gate and gate.severity == "fail" else _status(model, run, posterior)
-    return LaterPredictions(predictions, path, status, beyond)
+    return LaterPredictions(predictions, path, status)
 
 
 def table_of(predictions: xr.DataTree) -> pd.DataFrame:
     """Medians and intervals of predictions, a row for each time and observation (and experiment).
 
     Dates are in the zone that was declared for the telemetry, with their offset from UTC; without one they are in UTC.
+    The column `extrapolation` says what lies beyond what was calibrated at that time, nothing where all was seen.
     """
     found = intervals(predictions, prob=(0.5, 0.9))
     dims = [dim for dim in ("experiment", "time", "observation") if dim in found.dims]
     columns = {"median": found["median"]}
     for prob in found["prob"].to_numpy():
         columns |= {f"{end}_{100 * prob:g}": found[end].sel(prob=prob, drop=True) for end in ("lower", "upper")}
+    drawn = predictions["predictions"].to_dataset()
+    if MARKS in drawn.coords:
+        codes = drawn[MARKS].reduce(np.bitwise_or.reduce, OF)
+        columns[MARKS] = xr.apply_ufunc(np.vectorize(code_words, otypes=[object]), codes).broadcast_like(
+            found["median"]
+        )
     table = xr.Dataset(columns).to_dataframe(dim_order=dims)
     wanted = [*(["units"] if "units" in table.columns else []), *columns]
     table = table.reindex(columns=wanted).dropna(subset=["median"]).reset_index()

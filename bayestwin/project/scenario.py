@@ -22,7 +22,6 @@ from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count
 from bayestwin.calibrate import check_belongs
 from bayestwin.check import read_limits
-from bayestwin.check.support import extrapolation
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.insight.expectations import BASELINE
 from bayestwin.insight.policies import Control, Policy, optimise, with_draws
@@ -34,6 +33,7 @@ from bayestwin.project.record import read_record, renew_outputs, to_json
 from bayestwin.project.run import POSTERIOR, find_run
 from bayestwin.project.sections import Moment, Section
 from bayestwin.results.store import load, write_bytes_durably, write_text_durably
+from bayestwin.results.support import WORDS
 from bayestwin.telemetry import Telemetry
 
 SCENARIOS = "scenarios"
@@ -222,7 +222,8 @@ def run_scenarios(
         posterior = with_draws(posterior, policy.judged)
         break
     ordered = {name: scenarios[name] for name in (*files, BASELINE)}
-    found = scenario(model.twin, posterior, future, ordered, loss=base.loss, **settings)
+    settings |= {"loss": base.loss, "limits": read_limits(model.folder / "card.md", model.twin)}
+    found = scenario(model.twin, posterior, future, ordered, **settings)
     record = _figures(found, ordered, used.name)
     for name, policy in policies.items():
         record["scenarios"][name] |= {"changes": list(policy.changes), "policy": _policy_figures(policy)}
@@ -319,7 +320,6 @@ def _decision(
         draws = {str(k): own.to_numpy().ravel() for k, own in group.data_vars.items() if own.ndim == 2}
         shares = shares_of(draws, drawn[about] - drawn[BASELINE])
     told = read_record(run)
-    limits = read_limits(model.folder / "card.md", model.twin)
     return {
         "question": base.decision or "",
         "quantity": quantity,
@@ -329,7 +329,7 @@ def _decision(
         "best": best,
         "about": about,
         "shares": shares,
-        "warnings": {n: _beyond(model, posterior, found, n, limits) for n in (BASELINE, *names)},
+        "warnings": {n: found.attrs[WORDS].get(n, []) for n in (BASELINE, *names)},
         "status": told.get("status", ""),
         "failed": [gate["sentence"] for gate in told.get("gates", ()) if not gate["passed"]],
         "made_from": {key: told.get(key, "") for key in ("began", "twin_sha256", "job_sha256", "code_sha256")}
@@ -350,14 +350,6 @@ def _docs(model: Model) -> dict[str, str]:
 
 def _missed(record: Mapping[str, Any], name: str) -> bool:
     return any(one["scenario"] == name and one["verdict"] == "missed" for one in record["expectations"])
-
-
-def _beyond(model: Model, posterior: xr.DataTree, found: xr.DataTree, name: str, limits: Any) -> list[str]:
-    """What of a scenario calibration has not seen, in words."""
-    parts = ("predictions", "predictions_constant_data")
-    forecast = xr.DataTree.from_dict({part: found[f"{name}/{part}"].to_dataset() for part in parts})
-    forecast.attrs = found.attrs
-    return list(extrapolation(model.twin, posterior, forecast, limits=limits).attrs["sentences"])
 
 
 # Scenario files.
@@ -547,10 +539,11 @@ def _figures(found: xr.DataTree, scenarios: Mapping[str, Scenario], run: str) ->
         quantities = {}
         for quantity in map(str, own["quantity"].to_numpy()):
             one = own.sel(quantity=quantity)
-            keys = [str(key) for key in one.data_vars if key not in ("expected_loss", "best", "regret")]
+            keys = [str(key) for key, values in comparison.data_vars.items() if "quantity" in values.dims]
             quantities[quantity] = {"unit": one["units"].item(), **{key: float(one[key]) for key in keys}}
         whole = {key: float(own[key]) for key in ("expected_loss", "best", "regret") if key in own}
-        about = {"question": scenarios[name].question, "changes": changes_of(scenarios[name])}
+        about: dict[str, Any] = {"question": scenarios[name].question, "changes": changes_of(scenarios[name])}
+        about["beyond"] = {"share": float(own["beyond"]), "sentences": found.attrs[WORDS].get(name, [])}
         told[name] = about | whole | {"quantities": quantities}
     expected: list[dict[str, Any]] = []
     if "expectations" in found.children:

@@ -132,6 +132,7 @@ def render_report(
         "result": result_rows(posterior, parts, forecast, validation),
         "job": flat_rows(posterior.attrs.get("job") or "{}"),
         "run": flat_rows({key: value for key, value in (provenance or {}).items() if key not in SHOWN}),
+        "unseen": [] if forecast is None or among.experiment else forecast.attrs.get("beyond", []),
         "pictures": _pictures(posterior, quantities, parts, forecast, covered, residuals, shares),
     }
     return fill("calibration.html", page)

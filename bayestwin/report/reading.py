@@ -15,6 +15,7 @@ from bayestwin.assess import coverage, intervals, scores
 from bayestwin.assess.gates import read_chains, record
 from bayestwin.model.checks import DIMENSIONS
 from bayestwin.results.schema import bond_of, derived
+from bayestwin.results.support import MARKS, OF
 from bayestwin.telemetry import Telemetry, said
 
 PROBS = (0.5, 0.9)
@@ -28,6 +29,9 @@ class TimeAxis(NamedTuple):
     unit: str
     zone: str = ""
 
+
+CUT = ("bands", "hidden", "discrepancy", "observed", "inputs", "beyond")
+"""What of a period is cut to a window of time."""
 
 type Calibrated = tuple[xr.DataTree, xr.DataTree | None]
 """A posterior, and predictions with it; None where nothing is held out."""
@@ -46,6 +50,7 @@ class Period(NamedTuple):
         observed: Observations (time), NaN where missing; without variables where there are none.
         inputs: Inputs (time); without variables where there are none.
         draws: Predictive draws (chain, draw, time); without variables where there are none.
+        beyond: Codes of what lies beyond what was calibrated (time), by signal; without variables where nothing does.
     """
 
     label: str
@@ -57,12 +62,13 @@ class Period(NamedTuple):
     observed: xr.Dataset
     inputs: xr.Dataset
     draws: xr.Dataset
+    beyond: xr.Dataset
 
     def between(self, window: tuple[float, float] | None) -> "Period":
         """The part whose times, as numbers, lie in `window`; the whole for None."""
         if window is None:
             return self
-        found = {name: getattr(self, name) for name in ("bands", "hidden", "discrepancy", "observed", "inputs")}
+        found = {name: getattr(self, name) for name in CUT}
         return self._replace(**{name: None if data is None else _cut(data, window) for name, data in found.items()})
 
 
@@ -147,7 +153,16 @@ def _part(label: str, colour: str, tree: xr.DataTree | None, names: tuple[str, .
     hidden = _noiseless({name: path for entries in paths for name, path in entries.items()})
     errors = [f"{name}_discrepancy" for name in names]
     discrepancy = _noiseless({name: draws[name] for name in errors if name in draws})
-    return Period(label, colour, names, bands, hidden, discrepancy, observed, xr.Dataset(), draws)
+    return Period(label, colour, names, bands, hidden, discrepancy, observed, xr.Dataset(), draws, _beyond(draws))
+
+
+def _beyond(draws: xr.Dataset) -> xr.Dataset:
+    """What lies beyond what was calibrated, by signal; nothing where all was seen."""
+    if MARKS not in draws.coords or not draws[MARKS].any():
+        return xr.Dataset()
+    codes = draws[MARKS]
+    found = {str(name): ("time", codes.sel({OF: name}).to_numpy()) for name in codes[OF].to_numpy()}
+    return xr.Dataset(found, coords={"time": draws["time"]})
 
 
 MOST_ENTRIES = 3

@@ -86,6 +86,25 @@ def shade(grid: list[Axes], parts: tuple[Period, ...] | list[Period]) -> None:
             _name_part(axes, edge, parts[1])
 
 
+def mark_beyond(axes: Axes, parts: tuple[Period, ...] | list[Period], name: str | None = None) -> bool:
+    """Mark where what is drawn lies beyond what was calibrated: one signal, or any; whether that is anywhere."""
+    marked = False
+    for part in parts:
+        if (name is not None and name not in part.beyond) or not part.beyond.sizes.get("time"):
+            continue
+        codes = part.beyond if name is None else part.beyond[[name]]
+        there = np.any([values.to_numpy() > 0 for values in codes.data_vars.values()], axis=0)
+        x = as_numbers(part.beyond["time"])
+        edges = np.concatenate([x[:1], (x[1:] + x[:-1]) / 2.0, x[-1:]])
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], there, [0]])))
+        for first, last in zip(ends[::2], ends[1::2], strict=True):
+            left, right = float(edges[first]), float(edges[last])
+            axes.axvspan(left, right, color=LIGHT["warn"], alpha=0.13, zorder=0.5)
+            axes.axvspan(left, right, 0.97, 1.0, color=LIGHT["warn"], zorder=4)
+            marked = True
+    return marked
+
+
 def dress_time(axes: Axes, axis: TimeAxis, most: int = 10) -> None:
     """At most `most` ticks, and the label of the time axis."""
     if axis.dated:
@@ -109,13 +128,15 @@ def dress_time(axes: Axes, axis: TimeAxis, most: int = 10) -> None:
     axes.set_xlabel(labelled("time", axis.unit))
 
 
-def legend(drawn: Figure, shown: list[tuple[Period, xr.Dataset]], *, observed: bool, gaps: bool) -> None:
+def legend(drawn: Figure, shown: list[tuple[Period, xr.Dataset]], *, observed: bool, gaps: bool, beyond: bool) -> None:
     """One legend above all axes: a row for each part, what was observed in front."""
     front: list[Artist] = []
     if observed:
         front.append(Line2D([], [], linestyle="", marker="o", markersize=3.4, color=LIGHT["ink"], label="observed"))
     if gaps:
         front.append(Line2D([], [], color=LIGHT["muted"], linewidth=3, label="nothing observed"))
+    if beyond:
+        front.append(Line2D([], [], color=LIGHT["warn"], linewidth=3, label="beyond what was calibrated"))
     # matplotlib fills column by column: one column a kind of mark, one row a part
     columns = [front] if front else []
     columns.append([Line2D([], [], color=part.colour, label=f"{part.label}: median") for part, _ in shown])
@@ -239,6 +260,8 @@ def _caption(parts: tuple[Period, ...]) -> str:
         lines.append(f"Shaded: the {parts[1].label.replace(' ', '-')} part, which calibration has not seen.")
     if any(part.inputs.data_vars for part in parts):
         lines.append("Inputs are drawn beneath in grey.")
+    if any(part.beyond.data_vars for part in parts):
+        lines.append("Marked along the top: times at which something lies beyond what was calibrated.")
     failed = [float(part.bands["failed"].max()) for part in parts if part.bands is not None and "failed" in part.bands]
     if failed:
         lines.append(
@@ -262,13 +285,15 @@ def _inferred(
     names = _named(shown)
     drawn = figure(0.75 + 1.5 * len(names))
     grid = list(drawn.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
+    beyond = False
     for axes, name in zip(grid, names, strict=True):
         draw_bands(axes, name, shown)
         if zero:
             axes.axhline(0, color=LIGHT["ink"], linewidth=0.7, zorder=3)
+        beyond |= mark_beyond(axes, parts)
     shade(grid, parts)
     dress_time(grid[-1], axis)
-    legend(drawn, shown, observed=False, gaps=False)
+    legend(drawn, shown, observed=False, gaps=False, beyond=beyond)
     return drawn
 
 
@@ -282,7 +307,7 @@ def _stack(parts: tuple[Period, ...], axis: TimeAxis, window: tuple[float, float
     cut = [part.between(window) for part in parts]
     shown = [(part, part.bands) for part in cut if part.bands is not None]
     many = sum(part.observed.sizes.get("time", 0) for part in cut)
-    gaps = False
+    gaps = beyond = False
     for axes, name in zip(grid, names, strict=False):
         factor = draw_bands(axes, name, shown)
         for part in cut:
@@ -290,13 +315,15 @@ def _stack(parts: tuple[Period, ...], axis: TimeAxis, window: tuple[float, float
                 x, y = as_numbers(part.observed["time"]), part.observed[name].to_numpy() * factor
                 dots(axes, x, y, *marker(many), LIGHT["ink"])
                 gaps |= mark_gaps(axes, x, y)
+        beyond |= mark_beyond(axes, cut)
     for axes, name in zip(grid[len(names) :], inputs, strict=True):
         draw_input(axes, name, parts)
+        mark_beyond(axes, cut, name)
     shade(grid, cut)
     if window is not None:
         grid[0].set_xlim(window)
     dress_time(grid[-1], axis)
-    legend(drawn, shown, observed=True, gaps=gaps)
+    legend(drawn, shown, observed=True, gaps=gaps, beyond=beyond)
     return drawn
 
 

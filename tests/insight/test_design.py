@@ -12,6 +12,7 @@ from growth import HOURS, NOMINAL, grown, growth, level
 from twins import decay, decay_telemetry, driven, known_decay, known_decay_posterior, lag, telemetry_of
 
 import bayestwin as bt
+from bayestwin._base.progress import Progress
 from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidSetting
 from bayestwin.insight.promise import promises, sentences
 from bayestwin.insight.selection import choose_within
@@ -103,6 +104,30 @@ def test_the_promised_spread_is_the_mean_over_follow_ups() -> None:
     assert (ratio < 1.1).all()
     # the reading tells so much that a promise of no change at all would be off by more than that
     assert found["targets"].to_dataset()["sd"].sel(target="asymptote") / realised[0] > 1.15
+
+
+@pytest.mark.slow
+def test_follow_ups_that_are_calibrated_come_out_as_wide_as_was_promised() -> None:
+    """What was promised, held against 100 simulated follow-ups that NUTS calibrates, telemetry by telemetry."""
+    posterior, found = follow_up()
+    rng = np.random.default_rng(17)
+    drawn = {name: posterior["posterior"][name].values.ravel() for name in PRIORS}
+    rows = rng.choice(len(drawn["rate"]), FOLLOW_UPS, replace=False)
+    promised = found["simulated"].to_dataset()["sd"].sel(set="late at 10 h", target=list(PRIORS)).mean("simulation")
+    twin, realised, came_out = growth(SCALE, **PRIORS), [], []
+    for number, row in enumerate(rows):
+        reading = level(LATER, *(drawn[name][row] for name in PRIORS)) + SCALE * rng.standard_normal()
+        told = grown(np.append(READ, reading), np.append(HOURS, LATER))
+        again = bt.calibrate(twin, told, seed=number, progress=Progress(show=False))
+        realised.append([float(again["posterior"][name].std()) for name in PRIORS])
+        judged = bt.judge_design(found, twin, told, again).sel(target=list(PRIORS))
+        came_out.append(judged["realised"].values)
+    ratio = promised.values / np.mean(realised, axis=0)
+    assert (ratio > 0.9).all(), ratio
+    assert (ratio < 1.1).all(), ratio
+    widths = judged["promised"].values / np.mean(came_out, axis=0)
+    assert (widths > 0.9).all(), widths
+    assert (widths < 1.1).all(), widths
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Scenarios: changes are applied draw by draw, differences are those of pairs, expectations know their error."""
 
 import dataclasses
+import functools
 import math
+import types
 
 import numpy as np
 import numpyro.distributions as dist
@@ -11,6 +13,7 @@ import xarray as xr
 
 import bayestwin as bt
 from bayestwin.insight.expectations import Expectation, effective, judge_expectation, read_expectation, wilson
+from bayestwin.insight.scenarios import _changed_column
 from bayestwin.telemetry import Telemetry
 
 HOURS = pd.date_range("2026-01-01", periods=72, freq="h", name="time")
@@ -122,7 +125,9 @@ def test_loss_says_which_is_best(found: xr.DataTree) -> None:
     losses = np.stack([found[f"{n}/predictions"]["lost"].to_numpy().ravel() for n in own["scenario"].values])
     np.testing.assert_allclose(own["expected_loss"], losses.mean(axis=1))
     np.testing.assert_allclose(own["regret"], (losses - losses.min(axis=0)).mean(axis=1))
-    assert float(own["best"].sum()) == pytest.approx(1.0)
+    best = losses == losses.min(axis=0)
+    np.testing.assert_allclose(own["best"], (best / best.sum(axis=0)).mean(axis=1))
+    assert float(own["best"].sel(scenario="tight")) > 0.5
 
 
 def test_expectations_are_judged(found: xr.DataTree) -> None:
@@ -171,6 +176,14 @@ def test_an_expectation_that_cannot_be_read_is_refused(text: str) -> None:
         read_expectation(text, STORE)
 
 
+@pytest.mark.parametrize(("sign", "side"), [("<", 1.0), (">=", -1.0)])
+def test_a_signal_is_beyond_its_limit_on_the_side_of_the_sign(sign: str, side: float) -> None:
+    _, needed = read_expectation(f"P(content {sign} 2 kWh for 90 min) <= 0.05", STORE)
+    (quantity,) = needed.values()
+    gaps = [float(quantity.of(0.0, types.SimpleNamespace(content=content), None, None)) for content in (1.5, 3.0)]
+    assert gaps == [0.5 * side, -1.0 * side]
+
+
 def test_what_lies_within_the_monte_carlo_error_is_undecided() -> None:
     values = np.zeros((4, 100))
     values[:, ::20] = 1.0  # a share of 0.05
@@ -214,6 +227,9 @@ def test_inputs_change_when_they_are_said_to(telemetry: Telemetry, posterior: xr
         "late": bt.InputChange(later="3h", start=HOURS[40]),
         "more": bt.InputChange(scale=2.0, shift=0.5, end=HOURS[40]),
         "given": bt.InputChange(values=np.arange(36.0)),
+        "part": bt.InputChange(value=2.0, start=HOURS[40], end=HOURS[43]),
+        "less": "- 0.25",
+        "third": "/ 4",
     }
     bare = dataclasses.replace(STORE, quantities={})
     found = bt.scenario(
@@ -225,3 +241,192 @@ def test_inputs_change_when_they_are_said_to(telemetry: Telemetry, posterior: xr
     assert (feed["more"] == np.where(feed["more"].index < HOURS[40], 0.7, FEED)).all()
     assert (feed["given"] == np.arange(36.0)).all()
     assert (feed["late"] == FEED).all()
+    part = (feed["part"].index >= HOURS[40]) & (feed["part"].index < HOURS[43])
+    assert (feed["part"] == np.where(part, 2.0, FEED)).all()
+    np.testing.assert_allclose(feed["less"], FEED - 0.25)
+    np.testing.assert_allclose(feed["third"], FEED / 4.0)
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_what_happens_later_has_the_first_value_until_then(dated: bool) -> None:
+    steps = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    index = HOURS[:6] if dated else pd.Index(np.arange(6.0), name="time")
+    column = pd.Series(steps, index=index)
+    future = bt.read_telemetry(pd.DataFrame({"feed": column}))
+    later, end = ("2h", HOURS[5]) if dated else (2.0, 5.0)
+    changed = _changed_column(future.table["feed"], bt.InputChange(later=later, scale=10.0, end=end), future, "`feed`")
+    assert changed.tolist() == [10.0, 10.0, 10.0, 20.0, 30.0, 6.0]
+    between = bt.InputChange(later="90min" if dated else 1.5)
+    assert _changed_column(future.table["feed"], between, future, "`feed`").tolist() == [1.0, 1.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_events_are_added_and_removed_from_the_first_time_on(telemetry: Telemetry, posterior: xr.DataTree) -> None:
+    future = telemetry.between(start=HOURS[36])
+    twice = bt.Event(effect=lambda t, x, p, u: {"content": 2.0 * x.content}, at=(60.0,))
+    scenarios = {
+        "kept": bt.Scenario(events={"drained": None}),
+        "filled": bt.Scenario(events={"filled": twice}),
+        "swapped": bt.Scenario(events={"drained": twice}),
+    }
+    found = bt.scenario(STORE, posterior, future, scenarios, seed=1, draws=40)
+    base = found["baseline/predictions"].to_dataset()
+    begin = base["content_state"].isel(time=0).to_numpy()
+    rate = posterior["posterior"]["rate"].sel(draw=base["draw"]).to_numpy()
+
+    def ends(jumps: dict[float, float]) -> np.ndarray:
+        content, at = begin, 36.0
+        for hour, factor in {**jumps, 71.0: 1.0}.items():
+            content, at = factor * content_after(content, rate, hour - at, FEED), hour
+        return content
+
+    for name, jumps in (
+        ("baseline", {50.0: 0.5}),
+        ("kept", {}),
+        ("filled", {50.0: 0.5, 60.0: 2.0}),
+        ("swapped", {60.0: 2.0}),
+    ):
+        np.testing.assert_allclose(found[f"{name}/predictions"]["last"], ends(jumps), rtol=1e-5, err_msg=name)
+
+
+def test_what_leaves_the_calibration_is_told_of_each_scenario(telemetry: Telemetry, posterior: xr.DataTree) -> None:
+    scenarios = {
+        "flooded": bt.Scenario(inputs={"feed": bt.InputChange(value=5.0, start=HOURS[44])}),
+        "full": bt.Scenario(initial={"content": 60.0}),
+    }
+    bare = dataclasses.replace(STORE, quantities={})
+    limits = {"feed": {"high": 4.0, "unit": "kW"}}
+    future = telemetry.between(start=HOURS[36], end=HOURS[48])
+    future = future.with_table(future.table.assign(feed=0.3))  # as in the calibration
+    found = bt.scenario(bare, posterior, future, scenarios, seed=1, draws=40, limits=limits)
+    told, shares = found.attrs["beyond"], found["comparison"]["beyond"]
+    assert [*told] == ["flooded", "full"]
+    assert [sentence.split(" at ")[0] for sentence in told["flooded"] if "range" in sentence] == [
+        "`feed` is outside the operating range"
+    ]
+    assert any(sentence.startswith("`content` is ") for sentence in told["full"])
+    assert float(shares.sel(scenario="baseline")) == 0.0
+    codes = found["flooded/predictions"].to_dataset()["extrapolation"].sel(extrapolation_of="feed")
+    np.testing.assert_array_equal(codes > 0, codes["time"] >= HOURS[44])
+    assert float(shares.sel(scenario="flooded")) == pytest.approx(4 / 12)
+
+
+def test_verdicts_of_values_at_the_limit_itself() -> None:
+    values = np.repeat([[1.0, 2.0]], 50, axis=0).T  # half at one, half at two
+    drawn = {"baseline": xr.Dataset({"lost": (("chain", "draw"), values)})}
+    shares = {"<": 0.0, "<=": 0.5, ">": 0.5, ">=": 1.0}
+    for sign, share in shares.items():
+        one = Expectation("", "lost", sign, 1.0, ("<=", 0.2))
+        assert judge_expectation(one, drawn, "baseline").value == share
+    mean = Expectation("", "lost", "<", 1.8, None)
+    assert judge_expectation(mean, drawn, "baseline").value == 1.5
+
+
+def test_a_quantile_is_met_on_its_own_side_only() -> None:
+    values = np.random.default_rng(0).permutation(np.linspace(0.0, 1.0, 4000)).reshape(4, 1000)
+    drawn = {"baseline": xr.Dataset({"lost": (("chain", "draw"), values)})}
+    cases = {"q90 <= 0.95": "met", "q90 <= 0.85": "missed", "q90 >= 0.85": "met", "q90 >= 0.95": "missed"}
+    cases |= {"q10 <= 0.15": "met", "q10 <= 0.05": "missed", "median >= 0.45": "met", "median < 0.45": "missed"}
+    for text, verdict in cases.items():
+        one, _ = read_expectation(f"lost.{text}", STORE)
+        assert judge_expectation(one, drawn, "baseline").verdict == verdict, text
+
+
+# Twins whose future does not follow from parameters and states alone: disturbances go on, and what is added is kept.
+
+FAMILY = {
+    "disturbed": {"model_error": bt.ProcessNoise({"content": 0.2})},
+    "discrepant": {
+        "model_error": bt.Discrepancy(
+            scale={"content": dist.HalfNormal(0.3)}, length={"content": dist.LogNormal(2.0, 0.3)}
+        )
+    },
+    "remembering": {
+        "observations": {
+            "content": bt.Observation(bt.Autocorrelated(dist.HalfNormal(0.3), correlation_time=6.0), unit="kWh")
+        }
+    },
+}
+RICH = {"later": bt.Scenario(parameters={"rate": "× 2"}), "same": bt.Scenario(parameters={"rate": "× 1"})}
+
+
+@functools.cache
+def with_family(kind: str) -> tuple[bt.Twin, xr.DataTree, Telemetry]:
+    """The store with a model error or a memory, its posterior after 36 hours, and all of its telemetry."""
+    twin = dataclasses.replace(STORE, events={}, quantities={}, **FAMILY[kind])
+    table = pd.DataFrame({"feed": np.where(np.arange(72) < 36, 0.3, FEED)}, index=HOURS)
+    rng = np.random.default_rng(3)
+    content = 10.0 * np.exp(-RATE * np.arange(72)) + 2.0 + 0.2 * rng.standard_normal(72)
+    told = bt.read_telemetry(table.assign(content=content))
+    return twin, bt.calibrate(twin, told.between(end=HOURS[36]), seed=0, method="laplace", num_samples=500), told
+
+
+def test_a_changed_parameter_acts_on_disturbed_states_from_where_they_are() -> None:
+    twin, posterior, told = with_family("disturbed")
+    found = bt.scenario(twin, posterior, told.between(start=HOURS[36]), RICH, seed=1)
+    base, same, later = (found[f"{name}/predictions"].to_dataset() for name in ("baseline", "same", "later"))
+    ahead = bt.predict(twin, posterior, told.between(start=HOURS[36]), seed=1)["predictions"].to_dataset()
+    # all begin in the states that the unchanged twin has inferred, draw by draw, and have the same disturbances
+    for own in (base, same, later):
+        np.testing.assert_allclose(own["content_state"][..., 0], ahead["content_state"][..., 0], rtol=1e-9)
+    np.testing.assert_allclose(same["content"], base["content"], rtol=1e-6)
+    # the baseline is what is predicted without scenarios, up to the disturbances that chance has drawn
+    num = base.sizes["chain"] * base.sizes["draw"]
+    for hour in (5, 20, 35):
+        pair = [one["content_state"][..., hour].to_numpy().ravel() for one in (base, ahead)]
+        assert abs(pair[0].mean() - pair[1].mean()) < 4.0 * math.hypot(*(one.std() for one in pair)) / math.sqrt(num)
+        assert pair[0].std() == pytest.approx(pair[1].std(), rel=4.0 / math.sqrt(num))
+    # each path is the closed form with what the disturbances have added, which the changed rate forgets faster
+    rate = posterior["posterior"]["rate"].sel(draw=base["draw"]).to_numpy()
+    begin = base["content_state"][..., 0].to_numpy()
+    for own, factor in ((base, 1.0), (later, 2.0)):
+        apart = own["content_state"][..., 20].to_numpy() - content_after(begin, factor * rate, 20.0, FEED)
+        spread = 0.2 * np.sqrt(-np.expm1(-40.0 * factor * rate) / (2.0 * factor * rate))
+        assert abs((apart / spread).mean()) < 4.0 / math.sqrt(num)
+        assert (apart / spread).std() == pytest.approx(1.0, rel=4.0 / math.sqrt(2.0 * num))
+
+
+@pytest.mark.parametrize("kind", ["discrepant", "remembering"])
+def test_what_is_added_to_the_equations_stays_as_the_unchanged_twin_has_it(kind: str) -> None:
+    twin, posterior, told = with_family(kind)
+    found = bt.scenario(twin, posterior, told.between(start=HOURS[36]), RICH, seed=1, draws=100)
+    base, same, later = (found[f"{name}/predictions"].to_dataset() for name in ("baseline", "same", "later"))
+    for name in base.data_vars:
+        np.testing.assert_allclose(same[name], base[name], rtol=1e-6, atol=1e-6, err_msg=str(name))
+    rate = posterior["posterior"]["rate"].sel(draw=base["draw"]).to_numpy()
+    begin = base["content_state"][..., 0].to_numpy()
+    expected = content_after(begin, 2.0 * rate, 20.0, FEED)
+    np.testing.assert_allclose(later["content_noise_free"][..., 20], expected, rtol=1e-5)
+    added = [one["content"] - one["content_noise_free"] for one in (base, later)]
+    np.testing.assert_allclose(added[1], added[0], atol=1e-9)
+    assert float(abs(added[0].mean(("chain", "draw"))[0])) > 0.05  # it goes on from what was observed
+
+
+def test_one_experiment_of_several_has_scenarios_of_its_own(telemetry: Telemetry, posterior: xr.DataTree) -> None:
+    twin = dataclasses.replace(
+        STORE, parameters={"rate": bt.Parameter(dist.LogNormal(-3.0, 0.5), unit="1/h", shared=False)}, events={}
+    )
+    told = {"old": telemetry.between(end=HOURS[30]), "new": telemetry.between(end=HOURS[36])}
+    several = bt.calibrate(twin, told, seed=0, method="laplace", num_samples=25)
+    future, halved = telemetry.between(start=HOURS[36]), {"tight": bt.Scenario(parameters={"rate": "/ 2"})}
+    with pytest.raises(bt.errors.InvalidSetting, match="those of one telemetry"):
+        bt.scenario(twin, several, {"old": future}, halved, seed=1)
+    for name in told:
+        own = several.sel(experiment=name)
+        found = bt.scenario(twin, own, future, halved, seed=1, initial={"content": 8.0})
+        rate = own["posterior"]["rate"].to_numpy()
+        for one, factor in (("baseline", 1.0), ("tight", 0.5)):
+            last = found[f"{one}/predictions"]["last"]
+            np.testing.assert_allclose(last, content_after(8.0, factor * rate, 35.0, FEED), rtol=1e-5)
+
+
+def test_noise_that_depends_on_what_is_changed_is_still_refused() -> None:
+    noise = bt.Autocorrelated("wide", correlation_time=6.0)
+    wide = STORE.parameters | {"wide": bt.Parameter(dist.HalfNormal(0.3), unit="kWh")}
+    twin, posterior, told = with_family("remembering")
+    shared = dataclasses.replace(
+        twin, parameters=wide, observations={"content": bt.Observation(noise, unit="kWh")}, quantities={}
+    )
+    posterior = bt.calibrate(shared, told.between(end=HOURS[36]), seed=0, method="laplace", num_samples=25)
+    louder = {"louder": bt.Scenario(parameters={"wide": "× 2"})}
+    with pytest.raises(bt.errors.InvalidSetting, match="a changed parameter in the noise that remembers"):
+        bt.scenario(shared, posterior, told.between(start=HOURS[36]), louder, seed=1, draws=20)

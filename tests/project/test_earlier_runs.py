@@ -104,7 +104,7 @@ def test_predictions_as_a_table(copied: Ran, tmp_path: pathlib.Path) -> None:
     assert code == 0
     table = pd.read_csv(tmp_path / "mine" / "forecast.csv")
     assert list(table.columns) == [
-        "time", "observation", "units", "median", "lower_50", "upper_50", "lower_90", "upper_90"
+        "time", "observation", "units", "median", "lower_50", "upper_50", "lower_90", "upper_90", "extrapolation"
     ]  # fmt: skip
     assert (table["lower_90"] <= table["lower_50"]).all()
     assert (table["upper_50"] <= table["upper_90"]).all()

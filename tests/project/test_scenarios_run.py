@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
@@ -147,3 +148,134 @@ def test_scenarios_that_ship_ask_something(path: pathlib.Path) -> None:
     assert path.stem == "baseline" or found.expect
     if found.policy:
         assert (found.policy.minimise is None) != (found.policy.maximise is None)
+
+
+# Where the baseline starts, for how long, by which files: a store whose rate and start are known has one number each.
+
+STORE = """
+import numpyro.distributions as dist
+
+import bayestwin as bt
+
+twin = bt.Twin(
+    name="store",
+    vector_field=lambda t, x, p, u: {"content": u.feed - 0.05 * x.content},
+    states={"content": bt.State(dist.Normal(10.0, 1.0), unit="kWh")},
+    parameters={},
+    inputs={"feed": bt.Input(unit="kW", hold="previous")},
+    observations={"content": bt.Observation(noise=bt.Gaussian(0.2), unit="kWh")},
+    events={
+        "drained": bt.Event(effect=lambda t, x, p, u: {"content": 0.5 * x.content}, at=(6.0,)),
+        "dose": bt.Event(effect=lambda t, x, p, u: {"content": 0.9 * x.content + u.dose}, unit="kWh"),
+    },
+    time_unit="h",
+    quantities={
+        "first": bt.FromRows(lambda t, x, p, u: x.content[0], unit="kWh"),
+        "last": bt.FromRows(lambda t, x, p, u: x.content[-1], unit="kWh"),
+        "rows": bt.FromRows(lambda t, x, p, u: 0.0 * x.content[0] + x.content.shape[0], unit="1"),
+        "fed": bt.Integral("feed", unit="kWh"),
+    },
+)
+"""
+STORE_JOB = """
+[telemetry]
+file = "data/store.csv"
+units = { content = "kWh", feed = "kW", dose = "kWh", time = "h" }
+
+[split]
+hold_out_from = 24.0
+
+[calibrate]
+seed = 0
+method = "laplace"
+num_samples = 25
+"""
+PLANS = {
+    "baseline": 'telemetry = "plan.csv"\nstart = 36.0\nhorizon = 12\n[initial]\ncontent = 5.0\n',
+    "by_file": '[inputs]\nfeed = { file = "other.csv" }\n',
+    "later_by_file": '[inputs]\nfeed = { file = "other.csv", start = 40.0 }\n',
+    "kept": '[events]\ndrained = "removed"\n',
+    "undosed": '[inputs]\ndose = { value = "removed", start = 39.0, end = 41.0 }\n',
+    "fuller": '[initial]\ncontent = "+ 1"\n',
+}
+
+
+def write_store(folder: pathlib.Path) -> pathlib.Path:
+    """The store's model folder, with a day of telemetry, a plan of two, and another."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "scenarios").mkdir()
+    (folder / "twin.py").write_text(STORE)
+    (folder / "job.toml").write_text(STORE_JOB)
+    for name, text in PLANS.items():
+        (folder / "scenarios" / f"{name}.toml").write_text(text)
+    hours = np.arange(73.0)
+    table = pd.DataFrame({"time": hours, "content": 10.0 * np.exp(-0.05 * hours), "feed": 0.1, "dose": np.nan})
+    table[:31].to_csv(folder / "data" / "store.csv", index=False)
+    plan = table.drop(columns="content").assign(dose=np.where((hours == 40.0) | (hours == 44.0), 2.0, np.nan))
+    plan[24:].to_csv(folder / "scenarios" / "plan.csv", index=False)
+    plan.assign(feed=0.01 * hours)[20:].to_csv(folder / "scenarios" / "other.csv", index=False)
+    return folder
+
+
+def stored(content: float, feed: np.ndarray, jumps: dict[int, tuple[float, float]]) -> float:
+    """What is there after hour 36 and those that follow: `jumps` have a factor and what is added at an hour."""
+    for hour, power in enumerate(feed, 36):
+        factor, more = jumps.get(hour, (1.0, 0.0))
+        content = factor * content + more
+        content = power / 0.05 + (content - power / 0.05) * np.exp(-0.05)
+    return content
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """Medians of all quantities, by scenario and name."""
+    folder = write_store(tmp_path_factory.mktemp("stores") / "store")
+    assert call("calibrate", folder).exit_code in (0, 1)
+    outcome = call("scenario", folder, "--json")
+    assert outcome.exit_code == 0, outcome.output
+    told = json.loads(outcome.stdout)["scenarios"]
+    return {name: {key: own["median"] for key, own in one["quantities"].items()} for name, one in told.items()}
+
+
+def test_the_baseline_starts_where_and_when_it_says_and_ends_with_its_horizon(figures: dict) -> None:
+    assert figures["baseline"]["first"] == pytest.approx(5.0)
+    assert figures["baseline"]["rows"] == 13.0
+    assert figures["baseline"]["fed"] == pytest.approx(12 * 0.1)
+
+
+DOSES, DRAIN = {40: (0.9, 2.0), 44: (0.9, 2.0)}, {42: (0.5, 0.0)}
+SAME, OTHER = np.full(12, 0.1), 0.01 * np.arange(36.0, 48.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "feed", "jumps"),
+    [
+        ("baseline", 5.0, SAME, DOSES | DRAIN),
+        ("by_file", 5.0, OTHER, DOSES | DRAIN),
+        ("later_by_file", 5.0, np.where(np.arange(36, 48) < 40, SAME, OTHER), DOSES | DRAIN),
+        ("kept", 5.0, SAME, DOSES),
+        ("undosed", 5.0, SAME, {44: (0.9, 2.0)} | DRAIN),
+        ("fuller", 6.0, SAME, DOSES | DRAIN),
+    ],
+)
+def test_each_scenario_file_changes_what_it_says(name: str, begin: float, feed, jumps, figures: dict) -> None:
+    assert figures[name]["last"] == pytest.approx(stored(begin, feed, jumps), rel=1e-6)
+    assert figures[name]["fed"] == pytest.approx(feed.sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("by_file", '[inputs]\nfeed = { file = "short.csv" }\n', "does not say what input `feed` is at all times"),
+        ("baseline", '[initial]\ncontent = "+ 1"\n', "Where the baseline starts is not told"),
+        ("kept", '[events]\ndrained = "later"\n', "What becomes of event `drained` cannot be read"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_model_is_refused(name, text, words, tmp_path: pathlib.Path) -> None:
+    folder = write_store(tmp_path / "store")
+    assert call("calibrate", folder).exit_code in (0, 1)
+    (folder / "scenarios" / "short.csv").write_text("time,feed\n36,0.1\n37,0.1\n")
+    (folder / "scenarios" / f"{name}.toml").write_text(text)
+    outcome = call("scenario", folder, name)
+    assert outcome.exit_code == 2
+    assert words in " ".join(outcome.output.split())

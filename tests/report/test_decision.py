@@ -7,8 +7,7 @@ import pytest
 import xarray as xr
 from readable import faults
 
-from bayestwin.insight.expectations import plain_words
-from bayestwin.insight.scenarios import compared
+from bayestwin.insight.expectations import compared, plain_words
 from bayestwin.report.scenario import render_decision
 from bayestwin.results.schema import QUANTITY
 
