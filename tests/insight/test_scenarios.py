@@ -13,7 +13,7 @@ import xarray as xr
 
 import bayestwin as bt
 from bayestwin.insight.expectations import Expectation, effective, judge_expectation, read_expectation, wilson
-from bayestwin.insight.scenarios import _changed_column
+from bayestwin.insight.scenarios import changed_column
 from bayestwin.telemetry import Telemetry
 
 HOURS = pd.date_range("2026-01-01", periods=72, freq="h", name="time")
@@ -254,10 +254,10 @@ def test_what_happens_later_has_the_first_value_until_then(dated: bool) -> None:
     column = pd.Series(steps, index=index)
     future = bt.read_telemetry(pd.DataFrame({"feed": column}))
     later, end = ("2h", HOURS[5]) if dated else (2.0, 5.0)
-    changed = _changed_column(future.table["feed"], bt.InputChange(later=later, scale=10.0, end=end), future, "`feed`")
+    changed = changed_column(future.table["feed"], bt.InputChange(later=later, scale=10.0, end=end), future, "`feed`")
     assert changed.tolist() == [10.0, 10.0, 10.0, 20.0, 30.0, 6.0]
     between = bt.InputChange(later="90min" if dated else 1.5)
-    assert _changed_column(future.table["feed"], between, future, "`feed`").tolist() == [1.0, 1.0, 1.0, 2.0, 3.0, 4.0]
+    assert changed_column(future.table["feed"], between, future, "`feed`").tolist() == [1.0, 1.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_events_are_added_and_removed_from_the_first_time_on(telemetry: Telemetry, posterior: xr.DataTree) -> None:
