@@ -19,7 +19,7 @@ from bayestwin.assess import diagnose, failed
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.method import Draws, Settings
 from bayestwin.inference.metric import Whitening, rescale, whitening_of
-from bayestwin.inference.nuts import sample_nuts
+from bayestwin.inference.nuts import MANY, Engine, off_resonance, sample_nuts
 from bayestwin.inference.starts import Starts
 
 
@@ -102,6 +102,32 @@ def test_the_metric_becomes_that_of_the_draws() -> None:
     np.testing.assert_allclose(found.centre, z.reshape(-1, 2).mean(axis=0))
     few = rescale(whitening_of(np.zeros(2), 100.0 * covariance), z[:1])
     np.testing.assert_allclose(covariance_of(few), 100.0 * covariance * 10 / 14, rtol=1e-6)
+
+
+def alike(z: Array) -> Array:
+    """Standard normal."""
+    return -0.5 * (z**2).sum()
+
+
+def test_steps_of_many_dimensions_are_no_part_of_their_period() -> None:
+    # 15 leapfrog steps end just before half a period, 31 just after a whole one
+    dim, resonant = 400, 2.0 * np.sin(0.985 * np.pi / 30.0)
+    engine, key = Engine(alike, 4), jax.random.key(0)
+    z, unit = (
+        np.random.default_rng(0).normal(size=(4, dim)),
+        Whitening(np.zeros(dim), np.ones(dim), np.zeros((dim, 0)), np.zeros(0)),
+    )
+
+    def steps(step_size: float) -> float:
+        teams = engine.begin(z, unit, [step_size] * 2)
+        found = engine.run(teams, unit, key, 0, 50, None)
+        return found[1]["n_steps"].mean()
+
+    assert steps(resonant) > 40.0
+    assert steps(off_resonance(resonant, dim)) < 16.0
+    assert off_resonance(resonant, MANY) == resonant
+    assert resonant < off_resonance(resonant, dim) < 1.2 * resonant
+    assert off_resonance(0.3, dim) == 0.3
 
 
 def blowing_up() -> bt.Twin:
