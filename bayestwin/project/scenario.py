@@ -217,10 +217,8 @@ def run_scenarios(
     scenarios = {name: _made(model, name, one, future) for name, one in files.items() if name not in policies}
     scenarios |= {name: replace(one.scenario, question=files[name].question) for name, one in policies.items()}
     scenarios[BASELINE] = _made(model, BASELINE, base.model_copy(update={"initial": {}}), future)
-    # what a policy is worth is told by draws that did not choose it
-    for policy in policies.values():
-        posterior = with_draws(posterior, policy.judged)
-        break
+    if policies:  # what they are worth is told by draws that did not choose them
+        posterior = with_draws(posterior, next(iter(policies.values())).judged)
     ordered = {name: scenarios[name] for name in (*files, BASELINE)}
     settings |= {"loss": base.loss, "limits": read_limits(model.folder / "card.md", model.twin)}
     found = scenario(model.twin, posterior, future, ordered, **settings)
