@@ -38,7 +38,7 @@ from bayestwin.results.schema import (
     series_dataset,
     with_failures,
 )
-from bayestwin.results.support import mark, support
+from bayestwin.results.support import knows_what_was_seen, mark, support
 from bayestwin.telemetry import Telemetry, said
 from bayestwin.telemetry.leakage import refuse_ahead
 from bayestwin.telemetry.times import paired
@@ -277,7 +277,7 @@ def predict(
     starts = {} if initial is None else {"starts_anew": given["initial"]}
     starts |= {"unseen": list(unseen)} if unseen else {}
     tree.attrs = attributes | _origin(posterior) | starts | _failed_paths(predictions)
-    return mark(tree, support(twin, posterior, tree, {})) if "posterior_predictive" in posterior.children else tree
+    return mark(tree, support(twin, posterior, tree, {})) if knows_what_was_seen(posterior) else tree
 
 
 def paths_dataset(

@@ -18,7 +18,7 @@ from bayestwin.density.predictor import Predictor
 from bayestwin.errors import InvalidInput
 from bayestwin.inference.starts import blame_state
 from bayestwin.model.twin import Twin
-from bayestwin.results.support import BEYOND, Supported, support, support_dataset
+from bayestwin.results.support import BEYOND, Supported, knows_what_was_seen, support, support_dataset
 from bayestwin.telemetry import Telemetry
 
 ENDS = (0.005, 0.995)
@@ -175,7 +175,7 @@ def extrapolation(
 def supported(twin: Twin, posterior: xr.DataTree, forecast: xr.DataTree, limits: Mapping[str, Any] | None) -> Supported:
     """What `extrapolation` finds, by its arguments and with its errors, as plain arrays."""
     check_belongs(twin, posterior)
-    if "posterior_predictive" not in posterior.children:
+    if not knows_what_was_seen(posterior):
         raise InvalidInput(
             "Whether a forecast extrapolates cannot be told.",
             expected="the posterior as `calibrate` returned it, with the group `posterior_predictive`",

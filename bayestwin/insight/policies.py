@@ -18,7 +18,6 @@ import xarray as xr
 from bayestwin._base.progress import Progress, computing
 from bayestwin._base.wording import count, number, percent
 from bayestwin.calibrate import check_belongs, thinned
-from bayestwin.check.range import extrapolation
 from bayestwin.density.quantities import Courses, Followable, followable, quantities_along
 from bayestwin.errors import InvalidSetting
 from bayestwin.insight.expectations import BASELINE, effective, read_expectation
@@ -50,6 +49,7 @@ from bayestwin.insight.search import (
 from bayestwin.model.quantities import FromRows
 from bayestwin.model.twin import Twin
 from bayestwin.predict import LOWER, Start
+from bayestwin.results.support import WORDS
 from bayestwin.telemetry import Telemetry
 
 POLICY = "policy"
@@ -465,7 +465,7 @@ def _told(
         constraints=constraints,
         feasible=chosen.feasible,
         converged=chosen.converged,
-        warnings=tuple(_warnings(asked, twin, posed, chosen, constraints, outcome)),
+        warnings=tuple(_warnings(posed, chosen, constraints, outcome)),
         outcome=outcome,
         judged=judged,
     )
@@ -508,14 +508,7 @@ def _worth(own: np.ndarray, other: np.ndarray, goal: Goal) -> list[float]:
     ]
 
 
-def _warnings(
-    asked: WhatIf,
-    twin: Twin,
-    posed: Posed,
-    chosen: Chosen,
-    constraints: Sequence[KeptConstraint],
-    outcome: xr.DataTree,
-) -> list[str]:
+def _warnings(posed: Posed, chosen: Chosen, constraints: Sequence[KeptConstraint], outcome: xr.DataTree) -> list[str]:
     """What to know before a policy is relied upon."""
     problem, knobs, _ = posed
     told = []
@@ -532,14 +525,10 @@ def _warnings(
         low, high = knob.control.between
         if min(value - low, high - value) < 1e-6 * (high - low):
             told.append(f"`{knob.name}` is at the end of its bounds, {number(value, 4)}.")
-    parts = {part: outcome[f"{POLICY}/{part}"].to_dataset() for part in ("predictions", "predictions_constant_data")}
-    failed = int(parts["predictions"].get("num_failed", xr.DataArray(0)).max())
+    failed = int(outcome[f"{POLICY}/predictions"].to_dataset().get("num_failed", xr.DataArray(0)).max())
     if failed:
         told.append(
             f"{count(failed, 'draw')} cannot be solved under the policy, and count as violating its constraints."
         )
-    if "posterior_predictive" in asked.posterior.children:
-        forecast = xr.DataTree.from_dict(parts)
-        forecast.attrs = {} if asked.initial is None else {"starts_anew": {}}
-        told += extrapolation(twin, asked.posterior, forecast).attrs["sentences"]
+    told += outcome.attrs[WORDS].get(POLICY, [])
     return told

@@ -38,7 +38,7 @@ from bayestwin.predict import (
     restarted,
 )
 from bayestwin.results.schema import axes_of, driven_dataset
-from bayestwin.results.support import MARKS, OF, WORDS, mark
+from bayestwin.results.support import MARKS, OF, WORDS, knows_what_was_seen, mark
 from bayestwin.telemetry import Telemetry
 
 _CHANGE = re.compile(r"(?P<sign>[×x*/+−=-])\s*(?P<number>[-−+]?[\d.]+(?:[eE][-+]?\d+)?)")
@@ -179,7 +179,7 @@ def scenario(
     future = future.with_table(future.table.drop(columns=bare, errors="ignore"))
     asked = WhatIf(asked_of, posterior, future, initial, seed, draws, progress, device)
     found = _all_predicted(asked, everything)
-    for tree in found.values() if "posterior_predictive" in posterior.children else ():
+    for tree in found.values() if knows_what_was_seen(posterior) else ():
         mark(tree, supported(twin, posterior, tree, limits))
     drawn = {name: tree["predictions"].to_dataset() for name, tree in found.items()}
     groups = {

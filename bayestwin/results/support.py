@@ -168,6 +168,11 @@ ABOUT = {
 """Attributes of codes, as the CF conventions have them."""
 
 
+def knows_what_was_seen(posterior: xr.DataTree) -> bool:
+    """Whether a posterior, or the part of it that was picked, has predictive draws, which tell what calibration saw."""
+    return "posterior_predictive" in posterior.children and posterior["posterior_predictive"].sizes.get("draw", 0) > 0
+
+
 def support(
     twin: Twin, posterior: xr.DataTree, forecast: xr.DataTree, limits: Mapping[str, tuple[float, float]]
 ) -> Supported:
