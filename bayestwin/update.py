@@ -299,11 +299,9 @@ def _evened(log_weights: np.ndarray, least: int) -> np.ndarray:
         found = np.exp(raised - raised.max())
         return found / found.sum()
 
-    low, high = 0.0, 1.0
-    if 1.0 / np.square(to_power(1.0)).sum() >= least:
-        return to_power(1.0)
+    low, high, middle = 0.0, 1.0, 1.0
     for _ in range(50):
-        middle = (low + high) / 2.0
         enough = 1.0 / np.square(to_power(middle)).sum() >= least
         low, high = (middle, high) if enough else (low, middle)
+        middle = (low + high) / 2.0
     return to_power(low)

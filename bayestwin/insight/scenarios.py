@@ -180,11 +180,10 @@ def scenario(
     asked = WhatIf(asked_of, posterior, future, initial, seed, draws, progress, device)
     found = _all_predicted(asked, everything)
     for tree in found.values() if knows_what_was_seen(posterior) else ():
-        mark(tree, supported(twin, posterior, tree, limits))
+        if limits or MARKS not in tree["predictions"].coords:  # `predict` has marked its own
+            mark(tree, supported(twin, posterior, tree, limits))
     drawn = {name: tree["predictions"].to_dataset() for name, tree in found.items()}
-    groups = {
-        f"{name}/{part}": node.to_dataset() for name, tree in found.items() for part, node in tree.children.items()
-    }
+    groups = {f"{name}/{key}": own.to_dataset() for name, tree in found.items() for key, own in tree.children.items()}
     groups = {name: data for name, data in groups.items() if not name.endswith("observed_data")}
     shares = [float(own[MARKS].any(OF).mean()) if MARKS in own.coords else math.nan for own in drawn.values()]
     groups["comparison"] = compared(twin, drawn, loss).assign(beyond=("scenario", shares))
@@ -193,8 +192,8 @@ def scenario(
     tree = xr.DataTree.from_dict(groups)
     questions = {name: one.question for name, one in everything.items() if one.question}
     told = {name: own.attrs[WORDS] for name, own in found.items() if WORDS in own.attrs}
-    tree.attrs = found[BASELINE].attrs | {"scenarios": list(everything), "questions": questions, "loss": loss or ""}
-    tree.attrs |= {WORDS: told}
+    about = {"scenarios": list(everything), "questions": questions, "loss": loss or "", WORDS: told}
+    tree.attrs = found[BASELINE].attrs | about
     return tree
 
 

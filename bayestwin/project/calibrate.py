@@ -98,9 +98,10 @@ def calibrate_into(
 
 
 def mark_by_card(model: Model, posterior: xr.DataTree, predictions: xr.DataTree) -> None:
-    """Say in predictions, in place, what lies beyond what was calibrated or beyond the operating range of the card."""
+    """Say in predictions, in place, what lies beyond the operating range of the card as well, if it has one."""
     limits = read_limits(model.folder / "card.md", model.twin)
-    mark(predictions, supported(model.twin, posterior, predictions, limits))
+    if limits:  # what lies beyond what was calibrated `predict` has said already
+        mark(predictions, supported(model.twin, posterior, predictions, limits))
 
 
 def read_calibrated(folder: pathlib.Path) -> Calibrated:
