@@ -179,21 +179,20 @@ def rescale(metric: Metric, z: np.ndarray) -> Metric:
     if isinstance(metric, Whitening):
         return _rescale_whole(metric, z)
     shared, own = metric.shared, metric.own
-    size = len(shared) + own.shape[1]
     within = (z - z.mean(axis=0)).reshape(-1, z.shape[-1])
     of_shared, of_own = within[:, shared], within[:, own]
-    prior, num = PRIOR_DRAWS * size, len(within)
     old = metric.border @ metric.border.T
-    border = (of_shared.T @ of_shared + prior * old) / (num + prior)
-    across = np.einsum("nem,ns->ems", of_own, of_shared) + prior * metric.edges @ old
-    before = metric.edges @ old @ np.swapaxes(metric.edges, 1, 2) + metric.blocks @ np.swapaxes(metric.blocks, 1, 2)
-    inner = np.einsum("nem,nek->emk", of_own, of_own) + prior * before
-    both = np.empty((len(own), size, size))
-    both[:, : len(shared), : len(shared)] = border
-    both[:, len(shared) :, : len(shared)] = across / (num + prior)
-    both[:, : len(shared), len(shared) :] = np.swapaxes(across, 1, 2) / (num + prior)
-    both[:, len(shared) :, len(shared) :] = inner / (num + prior)
-    return arrow_whitening_of(z.reshape(-1, z.shape[-1]).mean(axis=0), border, both, shared, own)
+    # Chance in the edges adds up over all experiments in how stiff what is shared seems given all the rest, so that
+    # the old edges count for as many draws as all dimensions ask for; borders and blocks are as small as they look.
+    few, many = (PRIOR_DRAWS * num for num in (len(shared) + own.shape[1], z.shape[-1]))
+    across = np.einsum("nem,ns->ems", of_own, of_shared) + many * metric.edges @ old
+    edges = np.linalg.solve(of_shared.T @ of_shared + many * old, np.swapaxes(across, 1, 2))
+    edges = np.swapaxes(edges, 1, 2)
+    rest = of_own - np.einsum("ems,ns->nem", edges, of_shared)
+    blocks = np.einsum("nem,nek->emk", rest, rest) + few * metric.blocks @ np.swapaxes(metric.blocks, 1, 2)
+    border = (of_shared.T @ of_shared + few * old) / (len(within) + few)
+    roots = (np.linalg.cholesky(border), edges, np.linalg.cholesky(blocks / (len(within) + few)))
+    return ArrowWhitening(z.reshape(-1, z.shape[-1]).mean(axis=0), *roots, shared, own)
 
 
 def read_metric(leaves: Mapping[str, np.ndarray], dim: int) -> Metric:

@@ -61,6 +61,23 @@ def test_it_becomes_that_of_the_draws(metric: ArrowWhitening) -> None:
     np.testing.assert_allclose(covariance_of(few), an_arrow() * 20.0 / 24.0, rtol=1e-9, atol=1e-12)
 
 
+def test_few_draws_leave_what_many_experiments_share_as_it_was() -> None:
+    """Of each experiment's edges draws say little, and what they say wrongly would add up over all experiments."""
+    num, rng = 300, np.random.default_rng(3)
+    shared, own = np.arange(2), 2 + np.arange(2 * num).reshape(num, 2)
+    roots = [np.tril(rng.normal(size=(k, 2, 2)) * 0.3) + 2.0 * np.eye(2) for k in (1, num)]
+    edges = rng.normal(size=(num, 2, 2))
+    exact = ArrowWhitening(np.zeros(2 + 2 * num), roots[0][0], edges, roots[1], shared, own)
+    z = jax.vmap(jax.vmap(exact.unwhiten))(rng.normal(size=(50, 4, 2 + 2 * num)))
+    found = rescale(exact, np.asarray(z))
+    turned = np.stack(
+        [exact.whiten(np.asarray(found.unwhiten(w)) - found.centre) for w in jnp.eye(2 + 2 * num)], axis=1
+    )
+    # given all experiments, as stiff as a unit normal but for the 200 draws of the two shared coordinates themselves
+    stiff = np.linalg.eigvalsh((turned.T @ turned)[:2, :2])
+    assert stiff.max() < 1.0 + 5.0 * np.sqrt(2.0 / 200)
+
+
 def test_it_is_read_again(metric: ArrowWhitening) -> None:
     again = read_metric({name: np.asarray(leaf) for name, leaf in metric._asdict().items()}, 8)
     assert all((ours == theirs).all() for ours, theirs in zip(again, metric, strict=True))
