@@ -19,9 +19,10 @@ from arviz_stats.sampling_diagnostics import ess
 from bayestwin._base.compilation import in_batches
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Phase, Progress, computing
+from bayestwin.density.ahead import FINAL
 from bayestwin.density.bind import Experiments, bind_all, times_of
 from bayestwin.density.density import Density, build_density
-from bayestwin.density.predictor import Predictor, num_stored, terms_fit
+from bayestwin.density.predictor import USUAL_DRAWS, Predictor, num_stored, terms_fit
 from bayestwin.density.priors import Priors, unconstrain
 from bayestwin.density.robust import Loss
 from bayestwin.density.shared_prior import FEWEST_DRAWS, SharedPrior, fit_shared_prior, misfit
@@ -41,6 +42,7 @@ from bayestwin.results.schema import (
     bond,
     content_sha256,
     driven_dataset,
+    final_dataset,
     likelihood_dataset,
     series_dataset,
     signals_dataset,
@@ -117,6 +119,7 @@ def calibrate(
     Returns:
         Groups `posterior`, `sample_stats`, `prior`, `prior_predictive`, `posterior_predictive`, `log_likelihood`,
         `observed_data` and `constant_data`, in ArviZ's schema. Log likelihoods beyond 800 MB: of stored trajectories.
+        Of a twin whose past is all in its states, `final_state`: where each draw has brought them by the last row.
 
     Raises:
         InvalidTelemetry: If the telemetry does not fit the twin.
@@ -154,9 +157,14 @@ def posterior_of(
     attributes: Mapping[str, Any],
     predictive_draws: int | None,
     progress: Progress,
+    known: Mapping[str, np.ndarray] | None = None,
 ) -> xr.DataTree:
-    """All groups of a posterior, from draws of a density, bound to the root attributes, which have the seed."""
-    groups = _groups(density, axes, drawn, attributes["seed"], predictive_draws, progress)
+    """All groups of a posterior, from draws of a density, bound to the root attributes, which have the seed.
+
+    What is known already of each draw, by name as `Predictor` returns it, is not solved for again: all log likelihoods,
+    numbers of steps and last states.
+    """
+    groups = _groups(density, axes, drawn, attributes["seed"], predictive_draws, progress, known)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = {**attributes, **_of_grid(density.twin, density), **bond(groups["posterior"])}
     return tree
@@ -396,7 +404,13 @@ def experiment_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _groups(
-    density: Density, axes: Axes, drawn: Draws, seed: int, predictive_draws: int | None, progress: Progress
+    density: Density,
+    axes: Axes,
+    drawn: Draws,
+    seed: int,
+    predictive_draws: int | None,
+    progress: Progress,
+    known: Mapping[str, np.ndarray] | None,
 ) -> dict[str, xr.Dataset]:
     twin, bound = density.twin, density.bound
     chains, num = drawn.z.shape[:2]
@@ -404,16 +418,22 @@ def _groups(
     places = math.prod(axes.shape)
     kept = thinned(chains, num, num_stored(density, places, predictive_draws))
     prior_kept = thinned(1, PRIOR_DRAWS, num_stored(density, places, None))
-    of_all = terms_fit(density, chains * num)
-    rows = (np.arange(chains)[:, None] * num + kept).ravel()
+    of_all, followed = known is None and terms_fit(density, chains * num), np.arange(num)
+    if known is not None:
+        followed = kept
+    elif not of_all and twin.solver.method == "exact":
+        followed = np.union1d(kept, thinned(chains, num, USUAL_DRAWS))
+    all_rows, rows = ((np.arange(chains)[:, None] * num + own).ravel() for own in (followed, kept))
     with progress.phase("predictive", "predicting", chains * num + PRIOR_DRAWS) as phase:
         values = density.constrain_all(drawn.z.reshape(chains * num, -1))
-        found = _predicted(predictor, values, seed, phase, rows, of_all=of_all)
+        found = _predicted(predictor, values, seed, phase, all_rows, rows, of_all=of_all)
         values |= density.derive_all(values)
         prior, prior_found = _prior(density, predictor, seed, phase, prior_kept)
+    found |= known or {}
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
-    with_terms = np.arange(num) if of_all else kept
-    return {
+    with_terms = np.arange(num) if of_all or known is not None else kept
+    final = final_dataset(twin, found, chains, followed if known is None else np.arange(num))
+    return ({FINAL: final} if final.data_vars else {}) | {
         "posterior": sites_dataset(
             twin, {name: v.reshape(chains, num, *v.shape[1:]) for name, v in values.items()}, axes.coords
         ),
@@ -428,15 +448,23 @@ def _groups(
 
 
 def _predicted(
-    predictor: Predictor, values: Mapping[str, np.ndarray], seed: int, phase: Phase, rows: np.ndarray, *, of_all: bool
+    predictor: Predictor,
+    values: Mapping[str, np.ndarray],
+    seed: int,
+    phase: Phase,
+    followed: np.ndarray,
+    kept: np.ndarray,
+    *,
+    of_all: bool,
 ) -> dict[str, np.ndarray]:
-    """Trajectories of some draws, log likelihoods of these or of all, and the steps that each of all draws took."""
-    key, num = key_for(seed, "posterior_predictive"), len(next(iter(values.values())))
-    if of_all or predictor.density.twin.solver.method != "exact":
-        return predictor(values, key, phase, rows, None if of_all else rows)
-    found = predictor({name: own[rows] for name, own in values.items()}, key, phase, numbers=rows)
-    phase.advance(num - len(rows))
-    return found | {"num_steps": np.zeros(num, int)}  # without a solver no draw takes any
+    """Trajectories of some draws, log likelihoods of these or of all, and where the twin ends in those followed."""
+    density, key, num = predictor.density, key_for(seed, "posterior_predictive"), len(next(iter(values.values())))
+    given, places = {name: own[followed] for name, own in values.items()}, np.searchsorted(followed, kept)
+    final = density.twin.forgetful and not density.experiments
+    found = predictor(given, key, phase, places, None if of_all else places, followed, final=final)
+    phase.advance(num - len(followed))
+    # only without a solver there are draws that are not followed, and none takes any steps
+    return found if len(followed) == num else found | {"num_steps": np.zeros(num, int)}
 
 
 def _prior(

@@ -7,6 +7,7 @@ The weights' tail: A. Vehtari et al. (2024), Pareto smoothed importance sampling
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +19,10 @@ from arviz_stats.sampling_diagnostics import ess
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_belongs, posterior_of, record_of, root_attributes
+from bayestwin.density.ahead import FINAL, can_go_on, final_states, from_same_start, resumed
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
+from bayestwin.density.predictor import Predictor
 from bayestwin.density.survey import evaluate
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.inference.climb import Mode
@@ -29,7 +32,6 @@ from bayestwin.inference.nuts import sample_nuts
 from bayestwin.inference.solver import audit_tolerance, choose, choose_sensitivities
 from bayestwin.inference.starts import Starts
 from bayestwin.model.twin import Twin
-from bayestwin.predict import from_same_start
 from bayestwin.results.schema import axes_of, content_sha256
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.times import paired
@@ -101,15 +103,21 @@ def update(
     with computation as shown:
         density, choice = choose(build_density(twin, bind(twin, whole)), seed, shown)
         axes = axes_of(density.bound, density.experiments)
-        weighed = _weigh(density, _as_before(density, before), posterior, shown)
+        if _knows_the_past(twin, posterior, telemetry):
+            weighed = _weigh_later(density, posterior, telemetry, seed, shown)
+        else:
+            weighed = _weigh(density, _as_before(density, before), posterior, shown)
         # NaN is not at most anything
         fine = weighed.pareto_k <= max_k and weighed.effective >= MIN_ESS_PER_CHAIN * weighed.num_chains
         told |= weighed.recorded | {"how": "weighted" if fine else "went on"}
-        go_on = _choose_by_weight if fine else _draw_on
-        drawn, audit = go_on(density.filled, weighed, posterior, seed, shown)
+        known = None
+        if fine:
+            drawn, audit, known = _choose_by_weight(density.filled, weighed, posterior, seed, shown)
+        else:
+            drawn, audit = _draw_on(density.filled, weighed, posterior, seed, shown)
         attributes |= record_of(twin, "nuts" if not fine else str(posterior.attrs["method"]), drawn, audit, choice)
         attributes[UPDATES].append(told | {"telemetry_sha256": telemetry.sha256, "seed": seed, "max_k": max_k})
-        return posterior_of(density, axes, drawn, attributes, predictive_draws, shown)
+        return posterior_of(density, axes, drawn, attributes, predictive_draws, shown, known)
 
 
 def _check_chains(posterior: xr.DataTree) -> None:
@@ -197,6 +205,7 @@ class _Weighed(NamedTuple):
         log_predictive: Log density of what is new, given all before.
         num_chains: How many chains there are.
         posterior_sha256: Of the draws.
+        known: Of each draw, what `Predictor` returns of the whole record, as far as it was not solved for again.
     """
 
     z: np.ndarray
@@ -207,6 +216,7 @@ class _Weighed(NamedTuple):
     log_predictive: float
     num_chains: int
     posterior_sha256: str
+    known: Mapping[str, np.ndarray] | None = None
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -222,18 +232,69 @@ class _Weighed(NamedTuple):
 
 def _weigh(density: Density, before: Density, posterior: xr.DataTree, progress: Progress) -> _Weighed:
     """Weigh draws by how probable they make what is new."""
-    group = posterior["posterior"].to_dataset()
-    shapes = {site.name: group[site.name].transpose("chain", "draw", ...).to_numpy() for site in density.sites}
-    values = {name: array.reshape(-1, *array.shape[2:]) for name, array in shapes.items()}
-    num_chains, num = group.sizes["chain"], group.sizes["chain"] * group.sizes["draw"]
-    z = density.unconstrain_all(values)
-    with progress.phase("update", "weighing draws", 2 * num) as phase:
+    z, values = _draws_of(density, posterior)
+    with progress.phase("update", "weighing draws", 2 * len(z)) as phase:
         here = evaluate(density.filled, z)
-        phase.advance(num)
+        phase.advance(len(z))
         ratio = here - evaluate(before.filled, z)
-        phase.advance(num)
+        phase.advance(len(z))
+    return _weighed(z, values, here, ratio, posterior)
+
+
+def _knows_the_past(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> bool:
+    """Whether all that is known of rows so far need not be solved for again: new ones are later, all draws are kept."""
+    if not can_go_on(twin, posterior, telemetry, None) or "solver_steps" not in posterior["sample_stats"]:
+        return False
+    num = posterior["posterior"].sizes["draw"]
+    return all(posterior[name].sizes.get("draw") == num for name in (FINAL, "log_likelihood"))
+
+
+def _weigh_later(
+    density: Density, posterior: xr.DataTree, telemetry: Telemetry, seed: int, progress: Progress
+) -> _Weighed:
+    """As `_weigh`, of rows that are all later, at the cost of these alone."""
+    z, values = _draws_of(density, posterior)
+    _, bound, ahead = resumed(density.twin, posterior, telemetry, observed=True)
+    begun = final_states(posterior, posterior["posterior"].to_dataset()["draw"].values)
+    given = {site.name: begun[site.name] if site.kind == "initial" else values[site.name] for site in ahead.sites}
+    with progress.phase("update", "weighing draws", len(z)) as phase:
+        predictor = Predictor(ahead.solved_to(density.grid.precision))
+        found = predictor(given, key_for(seed, "update"), phase, np.arange(0), final=True)
+    ratio, known = np.zeros(len(z)), {name: own for name, own in found.items() if name.endswith("_final")}
+    for name, seen in density.bound.observations.items():
+        terms, num = np.full((len(z), len(seen)), np.nan), len(seen) - len(bound.times)
+        own = posterior["log_likelihood"][name].transpose("chain", "draw", ...).to_numpy()
+        terms[:, np.flatnonzero(np.isfinite(seen[:num]))] = own.reshape(len(z), -1)
+        if name in bound.observations:
+            terms[:, num:] = found[f"log_likelihood/{name}"]
+            ratio += terms[:, num:][:, np.isfinite(bound.observations[name])].sum(axis=1)
+        known[f"log_likelihood/{name}"] = terms
+    stats = posterior["sample_stats"].to_dataset().transpose("chain", "draw")
+    known["num_steps"] = stats["solver_steps"].to_numpy().ravel() + found["num_steps"]
+    return _weighed(z, values, stats["lp"].to_numpy().ravel() + ratio, ratio, posterior, known)
+
+
+def _draws_of(density: Density, posterior: xr.DataTree) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """All draws of a posterior, chain after chain: their z, and the values of the sites by name."""
+    group = posterior["posterior"].to_dataset()
+    arrays = {site.name: group[site.name].transpose("chain", "draw", ...).to_numpy() for site in density.sites}
+    values = {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
+    return density.unconstrain_all(values), values
+
+
+def _weighed(
+    z: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    here: np.ndarray,
+    ratio: np.ndarray,
+    posterior: xr.DataTree,
+    known: Mapping[str, np.ndarray] | None = None,
+) -> _Weighed:
+    """Draws with log density `here` over the whole record, which `ratio` makes so much more probable than before."""
+    group = posterior["posterior"].to_dataset()
+    chains, num = group.sizes["chain"], len(z)
     ratio = np.where(np.isnan(ratio), -np.inf, ratio)  # draws that the record before could not be solved for either
-    bulk = min(float(ess(array.reshape(*array.shape[:2], -1)[..., 0], method="mean")) for array in shapes.values())
+    bulk = min(float(ess(one.reshape(chains, num // chains, -1)[..., 0], method="mean")) for one in values.values())
     efficiency = float(np.clip(bulk / num, 1e-3, 1.0))
     if not np.isfinite(ratio).any():
         weights, shape = np.full(num, -np.log(num)), np.inf
@@ -241,13 +302,16 @@ def _weigh(density: Density, before: Density, posterior: xr.DataTree, progress: 
         weights, shape = smooth_tail(ratio, efficiency)
     counting = efficiency / float(np.square(np.exp(weights)).sum())
     mean = float(np.logaddexp.reduce(ratio) - np.log(num))
-    return _Weighed(z, here, weights, shape, counting, mean, num_chains, content_sha256(group))
+    return _Weighed(z, here, weights, shape, counting, mean, chains, content_sha256(group), known)
 
 
 def _choose_by_weight(
     density: Density, weighed: _Weighed, posterior: xr.DataTree, seed: int, progress: Progress
-) -> tuple[Draws, dict[str, Any]]:
-    """Systematic choice: each draw is there as often as its weight says, to within one, and stays near its place."""
+) -> tuple[Draws, dict[str, Any], dict[str, np.ndarray] | None]:
+    """Systematic choice: each draw is there as often as its weight says, to within one, and stays near its place.
+
+    With what is known of the draws that were chosen.
+    """
     chosen = _systematic(np.exp(weighed.log_weights), len(weighed.z), seed)
     by_chain = chosen.reshape(weighed.num_chains, -1)
     stats = posterior["sample_stats"].to_dataset()
@@ -256,7 +320,8 @@ def _choose_by_weight(
     kept |= {"lp": weighed.log_density[by_chain]}
     record = {name: posterior.attrs[name] for name in KEPT_RECORDS if name in posterior.attrs}
     drawn = Draws(weighed.z[by_chain], kept, record)
-    return drawn, _audited(density, drawn, progress)
+    known = None if weighed.known is None else {name: own[chosen] for name, own in weighed.known.items()}
+    return drawn, _audited(density, drawn, progress), known
 
 
 def _draw_on(

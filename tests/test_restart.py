@@ -11,8 +11,8 @@ from twins import telemetry_of
 
 import bayestwin as bt
 from bayestwin.assess.draws import horizons
+from bayestwin.density.ahead import is_another_recording
 from bayestwin.errors import InvalidSetting, InvalidTelemetry
-from bayestwin.predict import is_another_recording
 from bayestwin.report import render_report
 
 

@@ -1,6 +1,7 @@
 """An updated posterior is that of the whole record, in whatever batches and order its rows arrive."""
 
 import functools
+import sys
 
 import arviz as az
 import numpy as np
@@ -51,6 +52,37 @@ def check_is(posterior: xr.DataTree, table: pd.DataFrame) -> None:
     off = table["level"].to_numpy() - draws[..., None] * slope
     ours = -0.5 * (draws - 5.0) ** 2 - 0.5 * (off**2).sum(axis=-1) / NOISE**2
     assert np.ptp(lp - ours) < 1e-6
+
+
+def test_later_rows_need_no_solve_of_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that comes of it is what it is with the whole record solved again, and the next update is, too."""
+    seen = {
+        "level": bt.Observation(bt.Gaussian(0.4)),
+        "twice": bt.Observation(bt.Gaussian(0.4), of=lambda t, x, p, u: 2.0 * x.level),
+    }
+    twin = driven(observations=seen)
+    rng, times = np.random.default_rng(4), np.arange(26.0)
+    table = pd.DataFrame({"time": times, "stepped": rng.normal(size=26), "sloped": rng.normal(size=26)})
+    values = {"rate": 1.0, "gain": 1.0, "level_initial": 1.0}
+    made = bt.simulate(twin, values, bt.read_telemetry(table), seed=1)
+    table["level"], table["twice"] = made["level"], made["twice"]
+    table.loc[[3, 23], "level"] = np.nan
+    parts = [table[:20], table[20:24], table[24:].drop(columns="twice")]
+    first, second, third = (bt.read_telemetry(part.reset_index(drop=True)) for part in parts)
+    found = []
+    for knows in (True, False):
+        with monkeypatch.context() as patched:
+            if not knows:
+                patched.setattr(sys.modules["bayestwin.update"], "can_go_on", lambda *_: False)
+            posterior = bt.calibrate(twin, first, seed=0, num_samples=500)
+            for more in (second, third):
+                posterior = bt.update(twin, posterior, more, seed=0, max_k=np.inf)
+        found.append(posterior)
+    assert [told["how"] for told in found[0].attrs["updates"]] == ["weighted", "weighted"]
+    for group in ("posterior", "log_likelihood", "posterior_predictive", "final_state", "observed_data"):
+        xr.testing.assert_allclose(found[0][group].to_dataset(), found[1][group].to_dataset(), rtol=1e-6, atol=1e-6)
+    ours, theirs = (one["sample_stats"]["lp"].to_numpy() for one in found)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8)
 
 
 @pytest.mark.parametrize(("max_k", "how"), [(0.7, "weighted"), (-np.inf, "went on")])

@@ -89,6 +89,8 @@ class Predictor:
         keep: np.ndarray | None = None,
         keep_terms: np.ndarray | None = None,
         numbers: np.ndarray | None = None,
+        *,
+        final: bool = False,
     ) -> dict[str, np.ndarray]:
         """Predict.
 
@@ -99,6 +101,8 @@ class Predictor:
             keep: Numbers of the draws whose trajectories are wanted; all by default.
             keep_terms: Likewise of those whose log likelihoods are.
             numbers: Those under which draws have their noise; 0 to n − 1 by default.
+            final: Whether `<state>_final`, shape (n, …), is wanted: the last states of all draws, if those of arrays
+                are kept whole.
         """
         alone = 1 if numbers is None else len(numbers)  # where nothing is inferred draws differ by their noise
         num = next(iter(values.values())).shape[0] if values else alone
@@ -118,6 +122,12 @@ class Predictor:
                     self.density = scaled
                     found = _predict(self.density.filled, given, key, numbers[rows], entries)
             size = min(batch, num - first)
+            if final and not entries:
+                ends = {name: array for name, array in found.items() if name.endswith("_state")}
+                for name, array in ends.items():
+                    own = np.asarray(array[:size, self.num_times - 1])
+                    place = name.removesuffix("_state") + "_final"
+                    whole.setdefault(place, np.empty((num, *own.shape[1:])))[first : first + size] = own
             for name, array in found.items():
                 scalar = name in ("solved", "num_steps")
                 chosen = everyone if scalar else keep_terms if name.startswith("log_likelihood/") else keep

@@ -236,16 +236,19 @@ def build_grid(
     inputs: Mapping[str, np.ndarray],
     events: Mapping[str, np.ndarray] | None = None,
     known: Mapping[str, np.ndarray] | None = None,
+    *,
+    start: float = 0.0,
 ) -> Grid:
     """Lay out the stops for given times, input samples and events.
 
     Args:
         twin: Says how each input goes on between and beyond its samples, and when its events are.
-        times: Elapsed times to save, increasing, from 0 on, those of replicates more than once; shape (n,).
+        times: Elapsed times to save, increasing, from the start on, those of replicates more than once; shape (n,).
         knots: Elapsed times of the samples, likewise; shape (k,).
         inputs: Input samples by name, NaN where there is none; shape (k,) each.
         events: Values of the events that the telemetry tells, by name, NaN where there is none; shape (k,) each.
         known: Numbers that the record brings along, by name.
+        start: Elapsed time at which the twin starts.
 
     Raises:
         InvalidTelemetry: If an input is asked for beyond its samples and its `beyond` is `"error"`.
@@ -257,8 +260,8 @@ def build_grid(
     signals = [extended(n, s, SampledSignal(knots, inputs[n]), end) for n, s in twin.inputs.items()]
     happening = [_happening(twin.events[name].at, knots, (events or {}).get(name)) for name in twin.timed]
     samples = [signal.times for signal in (*signals, *happening)]
-    stops = np.concatenate([[0.0], times, *samples])
-    edges = np.unique(stops[(stops >= 0.0) & (stops <= end)])
+    stops = np.concatenate([[start], times, *samples])
+    edges = np.unique(stops[(stops >= start) & (stops <= end)])
     edges = np.union1d(edges, stops_within(twin, edges, signals, known))
     delayed = gather(twin, dict(zip(twin.inputs, signals, strict=True)))
     polynomials = [
@@ -270,7 +273,7 @@ def build_grid(
         coefficients[:, : len(polynomial), number] = polynomial.T
     amounts = np.full((len(edges), len(happening)), np.nan)
     for number, event in enumerate(happening):
-        inside = (event.times >= 0.0) & (event.times <= end)
+        inside = (event.times >= start) & (event.times <= end)
         amounts[np.searchsorted(edges, event.times[inside]), number] = event.values[inside]
     save = np.searchsorted(edges, times)
     precision = precision_of(twin)

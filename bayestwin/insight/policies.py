@@ -18,6 +18,7 @@ import xarray as xr
 from bayestwin._base.progress import Progress, computing
 from bayestwin._base.wording import count, number, percent
 from bayestwin.calibrate import check_belongs, thinned
+from bayestwin.density.ahead import Start
 from bayestwin.density.quantities import Courses, Followable, followable, quantities_along
 from bayestwin.errors import InvalidSetting
 from bayestwin.insight.expectations import BASELINE, effective, read_expectation
@@ -48,7 +49,7 @@ from bayestwin.insight.search import (
 )
 from bayestwin.model.quantities import FromRows
 from bayestwin.model.twin import Twin
-from bayestwin.predict import LOWER, Start
+from bayestwin.predict import LOWER
 from bayestwin.results.support import WORDS
 from bayestwin.telemetry import Telemetry
 

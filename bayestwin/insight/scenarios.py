@@ -18,6 +18,7 @@ from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_belongs, root_attributes, thinned
 from bayestwin.check.range import supported
+from bayestwin.density.ahead import Start, check_start, density_ahead, restarted
 from bayestwin.density.bind import Bound
 from bayestwin.density.density import Density
 from bayestwin.density.predictor import num_stored
@@ -28,15 +29,7 @@ from bayestwin.model.error import Discrepancy, ProcessNoise
 from bayestwin.model.noise import Autocorrelated, Biased, Gaussian, Noise, StudentT
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event
-from bayestwin.predict import (
-    LOWER,
-    Start,
-    check_start,
-    density_ahead,
-    paths_dataset,
-    predict,
-    restarted,
-)
+from bayestwin.predict import LOWER, paths_dataset, predict
 from bayestwin.results.schema import axes_of, driven_dataset
 from bayestwin.results.support import MARKS, OF, WORDS, knows_what_was_seen, mark
 from bayestwin.telemetry import Telemetry

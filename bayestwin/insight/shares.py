@@ -24,13 +24,13 @@ from bayestwin._base.process import (
 )
 from bayestwin._base.progress import Phase, Progress, computing
 from bayestwin.calibrate import check_belongs, root_attributes, thinned, with_model_error
+from bayestwin.density.ahead import density_ahead
 from bayestwin.density.bind import Bound, elapsed
 from bayestwin.density.density import Density
 from bayestwin.errors import InvalidInput, InvalidSetting
 from bayestwin.model.error import ModelError, ProcessNoise
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.twin import Twin
-from bayestwin.predict import density_ahead
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.times import paired
 

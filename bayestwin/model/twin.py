@@ -169,6 +169,13 @@ class Twin:
         """Events that the state triggers."""
         return tuple(name for name, event in self.events.items() if event.kind == "triggered")
 
+    @property
+    def forgetful(self) -> bool:
+        """Whether its states at one time are all of its past that what comes after depends on."""
+        changed = self.model_error is not None or self.delayed or self.triggered or self.switched
+        seen = self.observations.values()
+        return not changed and all(one.noise.independent and one.reads == "value" for one in seen)
+
     def sites(self) -> tuple[Site, ...]:
         """All scalars with a prior, in the order: parameters, initial states, noise parameters, model error."""
         found: list[tuple] = [

@@ -118,6 +118,25 @@ def stats_dataset(stats: Mapping[str, np.ndarray]) -> xr.Dataset:
     return _with_draws(xr.Dataset({n: (("chain", "draw"), v, {"long_name": WORDS[n]}) for n, v in stats.items()}))
 
 
+def final_dataset(twin: Twin, found: Mapping[str, np.ndarray], chains: int, draws: np.ndarray) -> xr.Dataset:
+    """Where each draw has brought the states by the last row; nothing of what is not there.
+
+    Args:
+        twin: Gives units and words.
+        found: As `Predictor` returns it: `<state>_final`, (chains · draws) rows.
+        chains: Number of chains.
+        draws: Number of each draw of a chain.
+    """
+    data = {}
+    for name, state in twin.states.items():
+        if (values := found.get(f"{name}_final")) is not None:
+            shape = (chains, len(draws), *values.shape[1:])
+            words = {"units": state.unit, "long_name": f"{state.doc or name} at the last row"}
+            data[name] = (("chain", "draw", *state.axes(name)), values.reshape(shape), words)
+    labels = {dim: own for name, state in twin.states.items() if name in data for dim, own in state.axes(name).items()}
+    return xr.Dataset(data, coords={"chain": np.arange(chains), "draw": draws, **labels} if data else {})
+
+
 def series_dataset(
     twin: Twin, found: Mapping[str, np.ndarray], axes: Axes, chains: int, draws: np.ndarray
 ) -> xr.Dataset:

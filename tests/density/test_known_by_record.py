@@ -13,11 +13,11 @@ from twins import bound_density, decay, decay_field, decay_telemetry, telemetry_
 
 import bayestwin as bt
 from bayestwin._base.keys import key_of
+from bayestwin.density.ahead import own_start, start_values
 from bayestwin.density.bind import bind_all
 from bayestwin.density.density import build_density
 from bayestwin.insight.influence import log_prior
 from bayestwin.model.describe import fingerprint
-from bayestwin.predict import own_start, start_values
 
 TIMES = np.array([0.0, 0.5, 1.0, 2.0])
 STARTS, RATES = {"low": 2.0, "high": 6.0}, {"low": 0.5, "high": 0.9}

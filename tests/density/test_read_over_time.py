@@ -12,10 +12,10 @@ from numpyro.infer.util import log_density
 from twins import bound_density, decay, driven, telemetry_of
 
 import bayestwin as bt
+from bayestwin.density.ahead import density_ahead
 from bayestwin.density.density import Density
 from bayestwin.errors import InvalidTelemetry, InvalidTwin
 from bayestwin.model.describe import bytecode, describe, fingerprint
-from bayestwin.predict import density_ahead
 
 TIMES = np.array([0.0, 0.5, 1.0, 1.0, 2.0, 4.0])
 LEVEL = np.array([np.nan, 4.0, np.nan, 3.0, 2.0, 0.5])

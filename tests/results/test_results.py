@@ -14,6 +14,7 @@ GROUPS = {
     "log_likelihood": ("chain", "draw", "time"),
     "observed_data": ("time",),
     "constant_data": ("time",),
+    "final_state": ("chain", "draw"),
 }
 STATISTICS = {"diverging", "lp", "n_steps", "tree_depth", "acceptance_rate", "step_size", "energy"}
 STATISTICS |= {"solver_failed", "solver_steps"}
@@ -42,6 +43,7 @@ def test_the_variables_of_each_group() -> None:
         "log_likelihood": {"hare", "lynx"},
         "observed_data": {"hare", "lynx"},
         "constant_data": set(),
+        "final_state": {"hare", "lynx"},
     }
     assert found == expected
     assert tree["sample_stats/diverging"].dtype == tree["sample_stats/solver_failed"].dtype == bool
