@@ -66,10 +66,9 @@ def predict(
 ) -> xr.DataTree:
     """Predict at the times of `future`, driven by its inputs.
 
-    A twin all of whose past is in its states goes on from where each draw had brought them by the last row, however
-    long the record was. Others, and where `future` begins before that, are solved from the start of the calibration:
-    its inputs are taken from the posterior and continued by those of `future`, which win where both have the same time.
-    With a model error, or noise that remembers, observations of the calibration lead it, and it goes on from there.
+    A twin all of whose past is in its states goes on from where each draw had brought them by the last row. Others, and
+    where `future` begins before that, are solved from the start of the calibration, whose inputs those of `future`
+    continue. With a model error, or noise that remembers, observations of the calibration lead the twin up to its end.
 
     A `future` that has times of the calibration, and observed something else at most of them, is another recording with
     a clock of its own: it starts anew at its own first time. What was inferred of initial states is not about it; they
@@ -117,10 +116,9 @@ def predict(
         initial = own_start(twin, future)  # type: ignore[arg-type]
     if initial is not None:
         check_start(twin, posterior, initial, future)
-    begun = functools.partial(_begun, posterior, future, initial, another=another)
-    if goes_on := initial is None and can_go_on(twin, posterior, future, draws):
-        begun = functools.partial(resumed, posterior=posterior, future=future)  # type: ignore[arg-type]
-        group = group.sel(draw=posterior[FINAL]["draw"].values)
+    goes_on = initial is None and can_go_on(twin, posterior, future, draws)
+    begun = functools.partial(_begun, posterior, future, initial, another=another, goes_on=goes_on)
+    group = group.sel(draw=posterior[FINAL]["draw"].values) if goes_on else group
     chains, num = group.sizes["chain"], group.sizes["draw"]
     future, bound, density = begun(twin)
     given = {} if initial is None else {"initial": {name: prior_text(value) for name, value in initial.items()}}
@@ -128,23 +126,22 @@ def predict(
     axes = axes_of(bound, density.experiments, experiment_attributes(attributes))
     kept = thinned(chains, num, num_stored(density, math.prod(axes.shape), draws))
     unseen = unseen_in(posterior, future)
-    anew = goes_on or initial is not None
+    drawn, anew = group["draw"].values[kept], goes_on or initial is not None
     values = _values_ahead(density, group.isel(draw=kept), unseen=bool(unseen), anew=anew)
-    if goes_on:
-        values |= final_states(posterior, group["draw"].values[kept])
+    values |= final_states(posterior, drawn) if goes_on else {}
     if initial is not None:
         values = start_values(twin, initial, chains * len(kept), seed, values, bound.known) | values
     if unseen:
         values = density.draw_rest(jax.random.split(key_for(seed, "unseen"), chains * len(kept)), values)
-    drawn = group["draw"].values[kept]
     with computation as shown:
         predictions = paths_dataset(density, bound, values, axes, chains, drawn, seed, lambda own: begun(own)[2], shown)
     tree = xr.DataTree.from_dict(
         {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
         | ({} if unseen else {"observed_data": posterior["observed_data"].to_dataset()})
     )
-    starts = {} if initial is None else {"starts_anew": given["initial"]}
-    starts |= {"unseen": list(unseen)} if unseen else {}
+    starts = ({} if initial is None else {"starts_anew": given["initial"]}) | (
+        {"unseen": list(unseen)} if unseen else {}
+    )
     tree.attrs = attributes | _origin(posterior) | starts | _failed_paths(predictions)
     return mark(tree, support(twin, posterior, tree, {})) if knows_what_was_seen(posterior) else tree
 
@@ -202,8 +199,11 @@ def _begun(
     twin: Twin,
     *,
     another: bool,
+    goes_on: bool,
 ) -> tuple[Any, Bound, Density]:
     """What a future is predicted by, be it that of the calibration or one that begins from given states."""
+    if goes_on:
+        return resumed(twin, posterior, future)
     if initial is None:
         return density_ahead(twin, posterior, future, remembered=True)
     return restarted(twin, posterior, initial, future, another=another)

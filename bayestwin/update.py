@@ -56,6 +56,7 @@ def update(
     predictive_draws: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
+    job: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
     """The posterior of a twin given all that it was calibrated on and what was observed since.
 
@@ -74,6 +75,7 @@ def update(
         predictive_draws: As in `calibrate`.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
+        job: Recorded with the result; by default the settings of this call.
 
     Returns:
         What `calibrate` returns. The root attribute `updates` has an entry for each update so far: `rows` and
@@ -89,7 +91,7 @@ def update(
     """
     computation = computing("Lower `predictive_draws`.", seed=seed, device=device, progress=progress)
     check_belongs(twin, posterior)
-    _check_chains(posterior)
+    check_updatable(posterior)
     if not isinstance(max_k, int | float) or np.isnan(max_k):
         raise InvalidSetting(
             "`max_k` makes no sense.",
@@ -98,8 +100,8 @@ def update(
             advice="Leave it out for the default.",
         )
     before, whole, told = _joined(twin, posterior, telemetry)
-    job = {"max_k": max_k, "predictive_draws": predictive_draws}
-    attributes = root_attributes(twin, whole, seed, job) | {UPDATES: [*posterior.attrs.get(UPDATES, ())]}
+    told_job = {"max_k": max_k, "predictive_draws": predictive_draws} if job is None else dict(job)
+    attributes = root_attributes(twin, whole, seed, told_job) | {UPDATES: [*posterior.attrs.get(UPDATES, ())]}
     with computation as shown:
         density, choice = choose(build_density(twin, bind(twin, whole)), seed, shown)
         axes = axes_of(density.bound, density.experiments)
@@ -107,8 +109,10 @@ def update(
             weighed = _weigh_later(density, posterior, telemetry, seed, shown)
         else:
             weighed = _weigh(density, _as_before(density, before), posterior, shown)
-        # NaN is not at most anything
-        fine = weighed.pareto_k <= max_k and weighed.effective >= MIN_ESS_PER_CHAIN * weighed.num_chains
+        # a tail that ends has a negative k; NaN is not at most anything
+        fine = (
+            weighed.pareto_k <= max_k and max_k >= 0.0 and weighed.effective >= MIN_ESS_PER_CHAIN * weighed.num_chains
+        )
         told |= weighed.recorded | {"how": "weighted" if fine else "went on"}
         known = None
         if fine:
@@ -120,8 +124,12 @@ def update(
         return posterior_of(density, axes, drawn, attributes, predictive_draws, shown, known)
 
 
-def _check_chains(posterior: xr.DataTree) -> None:
-    """Refuse what has no chains that could go on, or more than one record."""
+def check_updatable(posterior: xr.DataTree) -> None:
+    """Refuse what has no chains that could go on, or more than one record.
+
+    Raises:
+        InvalidArtifact: If so.
+    """
     group, method = posterior["posterior"].to_dataset(), str(posterior.attrs["method"])
     several = "experiment" in group.dims
     if not several and method_named(method).judged in ("transitions", "chains"):
@@ -136,14 +144,36 @@ def _check_chains(posterior: xr.DataTree) -> None:
     )
 
 
-def _joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
-    """The record before and the whole one, in the twin's units, and what is new in numbers."""
-    telemetry = from_same_start(twin, posterior, telemetry)
-    specs = {**twin.observations, **twin.inputs, **twin.events, **twin.noise_columns()}
+def known_record(twin: Twin, posterior: xr.DataTree, alike: Telemetry) -> Telemetry:
+    """The record that a posterior of one was made of, in the twin's units; zone and settings are those of one alike."""
+    alike = from_same_start(twin, posterior, alike)
     groups = [posterior[name].to_dataset() for name in ("observed_data", "constant_data")]
     series = {str(name): one for group in groups for name, one in group.data_vars.items()}
     known = pd.DataFrame({name: one.to_numpy().astype(float) for name, one in series.items()})
-    known.index = pd.Index(groups[0]["time"].to_numpy(), name=telemetry.table.index.name)
+    known.index = pd.Index(groups[0]["time"].to_numpy(), name=alike.table.index.name)
+    units = {name: spec.unit for name, spec in _specs(twin).items() if spec.unit}
+    units |= {"time": alike.units["time"]} if "time" in alike.units else {}
+    plain = dataclasses.replace(alike, units=units, renamed={}, texts={}, notices=())
+    return plain.with_table(known.sort_index())
+
+
+def whole_record(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> Telemetry:
+    """The record of a posterior with what was observed since.
+
+    Raises:
+        InvalidTelemetry: As of `update`.
+    """
+    return _joined(twin, posterior, telemetry)[1]
+
+
+def _specs(twin: Twin) -> dict[str, Any]:
+    return {**twin.observations, **twin.inputs, **twin.events, **twin.noise_columns()}
+
+
+def _joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
+    """The record before and the whole one, in the twin's units, and what is new in numbers."""
+    before, specs = known_record(twin, posterior, telemetry), _specs(twin)
+    known = before.table
     if not (known.index.is_unique and telemetry.table.index.is_unique):
         raise InvalidTelemetry(
             "A record with replicates cannot be updated.",
@@ -154,11 +184,7 @@ def _joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[T
     there = [name for name in specs if name in telemetry.table.columns]
     new = pd.DataFrame({n: telemetry.in_unit(n, specs[n].unit) for n in there}, index=telemetry.table.index)
     told = _news(twin, known, new)
-    units = {name: spec.unit for name, spec in specs.items() if spec.unit}
-    units |= {"time": telemetry.units["time"]} if "time" in telemetry.units else {}
-    plain = dataclasses.replace(telemetry, units=units, renamed={}, texts={}, notices=())
-    before, whole = (plain.with_table(table.sort_index()) for table in (known, new.combine_first(known)))
-    return before, whole, told
+    return before, before.with_table(new.combine_first(known).sort_index()), told
 
 
 def _news(twin: Twin, known: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:

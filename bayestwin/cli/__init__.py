@@ -23,6 +23,7 @@ COMMANDS = (
     models.models,
     calibrate.calibrate,
     calibrate.resume,
+    calibrate.update,
     calibrate.batch,
     predict.predict,
     predict.coverage,

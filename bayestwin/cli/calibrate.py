@@ -126,6 +126,40 @@ def _end(console: rich.console.Console, found: Any, as_json: bool) -> None:
     exit_by(found.status)
 
 
+def update(
+    model: ModelPath,
+    telemetry: Annotated[
+        pathlib.Path, typer.Option(help="File with new rows: later ones, late ones, or the same ones corrected.")
+    ],
+    job: JobName = "job.toml",
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run that is updated; by default the newest.")
+    ] = None,
+    max_k: Annotated[
+        float | None,
+        typer.Option(help="Largest Pareto k with which draws are weighted, instead of the job's; −1 to draw anew."),
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add what was observed since to the posterior of a run, as a new run; the earlier one stays as it is.
+
+    Example: bayestwin update models/room --telemetry monday.csv
+    """
+    began = time.perf_counter()
+    with explained() as console:
+        from bayestwin._base.progress import Progress
+        from bayestwin.cli.display import show_update
+        from bayestwin.project.model import changed, load_model
+        from bayestwin.project.update import update_model
+
+        chosen = changed(load_model(model, job), update={"max_k": max_k})
+        found = update_model(chosen, results, telemetry, run, device=device, progress=Progress(began=began))
+        show_run(console, found, show_update, as_json)
+        exit_by(found.status)
+
+
 def batch(
     jobs: Annotated[list[pathlib.Path], typer.Argument(help="Job files in model folders, or model folders.")],
     telemetry: Annotated[

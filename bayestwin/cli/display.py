@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from bayestwin.project.diff import Change, RunDifference
     from bayestwin.project.predict import LaterPredictions
     from bayestwin.project.reproduce import Reproduction
+    from bayestwin.project.update import Updated
 
 RELY = f"[red]{DO_NOT_RELY_ON} this result[/red] before the failed gates are understood."
 
@@ -143,6 +144,25 @@ def show_results(console: rich.console.Console, found: Results) -> None:
     _show_covered(console, found)
     show_files(console, found.run)
     show_timings(console, found.record)
+
+
+def show_update(console: rich.console.Console, made: Carried[Updated]) -> None:
+    """What an update did, and the summary of what came of it."""
+    told = made.found.told
+    parts = [count(told["readings"], "new reading")] + ([f"{told['revised']:,} revised"] if told["revised"] else [])
+    how = (
+        f"draws are weighted by them, and {told['effective']:,.0f} count"
+        if told["how"] == "weighted"
+        else "chains went on over the whole record"
+    )
+    shape = "not known" if told["pareto_k"] is None else f"{told['pareto_k']:.2f}"
+    console.print(
+        f"Run {made.found.earlier} with {' and '.join(parts)}: {how} (Pareto k {shape}, weighted up to "
+        f"{told['max_k']:g}).",
+        soft_wrap=True,
+        highlight=False,
+    )
+    show_results(console, made.found.results._replace(record=made.record))
 
 
 def _calibrated_words(found: Results) -> str:

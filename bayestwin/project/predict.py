@@ -44,6 +44,7 @@ from bayestwin.project.telemetry import Attributes, known_attributes
 from bayestwin.report.reading import zone_of
 from bayestwin.results.store import load, save, write_bytes_durably, write_text_durably
 from bayestwin.results.support import MARKS, OF, WORDS, code_words
+from bayestwin.update import UPDATES, known_record
 
 if TYPE_CHECKING:
     from bayestwin.report.experiments import FleetOnPage
@@ -223,6 +224,8 @@ def split_made_with(posterior: xr.DataTree) -> SplitSection:
 def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
     """The telemetry, split as it was in a run: what a posterior has seen must not pass for held out."""
     split = load_telemetry(model, split_made_with(posterior))
+    if UPDATES in posterior.attrs:
+        return _since_updated(model, split, posterior)
     ours, theirs = sha256_of(split.calibration), posterior.attrs["telemetry_sha256"]
     if ours == theirs:
         return split
@@ -236,6 +239,16 @@ def _split_of(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> Split:
         received=f"{ours[:12]}",
         advice=f"{other} Name another run by `--run`, or calibrate again.",
     )
+
+
+def _since_updated(model: Model, split: Split, posterior: xr.DataTree) -> Split:
+    """The telemetry of an updated posterior, which has it, and what the job holds out beyond the end of that."""
+    calibration, held_out = split.of_one("update")
+    record = known_record(model.twin, posterior, calibration)
+    if held_out is not None:
+        later = held_out.table.loc[held_out.table.index > record.table.index[-1]]
+        held_out = held_out.with_table(later) if len(later) else None
+    return split._replace(calibration=record, held_out=held_out)
 
 
 # A fleet: the verdict on each asset, and their population, as a page, as JSON and as a table.

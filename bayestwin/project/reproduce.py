@@ -27,6 +27,7 @@ from bayestwin.project.record import circumstances, read_record
 from bayestwin.project.run import ENDED, INPUTS, POSTERIOR, recorded_file, recorded_model, used_runs
 from bayestwin.project.sbc import check_calibration
 from bayestwin.project.sensitivity import run_sensitivity
+from bayestwin.project.update import update_model
 from bayestwin.project.validate import validate_model
 from bayestwin.results.store import load
 
@@ -97,6 +98,13 @@ def _design(again: Remake) -> pathlib.Path:
     return design_model(again.model, again.results, planned, device=again.device, progress=again.progress)[0].run
 
 
+def _update(again: Remake) -> pathlib.Path:
+    new = recorded_file(again.run, "telemetry")
+    assert new is not None
+    run = again.options["run"]
+    return update_model(again.model, again.results, new, run, device=again.device, progress=again.progress).run
+
+
 def _compare(again: Remake) -> pathlib.Path:
     return compare_model(again.model, again.results, **again.options, device=again.device, progress=again.progress).run
 
@@ -117,6 +125,7 @@ REMAKE: dict[str, Callable[[Remake], pathlib.Path]] = {
     "compare": _compare,
     "design": _design,
     "sensitivity": _sensitivity,
+    "update": _update,
 }
 """By verb: makes its run again, and gives the new folder."""
 

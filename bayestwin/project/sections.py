@@ -351,6 +351,13 @@ class PredictSection(Section):
     draws: int | None = pydantic.Field(default=None, ge=1)
 
 
+class UpdateSection(Section):
+    """Arguments of `bt.update`, for `bayestwin update`."""
+
+    seed: Seed = 1
+    max_k: float = pydantic.Field(default=0.7, allow_inf_nan=True)
+
+
 class ReportSection(Section):
     """What the report holds that costs solving the twin again.
 
@@ -550,6 +557,7 @@ class Job(Section):
     split: SplitSection = SplitSection()
     calibrate: CalibrateSection = CalibrateSection()
     predict: PredictSection = PredictSection()
+    update: UpdateSection = UpdateSection()
     gates: GatesSection = GatesSection()
     report: ReportSection = ReportSection()
     check: CheckSection = CheckSection()

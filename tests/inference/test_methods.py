@@ -18,7 +18,7 @@ from bayestwin.errors import InvalidSetting
 from bayestwin.inference import METHODS
 
 GROUPS = {"posterior", "sample_stats", "prior", "prior_predictive", "posterior_predictive", "log_likelihood"}
-GROUPS |= {"observed_data", "constant_data"}
+GROUPS |= {"observed_data", "constant_data", "final_state"}
 
 MIXING = ["finite", "chains", "identical_chains", "stuck_chain", "rhat", "ess_bulk", "ess_tail"]
 PRIOR = ["prior_edge", "prior_posterior"]

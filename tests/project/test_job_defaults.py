@@ -16,6 +16,7 @@ from bayestwin.project.sections import (
     Section,
     SensitivitySection,
     TelemetrySection,
+    UpdateSection,
 )
 
 
@@ -30,6 +31,7 @@ def defaults(function: Callable) -> dict[str, object]:
         # `device` and `initial` come from the command line, `model_error` from the twin, `population` from a table of
         # its own, the rest from the run itself, what is `covered` and its `predictions` too; a seed has no default
         (CalibrateSection, bt.calibrate, {"device", "model_error", "progress", "job", "checkpoint", "population"}),
+        (UpdateSection, bt.update, {"device", "job", "predictive_draws", "progress"}),
         (PredictSection, bt.predict, {"device", "initial", "model_error", "progress"}),
         (GatesSection, bt.diagnose, {"covered", "predictions"}),
         (SensitivitySection, bt.sensitivity, {"device", "model_error", "progress", "posterior"}),

@@ -32,7 +32,7 @@ NOISE = "Gaussian(dist.HalfNormal(0.2))"
 FUTURE = "hour,gauge,pump\n6.5,2.0,3.0\n7.0,2.0,3.0\n8.0,2.5,3.0\n"
 
 
-CASES = ("calibrate", "check", "validate", "backtest", "sbc", "identify", "compare", "sensitivity", "design")
+CASES = ("calibrate", "check", "validate", "backtest", "sbc", "identify", "compare", "sensitivity", "design", "update")
 SLOW = ("backtest", "sbc", "identify", "compare", "sensitivity", "design")
 
 type RunOf = Callable[[str], pathlib.Path]
@@ -50,6 +50,7 @@ def command_of(case: str, root: pathlib.Path, run: str) -> list[str]:
         "identify": ["identify", "--profile", "rate", "--planned", future, "--run", run],
         "compare": ["compare", "--off", "rate=0.7"],
         "sensitivity": ["sensitivity", "--run", run],
+        "update": ["update", "--telemetry", future, "--max-k", "-1", "--run", run],
         "design": ["design", "--planned", future, "--criterion", "D", "--run", run],
     }[case]
 
