@@ -12,7 +12,7 @@ from bayestwin.cli.frame import AsJson, JobName, ModelPath, ResultsPath, advise,
 
 if TYPE_CHECKING:
     from bayestwin.registry.log import RegistryEvent, Stages
-    from bayestwin.registry.shadow import Shadowed
+    from bayestwin.registry.shadowing import Shadowed
 
 AnyModel = Annotated[str, typer.Argument(help="Name of a model, or its folder.")]
 Person = Annotated[str | None, typer.Option("--by", help="Name of who decides; by default that of this user.")]
@@ -136,7 +136,7 @@ def shadow(
     Example: bayestwin shadow models/room --telemetry april.csv
     """
     with explained() as console:
-        from bayestwin.registry.shadow import shadow as compare
+        from bayestwin.registry.shadowing import shadow as compare
 
         found = compare(model, results, telemetry=telemetry, run=run, job=job)
         if as_json:

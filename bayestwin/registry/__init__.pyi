@@ -5,4 +5,4 @@ from .production import rollback as rollback
 from .production import stages as stages
 from .promotion import approve as approve
 from .promotion import promote as promote
-from .shadow import shadow as shadow
+from .shadowing import shadow as shadow

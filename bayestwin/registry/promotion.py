@@ -54,7 +54,7 @@ def promote(
 ) -> Promotion:
     """Bring a run into a stage, if all gates that the job names for that stage pass.
 
-    What is in production is promoted from staging. `force` overrules gates, and the stage, for a reason; the log keeps
+    What comes to production comes from staging. `force` overrules gates, and the stage, for a reason; the log keeps
     both. A posterior that is damaged, or that cannot be loaded, nobody can promote.
 
     Args:
@@ -66,6 +66,9 @@ def promote(
         by: Who decides it; by default the name of this user.
         force: Whether to overrule gates that do not pass.
         job: Name of the job file.
+
+    Returns:
+        The run, the stage, what all gates said, and the `event` that is in the log: None where gates stopped it.
 
     Raises:
         InvalidInput: There is no such run, or it is in that stage already.

@@ -13,7 +13,7 @@ import bayestwin as bt
 from bayestwin.errors import BayestwinError, InvalidInput
 from bayestwin.project.record import read_record, renew_outputs
 from bayestwin.registry.evidence import SHADOW
-from bayestwin.registry.shadow import mean_difference
+from bayestwin.registry.shadowing import mean_difference
 from bayestwin.results.schema import content_sha256
 
 JOB = tank_model.JOB + '\n[promote.prod]\nrequires = ["diagnostics"]\nshadow_for = 0.1\n'
