@@ -158,7 +158,8 @@ def _column(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     told = _telemetry(record)
     column = _column_of(told, name)
     known = None if told.get("sources") else column
-    return {"column": known, "column_unit": (told.get("units") or {}).get(column)}
+    units = told.get("units") or {}
+    return {"column": known, "column_unit": units.get(column, units.get(name))}
 
 
 def _missing_values(record: Mapping[str, Any], name: str) -> str | None:

@@ -5,9 +5,12 @@ import getpass
 import hashlib
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 from bayestwin.errors import CorruptArtifact, InvalidInput, InvalidSetting
 from bayestwin.registry.log import (
+    LOG,
+    POINTER,
     InStage,
     RegistryEvent,
     Stages,
@@ -16,6 +19,9 @@ from bayestwin.registry.log import (
     read_log,
     stages_after,
 )
+
+if TYPE_CHECKING:
+    from bayestwin.check import Finding
 
 POSTERIOR, RECORD = "posterior.nc", "run.json"
 """Names in the folder of a run; what has them in `project` is heavy."""
@@ -122,6 +128,31 @@ def check_unchanged(runs: pathlib.Path, held: InStage) -> pathlib.Path:
             advice="Nothing was changed. Restore the file from a copy, or promote another run.",
         )
     return path
+
+
+def examine_logs(results: pathlib.Path) -> tuple["Finding", ...]:
+    """What is wrong with the logs of all models, and with what is in production or can be gone back to.
+
+    Args:
+        results: Where runs are filed; it need not be there.
+    """
+    from bayestwin.check import Finding  # half a second, which only `doctor` spends
+
+    findings = []
+    for runs in sorted({path.parent for name in (LOG, POINTER) for path in results.glob(f"*/{name}")}):
+        try:
+            productions = stages_after(read_log(runs).events).productions
+        except CorruptArtifact as reason:
+            findings.append(Finding("registry", "fail", runs.name, reason.summary, {}))
+            continue
+        for one in productions:
+            try:
+                check_unchanged(runs, one)
+            except CorruptArtifact as reason:
+                words = "is in production" if one is productions[-1] else "was, and cannot be gone back to"
+                sentence = f"{reason.summary} Run `{one.run}` {words}."
+                findings.append(Finding("registry", "fail", runs.name, sentence, {"run": one.run}))
+    return tuple(findings)
 
 
 def runs_of(model: ModelName, results: str | os.PathLike[str]) -> pathlib.Path:

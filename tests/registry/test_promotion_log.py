@@ -75,6 +75,13 @@ def test_an_empty_folder_has_an_empty_log(tmp_path: pathlib.Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_file_stays_open(tmp_path: pathlib.Path) -> None:
+    before = len(os.listdir("/dev/fd"))
+    for run in "ABC":
+        promote(tmp_path, run)
+    assert len(os.listdir("/dev/fd")) == before
+
+
 # A log that someone changed.
 
 

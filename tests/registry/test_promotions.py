@@ -25,6 +25,7 @@ from fabricated import (
     write_posterior,
     write_run,
 )
+from tank_model import run_command
 
 import bayestwin as bt
 from bayestwin.errors import (
@@ -41,6 +42,7 @@ from bayestwin.project.sections import StageSection
 from bayestwin.registry import evidence
 from bayestwin.registry.evidence import GATES, SHADOW, judge_run, open_promotable
 from bayestwin.registry.log import LOG, append, read_log
+from bayestwin.registry.production import examine_logs
 
 A, B, C = "20260301-a", "20260305-b", "20260306-c"
 
@@ -559,6 +561,26 @@ def test_rollback_does_not_mind_what_is_in_production(two_productions: pathlib.P
     """That may be damaged: this is when one goes back."""
     shutil.rmtree(two_productions / "tank" / B)
     assert bt.registry.rollback("tank", two_productions, why="it is gone").run == A
+
+
+def test_doctor_finds_a_log_that_was_changed_and_a_production_that_was_damaged(
+    two_productions: pathlib.Path,
+) -> None:
+    assert examine_logs(two_productions) == examine_logs(two_productions / "absent") == ()
+    shutil.rmtree(two_productions / "tank" / A)
+    (found,) = examine_logs(two_productions)
+    assert (found.severity, found.column) == ("fail", "tank")
+    assert f"is missing. Run `{A}` was, and cannot be gone back to." in found.sentence
+    write_posterior(two_productions / "tank" / B, mean=0.5)
+    assert (
+        f"not the posterior that was promoted. Run `{B}` is in production." in examine_logs(two_productions)[1].sentence
+    )
+    (two_productions / "tank" / LOG).unlink()
+    (found,) = examine_logs(two_productions)
+    assert "its end was cut off" in found.sentence
+    code, out, _ = run_command("doctor", "--results", two_productions)
+    assert code == 1
+    assert "its end was cut off" in out
 
 
 def test_what_was_in_production_then(model: pathlib.Path, two_productions: pathlib.Path) -> None:
