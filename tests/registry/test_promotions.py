@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import h5py
 import pytest
 from fabricated import (
     ALL,
@@ -25,6 +26,7 @@ from fabricated import (
     write_posterior,
     write_run,
 )
+from stored_files import forge
 from tank_model import run_command
 
 import bayestwin as bt
@@ -445,6 +447,23 @@ def test_a_pickle_is_refused_even_with_force(model: pathlib.Path, results: pathl
     (run / "posterior.nc").write_bytes(pickle.dumps({"posterior": 1}))
     renew_outputs(run)
     assert "is a pickle" in refused(model, results, UnsafeArtifact)
+
+
+def shape_bomb(file: h5py.File) -> None:
+    file["posterior"].create_dataset("gamma", shape=(1 << 40, 1 << 10), dtype="f8", chunks=(1 << 10, 1 << 10))
+
+
+def link_elsewhere(file: h5py.File) -> None:
+    file["posterior/gamma"] = h5py.ExternalLink("/etc/passwd", "/secret")
+
+
+@pytest.mark.parametrize("change", [shape_bomb, link_elsewhere])
+def test_a_file_that_is_not_safe_to_open_is_refused_even_with_force(
+    model: pathlib.Path, results: pathlib.Path, change: Callable[[h5py.File], None]
+) -> None:
+    forge(results / "tank" / A / "posterior.nc", change)
+    renew_outputs(results / "tank" / A)
+    assert "holds what bayestwin does not open" in refused(model, results, UnsafeArtifact)
 
 
 def test_a_posterior_of_another_twin_is_refused_even_with_force(model: pathlib.Path, results: pathlib.Path) -> None:
