@@ -28,6 +28,8 @@ CARD, CONTRACT, RUNBOOK, CHANGES = "model-card.md", "contract.json", "runbook.md
 
 CONTRACT_SCHEMA = 1
 
+_KEPT = {True: "as promised", False: "not as promised", None: "whether as promised cannot be told"}
+
 _UNFIT = re.compile(r"(?im)^#{1,6}\s*do not use when\b.*$")
 _ITEM = re.compile(r"(?m)^\s*[-*]\s+")
 
@@ -258,11 +260,14 @@ def _parameter_rows(record: Mapping[str, Any]) -> list[str]:
 
 
 def _coverage_lines(record: Mapping[str, Any]) -> list[str]:
-    summary = record.get("summary") or {}
+    summary, kept = record.get("summary") or {}, record.get("promises") or {}
     which = "held-out observations" if summary.get("held_out") else "observations of the calibration itself"
     lines = [
         f"- {name}: of {which} "
-        + ", ".join(f"{100 * share:.0f} % in the {100 * float(prob):g} % interval" for prob, share in own.items())
+        + ", ".join(
+            f"{100 * share:.0f} % in the {100 * float(prob):g} % interval ({_KEPT[(kept.get(name) or {}).get(prob)]})"
+            for prob, share in own.items()
+        )
         + "."
         for name, own in (summary.get("coverage") or {}).items()
         if all(share is not None for share in own.values())

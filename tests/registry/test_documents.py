@@ -68,7 +68,8 @@ def test_pages_say_what_run_card_and_log_say(promoted: pathlib.Path) -> None:
     card = (promoted / B / CARD).read_text(encoding="utf-8")
     assert "| rate | 0.8 | 0.01 | 0.78 to 0.82 | 1/h |" in card
     assert "- stage: **missing**. It is not in staging: promote it there first." in card
-    assert "- level: of held-out observations 47 % in the 50 % interval, 88 % in the 90 % interval." in card
+    told = "47 % in the 50 % interval (as promised), 88 % in the 90 % interval (whether as promised cannot be told)"
+    assert f"- level: of held-out observations {told}." in card
     assert "\n#### Do not use when\n- it rains;\n" in card
     book = (promoted / B / RUNBOOK).read_text(encoding="utf-8")
     assert "For production by Ann: the &lt;b>first&lt;/b> one." in book
