@@ -1,6 +1,7 @@
 """The public names, each from the module that holds it: what type checkers read, and what is imported lazily."""
 
 from . import errors as errors
+from . import registry as registry
 from .assess import backtest as backtest
 from .assess import calibrate_each as calibrate_each
 from .assess import conformalize as conformalize

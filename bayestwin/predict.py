@@ -139,8 +139,8 @@ def predict(
         {"predictions": predictions, "predictions_constant_data": driven_dataset(twin, bound, axes)}
         | ({} if unseen else {"observed_data": posterior["observed_data"].to_dataset()})
     )
-    starts = {"starts_anew": given.get("initial"), "unseen": list(unseen)}
-    tree.attrs = attributes | _origin(posterior) | {k: v for k, v in starts.items() if v} | _failed_paths(predictions)
+    starts = {"starts_anew": given["initial"]} if given else {"unseen": list(unseen)} if unseen else {}
+    tree.attrs = attributes | _origin(posterior) | starts | _failed_paths(predictions)
     return mark(tree, support(twin, posterior, tree, {})) if knows_what_was_seen(posterior) else tree
 
 

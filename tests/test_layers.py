@@ -28,6 +28,7 @@ LAYERS = (
     ("insight",),
     ("report",),
     ("project",),
+    ("registry",),
     ("cli",),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -30,6 +30,7 @@ PAGES = (
     "insight",
     "scenarios",
     "jobs",
+    "registry",
     "runs",
     "extending",
 )

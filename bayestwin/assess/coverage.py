@@ -440,7 +440,7 @@ def _dependent(alone: xr.DataArray, expected: xr.DataArray, level: float) -> tup
 RATE = 0.3
 SPECTRUM = 0.4
 LEAST_FREQUENCIES = 2
-"""How many frequencies the long-run variance is read from, see `_frequencies`. Chosen by simulation, so that a sound
+"""How many frequencies the long-run variance is read from, see `frequencies`. Chosen by simulation, so that a sound
 forecast with autoregressive errors stays in the band as often as it says (`tests/assess/test_dependence.py`)."""
 
 SURE = 0.95
@@ -509,7 +509,7 @@ def worth_of(stretch: np.ndarray, block: np.ndarray, prob: float) -> tuple[float
     inside = stretch <= np.partition(stretch, rank - 1)[rank - 1]
     share = inside.mean()
     sums = np.bincount(place, inside - share, blocks)
-    freedom = _frequencies(stretch, place, blocks)
+    freedom = frequencies(stretch, place, blocks)
     # the type-II transform of SciPy is twice the sum with cos(π k (b + 1/2) / blocks)
     waves = np.asarray(scipy.fft.dct(sums))[1 : freedom + 1] / 2
     variance = 2.0 * np.mean(waves**2) / num**2
@@ -569,7 +569,7 @@ def _from_neighbours(stretch: np.ndarray) -> float:
     return float((1 - correlation) / (1 + correlation))
 
 
-def _frequencies(stretch: np.ndarray, place: np.ndarray, blocks: int) -> int:
+def frequencies(stretch: np.ndarray, place: np.ndarray, blocks: int) -> int:
     """Number ν of the cosine transforms that the variance is read from.
 
     The spectrum of what is correlated by φ from one block to the next is flat up to a frequency of about 1 - φ:

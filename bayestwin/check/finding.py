@@ -242,6 +242,15 @@ def read_limits(path: pathlib.Path, twin: Twin) -> dict[str, Limit]:
     Raises:
         InvalidInput: If the block is not TOML, names what the twin does not have, or a limit makes no sense.
     """
+    return limits_from(stated_range(path), twin, str(path))
+
+
+def stated_range(path: pathlib.Path) -> dict[str, Any]:
+    """What a card states beneath “Operating range”, as it stands there; nothing where there is no card, or no block.
+
+    Raises:
+        InvalidInput: If the block is not TOML.
+    """
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8-sig")
@@ -253,7 +262,7 @@ def read_limits(path: pathlib.Path, twin: Twin) -> dict[str, Limit]:
     if block is None:
         return {}
     try:
-        found = tomllib.loads(block[1])
+        return tomllib.loads(block[1])
     except tomllib.TOMLDecodeError as reason:
         raise InvalidInput(
             f"The operating range of `{path}` is not valid TOML.",
@@ -261,7 +270,6 @@ def read_limits(path: pathlib.Path, twin: Twin) -> dict[str, Limit]:
             received=str(reason),
             advice="Correct the block beneath “Operating range”; lines count from its first one.",
         ) from reason
-    return limits_from(found, twin, str(path))
 
 
 def limits_from(given: Mapping[str, Any], twin: Twin, owner: str = "limits") -> dict[str, Limit]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import calibrate, insight, models, predict, runs
+from bayestwin.cli import calibrate, insight, models, predict, registry, runs
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -37,6 +37,10 @@ COMMANDS = (
     insight.compare,
     insight.sbc,
     models.check,
+    registry.promote,
+    registry.rollback,
+    registry.history,
+    registry.shadow,
     runs.runs,
     runs.show,
     runs.diff,

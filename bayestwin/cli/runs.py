@@ -100,15 +100,16 @@ def diff(
 
 
 def doctor(results: ResultsPath = pathlib.Path("results"), as_json: AsJson = False) -> None:
-    """Look whether the environment and the files of all runs are in order.
+    """Look whether the environment, the files of all runs and the logs of promotions are in order.
 
     Example: bayestwin doctor
     """
     with explained() as console:
         from bayestwin.cli.display import show_findings
         from bayestwin.project.index import examine
+        from bayestwin.registry.production import examine_logs
 
-        findings = examine(results)
+        findings = (*examine(results), *examine_logs(results))
         if as_json:
             print_json([finding._asdict() for finding in findings])
         else:

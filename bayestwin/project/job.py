@@ -28,6 +28,7 @@ WORDS = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "list_type": "a list in brackets",
+    "time_delta_parsing": 'a number of days, or text such as "P7D"',
 }
 """What pydantic expects, in the words of a job file."""
 

@@ -547,6 +547,34 @@ class ValidateSection(Section):
     seed: Seed = 2
 
 
+type Days = Annotated[
+    datetime.timedelta,
+    pydantic.Field(strict=False, gt=datetime.timedelta()),
+    pydantic.BeforeValidator(lambda n: datetime.timedelta(n) if type(n) in (int, float) and abs(n) < 1e6 else str(n)),
+]
+
+
+class StageSection(Section):
+    """What must speak for a run before it comes into a stage.
+
+    Attributes:
+        requires: Gates that must pass; `"diagnostics"` must whether it is named or not.
+        approvals: How many people must have approved of this very posterior.
+        shadow_for: How many days of telemetry it must have been compared with production on; or text such as `"P7D"`.
+    """
+
+    requires: list[Literal["diagnostics", "validation", "sbc", "scenarios", "identifiability", "drift"]]
+    approvals: int = pydantic.Field(default=0, ge=0)
+    shadow_for: Days | None = None
+
+
+class PromoteSection(Section):
+    """What `bayestwin promote` asks for, by the stage that a run is to come into."""
+
+    staging: StageSection = StageSection(requires=["diagnostics"])
+    prod: StageSection = StageSection(requires=["diagnostics", "validation"])
+
+
 class Job(Section):
     """A job file; a table is named as its attribute, but `[validate]`, which is a name of pydantic's own."""
 
@@ -565,6 +593,7 @@ class Job(Section):
     sensitivity: SensitivitySection = SensitivitySection()
     design: DesignSection = DesignSection()
     compare: CompareSection = CompareSection()
+    promote: PromoteSection = PromoteSection()
     validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")
 
     @pydantic.model_validator(mode="after")

@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 NAMES = """
-    batch calibrate check compare coverage design diff doctor export fleet identify models new predict report reproduce
-    resume runs sbc scenario sensitivity show track update validate
+    batch calibrate check compare coverage design diff doctor export fleet history identify models new predict promote
+    report reproduce resume rollback runs sbc scenario sensitivity shadow show track update validate
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
@@ -98,11 +98,8 @@ def test_a_mistyped_command_is_exit_2_with_a_hint(arguments: list[str], hint: st
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - {"doctor", "new"}))  # what `new` refuses: see test_new_model.py
 def test_bad_input_is_exit_2_and_explained(verb: str, as_json: list[str], tmp_path: pathlib.Path) -> None:
     absent = tmp_path / "[no] such"
-    arguments = {
-        "diff": [absent, absent],
-        "update": [absent, "--telemetry", absent],
-        "runs": ["--results", absent],
-    }.get(verb, [absent])
+    needed = {"update": ["--telemetry", absent], "rollback": ["--why", "x"], "shadow": ["--telemetry", absent]}
+    arguments = {"diff": [absent, absent], "runs": ["--results", absent]}.get(verb, [absent, *needed.get(verb, ())])
     code, out, err = run_command(verb, *arguments, *as_json)
     assert (code, out) == (2, "")
     first, expected, received, advice = err.splitlines()
