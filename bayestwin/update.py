@@ -95,7 +95,7 @@ def update(
             received=repr(max_k),
             advice="Leave it out for the default.",
         )
-    before, whole, told = _joined(twin, posterior, telemetry)
+    before, whole, told = joined(twin, posterior, telemetry)
     job = {"max_k": max_k, "predictive_draws": predictive_draws}
     attributes = root_attributes(twin, whole, seed, job) | {UPDATES: [*posterior.attrs.get(UPDATES, ())]}
     with computation as shown:
@@ -128,7 +128,7 @@ def _check_chains(posterior: xr.DataTree) -> None:
     )
 
 
-def _joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
+def joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
     """The record before and the whole one, in the twin's units, and what is new in numbers."""
     telemetry = from_same_start(twin, posterior, telemetry)
     specs = {**twin.observations, **twin.inputs, **twin.events, **twin.noise_columns()}

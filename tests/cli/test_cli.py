@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 NAMES = """
-    batch calibrate check compare coverage design diff doctor export fleet identify models new predict report reproduce
-    resume runs sbc scenario sensitivity show track validate
+    batch calibrate check compare coverage design diff doctor export fleet identify models monitor new predict report
+    reproduce resume runs sbc scenario sensitivity show track validate
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
