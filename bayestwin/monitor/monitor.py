@@ -1,6 +1,6 @@
 """Monitoring: a posterior and what was observed since in, whether the twin is still right out, and why not.
 
-Grown comes from test martingales of one-step-ahead PITs. What the findings of `check` explain is the data; what
+Evidence comes from test martingales of one-step-ahead PITs. What the findings of `check` explain is the data; what
 other versions, late rows or failed solves may explain, the infrastructure; and else the model.
 """
 
@@ -271,7 +271,7 @@ def _evidence(z: np.ndarray, own: np.ndarray) -> Grown:
 def _by_regime(
     z: np.ndarray, read: Reading, kept: slice, labels: pd.Index, groups: tuple[Groups, pd.Series], names: Sequence[str]
 ) -> dict[str, Grown]:
-    """Grown by group and observation; what no reading fell into stays at what it started with."""
+    """Evidence by group and observation; what no reading fell into stays at what it started with."""
     found, column = groups
     values = column.reindex(labels).to_numpy()[read.row[kept]]
     return {

@@ -51,7 +51,7 @@ class Monitored(NamedTuple):
         verdict: `"ok"`, `"watch"`, `"act"` or `"insufficient data"`.
         cause: `"data"`, `"infrastructure"`, `"model"`, or `"none"` where there is none to be named.
         reason: One sentence.
-        parameter: The parameter whose move alone explains best what is new, where something is to be explained.
+        parameter: The parameter whose move alone explains best what is new, where the cause is the model.
         e_value: The most that bets against the forecasts have grown to; 1/alpha raises the alarm.
         alarm: The time of the reading that raised it; None where none did.
         since: Where there is an alarm, when readings began to be off: the most probable time, and the first and last of
@@ -235,7 +235,7 @@ def judged(
     else:
         verdict, cause = "ok", "none"
         reason = f"{num:,} readings are as forecast: e has been {_e(highest):.3g} at most, of {1 / settings.alpha:.0f}."
-    named = moved.name if moved is not None and cause in ("model", "none") and verdict in ("act", "watch") else None
+    named = moved.name if moved is not None and cause == "model" else None
     since = _since(evidence, readings) if raised.size else None
     return Monitored(
         verdict,
