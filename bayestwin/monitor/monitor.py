@@ -4,6 +4,7 @@ Evidence comes from test martingales of one-step-ahead PITs. What the findings o
 other versions, late rows or failed solves may explain, the infrastructure; and else the model.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,15 +21,18 @@ from bayestwin.assess.grouping import BinEdges, Groups, find_groups
 from bayestwin.calibrate import check_belongs
 from bayestwin.check.check import PRIOR_KINDS, check
 from bayestwin.check.finding import Finding, Limit
+from bayestwin.check.range import HARDLY, INTERVAL, suggested, wrong_unit
 from bayestwin.check.times import notices_of
+from bayestwin.density.predictor import Predictor
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.model.noise.wrapped import Censored, Rounded
 from bayestwin.model.twin import Twin
-from bayestwin.monitor.ahead import Reading, build_ahead, read_ahead, weigh
+from bayestwin.monitor.ahead import Reading, RowsAhead, build_ahead, read_ahead, weigh
 from bayestwin.monitor.martingale import Grown, bet, mean_of, scores
 from bayestwin.monitor.shifts import find_shifts
 from bayestwin.monitor.verdict import (
     ALPHA,
+    UNFORESEEN,
     Monitored,
     MonitorSettings,
     NewReadings,
@@ -41,6 +45,9 @@ from bayestwin.monitor.verdict import (
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.times import paired
 from bayestwin.update import joined
+
+MOSTLY = 0.5
+"""Share of readings that must be far from their forecasts, before another unit is tried."""
 
 DATA_KINDS = frozenset(
     {
@@ -220,6 +227,7 @@ def _monitored(
     z = scores(found.log_below, found.log_above)
     by_name = {name: _evidence(z[kept], read.observation[kept] == k) for k, name in enumerate(names)}
     regimes = {} if groups is None else _by_regime(z[kept], read, kept, ahead.labels, groups, names)
+    findings = (*_wrong_units(ahead, read, z, settings.seed, shown), *findings)
     log_e = mean_of([one.log_e for one in by_name.values()])
     if regimes:
         log_e = mean_of([log_e, mean_of([one.log_e for one in regimes.values()])])
@@ -291,13 +299,14 @@ def new_findings(
 ) -> tuple[Finding, ...]:
     """What `check` says of new rows that it did not say of those calibrated, the worst first.
 
-    New rows are looked at by themselves, and as what follows the record before, against which they may be off.
+    New rows are looked at by themselves, and as what follows the record before, against which they may be off. Priors
+    are left out: what the posterior forecasts says more, see `_wrong_units`.
     """
     own: dict[str, Any] = {"seed": settings.seed, "thresholds": settings.thresholds, "progress": shown}
+    own["ignore"] = sorted(PRIOR_KINDS)
     own["limits"] = settings.limits
     alone = check(twin, later.with_table(later.table, t0=later.table.index[0]), **own)
-    known = check(twin, before, ignore=sorted(PRIOR_KINDS), **own)
-    both = check(twin, before, later, ignore=sorted(PRIOR_KINDS), **own)
+    known, both = check(twin, before, **own), check(twin, before, later, **own)
     rows = {(one.kind, one.column): one.evidence.get("num_rows", 0) / len(before.table) for one in known}
     found: dict[tuple[str, str], Finding] = {}
     for one in (*alone, *(own for own in map(functools.partial(_counted_from, len(before.table)), both) if own)):
@@ -309,6 +318,33 @@ def new_findings(
     for one in (own for own in mended if own.kind in ("duplicate", "out_of_order")):
         found.setdefault((one.kind, one.column), one)
     return tuple(sorted(found.values(), key=lambda one: ("fail", "warn", "note").index(one.severity)))
+
+
+def _wrong_units(ahead: RowsAhead, read: Reading, z: np.ndarray, seed: int, shown: Progress) -> tuple[Finding, ...]:
+    """Observations that the twin did not foresee at all, and would have in another unit."""
+    density, found = ahead.density, []
+    names = list(density.twin.observations)
+    far = [k for k in range(len(names)) if np.mean(np.abs(z[read.observation == k]) >= UNFORESEEN) > MOSTLY]
+    if not far:
+        return ()
+    unread = {name: np.where(ahead.new, np.nan, own) for name, own in density.bound.observations.items()}
+    forecast = dataclasses.replace(density, bound=density.bound._replace(observations=unread))
+    some = {name: own[:: max(1, len(own) // 100)] for name, own in ahead.values.items()}
+    with shown.phase("predict", "forecasting without what is new", 100) as phase:
+        drawn = Predictor(forecast)(some, key_for(seed, "monitor units"), phase)
+    for k in far:
+        rows, unit = read.row[read.observation == k], density.twin.observations[names[k]].unit
+        values = density.bound.observations[names[k]][rows]
+        low, high = np.nanquantile(drawn[names[k]][:, rows], INTERVAL, axis=0)
+
+        def share(changed: np.ndarray, low: np.ndarray = low, high: np.ndarray = high) -> float:
+            return float(np.mean((changed >= low) & (changed <= high)))
+
+        best = suggested(share, values, unit) if share(values) < HARDLY else None
+        if best is not None:
+            words = f"{100 * share(values):.0f} % of `{names[k]}` lie inside the 99 % interval of its forecast."
+            found.append(wrong_unit(names[k], words, {"inside": share(values)}, best, unit))
+    return tuple(found)
 
 
 def _counted_from(first: int, one: Finding) -> Finding | None:

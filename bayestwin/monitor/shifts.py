@@ -20,7 +20,7 @@ from bayestwin.density.density import Density
 from bayestwin.density.onestep import one_step
 from bayestwin.monitor.ahead import RowsAhead
 
-STEPS = 6
+STEPS = 8
 """Times that each move is looked at along the trajectory that it leads to."""
 
 
@@ -95,15 +95,18 @@ def find_shifts(ahead: RowsAhead) -> tuple[Shift, ...]:
     candidates = [j for j, site in enumerate(density.sites) if site.kind != "initial"]
     off = [size + k for k, name in enumerate(names) if not density.twin.observations[name].noise.support.is_discrete]
     moves = np.eye(len(covariance))[[*candidates, *off]]
-    lengths, reached = _climb(
-        functools.partial(_locals, density, rows=rows), *known, np.vstack([0.0 * moves[:1], moves])
-    )
+    # how far readings scatter is orthogonal to where they lie, but not by far readings: these would lead steps astray
+    scatters = np.array([site.kind in ("noise", "model_error") for site in density.sites] + [False] * len(names))
+    apart = (scatters[:, None] == scatters[None]).astype(float)
+    look = functools.partial(_locals, density, rows=rows)
+    lengths, reached = _climb(look, *known, np.vstack([0.0 * moves[:1], moves]), apart)
     if not np.isfinite(reached[0]):
         return ()
     gains = np.maximum(reached[1:] - reached[0], 0.0)
     found = _told(density, z, candidates, lengths[1:], gains)
     for k, delta, gain in zip(off, lengths[len(found) + 1 :], gains[len(found) :], strict=True):
-        found.append(Shift(names[k - size], "sensor", 0.0, delta, np.nan, gain, np.sign(delta) * np.sqrt(2.0 * gain)))
+        signed = float(np.sign(delta) * np.sqrt(2.0 * gain))
+        found.append(Shift(names[k - size], "sensor", 0.0, float(delta), np.nan, float(gain), signed))
     return tuple(sorted(found, key=lambda one: -one.gain))
 
 
@@ -125,7 +128,9 @@ def _told(
     return found
 
 
-def _climb(look: Any, centre: np.ndarray, covariance: np.ndarray, moves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _climb(
+    look: Any, centre: np.ndarray, covariance: np.ndarray, moves: np.ndarray, apart: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Maximise over a single move, and over all else under what the calibration says of it.
 
     Points are `m + C a + δ e`, so that what all else costs is `a' C a / 2` also where C is singular.
@@ -135,6 +140,7 @@ def _climb(look: Any, centre: np.ndarray, covariance: np.ndarray, moves: np.ndar
         centre: m, shape (k,).
         covariance: C, shape (k, k).
         moves: e, the direction in which each may move; zeros for none; shape (c, k).
+        apart: Which entries of the information are kept, as 1.0; shape (k, k).
 
     Returns:
         Lengths δ of the moves, and the log likelihood that they reach less what it costs; shape (c,) each.
@@ -150,7 +156,7 @@ def _climb(look: Any, centre: np.ndarray, covariance: np.ndarray, moves: np.ndar
         for c in range(num):
             if reached[c] > best[c]:
                 at[c], best[c], shrink[c] = tried[c], reached[c], 1.0
-                steps[c] = _step(away[c], covariance, score[c], information[c], moves[c]) - tried[c]
+                steps[c] = _step(away[c], covariance, score[c], information[c] * apart, moves[c]) - tried[c]
             else:  # NaN is not higher either
                 shrink[c] *= 0.4
         tried = at + shrink[:, None] * steps

@@ -175,7 +175,7 @@ def circumstances(
         if last < due:
             found.append(f"The last reading is of {telemetry.shown(last)}, and telemetry was due up to {settings.due}.")
     if late:
-        found.append(f"{late:,} {'row' if late == 1 else 'rows'} came after the calibration of their time.")
+        found.append(f"{late:,} {'row' if late == 1 else 'rows'} of the time that was calibrated came after that.")
     for name, version in told["calibrated_with"].items():
         now = told["versions"].get(name)
         if now is not None and now != version:
@@ -218,7 +218,7 @@ def judged(
         verdict, cause, reason = "act", "infrastructure", infrastructure[0]
     elif culprits:
         verdict, cause, reason = "watch", "data", culprits[0].sentence
-    elif failed > FEW_FAILED or any("due up to" in one or "came after" in one for one in infrastructure):
+    elif failed > FEW_FAILED or any("due up to" in one or "came after that" in one for one in infrastructure):
         verdict, cause, reason = "watch", "infrastructure", infrastructure[0]
     elif suspected:
         verdict, (cause, why) = "watch", _cause((), (), shifts)
