@@ -17,12 +17,14 @@ import xarray as xr
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
+from bayestwin._base.wording import count
 from bayestwin.assess.grouping import BinEdges, Groups, find_groups
 from bayestwin.calibrate import check_belongs
 from bayestwin.check.check import PRIOR_KINDS, check
-from bayestwin.check.finding import Finding, Limit
+from bayestwin.check.finding import Finding, Limit, place, where
 from bayestwin.check.range import HARDLY, INTERVAL, suggested, wrong_unit
 from bayestwin.check.times import notices_of
+from bayestwin.density.density import Density
 from bayestwin.density.predictor import Predictor
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.model.noise.wrapped import Censored, Rounded
@@ -46,8 +48,14 @@ from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.times import paired
 from bayestwin.update import joined
 
-MOSTLY = 0.5
-"""Share of readings that must be far from their forecasts, before another unit is tried."""
+SPIKE, FEW_SPIKES = 6.0, 0.05
+"""Standard deviations by which a reading alone is off that is a spike, and the share of readings that may be."""
+
+OFTEN, MOSTLY = 0.1, 0.5
+"""Shares of readings that must be far from their forecasts, before another clock, and another unit, are tried."""
+
+FEWEST_STEPS, MOST_STEPS, MUCH_NEARER = 2, 20, 0.5
+"""Usual steps by which a clock may be wrong, and how much nearer to its forecasts an observation must then be."""
 
 DATA_KINDS = frozenset(
     {
@@ -227,7 +235,11 @@ def _monitored(
     z = scores(found.log_below, found.log_above)
     by_name = {name: _evidence(z[kept], read.observation[kept] == k) for k, name in enumerate(names)}
     regimes = {} if groups is None else _by_regime(z[kept], read, kept, ahead.labels, groups, names)
-    findings = (*_wrong_units(ahead, read, z, settings.seed, shown), *findings)
+    findings = (
+        *_by_forecasts(ahead, read, z, settings.seed, shown),
+        *findings,
+        *_spikes(read, z, later, ahead, findings),
+    )
     log_e = mean_of([one.log_e for one in by_name.values()])
     if regimes:
         log_e = mean_of([log_e, mean_of([one.log_e for one in regimes.values()])])
@@ -300,7 +312,7 @@ def new_findings(
     """What `check` says of new rows that it did not say of those calibrated, the worst first.
 
     New rows are looked at by themselves, and as what follows the record before, against which they may be off. Priors
-    are left out: what the posterior forecasts says more, see `_wrong_units`.
+    are left out: what the posterior forecasts says more, see `_by_forecasts`.
     """
     own: dict[str, Any] = {"seed": settings.seed, "thresholds": settings.thresholds, "progress": shown}
     own["ignore"] = sorted(PRIOR_KINDS)
@@ -320,30 +332,97 @@ def new_findings(
     return tuple(sorted(found.values(), key=lambda one: ("fail", "warn", "note").index(one.severity)))
 
 
-def _wrong_units(ahead: RowsAhead, read: Reading, z: np.ndarray, seed: int, shown: Progress) -> tuple[Finding, ...]:
-    """Observations that the twin did not foresee at all, and would have in another unit."""
+def _by_forecasts(ahead: RowsAhead, read: Reading, z: np.ndarray, seed: int, shown: Progress) -> tuple[Finding, ...]:
+    """Observations that the twin did not foresee, and would have in another unit or at another time."""
     density, found = ahead.density, []
     names = list(density.twin.observations)
-    far = [k for k in range(len(names)) if np.mean(np.abs(z[read.observation == k]) >= UNFORESEEN) > MOSTLY]
+    shares = [float(np.mean(np.abs(z[read.observation == k]) >= UNFORESEEN)) for k in range(len(names))]
+    far = [k for k, share in enumerate(shares) if share > OFTEN]
     if not far:
         return ()
     unread = {name: np.where(ahead.new, np.nan, own) for name, own in density.bound.observations.items()}
     forecast = dataclasses.replace(density, bound=density.bound._replace(observations=unread))
     some = {name: own[:: max(1, len(own) // 100)] for name, own in ahead.values.items()}
     with shown.phase("predict", "forecasting without what is new", 100) as phase:
-        drawn = Predictor(forecast)(some, key_for(seed, "monitor units"), phase)
+        drawn = Predictor(forecast)(some, key_for(seed, "monitor forecasts"), phase)
     for k in far:
-        rows, unit = read.row[read.observation == k], density.twin.observations[names[k]].unit
+        rows = read.row[read.observation == k]
         values = density.bound.observations[names[k]][rows]
-        low, high = np.nanquantile(drawn[names[k]][:, rows], INTERVAL, axis=0)
+        if shares[k] > MOSTLY and (wrong := _wrong_unit(density, names[k], values, drawn[names[k]][:, rows])):
+            found.append(wrong)
+            continue
+        middle = np.nanmedian(drawn[f"{names[k]}_noise_free"], axis=0)
+        if late := _wrong_clock(names[k], values, rows, density.bound.times, middle):
+            found.append(late)
+    return tuple(found)
 
-        def share(changed: np.ndarray, low: np.ndarray = low, high: np.ndarray = high) -> float:
-            return float(np.mean((changed >= low) & (changed <= high)))
 
-        best = suggested(share, values, unit) if share(values) < HARDLY else None
-        if best is not None:
-            words = f"{100 * share(values):.0f} % of `{names[k]}` lie inside the 99 % interval of its forecast."
-            found.append(wrong_unit(names[k], words, {"inside": share(values)}, best, unit))
+def _wrong_unit(density: Density, name: str, values: np.ndarray, drawn: np.ndarray) -> Finding | None:
+    """Values that would lie within their forecasts, shape (draws, readings), in another unit."""
+    unit = density.twin.observations[name].unit
+    low, high = np.nanquantile(drawn, INTERVAL, axis=0)
+
+    def share(changed: np.ndarray) -> float:
+        return float(np.mean((changed >= low) & (changed <= high)))
+
+    best = suggested(share, values, unit) if share(values) < HARDLY else None
+    words = f"{100 * share(values):.0f} % of `{name}` lie inside the 99 % interval of its forecast."
+    return None if best is None else wrong_unit(name, words, {"inside": share(values)}, best, unit)
+
+
+def _wrong_clock(
+    name: str, values: np.ndarray, rows: np.ndarray, times: np.ndarray, forecast: np.ndarray
+) -> Finding | None:
+    """Values that are much nearer to what is forecast for another time, so many usual steps away.
+
+    Args:
+        name: Of the observation.
+        values: Read; shape (r,).
+        rows: Of each among the times; shape (r,).
+        times: Shape (n,).
+        forecast: For each time; shape (n,).
+    """
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    if not step > 0.0 or len(values) < 4 * MOST_STEPS:
+        return None
+
+    def apart(lag: int) -> float:
+        at = times[rows] + lag * step
+        inside = (at >= times[0]) & (at <= times[-1])
+        return float(np.sqrt(np.nanmean((values[inside] - np.interp(at[inside], times, forecast)) ** 2)))
+
+    lags = [lag for lag in range(-MOST_STEPS, MOST_STEPS + 1) if abs(lag) >= FEWEST_STEPS]
+    best = min(lags, key=apart)
+    if not apart(best) <= MUCH_NEARER * apart(0):
+        return None
+    words = (
+        f"`{name}` is what is forecast for {abs(best)} usual steps {'later' if best > 0 else 'earlier'}: "
+        "is its clock right?"
+    )
+    evidence = {"steps": best, "apart": apart(0), "apart_then": apart(best)}
+    return Finding("clock_skew", "warn", name, words, evidence)
+
+
+def _spikes(
+    read: Reading, z: np.ndarray, later: Telemetry, ahead: RowsAhead, known: Sequence[Finding]
+) -> tuple[Finding, ...]:
+    """Single readings far from what was forecast between others that are as forecast, where `check` tells of none."""
+    found = []
+    before = int(np.searchsorted(ahead.new, 1))
+    for k, name in enumerate(ahead.density.twin.observations):
+        own = read.observation == k
+        away, rows = np.abs(z[own]), read.row[own] - before
+        beside = np.maximum(np.append(away[1:], 0.0), np.append(0.0, away[:-1]))
+        alone = np.flatnonzero((away >= SPIKE) & (beside < UNFORESEEN))
+        told = any(one.column == name and one.kind in ("spike", "sentinel", "range") for one in known)
+        if not alone.size or alone.size > max(1, FEW_SPIKES * own.sum()) or told:
+            continue
+        evidence = place(rows[alone], later.table.index, 1, later.timezone)
+        words = (
+            f"{later.label(name)} lies far from its forecast, and is back at once, at {count(alone.size, 'reading')}"
+        )
+        words += f" ({where(evidence)}). If they are not real, leave them out."
+        found.append(Finding("spike", "warn", name, words, evidence))
     return tuple(found)
 
 

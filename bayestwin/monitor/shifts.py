@@ -154,7 +154,7 @@ def _climb(
         value, score, information = (np.asarray(own) for own in look(centre + away))
         reached = value - 0.5 * np.einsum("ci,ij,cj->c", pulls, covariance, pulls)
         for c in range(num):
-            if reached[c] > best[c]:
+            if reached[c] > best[c] and np.isfinite(score[c]).all() and np.isfinite(information[c]).all():
                 at[c], best[c], shrink[c] = tried[c], reached[c], 1.0
                 steps[c] = _step(away[c], covariance, score[c], information[c] * apart, moves[c]) - tried[c]
             else:  # NaN is not higher either

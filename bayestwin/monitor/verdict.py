@@ -269,14 +269,11 @@ def _foreseen(one: Finding, evidence: NewReadings, names: Sequence[str]) -> bool
 def culprit_findings(findings: Sequence[Finding], shifts: Sequence[Shift]) -> tuple[Finding, ...]:
     """Findings that make it the data.
 
-    What a change of the asset looks like too does so only where no move of a parameter explains what is new, or a
-    sensor that is off explains it better.
+    What a change of the asset looks like too does not where a move of a parameter of its equations explains what is new
+    better than a sensor that is off, or than noise that is another one, which explains anything.
     """
-    of_parameters = max((one.gain for one in shifts if one.kind != "sensor"), default=0.0)
-    of_sensors = max((one.gain for one in shifts if one.kind == "sensor"), default=0.0)
-    certain = [one for one in findings if one.kind not in ALSO_MODEL]
-    explained = of_parameters > EXPLAINS and of_parameters >= of_sensors - EXPLAINS
-    return tuple(certain if explained else findings)
+    explained = bool(shifts) and shifts[0].kind == "parameter" and shifts[0].gain > EXPLAINS
+    return tuple(one for one in findings if not explained or one.kind not in ALSO_MODEL)
 
 
 def _cause(culprits: Sequence[Finding], infrastructure: Sequence[str], shifts: Sequence[Shift]) -> tuple[Cause, str]:
@@ -306,7 +303,7 @@ def _e(log_e: float) -> float:
 
 
 def _shown(moment: Any, telemetry: Telemetry) -> str:
-    return f"since {telemetry.shown(moment)}"
+    return f"alarm at {telemetry.shown(moment)}"
 
 
 def _summary(one: Grown, name: str, readings: xr.Dataset, settings: MonitorSettings) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def _bets(found: Monitored, axis: TimeAxis) -> Picture:
     if found.since is not None:
         _, first, last = (as_numbers(readings["time"].isel(reading=[0]).copy(data=[one]))[0] for one in found.since)
         axes.axvspan(first, last, color=LIGHT["warn"], alpha=0.22, linewidth=0, zorder=0)
+    axes.set_xlim(*_span(as_numbers(readings["time"])))
     _powers(axes, limit)
     axes.set_title("Evidence against the forecasts (e-value)")
     axes.grid(axis="y")
@@ -182,6 +183,12 @@ def _bets(found: Monitored, axis: TimeAxis) -> Picture:
     )
     alt = f"E-values over time: {found.e_value:.3g} at most, alarm at {1 / found.attributes['alpha']:.4g}."
     return picture(drawn, "bets", alt, caption)
+
+
+def _span(x: np.ndarray) -> tuple[float, float]:
+    """Ends of an axis of times, the same for all pictures."""
+    edge = 0.01 * (x[-1] - x[0]) or 0.5
+    return x[0] - edge, x[-1] + edge
 
 
 def _powers(axes: Axes, limit: float) -> None:
@@ -202,8 +209,9 @@ def _pits(found: Monitored, axis: TimeAxis) -> Picture:
     x, pit = as_numbers(readings["time"]), readings["pit"].to_numpy()
     for axes, name in zip(grid, names, strict=True):
         own = np.flatnonzero(readings["observation"].to_numpy() == name)
-        for rows, colour in ((own[own < trusted], "calibrated"), (own[own >= trusted], "muted")):
+        for rows, colour in ((own[own < trusted], "calibrated"), (own[own >= trusted], "prior")):
             dots(axes, x[rows], pit[rows], *marker(own.size), LIGHT[colour])
+        axes.set_xlim(*_span(x))
         axes.set_ylim(-0.03, 1.03)
         axes.set_yticks([0.0, 0.5, 1.0])
         axes.grid(axis="y")
