@@ -223,11 +223,9 @@ def _monitored(
     findings = new_findings(twin, before, later, telemetry, settings, shown)
     try:
         ahead = build_ahead(twin, posterior, before, whole)
-    except InvalidTelemetry as reason:
-        if not findings:
-            raise
-        words = f"It cannot be predicted: {str(reason).splitlines()[0]}"
-        return without_readings(told, "act", "data", f"{findings[0].sentence} {words}", findings)
+    except InvalidTelemetry as reason:  # readings that cannot occur, or an input that is not there all the time
+        words = " ".join([*(one.sentence for one in findings[:1]), str(reason).splitlines()[0]])
+        return without_readings(told, "act", "data", words, findings)
     read = read_ahead(ahead, shown)
     names = list(twin.observations)
     found = weigh(read, _atoms(twin, read), _random(settings.seed))
@@ -383,7 +381,8 @@ def _wrong_clock(
         forecast: For each time; shape (n,).
     """
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    if not step > 0.0 or len(values) < 4 * MOST_STEPS:
+    most = min(MOST_STEPS, len(values) // 8)
+    if not step > 0.0 or most < FEWEST_STEPS:
         return None
 
     def apart(lag: int) -> float:
@@ -391,7 +390,7 @@ def _wrong_clock(
         inside = (at >= times[0]) & (at <= times[-1])
         return float(np.sqrt(np.nanmean((values[inside] - np.interp(at[inside], times, forecast)) ** 2)))
 
-    lags = [lag for lag in range(-MOST_STEPS, MOST_STEPS + 1) if abs(lag) >= FEWEST_STEPS]
+    lags = [lag for lag in range(-most, most + 1) if abs(lag) >= FEWEST_STEPS]
     best = min(lags, key=apart)
     if not apart(best) <= MUCH_NEARER * apart(0):
         return None
@@ -399,7 +398,9 @@ def _wrong_clock(
         f"`{name}` is what is forecast for {abs(best)} usual steps {'later' if best > 0 else 'earlier'}: "
         "is its clock right?"
     )
-    evidence = {"steps": best, "apart": apart(0), "apart_then": apart(best)}
+    # of normal noise as wide as what is left then
+    gain = 0.5 * len(values) * ((apart(0) / apart(best)) ** 2 - 1.0) if apart(best) > 0.0 else np.inf
+    evidence = {"steps": best, "apart": apart(0), "apart_then": apart(best), "gain": gain}
     return Finding("clock_skew", "warn", name, words, evidence)
 
 

@@ -270,10 +270,12 @@ def culprit_findings(findings: Sequence[Finding], shifts: Sequence[Shift]) -> tu
     """Findings that make it the data.
 
     What a change of the asset looks like too does not where a move of a parameter of its equations explains what is new
-    better than a sensor that is off, or than noise that is another one, which explains anything.
+    better than it does, if that is known, than a sensor that is off, and than noise that is another one, which explains
+    anything.
     """
-    explained = bool(shifts) and shifts[0].kind == "parameter" and shifts[0].gain > EXPLAINS
-    return tuple(one for one in findings if not explained or one.kind not in ALSO_MODEL)
+    gain = shifts[0].gain if shifts and shifts[0].kind == "parameter" and shifts[0].gain > EXPLAINS else -math.inf
+    explained = [one.kind in ALSO_MODEL and one.evidence.get("gain", 0.0) <= gain for one in findings]
+    return tuple(one for one, by_parameter in zip(findings, explained, strict=True) if not by_parameter)
 
 
 def _cause(culprits: Sequence[Finding], infrastructure: Sequence[str], shifts: Sequence[Shift]) -> tuple[Cause, str]:

@@ -270,3 +270,30 @@ def test_what_makes_no_sense_is_refused(case: str) -> None:
 def test_a_posterior_of_another_twin_is_refused() -> None:
     with pytest.raises(InvalidArtifact, match="does not belong"):
         bt.monitor(twin(name="pond"), posterior(), after(recorded()), seed=0)
+
+
+def test_readings_that_cannot_occur_are_the_data() -> None:
+    one = twin(observations={"level": bt.Observation(bt.LogNormal(dist.HalfNormal(0.5)), unit="m")})
+    whole = recorded()
+    calibrated = bt.calibrate(one, whole.with_table(whole.table.loc[: KNOWN[-1]]), seed=0, num_samples=100)
+    level = whole.table["level"].to_numpy().copy()
+    level[-4] = -0.2
+    found = bt.monitor(one, calibrated, after(whole.with_table(whole.table.assign(level=level))), seed=0)
+    assert (found.verdict, found.cause) == ("act", "data")
+    assert "cannot occur under LogNormal noise" in found.reason
+
+
+def test_a_clock_that_is_wrong_is_told_by_the_forecasts() -> None:
+    telemetry = after(recorded())
+    early = np.interp(FOLLOWS + 3.0, FOLLOWS, telemetry.table["level"])
+    found = look(telemetry.with_table(telemetry.table.assign(level=early).iloc[:-3]))
+    assert (found.verdict, found.cause) == ("act", "data")
+    (clock,) = [one for one in found.findings if one.kind == "clock_skew"]
+    assert clock.column == "level"
+
+
+def test_another_unit_is_told_by_the_forecasts() -> None:
+    telemetry = after(recorded())
+    found = look(telemetry.with_table(telemetry.table.assign(level=1000.0 * telemetry.table["level"])))
+    assert (found.verdict, found.cause, found.findings[0].kind) == ("act", "data", "unit_scale")
+    assert found.findings[0].evidence["suggestion"] == "divided by 1000"
