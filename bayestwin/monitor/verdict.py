@@ -19,7 +19,7 @@ from bayestwin.results.schema import content_sha256
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.record import time_in
 
-type Verdict = Literal["ok", "watch", "act", "insufficient data"]
+type MonitorVerdict = Literal["ok", "watch", "act", "insufficient data"]
 type Cause = Literal["data", "infrastructure", "model", "none"]
 
 ALPHA = 0.05
@@ -65,7 +65,7 @@ class Monitored(NamedTuple):
         attributes: What binds this to posterior and telemetry: hashes, versions, settings, first and last time.
     """
 
-    verdict: Verdict
+    verdict: MonitorVerdict
     cause: Cause
     reason: str
     parameter: str | None
@@ -126,7 +126,7 @@ def attributes_of(
 
 
 def without_readings(
-    told: Mapping[str, Any], verdict: Verdict, cause: Cause, reason: str, findings: tuple[Finding, ...] = ()
+    told: Mapping[str, Any], verdict: MonitorVerdict, cause: Cause, reason: str, findings: tuple[Finding, ...] = ()
 ) -> Monitored:
     """A verdict without a reading that could be looked at."""
     nothing = xr.Dataset({"pit": ("reading", np.empty(0))})
@@ -205,7 +205,7 @@ def judged(
     suspected = probability(shifts) <= SUSPECT
     failed = 1.0 - float(evidence.read.reached[-1])
     trusted, num = evidence.found.trusted, len(evidence.read.row)
-    verdict: Verdict
+    verdict: MonitorVerdict
     cause: Cause
     if raised.size:
         verdict = "act"
