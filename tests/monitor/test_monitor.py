@@ -297,3 +297,27 @@ def test_another_unit_is_told_by_the_forecasts() -> None:
     found = look(telemetry.with_table(telemetry.table.assign(level=1000.0 * telemetry.table["level"])))
     assert (found.verdict, found.cause, found.findings[0].kind) == ("act", "data", "unit_scale")
     assert found.findings[0].evidence["suggestion"] == "divided by 1000"
+
+
+LED = {
+    "process noise": {"model_error": bt.ProcessNoise({"level": dist.HalfNormal(0.2)})},
+    "a discrepancy": {"model_error": bt.Discrepancy({"level": dist.HalfNormal(0.2)}, {"level": 30.0}, num_basis=12)},
+    "noise that remembers": {
+        "observations": {"level": bt.Observation(bt.Autocorrelated(dist.HalfNormal(0.3), 1.0, 0.05), unit="m")}
+    },
+}
+
+
+@pytest.mark.parametrize("case", LED)
+def test_what_was_observed_leads_the_forecasts_of_a_twin_that_follows_it(case: str) -> None:
+    one, whole = twin(**LED[case]), recorded()
+    calibrated = bt.calibrate(
+        one, whole.with_table(whole.table.loc[: KNOWN[-1]]), seed=0, num_samples=100, num_warmup=100, num_chains=2
+    )
+    clean, wrong = (
+        bt.monitor(one, calibrated, after(whole, level=whole.table["level"].loc[FOLLOWS[0] :] + off), seed=0)
+        for off in (0.0, 1.5)
+    )
+    assert clean.alarm is None
+    assert wrong.verdict == "act"
+    assert len(clean.shifts) >= 4
