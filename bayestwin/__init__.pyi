@@ -70,6 +70,7 @@ from .model.types import Column as Column
 from .model.types import Event as Event
 from .model.types import First as First
 from .model.types import SteadyState as SteadyState
+from .monitor.monitor import monitor as monitor
 from .ppl.numpyro import numpyro_model as numpyro_model
 from .ppl.pymc import pymc_model as pymc_model
 from .predict import predict as predict

@@ -99,7 +99,7 @@ def update(
             received=repr(max_k),
             advice="Leave it out for the default.",
         )
-    before, whole, told = _joined(twin, posterior, telemetry)
+    before, whole, told = joined(twin, posterior, telemetry)
     told_job = {"max_k": max_k, "predictive_draws": predictive_draws} if job is None else dict(job)
     attributes = root_attributes(twin, whole, seed, told_job) | {UPDATES: [*posterior.attrs.get(UPDATES, ())]}
     with computation as shown:
@@ -163,14 +163,14 @@ def whole_record(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> Te
     Raises:
         InvalidTelemetry: As of `update`.
     """
-    return _joined(twin, posterior, telemetry)[1]
+    return joined(twin, posterior, telemetry)[1]
 
 
 def _specs(twin: Twin) -> dict[str, Any]:
     return {**twin.observations, **twin.inputs, **twin.events, **twin.noise_columns()}
 
 
-def _joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
+def joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
     """The record before and the whole one, in the twin's units, and what is new in numbers."""
     before, specs = known_record(twin, posterior, telemetry), _specs(twin)
     known = before.table

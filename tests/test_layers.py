@@ -26,6 +26,7 @@ LAYERS = (
     ("assess",),
     ("check",),
     ("insight",),
+    ("monitor",),
     ("report",),
     ("project",),
     ("registry",),

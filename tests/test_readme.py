@@ -27,6 +27,7 @@ PAGES = (
     "worked-examples",
     "model-error",
     "trust",
+    "monitoring",
     "insight",
     "scenarios",
     "jobs",

@@ -312,13 +312,27 @@ def _expected(
         "times": [telemetry.shown(labels[outside[0]]), telemetry.shown(labels[outside[-1]])],
     }
     unit = density.twin.observations[name].unit
-    best = _suggested(share, values, unit) if inside < HARDLY else None
+    best = suggested(share, values, unit) if inside < HARDLY else None
     if best is None:
         sentence += " The prior hardly expects such data: check units and priors."
         return Finding("prior", "warn", name, sentence, evidence)
+    return wrong_unit(name, sentence, evidence, best, unit)
+
+
+def wrong_unit(name: str, sentence: str, evidence: Mapping[str, Any], best: tuple[str, float], unit: str) -> Finding:
+    """The finding that values would fit in another unit.
+
+    Args:
+        name: Of the observation.
+        sentence: How few fit as they are.
+        evidence: Of that.
+        best: What `suggested` found.
+        unit: That of the observation.
+    """
     words, reached = best
     sentence += f" {words[0].upper()}{words[1:]}, {100 * reached:.0f} % would: is the unit ({unit or 'none'}) right?"
-    return Finding("unit_scale", "fail", name, sentence, evidence | {"suggestion": words, "inside_then": reached})
+    more = {"suggestion": words, "inside_then": reached}
+    return Finding("unit_scale", "fail", name, sentence, {**evidence, **more})
 
 
 def _still(name: str, density: Density, observed: np.ndarray, drawn: np.ndarray) -> list[Finding]:
@@ -335,7 +349,7 @@ def _still(name: str, density: Density, observed: np.ndarray, drawn: np.ndarray)
     return [Finding("prior", "warn", name, sentence, {"moved": moved})]
 
 
-def _suggested(share: Callable[[np.ndarray], float], values: np.ndarray, unit: str) -> tuple[str, float] | None:
+def suggested(share: Callable[[np.ndarray], float], values: np.ndarray, unit: str) -> tuple[str, float] | None:
     """The smallest change of unit of those that bring most values in, and the share that it brings in."""
     changes = changes_of(unit)
     shares = {words: share(change(values)) for words, change in changes.items()}

@@ -30,6 +30,7 @@ COMMANDS = (
     predict.report,
     predict.fleet,
     predict.validate,
+    predict.monitor,
     insight.scenario,
     insight.identify,
     insight.sensitivity,

@@ -38,6 +38,7 @@ from bayestwin.telemetry import said
 if TYPE_CHECKING:
     from bayestwin.project.check import CheckedModel
     from bayestwin.project.diff import Change, RunDifference
+    from bayestwin.project.monitor import MonitoredRun
     from bayestwin.project.predict import LaterPredictions
     from bayestwin.project.reproduce import Reproduction
     from bayestwin.project.update import Updated
@@ -409,6 +410,28 @@ ABOUT = {
     "outcome": "Outcome",
     "gates": "Gates",
 }
+
+
+def show_monitored(console: rich.console.Console, found: MonitoredRun) -> None:
+    """Print a verdict on new telemetry, what the evidence is by observation, and what moved."""
+    one = found.found
+    colour = {"ok": "green", "act": "red"}.get(one.verdict, "yellow")
+    show_line(console, f"[{colour}]{one.verdict}[/{colour}]", one.reason)
+    if one.observations:
+        shown = table("observation", "readings", "bet on", "e-value")
+        for name, own in one.observations.items():
+            shown.add_row(name, f"{own['readings']:,}", f"{own['trusted']:,}", f"{own['e_value']:.3g}")
+        console.print(shown)
+    if one.shifts:
+        shown = table("if it alone moved", "before", "after", "z")
+        for own in one.shifts:
+            before = "–" if own.kind == "sensor" else f"{own.before:.4g}"
+            label = f"{own.name} (sensor, off by)" if own.kind == "sensor" else own.name
+            shown.add_row(label, before, f"{own.after:.4g}", f"{own.z:.1f}")
+        console.print(shown)
+    for words in one.infrastructure:
+        show_line(console, "[yellow]![/yellow]", words)
+    show_path(console, found.page)
 
 
 def show_runs(console: rich.console.Console, entries: Sequence[Entry], total: int) -> None:

@@ -1,4 +1,4 @@
-"""`predict`, `coverage`, `report`, `fleet` and `validate`: what is done with an earlier run."""
+"""`predict`, `coverage`, `report`, `fleet`, `validate` and `monitor`: what is done with an earlier run."""
 
 import pathlib
 import time
@@ -253,3 +253,46 @@ def validate(
         )
         show_run(console, found, show_validation, as_json)
         exit_by(found.status)
+
+
+def monitor(
+    model: ModelPath,
+    telemetry: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="File with all telemetry since the calibration, in which rows that it had do no harm; by default what "
+            "the run held out."
+        ),
+    ] = None,
+    job: JobName = "job.toml",
+    run: RunName = None,
+    alpha: Annotated[
+        float, typer.Option(help="Probability of a false alarm, ever: the alarm is at an e-value of 1/alpha.")
+    ] = 0.05,
+    by: Annotated[str | None, typer.Option(help="Column that tells regimes apart.")] = None,
+    due: Annotated[
+        str | None, typer.Option(help="Time up to which telemetry should be there: a date, or a number as in the file.")
+    ] = None,
+    device: Device = None,
+    results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a calibrated twin is still right, by new telemetry, and what it is that changed.
+
+    Exit code 1 is the verdict `act`; `ok`, `watch` and `insufficient data` are 0, and stand in the answer. The verdict
+    lies in `monitor.json` in the run folder, its evidence in `monitor.html`.
+
+    Example: bayestwin monitor models/room --telemetry april.csv
+    """
+    with explained() as console:
+        from bayestwin.cli.display import show_monitored
+        from bayestwin.project.model import load_model
+        from bayestwin.project.monitor import monitor_run
+        from bayestwin.project.run import find_run
+
+        chosen = load_model(model, job)
+        used = find_run(results, chosen, run)
+        found = monitor_run(chosen, used, telemetry, alpha=alpha, by=by, due=due, device=device)
+        show_run(console, found, show_monitored, as_json)
+        if found.found.verdict == "act":
+            raise typer.Exit(1)

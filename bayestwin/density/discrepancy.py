@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
 import numpyro.distributions as dist
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from bayestwin.density.bind import Bound
@@ -107,6 +107,28 @@ class HilbertProcess:
         normal = jax.random.normal(key, self.frequencies.shape)
         weights = mean + jsl.solve_triangular(root.T, normal, lower=False)
         return jnp.asarray(self.basis) @ (self._amplitudes(scale, length) * weights)
+
+    def expect(
+        self, residuals: ArrayLike, noise: ArrayLike, scale: ArrayLike, length: ArrayLike
+    ) -> tuple[Array, Array]:
+        """What a residual is expected to be, given all those before it, and its standard deviation; shape (n,) each.
+
+        Places are taken in their order; arguments as in `log_likelihood`. What was not observed tells nothing.
+        """
+        features = jnp.asarray(self.basis) * self._amplitudes(scale, length)[None]
+        white = jnp.square(noise)
+
+        def update(belief: tuple[Array, Array], row: tuple[Array, Array, Array]) -> tuple[Any, tuple[Array, Array]]:
+            (mean, covariance), (feature, residual, here) = belief, row
+            shared = covariance @ feature
+            expected, variance = feature @ mean, feature @ shared + white
+            gain = jnp.where(here, shared / variance, 0.0)
+            after = mean + gain * (residual - expected), covariance - gain[:, None] * shared[None, :]
+            return after, (expected, jnp.sqrt(variance))
+
+        num = len(self.frequencies)
+        rows = (features, jnp.where(self.observed, residuals, 0.0), jnp.asarray(self.observed))
+        return lax.scan(update, (jnp.zeros(num), jnp.eye(num)), rows)[1]
 
     def factor(self, scale: ArrayLike, length: ArrayLike) -> Array:
         """Of the prior covariance of the process at all places: a root, shape (n, m)."""

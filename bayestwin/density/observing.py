@@ -138,6 +138,29 @@ def correlation_terms(
         By observation that is correlated with others; shape (n,) each, 0 where it is missing. NaN where the
         correlations are not those of any noise.
     """
+    names, scores, seen, white, root = _whitened(twin, bound, values, predicted)
+    terms: dict[str, Array] = {}
+    for i, name in enumerate(names):
+        term = (jnp.square(scores[i]) - jnp.square(white[i])) / 2.0 - jnp.log(root[i][i])
+        terms[name] = jnp.where(seen[i], term, 0.0)
+    return terms
+
+
+def scores_given_before(
+    twin: Twin, bound: Bound, values: Mapping[str, ArrayLike], predicted: Predicted
+) -> dict[str, Array]:
+    """Standard normal scores of observations that are correlated, each given those named before it; shape (n,) each.
+
+    Arguments as of `correlation_terms`; of no meaning where nothing was observed.
+    """
+    names, _, _, white, _ = _whitened(twin, bound, values, predicted)
+    return dict(zip(names, white, strict=True))
+
+
+def _whitened(
+    twin: Twin, bound: Bound, values: Mapping[str, ArrayLike], predicted: Predicted
+) -> tuple[list[str], list[Array], list[Array], list[Array], list[list[Array]]]:
+    """Of observations that are correlated: names, scores, where they are, scores given those before, and the root."""
     names = _correlated(twin)
     scores, seen = [], []
     for name in names:
@@ -150,14 +173,11 @@ def correlation_terms(
         scores.append(jnp.where(present, score, 0.0))
         seen.append(present)
     root = _root(twin, names, values, seen)
-    terms: dict[str, Array] = {}
     white: list[Array] = []
-    for i, name in enumerate(names):
+    for i in range(len(names)):
         given_before = sum((root[i][j] * white[j] for j in range(i)), start=jnp.zeros_like(scores[i]))
         white.append((scores[i] - given_before) / root[i][i])
-        term = (jnp.square(scores[i]) - jnp.square(white[i])) / 2.0 - jnp.log(root[i][i])
-        terms[name] = jnp.where(seen[i], term, 0.0)
-    return terms
+    return names, scores, seen, white, root
 
 
 def draw_correlated(

@@ -66,6 +66,18 @@ class LeastFavourable(dist.Distribution):
         mass = math.sqrt(2.0 * math.pi) * math.erf(c / math.sqrt(2.0)) + 2.0 / c * math.exp(-(c**2) / 2.0)
         return -0.5 * near**2 - c * (away - near) - math.log(mass) - jnp.log(self.scale)
 
+    def log_tail(self, value: ArrayLike) -> Array:
+        """Log probability of at most this value."""
+        c, r = self.threshold, (jnp.asarray(value) - self.loc) / self.scale
+        mass = math.sqrt(2.0 * math.pi) * math.erf(c / math.sqrt(2.0)) + 2.0 / c * math.exp(-(c**2) / 2.0)
+        far = c * jnp.minimum(r, -c) + c**2 / 2.0 - math.log(c)
+        beyond = math.exp(-(c**2) / 2.0) / c
+        within = beyond + math.sqrt(2.0 * math.pi) * (jax.scipy.special.ndtr(jnp.clip(r, -c, c)) - _ndtr(-c))
+        above = c * -jnp.maximum(r, c) + c**2 / 2.0 - math.log(c)
+        return jnp.where(
+            r <= -c, far - math.log(mass), jnp.where(r < c, jnp.log(within / mass), jnp.log1p(-jnp.exp(above) / mass))
+        )
+
     @override
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws: of the normal cut off at the threshold, or of an exponential beyond it."""
@@ -77,6 +89,10 @@ class LeastFavourable(dist.Distribution):
         far = jax.random.rademacher(keys[1], shape) * (c + jax.random.exponential(keys[2], shape) / c)
         beyond = jax.random.uniform(keys[3], shape) < tails / (core + tails)
         return self.loc + self.scale * jnp.where(beyond, far, near)
+
+
+def _ndtr(value: float) -> float:
+    return 0.5 * math.erfc(-value / math.sqrt(2.0))
 
 
 @dataclasses.dataclass(frozen=True)

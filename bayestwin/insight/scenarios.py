@@ -329,7 +329,7 @@ def density_from(asked: WhatIf, future: Telemetry, own: Twin) -> tuple[Any, Boun
     else:
         anywhere = {state: ANYWHERE for state in asked.twin.states}
         shifted, bound, density = restarted(own, asked.posterior, anywhere, future)
-    return shifted, bound, _from_first(density)
+    return shifted, bound, from_first(density)
 
 
 def anew(twin: Twin) -> Twin:
@@ -357,7 +357,7 @@ def _with_added(found: xr.Dataset, unchanged: xr.Dataset, names: Sequence[str]) 
     return found
 
 
-def _from_first(density: Density) -> Density:
+def from_first(density: Density) -> Density:
     """The density whose solver starts at the first time that is predicted, on the same clock."""
     grid, first = density.grid, int(density.grid.save[0])
     later = grid._replace(
@@ -378,13 +378,21 @@ def _with_events(twin: Twin, one: Scenario) -> Twin:
 
 
 def check_restart(twin: Twin, refused: str, one: Scenario | None = None) -> None:
-    """Refuse a twin that cannot be started from the states of a draw alone.
+    """Refuse a twin that cannot be started from the states of a draw alone; `refused` says what cannot be done to it.
 
-    Args:
-        twin: The twin.
-        refused: What cannot be done, without `of`.
-        one: The scenario that changes it; without one nothing may go on from what was observed.
+    Without a scenario `one` that changes it nothing may go on from what was observed.
     """
+    if found := restart_hindrances(twin, one):
+        raise InvalidSetting(
+            f"{refused} of twin `{twin.name}`.",
+            expected="a twin whose future follows from its states and parameters at the first time alone",
+            received=f"one with {' and '.join(found)}",
+            advice="Change inputs alone, or take the twin without it: `dataclasses.replace(twin, …)` calibrated anew.",
+        )
+
+
+def restart_hindrances(twin: Twin, one: Scenario | None = None) -> list[str]:
+    """Why a twin cannot be started from the states of a draw alone, in words; arguments as of `check_restart`."""
     added = [twin.observations[observation].noise for observation in _carried(twin)]
     own = {parameter for noise in added for parameter in noise.parameters.values() if isinstance(parameter, str)}
     changed = set(one.parameters) if one is not None else set()
@@ -398,14 +406,7 @@ def check_restart(twin: Twin, refused: str, one: Scenario | None = None) -> None
         "states that are arrays": not twin.layout.scalar,
         "inputs that are asked for at other times": bool(twin.delayed),
     }
-    found = [words for words, there in reasons.items() if there]
-    if found:
-        raise InvalidSetting(
-            f"{refused} of twin `{twin.name}`.",
-            expected="a twin whose future follows from its states and parameters at the first time alone",
-            received=f"one with {' and '.join(found)}",
-            advice="Change inputs alone, or take the twin without it: `dataclasses.replace(twin, …)` calibrated anew.",
-        )
+    return [words for words, there in reasons.items() if there]
 
 
 def _is_added(noise: Noise) -> bool:

@@ -3,8 +3,8 @@
 A new one is a subclass of `Noise`, here or anywhere else; nothing keeps a list of them. See `docs/extending.md`.
 """
 
+from bayestwin.model.noise.autocorrelated import Autocorrelated
 from bayestwin.model.noise.families import (
-    Autocorrelated,
     Binomial,
     Gaussian,
     LogNormal,

@@ -455,6 +455,20 @@ class Biased(Noise):
         return self.noise.log_likelihood(observed, _biased(value, times, bias, drift), times, **inner)
 
     @override
+    def given_before(
+        self,
+        observed: ArrayLike,
+        value: ArrayLike,
+        times: ArrayLike,
+        *,
+        bias: ArrayLike,
+        drift: ArrayLike,
+        **inner: ArrayLike,
+    ) -> dist.Distribution:
+        """That of the noise around the biased value."""
+        return self.noise.given_before(observed, _biased(value, times, bias, drift), times, **inner)
+
+    @override
     def saturated(
         self, observed: ArrayLike, times: ArrayLike, *, bias: ArrayLike, drift: ArrayLike, **inner: ArrayLike
     ) -> Array:
