@@ -18,7 +18,8 @@ from typing import Any
 import pydantic
 
 from bayestwin.errors import InvalidInput, InvalidJob
-from bayestwin.project.sections import Job, Moment, Section
+from bayestwin.project.sections import Job
+from bayestwin.project.telemetry_sections import Moment, Section
 
 WORDS = {
     "model_type": "a table with keys of its own",

@@ -31,7 +31,7 @@ from bayestwin.project.model import Model, read_model_telemetry
 from bayestwin.project.predict import open_results, split_made_with
 from bayestwin.project.record import read_record, renew_outputs, to_json
 from bayestwin.project.run import POSTERIOR, find_run
-from bayestwin.project.sections import Moment, Section
+from bayestwin.project.telemetry_sections import Moment, Section
 from bayestwin.results.store import load, write_bytes_durably, write_text_durably
 from bayestwin.results.support import WORDS
 from bayestwin.telemetry import Telemetry

@@ -16,7 +16,8 @@ from bayestwin.density.bind import elapsed
 from bayestwin.errors import InvalidJob, InvalidTelemetry
 from bayestwin.model.twin import Twin
 from bayestwin.project.job import about_job, as_toml
-from bayestwin.project.sections import KINDS, FeatureSection, Job, ReadingSection, SplitSection, TelemetrySection
+from bayestwin.project.sections import Job, SplitSection
+from bayestwin.project.telemetry_sections import KINDS, FeatureSection, ReadingSection, TelemetrySection
 from bayestwin.telemetry import (
     Rows,
     Telemetry,

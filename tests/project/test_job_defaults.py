@@ -13,11 +13,10 @@ from bayestwin.project.sections import (
     Job,
     PredictSection,
     SbcSection,
-    Section,
     SensitivitySection,
-    TelemetrySection,
     UpdateSection,
 )
+from bayestwin.project.telemetry_sections import Section, TelemetrySection
 
 
 def defaults(function: Callable) -> dict[str, object]:

@@ -11,8 +11,9 @@ from tank_model import MakeModel, run_command
 from bayestwin.errors import InvalidInput, InvalidTelemetry
 from bayestwin.project.job import as_toml
 from bayestwin.project.model import load_model, load_telemetry, read_model_telemetry
-from bayestwin.project.sections import Job, TelemetrySection
+from bayestwin.project.sections import Job
 from bayestwin.project.telemetry import in_place
+from bayestwin.project.telemetry_sections import TelemetrySection
 
 BERLIN = "Europe/Berlin"
 

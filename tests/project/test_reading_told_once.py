@@ -4,7 +4,7 @@ import inspect
 import typing
 from types import NoneType
 
-from bayestwin.project.sections import ReadingSection, TelemetrySection
+from bayestwin.project.telemetry_sections import ReadingSection, TelemetrySection
 from bayestwin.telemetry.reading import CHOICES, SHAPING, ReadingSettings, read_telemetry
 
 ARGUMENTS = {name: one for name, one in inspect.signature(read_telemetry).parameters.items() if name != "data"}
