@@ -221,7 +221,10 @@ def resumed(
     """
     shifted, bound, knots, signals = _bound_ahead(twin, _past_of(posterior, None), future, observed=observed)
     kept = posterior[FINAL].data_vars
-    states = {n: dataclasses.replace(s, initial=dist.Normal()) if n in kept else s for n, s in twin.states.items()}
+    states = {
+        n: dataclasses.replace(s, initial=dist.Normal(), pooled=None) if n in kept else s
+        for n, s in twin.states.items()
+    }
     anew = with_method(dataclasses.replace(twin, states=states), _method(posterior))
     start = _end_of(twin, posterior, shifted)
     grid = build_grid(anew, bound.times, knots, signals, signals, bound.known, start=start)
