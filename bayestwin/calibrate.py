@@ -432,7 +432,7 @@ def _groups(
     found |= known or {}
     stats = drawn.stats | {"solver_steps": found["num_steps"].reshape(chains, num)}
     with_terms = np.arange(num) if of_all or known is not None else kept
-    final = final_dataset(twin, found, chains, followed if known is None else np.arange(num))
+    final = final_dataset(twin, found, chains, followed if known is None else np.arange(num), bound.labels[-1])
     return ({FINAL: final} if final.data_vars else {}) | {
         "posterior": sites_dataset(
             twin, {name: v.reshape(chains, num, *v.shape[1:]) for name, v in values.items()}, axes.coords

@@ -19,7 +19,7 @@ from arviz_stats.sampling_diagnostics import ess
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin.calibrate import check_belongs, posterior_of, record_of, root_attributes
-from bayestwin.density.ahead import FINAL, can_go_on, final_states, from_same_start, resumed
+from bayestwin.density.ahead import FINAL, can_go_on, final_states, final_time, from_same_start, resumed
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import Predictor
@@ -271,8 +271,10 @@ def _knows_the_past(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) ->
     """Whether all that is known of rows so far need not be solved for again: new ones are later, all draws are kept."""
     if not can_go_on(twin, posterior, telemetry, None) or "solver_steps" not in posterior["sample_stats"]:
         return False
-    num = posterior["posterior"].sizes["draw"]
-    return all(posterior[name].sizes.get("draw") == num for name in (FINAL, "log_likelihood"))
+    num, last = posterior["posterior"].sizes["draw"], posterior["observed_data"].to_dataset()["time"].values[-1]
+    return last == final_time(posterior) and all(
+        posterior[name].sizes.get("draw") == num for name in (FINAL, "log_likelihood")
+    )
 
 
 def _weigh_later(

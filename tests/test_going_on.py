@@ -138,3 +138,25 @@ def test_delayed_inputs_are_remembered() -> None:
 
     assert driven().forgetful
     assert not driven(vector_field=late).forgetful
+
+
+def test_a_posterior_that_was_told_more_inputs_goes_on_from_where_its_states_are() -> None:
+    """As a backtest tells one of a later origin: the last row of what is known is not that of the states."""
+    rng, times = np.random.default_rng(2), np.arange(12.0)
+    table = {name: rng.normal(size=12) for name in ("stepped", "sloped", "level")}
+    posterior = calibrated(driven(), telemetry_of({"time": times[:8], **{n: own[:8] for n, own in table.items()}}))
+    inputs = {name: table[name] for name in ("stepped", "sloped")}
+    whole = bt.predict(
+        driven(), posterior, telemetry_of({"time": times[8:], **{n: own[8:] for n, own in inputs.items()}}), seed=1
+    )
+    told = posterior.copy()
+    told["constant_data"] = xr.Dataset({n: ("time", own) for n, own in inputs.items()}, {"time": times})
+    told["observed_data"] = posterior["observed_data"].to_dataset().reindex(time=times)
+    future = telemetry_of({"time": times[10:], **{n: own[10:] for n, own in inputs.items()}})
+    ahead = bt.predict(driven(), told, future, seed=1)
+    np.testing.assert_allclose(
+        ahead["predictions"]["level_noise_free"],
+        whole["predictions"]["level_noise_free"].sel(time=times[10:]),
+        rtol=1e-8,
+        atol=1e-10,
+    )

@@ -191,15 +191,16 @@ def can_go_on(twin: Twin, posterior: xr.DataTree, future: object, num: int | Non
         return False
     there, drawn = (posterior[name].to_dataset()["draw"].values for name in (FINAL, "posterior"))
     enough = len(there) == len(drawn) or num is None or num <= len(there) * posterior[FINAL].sizes["chain"]
-    last = posterior["observed_data"].to_dataset()["time"].values[-1]
-    begins = from_same_start(twin, posterior, future).table.index[0] > last
+    begins = from_same_start(twin, posterior, future).table.index[0] > final_time(posterior)
     return bool(enough and np.isin(there, drawn).all() and begins)
 
 
-def _end_of(twin: Twin, posterior: xr.DataTree, shifted: Telemetry) -> float:
-    """The elapsed time of the last row of the record that was calibrated."""
-    last = pd.Index(posterior["observed_data"].to_dataset()["time"].values[-1:])
-    return float(elapsed(last, shifted.t0, shifted.units.get("time", twin.time_unit), twin.time_unit)[0])
+def final_time(posterior: xr.DataTree) -> Any:
+    """The user's time at which draws have brought the states where `final_states` says.
+
+    A posterior may have been told inputs beyond that, as a backtest does, so that it is not that of its last row.
+    """
+    return posterior[FINAL].to_dataset()["time"].values[()]
 
 
 def resumed(
@@ -226,7 +227,8 @@ def resumed(
         for n, s in twin.states.items()
     }
     anew = with_method(dataclasses.replace(twin, states=states), _method(posterior))
-    start = _end_of(twin, posterior, shifted)
+    last, unit = pd.Index([final_time(posterior)]), shifted.units.get("time", twin.time_unit)
+    start = float(elapsed(last, shifted.t0, unit, twin.time_unit)[0])
     grid = build_grid(anew, bound.times, knots, signals, signals, bound.known, start=start)
     return shifted, bound, Density(anew, bound, grid, anew.sites()).solved_as(anew)
 

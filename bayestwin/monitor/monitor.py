@@ -209,7 +209,7 @@ def _monitored(
     try:
         before, whole, _ = joined(twin, posterior, telemetry)
     except InvalidTelemetry as reason:
-        if "nothing in this telemetry" not in str(reason):
+        if "nothing in this telemetry" not in reason.problem:
             raise
         return without_readings(
             told, "insufficient data", "none", "All readings of this telemetry were calibrated already."
@@ -224,7 +224,7 @@ def _monitored(
     try:
         ahead = build_ahead(twin, posterior, before, whole)
     except InvalidTelemetry as reason:  # readings that cannot occur, or an input that is not there all the time
-        words = " ".join([*(one.sentence for one in findings[:1]), str(reason).splitlines()[0]])
+        words = " ".join([*(one.sentence for one in findings[:1]), reason.summary])
         return without_readings(told, "act", "data", words, findings)
     read = read_ahead(ahead, shown)
     names = list(twin.observations)

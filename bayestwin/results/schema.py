@@ -118,7 +118,9 @@ def stats_dataset(stats: Mapping[str, np.ndarray]) -> xr.Dataset:
     return _with_draws(xr.Dataset({n: (("chain", "draw"), v, {"long_name": WORDS[n]}) for n, v in stats.items()}))
 
 
-def final_dataset(twin: Twin, found: Mapping[str, np.ndarray], chains: int, draws: np.ndarray) -> xr.Dataset:
+def final_dataset(
+    twin: Twin, found: Mapping[str, np.ndarray], chains: int, draws: np.ndarray, label: Any
+) -> xr.Dataset:
     """Where each draw has brought the states by the last row; nothing of what is not there.
 
     Args:
@@ -126,6 +128,7 @@ def final_dataset(twin: Twin, found: Mapping[str, np.ndarray], chains: int, draw
         found: As `Predictor` returns it: `<state>_final`, (chains · draws) rows.
         chains: Number of chains.
         draws: Number of each draw of a chain.
+        label: The user's time of that row.
     """
     data = {}
     for name, state in twin.states.items():
@@ -134,7 +137,8 @@ def final_dataset(twin: Twin, found: Mapping[str, np.ndarray], chains: int, draw
             words = {"units": state.unit, "long_name": f"{state.doc or name} at the last row"}
             data[name] = (("chain", "draw", *state.axes(name)), values.reshape(shape), words)
     labels = {dim: own for name, state in twin.states.items() if name in data for dim, own in state.axes(name).items()}
-    return xr.Dataset(data, coords={"chain": np.arange(chains), "draw": draws, **labels} if data else {})
+    coords = {"chain": np.arange(chains), "draw": draws, "time": label, **labels}
+    return xr.Dataset(data, coords=coords if data else {})
 
 
 def series_dataset(
