@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
@@ -50,6 +51,40 @@ def test_inputs_go_on_between_the_last_row_and_the_first_new_one(monkeypatch: py
     record = telemetry_of({"time": times, "stepped": stepped, "sloped": sloped, "level": level})
     future = telemetry_of({"time": [11.5, 13.0], "stepped": [1.0, 2.0], "sloped": [3.0, -1.0]})
     check_same(driven(), calibrated(driven(), record), future, monkeypatch, 1e-8)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_states_may_be_arrays(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an affine twin, and of one that needs a solver; an update with later rows is that of the whole record."""
+
+    def field(t, x, p, u):
+        lost = x.rod if exact else x.rod * jnp.abs(x.rod)
+        return {"rod": jnp.diff(jnp.pad(x.rod, 1, mode="edge"), 2) - p.loss * lost, "sum": x.rod.sum() - x.sum}
+
+    twin = bt.Twin(
+        name="rod",
+        vector_field=field,
+        states={"rod": bt.State(np.arange(1.0, 5.0), size=4), "sum": bt.State(dist.Normal(1.0, 0.1))},
+        parameters={"loss": bt.Parameter(dist.LogNormal(-2.0, 0.3))},
+        observations={"end": bt.Observation(bt.Gaussian(0.1), of=lambda t, x, p, u: x.rod[3] + x.sum)},
+    )
+    times = np.arange(10.0)
+    seen = bt.simulate(twin, {"loss": 0.1, "sum_initial": 1.0}, telemetry_of({"time": times}), seed=0)["end"].values
+    rows = {"time": times, "end": seen}
+    first, later = ({name: column[chosen] for name, column in rows.items()} for chosen in (np.s_[:7], np.s_[7:]))
+    posterior = calibrated(twin, telemetry_of(first))
+    assert (posterior.attrs["solver_choice"]["method"] == "exact") == exact
+    check_same(twin, posterior, telemetry_of({"time": times[7:]}), monkeypatch, 1e-8 if exact else 1e-5)
+    if not exact:  # which draws an update chooses would hang on the solver's last digits
+        return
+    chains = bt.calibrate(twin, telemetry_of(first), seed=0, num_samples=100)
+    updated = bt.update(twin, chains, telemetry_of(later), seed=0, max_k=np.inf)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["bayestwin.update"], "can_go_on", lambda *_: False)
+        whole = bt.update(twin, chains, telemetry_of(later), seed=0, max_k=np.inf)
+    assert updated["final_state"]["rod"].shape[-1] == 4
+    for group in ("posterior", "final_state"):
+        xr.testing.assert_allclose(updated[group].to_dataset(), whole[group].to_dataset(), rtol=1e-6, atol=1e-6)
 
 
 def test_equations_know_what_time_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

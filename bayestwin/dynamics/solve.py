@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from bayestwin.dynamics.affine import solve_exactly
@@ -82,13 +83,17 @@ def solve(
         one = functools.partial(solve, twin, partly=partly, beside=len(grid.edges))
         return jax.vmap(one, in_axes=(0, axes))(jax.tree.map(jnp.asarray, grid), dict(values))
     free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
-    theta = jnp.stack([jnp.asarray(values[name], float) for name in free]) if free else jnp.zeros(0)
+    # sites are scalars, but where states were brought to by the end of a record may be arrays
+    theta, apart = ravel_pytree([jnp.asarray(values[name], float) for name in free])
+
+    def named(theta: Array) -> dict[str, Array]:
+        return dict(zip(free, apart(theta), strict=True))
 
     def of_theta(theta: Array, grid: Grid) -> tuple[Array, tuple[Array, ...]]:
-        return _integrate(twin, grid, dict(zip(free, theta, strict=True)), partly=partly)
+        return _integrate(twin, grid, named(theta), partly=partly)
 
     if twin.solver.method == "exact":
-        states, solved = _recur(twin, grid, free, theta, beside)
+        states, solved = _recur(twin, grid, named, theta, beside)
         none = jnp.zeros(len(grid.edges) - 1, int)
         return _trajectory(states, solved, none, *([so_far(states)] if partly else []))
     adaptive = grid.fixed is None
@@ -159,13 +164,15 @@ def _integrate(
     return values, (solved & jnp.isfinite(values).all(), by_interval, *reached)
 
 
-def _recur(twin: Twin, grid: Grid, free: list[str], theta: Array, beside: int) -> tuple[Array, Array]:
+def _recur(
+    twin: Twin, grid: Grid, named: Callable[[Array], dict[str, Array]], theta: Array, beside: int
+) -> tuple[Array, Array]:
     """Values at the saved times of a twin that needs no solver, and whether there are any."""
 
     def field_of(theta: Array, grid: Grid) -> Field:
-        return Field(twin, parameters(twin, {**grid.known, **dict(zip(free, theta, strict=True))}))
+        return Field(twin, parameters(twin, {**grid.known, **named(theta)}))
 
-    _, state, found = begin(twin, grid, dict(zip(free, theta, strict=True)))
+    _, state, found = begin(twin, grid, named(theta))
     states = jnp.concatenate([state[None], solve_exactly(field_of, theta, state, grid, beside)])[grid.save]
     return states, found & jnp.isfinite(states).all()
 
