@@ -100,6 +100,7 @@ def update(
             advice="Leave it out for the default.",
         )
     before, whole, told = joined(twin, posterior, telemetry)
+    check_news(twin, told)
     told_job = {"max_k": max_k, "predictive_draws": predictive_draws} if job is None else dict(job)
     attributes = root_attributes(twin, whole, seed, told_job) | {UPDATES: [*posterior.attrs.get(UPDATES, ())]}
     with computation as shown:
@@ -163,7 +164,9 @@ def whole_record(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> Te
     Raises:
         InvalidTelemetry: As of `update`.
     """
-    return joined(twin, posterior, telemetry)[1]
+    _, whole, told = joined(twin, posterior, telemetry)
+    check_news(twin, told)
+    return whole
 
 
 def _specs(twin: Twin) -> dict[str, Any]:
@@ -171,7 +174,7 @@ def _specs(twin: Twin) -> dict[str, Any]:
 
 
 def joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Telemetry, Telemetry, dict[str, Any]]:
-    """The record before and the whole one, in the twin's units, and what is new in numbers."""
+    """The record before and the whole one, in the twin's units, and what is new in numbers; see `check_news`."""
     before, specs = known_record(twin, posterior, telemetry), _specs(twin)
     known = before.table
     if not (known.index.is_unique and telemetry.table.index.is_unique):
@@ -188,11 +191,7 @@ def joined(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> tuple[Te
 
 
 def _news(twin: Twin, known: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
-    """How many rows and readings are new, and how many take the place of others.
-
-    Raises:
-        InvalidTelemetry: If there is none.
-    """
+    """How many rows and readings are new, how many take the place of others, and how many were counted already."""
     places = paired(new.index, known.index)
     readings = revised = again = 0
     for name in twin.observations:
@@ -203,12 +202,21 @@ def _news(twin: Twin, known: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
             again += int(same.sum())
             revised += int((np.isfinite(ours) & np.isfinite(theirs) & ~same).sum())
             readings += int((np.isfinite(ours) & ~np.isfinite(theirs)).sum())
-    if readings + revised:
-        return {"rows": int((places < 0).sum()), "readings": readings, "revised": revised}
+    return {"rows": int((places < 0).sum()), "readings": readings, "revised": revised, "again": again}
+
+
+def check_news(twin: Twin, told: Mapping[str, int]) -> None:
+    """Refuse telemetry in which nothing is new.
+
+    Raises:
+        InvalidTelemetry: If so.
+    """
+    if told["readings"] + told["revised"]:
+        return
     raise InvalidTelemetry(
         "There is nothing in this telemetry that the posterior does not know.",
         expected="readings of " + ", ".join(f"`{name}`" for name in twin.observations) + " that were not counted yet",
-        received=f"{again:,} readings, all of them counted already" if again else "no readings",
+        received=f"{told['again']:,} readings, all of them counted already" if told["again"] else "no readings",
         advice="Wait for new rows; to count these again would make the posterior narrower than it is.",
     )
 

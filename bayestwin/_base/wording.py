@@ -103,7 +103,9 @@ def percent(share: float, decimals: int = 0) -> Written:
     # 12 digits: 100 × 0.29 is 28.999999999999996
     value = float(f"{100 * share:.12g}")
     if 0 < share < 1 and float(text) in (0.0, 100.0):
-        return Written(f"< 1{NARROW}%" if share < 0.5 else f"> 99{NARROW}%", value)
+        least = 10.0**-decimals
+        text = f"< {least:.{decimals}f}" if share < 0.5 else f"> {100 - least:.{decimals}f}"
+        return Written(f"{text}{NARROW}%", value)
     return Written(f"{text}{NARROW}%".replace("-", "−"), value)
 
 

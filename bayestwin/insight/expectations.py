@@ -239,7 +239,8 @@ def wilson(share: float, num: float) -> tuple[float, float]:
     z = float(scipy.stats.norm.ppf(0.5 + SURE / 2))
     centre = (share + z**2 / (2 * num)) / (1 + z**2 / num)
     half = z / (1 + z**2 / num) * math.sqrt(share * (1 - share) / num + z**2 / (4 * num**2))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # exactly 0 or 1 where no draw says otherwise, whatever rounding makes of it
+    return 0.0 if share == 0.0 else max(centre - half, 0.0), 1.0 if share == 1.0 else min(centre + half, 1.0)
 
 
 def verdict_words(one: Expectation, judged: ExpectationVerdict) -> str:
@@ -261,14 +262,19 @@ def verdict_words(one: Expectation, judged: ExpectationVerdict) -> str:
 # All scenarios, held against the baseline.
 
 
+FIGURES = (
+    *("median", "lower", "upper"),
+    *("difference", "difference_lower", "difference_upper"),
+    *("less", "paired_sd", "unpaired_sd"),
+)
+"""What is told of one quantity of one scenario; of a twin without quantities for none."""
+
+
 def compared(twin: Twin, drawn: Mapping[str, xr.Dataset], loss: str | None) -> xr.Dataset:
     """Quantities of all scenarios, and their differences from the baseline: see `scenario`."""
     names = [name for name in quantity_names(drawn[BASELINE]) if name in twin.quantities]
-    rows: dict[str, list[list[float]]] = {}
-    for values in drawn.values():
-        made = [_row(values[name], drawn[BASELINE][name]) for name in names]
-        for key in made[0] if made else ():
-            rows.setdefault(key, []).append([one[key] for one in made])
+    made = [[_row(values[name], drawn[BASELINE][name]) for name in names] for values in drawn.values()]
+    rows = {key: np.array([[one[key] for one in own] for own in made], float) for key in FIGURES}
     coords: dict[str, Any] = {"scenario": list(drawn), "quantity": names}
     coords["units"] = ("quantity", [str(drawn[BASELINE][name].attrs["units"]) for name in names])
     found = xr.Dataset({key: (("scenario", "quantity"), table) for key, table in rows.items()}, coords=coords)
@@ -296,17 +302,9 @@ def _row(values: xr.DataArray, baseline: xr.DataArray) -> dict[str, float]:
     below, middle, above = _quantiles(difference[there], ends)
     paired = float(np.std(difference[there])) if np.isfinite(difference[there]).all() else math.nan
     spread = [float(np.std(one[there])) if np.isfinite(one[there]).all() else math.nan for one in (own, other)]
-    return {
-        "median": median,
-        "lower": lower,
-        "upper": upper,
-        "difference": middle,
-        "difference_lower": below,
-        "difference_upper": above,
-        "less": float(np.mean(difference[there] < 0.0)) if there.any() else math.nan,
-        "paired_sd": paired,
-        "unpaired_sd": math.hypot(*spread),
-    }
+    less = float(np.mean(difference[there] < 0.0)) if there.any() else math.nan
+    told = (median, lower, upper, middle, below, above, less, paired, math.hypot(*spread))
+    return dict(zip(FIGURES, told, strict=True))
 
 
 def _quantiles(values: np.ndarray, ends: Sequence[float]) -> list[float]:

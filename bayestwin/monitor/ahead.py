@@ -4,7 +4,6 @@
 the new readings before: exact for the draws there are, so that PITs are independent and uniform, whatever the inputs.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from bayestwin._base.progress import Progress
-from bayestwin.density.ahead import density_ahead
+from bayestwin.density.ahead import FINAL, can_go_on, final_states, resumed
 from bayestwin.density.bind import bind
 from bayestwin.density.density import Density, build_density
 from bayestwin.density.onestep import look
@@ -22,7 +21,6 @@ from bayestwin.dynamics.choice import with_method
 from bayestwin.errors import InvalidSetting
 from bayestwin.inference.laplace import smooth_tail
 from bayestwin.inference.method import MAX_PARETO_K
-from bayestwin.insight.scenarios import anew, from_first, restart_hindrances
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 
@@ -63,27 +61,26 @@ def build_ahead(twin: Twin, posterior: xr.DataTree, before: Telemetry, whole: Te
     Raises:
         InvalidTelemetry: If the new rows do not fit the twin.
     """
-    last = before.table.index[-1]
-    paths = posterior["posterior_predictive"].to_dataset()
-    group = posterior["posterior"].to_dataset()
-    if "draw" in paths.dims:  # those whose states at the end are known
-        group = group.sel(draw=paths["draw"])
-    kept = [f"{name}_state" in paths for name in twin.states]
-    from_end = all(kept) and not restart_hindrances(twin)
+    last, group = before.table.index[-1], posterior["posterior"].to_dataset()
+    later = whole.with_table(whole.table.loc[whole.table.index > last])
+    begun: dict[str, np.ndarray] = {}
+    from_end = can_go_on(twin, posterior, later, None)
     if from_end:
-        later = whole.with_table(_unread(whole.table.loc[last:], twin))
-        _, bound, density = density_ahead(anew(twin), posterior, later, led=False)
-        density = from_first(density)
-        read = {name: later.in_unit(name, spec.unit) for name, spec in twin.observations.items()}
-        density = dataclasses.replace(density, bound=bound._replace(observations=read))
+        later, _, density = resumed(twin, posterior, later, observed=True)
+        draws = posterior[FINAL].to_dataset()["draw"].values
+        begun, group = final_states(posterior, draws), group.sel(draw=draws)
     else:
         chosen = with_method(twin, posterior.attrs.get("solver_choice", {}).get("method", "auto"))
         density = build_density(twin, bind(twin, whole)).solved_as(chosen)
         later = whole
-    values = {}
-    for site in density.sites:
-        known = paths[f"{site.owner}_state"].isel(time=-1) if from_end and site.kind == "initial" else group[site.name]
-        values[site.name] = known.transpose("chain", "draw").to_numpy().ravel()
+    values = {
+        site.name: begun[site.name]
+        if site.name in begun
+        else group[site.name].transpose("chain", "draw").to_numpy().ravel()
+        for site in density.sites
+    }
+    paths = posterior["posterior_predictive"].to_dataset()
+    kept = [f"{name}_state" in paths for name in twin.states]
     if all(kept):
         states: dict[str, Any] = {f"{name}_state": _by_draw(paths[f"{name}_state"]) for name in twin.states}
         if np.isfinite(np.concatenate([own.ravel() for own in states.values()])).any():
@@ -94,12 +91,6 @@ def build_ahead(twin: Twin, posterior: xr.DataTree, before: Telemetry, whole: Te
     if num < len(next(iter(values.values()))):
         values = {name: own[rows] for name, own in values.items()}
     return RowsAhead(density, values, labels, np.asarray(labels > last), from_end)
-
-
-def _unread(table: pd.DataFrame, twin: Twin) -> pd.DataFrame:
-    """The rows with nothing observed in the first, which was counted."""
-    first = table.index == table.index[0]
-    return table.assign(**{name: table[name].mask(first) for name in twin.observations})
 
 
 def _by_draw(paths: xr.DataArray) -> np.ndarray:

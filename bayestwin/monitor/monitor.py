@@ -206,14 +206,10 @@ def _monitored(
         return without_readings(told, "act", "data", findings[0].sentence, findings)
     if not _num_read(twin, telemetry):
         return without_readings(told, "insufficient data", "none", "There is no reading in this telemetry.")
-    try:
-        before, whole, _ = joined(twin, posterior, telemetry)
-    except InvalidTelemetry as reason:
-        if "nothing in this telemetry" not in reason.problem:
-            raise
-        return without_readings(
-            told, "insufficient data", "none", "All readings of this telemetry were calibrated already."
-        )
+    before, whole, news = joined(twin, posterior, telemetry)
+    if not news["readings"] + news["revised"]:
+        words = "All readings of this telemetry were calibrated already."
+        return without_readings(told, "insufficient data", "none", words)
     last = before.table.index[-1]
     later = whole.with_table(whole.table.loc[whole.table.index > last])
     late = _num_late(before, telemetry, last)

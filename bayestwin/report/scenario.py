@@ -149,13 +149,14 @@ def render_decision(found: xr.DataTree, record: Mapping[str, Any], twin: str) ->
     told, comparison = record["decision"], found["comparison"].to_dataset()
     quantity = told["quantity"]
     unit = unit_text(str(comparison["units"].sel(quantity=quantity).item())) if quantity else ""
-    rows = _alternatives(comparison.sel(quantity=quantity), record) if quantity else []
+    rows = _alternatives(comparison.sel(quantity=quantity), record) if quantity else _demanded(record)
     warnings = _before_signing(record)
     with drawing():
         drawn = difference_plot(comparison.sel(quantity=[quantity])) if quantity else None
-    heads = [("alternative", ""), ("what is done", ""), (told["words"] or quantity, unit or "1")]
-    heads += [("difference from the baseline", unit or "1"), ("likely range of it", unit or "1")]
-    heads += [("chance to be better", "%")] if told["most"] else []
+    heads = [("alternative", ""), ("what is done", "")]
+    if quantity:
+        heads += [(told["words"] or quantity, unit or "1"), ("difference from the baseline", unit or "1")]
+        heads += [("likely range of it", unit or "1"), *([("chance to be better", "%")] if told["most"] else [])]
     best = told["best"]
     undecided = any(one["verdict"] == "undecided" for one in record["expectations"] if one["scenario"] == best)
     status = "plain" if not told["most"] else "fail" if best is None else "warn" if undecided or warnings else "pass"
@@ -163,13 +164,16 @@ def render_decision(found: xr.DataTree, record: Mapping[str, Any], twin: str) ->
         "decision.html",
         {
             "name": twin,
-            "question": told["question"] or _asked(told),
+            "question": told["question"] or _asked(record),
             "status": status,
-            "headline": _answer(told, comparison, unit),
+            "headline": _answer(told, comparison, unit) if quantity else _demands(record),
             "lines": _because(record),
-            "caption": f"Typical values, and differences with the range that holds {percent(PROB)} of all cases",
+            "caption": f"Typical values, and differences with the range that holds {percent(PROB)} of all cases"
+            if quantity
+            else "What is done, and whether what is demanded of it is kept",
             "heads": [*heads, ("demands", "")],
             "rows": rows,
+            "measured": bool(quantity),
             "better": bool(told["most"]),
             "picture": None if drawn is None else drawn._replace(caption=CAPTION),
             "hangs": _hangs(told),
@@ -180,9 +184,11 @@ def render_decision(found: xr.DataTree, record: Mapping[str, Any], twin: str) ->
     )
 
 
-def _asked(told: Mapping[str, Any]) -> str:
+def _asked(record: Mapping[str, Any]) -> str:
+    told = record["decision"]
     if not told["most"]:
-        return "What do the alternatives change?"
+        questions = [one["question"] for one in record["scenarios"].values() if one["question"]]
+        return questions[0] if len(questions) == 1 else "What do the alternatives change?"
     return f"Which alternative has the {told['most']} {told['words'] or told['quantity']}?"
 
 
@@ -210,9 +216,23 @@ def _answer(told: Mapping[str, Any], comparison: xr.Dataset, unit: str) -> str:
     return f"{best}: {words} is {size[0]} {unit} {'less' if less else 'more'} than in the baseline{span}."
 
 
+def _demands(record: Mapping[str, Any]) -> str:
+    """The answer where nothing is compared but what is demanded: the twin has no quantities of interest."""
+    verdicts = [one["verdict"] for one in record["expectations"]]
+    if not verdicts:
+        return "The twin names nothing by which the alternatives could be compared, and nothing was demanded of them."
+    if set(verdicts) == {"met"}:
+        return "All that is demanded of the alternatives is kept."
+    told = [f"{verdicts.count(kind)} {words}" for kind, words in KEPT.items() if kind in verdicts]
+    return f"Of what is demanded of the alternatives: {', '.join(told)}."
+
+
 def _because(record: Mapping[str, Any]) -> list[str]:
     """What is done then, and whether that keeps what is demanded."""
-    best = record["decision"]["best"]
+    best, docs = record["decision"]["best"], record["decision"]["docs"]
+    if not record["decision"]["quantity"]:
+        told = [(one, plain_words(one["text"], docs)) for one in record["expectations"]]
+        return [f"Of {one['scenario']} is demanded {words}: {_demand_words(one, record)}." for one, words in told]
     if best is None:
         return []
     changes = record["scenarios"][best]["changes"]
@@ -223,7 +243,6 @@ def _because(record: Mapping[str, Any]) -> list[str]:
         ranked = sorted(scenarios, key=lambda name: -scenarios[name]["best"])
         chances = ", ".join(f"{name} {percent(scenarios[name]['best'])}" for name in ranked[:3])
         lines.append(f"Chance to be the best of all: {chances}.")
-    docs = record["decision"]["docs"]
     if policy := scenarios[best].get("policy"):
         quantity = policy["goal"].partition(" ")[2].partition(".")[0]
         unit = unit_text(scenarios[best]["quantities"][quantity]["unit"])
@@ -244,19 +263,30 @@ def _demand_words(one: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     return words[one["verdict"]]
 
 
+def _kept(name: str, record: Mapping[str, Any]) -> str:
+    verdicts = [one["verdict"] for one in record["expectations"] if one["scenario"] == name]
+    return ", ".join(f"{verdicts.count(kind)} {words}" for kind, words in KEPT.items() if kind in verdicts) or "–"
+
+
+def _done(name: str, record: Mapping[str, Any]) -> str:
+    return "; ".join(record["scenarios"][name]["changes"]) or "nothing"
+
+
+def _demanded(record: Mapping[str, Any]) -> list[AlternativeRow]:
+    """The alternatives of a twin without quantities."""
+    return [AlternativeRow(n, _done(n, record), "", "", "", "", _kept(n, record)) for n in record["scenarios"]]
+
+
 def _alternatives(own: xr.Dataset, record: Mapping[str, Any]) -> list[AlternativeRow]:
     rows = []
     for one in _rows(own):
         mine = own.sel(scenario=one.scenario)
         less = float(mine["less"]) if one.less else math.nan
-        verdicts = [other["verdict"] for other in record["expectations"] if other["scenario"] == one.scenario]
-        kept = ", ".join(f"{verdicts.count(kind)} {words}" for kind, words in KEPT.items() if kind in verdicts)
         better = percent(_better(less, record["decision"])) if one.less else Written("–")
         interval = f"{one.difference_lower} to {one.difference_upper}" if one.difference else "–"
-        what = "; ".join(record["scenarios"][one.scenario]["changes"]) or "nothing"
-        rows.append(
-            AlternativeRow(one.scenario, what, one.median, one.difference or "–", interval, better, kept or "–")
-        )
+        apart = one.difference or "–"
+        what, kept = _done(one.scenario, record), _kept(one.scenario, record)
+        rows.append(AlternativeRow(one.scenario, what, one.median, apart, interval, better, kept))
     return rows
 
 

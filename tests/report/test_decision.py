@@ -8,7 +8,7 @@ import xarray as xr
 from readable import faults
 
 from bayestwin.insight.expectations import compared, plain_words
-from bayestwin.report.scenario import render_decision
+from bayestwin.report.scenario import difference_plot, render_decision
 from bayestwin.results.schema import QUANTITY
 
 SHIFTS = {"baseline": 0.0, "insulated": -30.0, "warmer": 5.0, "same": 0.0}
@@ -81,6 +81,32 @@ def test_the_answer_is_told_with_its_range_and_its_reasons() -> None:
     assert text.count("All is colder.") == 1
     assert "twin 0123456789ab" in text
     assert "Name and signature" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "answer"), [("met", "All that is demanded"), ("missed", "not kept"), (None, "names nothing")]
+)
+def test_without_a_quantity_alternatives_are_told_by_what_is_demanded(verdict: str | None, answer: str) -> None:
+    """Of a twin that names none."""
+
+    class Barer:
+        quantities = ()
+
+    drawn = {name: xr.Dataset() for name in SHIFTS}
+    tree = xr.DataTree.from_dict({"comparison": compared(Barer(), drawn, None)})  # type: ignore[arg-type]
+    tree.attrs["loss"] = ""
+    record = record_of(None, "", quantity="", words="", question="", shares={})
+    record["scenarios"]["warmer"]["question"] = "And if it is warmer?"
+    record["expectations"] = [one | {"verdict": verdict} for one in record["expectations"] if verdict]
+    record |= {"status": "pass"}
+    page = render_decision(tree, record, "room")
+    assert faults(page) == ["nav 0 times"]
+    text = text_of(page)
+    assert "And if it is warmer?" in text
+    assert answer in text
+    assert "insulated!" in text
+    assert ("that the room is below 16 °C" in text) == (verdict is not None)
+    assert difference_plot(tree["comparison"].to_dataset()) is None
 
 
 @pytest.mark.parametrize(("most", "chance"), [("least", "100 %"), ("most", "0 %")])

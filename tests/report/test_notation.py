@@ -56,6 +56,11 @@ def test_percent_never_rounds_to_certainty(share, text):
     assert percent(share) == f"{text}\u202f%"
 
 
+@pytest.mark.parametrize(("share", "text"), [(0.9996, "> 99.9"), (0.0004, "< 0.1"), (0.99, "99.0"), (1.0, "100.0")])
+def test_percent_says_how_near_it_is_to_certainty(share, text):
+    assert percent(share, 1) == f"{text}\u202f%"
+
+
 def test_two_digits_of_the_spread():
     assert fixed(0.546864, decimals_for(0.0631)) == "0.547"
     assert fixed(26.9, decimals_for(0.05)) == "26.900"
