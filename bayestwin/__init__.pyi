@@ -57,6 +57,7 @@ from .model.noise import Poisson as Poisson
 from .model.noise import Proportional as Proportional
 from .model.noise import Rounded as Rounded
 from .model.noise import StudentT as StudentT
+from .model.numpy_field import from_numpy as from_numpy
 from .model.quantities import FirstTime as FirstTime
 from .model.quantities import FromRows as FromRows
 from .model.quantities import Integral as Integral

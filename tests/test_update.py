@@ -1,6 +1,7 @@
 """An updated posterior is that of the whole record, in whatever batches and order its rows arrive."""
 
 import functools
+import importlib
 import sys
 
 import arviz as az
@@ -15,6 +16,7 @@ from twins import decay, decay_telemetry, driven, known_decay, tank, tank_teleme
 
 import bayestwin as bt
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
+from bayestwin.insight.sbc import curves, shape_of
 
 TABLE = decay_telemetry().table
 FIRST = bt.read_telemetry(TABLE.iloc[:4].reset_index())
@@ -245,3 +247,45 @@ def test_the_nile_arrives_in_four_batches(order: tuple[int, ...]) -> None:
         if in_order:
             gained = posterior.attrs["updates"][-1]["log_predictive"]
             assert abs(gained - (evidence - NILE[start][2])) <= 0.05
+
+
+def ranks_of_updates(num: int, seed: int) -> np.ndarray:
+    """Ranks of levels that the prior draws, and of how probable they make the second batch, after an update with it."""
+    rng, times = np.random.default_rng(seed), np.linspace(0.0, 1.0, 12)
+    slope, first, second = np.exp(-RATE * times), np.s_[:6], np.s_[6:]
+    ranks, weighted = [], 0
+    for number, truth in enumerate(rng.normal(5.0, 1.0, num)):
+        seen = truth * slope + NOISE * rng.standard_normal(len(times))
+        batches = [telemetry_of({"time": times[own], "level": seen[own]}) for own in (first, second)]
+        posterior = bt.calibrate(known_decay(), batches[0], seed=number, num_samples=1000, predictive_draws=50)
+        updated = bt.update(known_decay(), posterior, batches[1], seed=number, max_k=np.inf, predictive_draws=50)
+        weighted += updated.attrs["updates"][-1]["how"] == "weighted"
+        levels = np.append(updated["posterior"]["level_initial"].to_numpy().ravel(), truth)
+        off = ((seen - levels[:, None] * slope)[:, second] ** 2).sum(axis=1)
+        ranks.append([(one[:-1] < one[-1]).mean() for one in (levels, -off)])
+    assert weighted >= 0.8 * num  # the others are drawn anew
+    return np.transpose(ranks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("times", "shapes"),
+    [(1.0, None), (2.0, ["too narrow", "too high"]), (0.0, ["uneven", "too low"])],
+    ids=["counted once", "counted twice", "not counted"],
+)
+def test_simulation_based_calibration_of_updates(
+    times: float, shapes: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks of the truth are uniform where a batch counts once; where it does not, one that knows the data tells."""
+    module = importlib.import_module("bayestwin.update")
+    right = module._weighed
+
+    def weighed(z: object, values: object, here: np.ndarray, ratio: np.ndarray, *rest: object) -> object:
+        return right(z, values, here + (times - 1.0) * ratio, times * ratio, *rest)
+
+    monkeypatch.setattr(module, "_weighed", weighed)
+    ranks = ranks_of_updates(200, 5)
+    judged = curves(ranks, ["level_initial", "log_likelihood"], 0.99, 0)
+    assert bool(judged["within_band"].all()) == (shapes is None)
+    if shapes is not None:
+        assert [shape_of(one) for one in ranks] == shapes

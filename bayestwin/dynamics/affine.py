@@ -30,13 +30,12 @@ WIDE, FEW, FEWEST = 256, 8, 3
 """Grids side by side from which on each is gone through interval by interval; and most states of which each is computed
 by itself there, and each entry of their matrices."""
 
-SHAPING = ("reshape", "broadcast_in_dim", "squeeze", "concatenate", "slice", "transpose", "rev", "copy")
-CARRIED = frozenset({"add", "sub", "neg", "add_any", "reduce_sum", "cumsum", *SHAPING})
-"""Primitives that are linear in all their operands together."""
-
-OF_ARRAYS = frozenset({"pad", "split", "gather", "scatter", "scatter-add", "dynamic_slice", "dynamic_update_slice"})
-"""Those that are besides, as long as only numbers and no places depend on the states; looked for where states are
-arrays."""
+SHAPING = ("reshape", "broadcast_in_dim", "squeeze", "slice", "transpose", "rev", "copy")
+JOINING = ("concatenate", "stack", "unstack", "split", "pad")
+PLACING = ("gather", "scatter", "scatter-add", "dynamic_slice", "dynamic_update_slice")
+CARRIED = frozenset({"add", "sub", "neg", "add_any", "reduce_sum", "cumsum", *SHAPING, *JOINING, *PLACING})
+"""Primitives that are linear in all their operands together. Places are whole numbers, to which nothing that is affine
+in the states can be converted."""
 
 BY_CONSTANT = frozenset({"mul", "dot_general"})
 """Primitives that are linear in either operand where the other is constant."""
@@ -99,12 +98,11 @@ def _degrees(
     """
     first = of_states if of_time is None else of_time
     degrees = [first] + [of_states] * len(twin.states) + [0] * len(twin.parameters) + of_inputs
-    carried = CARRIED if twin.layout.scalar else CARRIED | OF_ARRAYS
-    return _outputs_of(jax.make_jaxpr(function)(*abstract_arguments(twin.shapes)).jaxpr, degrees, carried)
+    return _outputs_of(jax.make_jaxpr(function)(*abstract_arguments(twin.shapes)).jaxpr, degrees)
 
 
-def _outputs_of(jaxpr: Any, degrees: list[int], carried: frozenset[str]) -> list[int]:
-    """Degrees of the outputs of a trace, given those of its inputs, and what is linear in all operands."""
+def _outputs_of(jaxpr: Any, degrees: list[int]) -> list[int]:
+    """Degrees of the outputs of a trace, given those of its inputs."""
     known: dict[Any, int] = dict(zip(jaxpr.invars, degrees, strict=True))
 
     def degree(atom: Any) -> int:
@@ -114,17 +112,17 @@ def _outputs_of(jaxpr: Any, degrees: list[int], carried: frozenset[str]) -> list
         given = [degree(atom) for atom in equation.invars]
         inner = called(equation)
         if equation.primitive.name in CALLS | OWN_DERIVATIVE and inner is not None:
-            out = _outputs_of(getattr(inner, "jaxpr", inner), given, carried)
+            out = _outputs_of(getattr(inner, "jaxpr", inner), given)
         else:
-            out = [max(given, default=0) if _linear(equation, given, carried) else 2] * len(equation.outvars)
+            out = [max(given, default=0) if _linear(equation, given) else 2] * len(equation.outvars)
         known |= dict(zip(equation.outvars, out, strict=True))
     return [degree(atom) for atom in jaxpr.outvars]
 
 
-def _linear(equation: Any, given: list[int], carried: frozenset[str]) -> bool:
+def _linear(equation: Any, given: list[int]) -> bool:
     """Whether an operation keeps the degree of its operands."""
     name, varying = equation.primitive.name, [degree > 0 for degree in given]
-    if not any(varying) or name in carried:
+    if not any(varying) or name in CARRIED:
         return True
     if name in BY_CONSTANT:
         return sum(varying) == 1

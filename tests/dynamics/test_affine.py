@@ -22,6 +22,11 @@ FIELDS = {
     "a function of parameters": (True, lambda t, x, p, u: {"level": jnp.exp(p.rate) * x.level / jnp.tanh(p.rate)}),
     "a choice by a parameter": (True, lambda t, x, p, u: {"level": jnp.where(p.rate > 1.0, x.level, -x.level)}),
     "an inner function": (True, lambda t, x, p, u: {"level": jax.jit(lambda a: 2.0 * a - t)(x.level)}),
+    "parts of an array": (
+        True,
+        lambda t, x, p, u: {"level": jnp.stack([x.level, t])[1] - jnp.zeros(2).at[1].set(p.rate * x.level)[1]},
+    ),
+    "a place by the state": (False, lambda t, x, p, u: {"level": jnp.array([1.0, 2.0])[jnp.int32(x.level)]}),
     "a choice by the state": (False, lambda t, x, p, u: {"level": jnp.where(x.level > 1.0, x.level, 0.0)}),
     "a limit": (False, lambda t, x, p, u: {"level": jnp.maximum(x.level, 0.0)}),
     "a product": (False, lambda t, x, p, u: {"level": x.level * t}),
