@@ -24,7 +24,7 @@ from bayestwin.model.traceable import Translation, refuse
 from bayestwin.model.tracing import Layout
 
 DRAWS, MOST_ROUNDS, TOLERANCE = 200, 4, 1e-9
-"""ComparedAt at which both are compared, how often they are spread further to reach lines, and how far apart they may be."""
+"""Draws at which both are compared, how often they are spread further to reach lines, and how far apart they may be."""
 
 TIMES = ("t", "time", "times", "tau")
 """What the argument that is the time is called."""
@@ -299,7 +299,7 @@ class ComparedAt(NamedTuple):
 
 
 def _draw(states: Mapping, parameters: Mapping, inputs: Mapping, seed: int, spread: float) -> ComparedAt:
-    """ComparedAt of priors; states spread about theirs, as they are later on."""
+    """Draws of priors; states spread about theirs, as they are later on."""
     rng = np.random.default_rng(seed)
     keys = iter(jax.random.split(jax.random.key(seed), len(states) + len(parameters) + 1))
 
