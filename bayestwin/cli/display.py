@@ -31,7 +31,7 @@ from bayestwin.project.calibrate import Results
 from bayestwin.project.index import Entry
 from bayestwin.project.record import at_own_times, coverage_words
 from bayestwin.project.run import Carried, results_of
-from bayestwin.report.reading import zone_of
+from bayestwin.report.reading import forgotten_words, zone_of
 from bayestwin.results.schema import quantity_names
 from bayestwin.telemetry import said
 
@@ -163,6 +163,8 @@ def show_update(console: rich.console.Console, made: Carried[Updated]) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    if words := forgotten_words(made.found.results.posterior):
+        show_line(console, "", words)
     show_results(console, made.found.results._replace(record=made.record))
 
 

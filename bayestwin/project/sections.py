@@ -80,6 +80,7 @@ class UpdateSection(Section):
 
     seed: Seed = 1
     max_k: float = pydantic.Field(default=0.7, allow_inf_nan=True)
+    forget: float | str | None = None
 
 
 class ReportSection(Section):
