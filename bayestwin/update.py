@@ -9,6 +9,7 @@ The weights' tail: A. Vehtari et al. (2024), Pareto smoothed importance sampling
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -75,11 +76,9 @@ def update(
     While Pareto k of the weights is at most `max_k`, and enough draws count, draws are chosen by weight. Else chains go
     on from them over the whole record, as long as those before, which costs a calibration without its search for modes.
 
-    With `forget`, readings count less the older they are: the likelihood of each is raised to the power `2^(−age /
-    half-life)`, its age counted from the last reading of the record; the prior counts in full. So the posterior is that
-    of what the asset has been like of late, as wide as so few rows make it. What old rows count for follows from the
-    record and the half-life of the latest update alone, not from how often it was updated; without `forget`, all count
-    in full again.
+    With `forget`, the likelihood of each reading is raised to the power `2^(−age / half-life)`, its age counted from
+    the last reading of the record; the prior counts in full. What old rows count for follows from the record and the
+    half-life of the latest update alone, in whatever batches they came; without `forget`, all count in full again.
 
     Args:
         twin: The twin that was calibrated.
@@ -165,6 +164,16 @@ def check_updatable(posterior: xr.DataTree) -> None:
         if several
         else 'Calibrate by `method="nuts"` first: draws of an approximation would stay those of an approximation.',
     )
+
+
+def check_follows(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> None:
+    """Refuse rows up to which inputs are not known, before anything is computed.
+
+    Raises:
+        InvalidTelemetry: If so.
+    """
+    if _knows_the_past(twin, posterior, telemetry):
+        resumed(twin, posterior, telemetry, observed=True)
 
 
 def known_record(twin: Twin, posterior: xr.DataTree, alike: Telemetry) -> Telemetry:
@@ -255,6 +264,8 @@ def half_life_of(twin: Twin, forget: float | str | datetime.timedelta | None) ->
     """
     if forget is None:
         return None
+    if isinstance(forget, str) and (plain := re.fullmatch(r"[\d.]+(e[+-]?\d+)?", forget.strip())):
+        forget = float(plain[0])
     if isinstance(forget, bool | int | float):
         length = np.nan if isinstance(forget, bool) else float(forget)
     else:

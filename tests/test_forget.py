@@ -72,9 +72,9 @@ def test_a_length_of_time_may_be_said_in_its_own_unit() -> None:
     hours = dataclasses.replace(known_decay(), time_unit="h")
     posterior = bt.calibrate(hours, decay_telemetry(), seed=0, num_samples=500)
     last = bt.read_telemetry(TABLE.iloc[[-1]].assign(level=0.1).reset_index())
-    lengths = (1.5, "1.5 h", "PT1H30M", datetime.timedelta(minutes=90))
+    lengths = (1.5, "1.5", "1.5 h", "PT1H30M", datetime.timedelta(minutes=90))
     found = [bt.update(hours, posterior, last, seed=1, forget=one).attrs["forget"]["half_life"] for one in lengths]
-    assert found == pytest.approx([1.5] * 4)
+    assert found == pytest.approx([1.5] * 5)
 
 
 @pytest.mark.parametrize("forget", [0.0, -1.0, np.nan, np.inf, True, "soon", ""])

@@ -14,7 +14,7 @@ from bayestwin.project.record import parameter_figures, read_record, summary
 from bayestwin.project.run import POSTERIOR, Carried, Given, VerbOutcome, carry_out, find_run
 from bayestwin.results.store import load, save
 from bayestwin.telemetry import Telemetry
-from bayestwin.update import UPDATES, check_updatable, counting_rows, half_life_of, update, whole_record
+from bayestwin.update import UPDATES, check_follows, check_updatable, counting_rows, half_life_of, update, whole_record
 
 
 class Updated(NamedTuple):
@@ -72,6 +72,7 @@ def update_model(
             advice="Calibrate the fleet on all telemetry together.",
         )
     whole = whole_record(model.twin, posterior, new)  # what is wrong with it is told before a run begins
+    check_follows(model.twin, posterior, new)
 
     def work(folder: pathlib.Path, shown: Progress) -> VerbOutcome[Updated]:
         settings = model.job.update.model_dump()

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 NAMES = """
     batch calibrate check compare coverage design diff doctor export fleet history identify models monitor new predict
-    promote report reproduce resume rollback runs sbc scenario sensitivity shadow show track update validate
+    promote report reproduce resume rollback runs sbc scenario sensitivity shadow show track update validate watch
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
