@@ -112,9 +112,9 @@ class FolderSource:
                     yield Arrival(name, content)
 
     def _found(self) -> dict[str, tuple[int, ...]]:
-        """Size, time of change and number on the disk of each file, by name."""
+        """Size, time of change and number on the disk of each file, by name; none while the folder is not there."""
         found = {}
-        for path in self._folder.iterdir():
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
             if path.suffix in KINDS and not path.name.startswith("."):
                 with contextlib.suppress(FileNotFoundError):
                     told = path.stat()

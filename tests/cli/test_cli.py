@@ -99,6 +99,7 @@ def test_a_mistyped_command_is_exit_2_with_a_hint(arguments: list[str], hint: st
 def test_bad_input_is_exit_2_and_explained(verb: str, as_json: list[str], tmp_path: pathlib.Path) -> None:
     absent = tmp_path / "[no] such"
     needed = {"update": ["--telemetry", absent], "rollback": ["--why", "x"], "shadow": ["--telemetry", absent]}
+    needed["watch"] = ["--source", absent]
     arguments = {"diff": [absent, absent], "runs": ["--results", absent]}.get(verb, [absent, *needed.get(verb, ())])
     code, out, err = run_command(verb, *arguments, *as_json)
     assert (code, out) == (2, "")

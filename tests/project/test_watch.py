@@ -193,17 +193,17 @@ def test_killed_at_random_moments_it_counts_each_row_once(site: Site) -> None:
     rng, kills = random.Random(1), 0
     arguments = [sys.executable, "-c", KILLED, *map(str, (site.model, site.results, site.incoming))]
     while kills < 40:
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(rng.uniform(0.5, 12.0))
-            assert process.returncode == 0
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            try:
+                process.wait(rng.uniform(0.5, 12.0))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                continue
+        assert process.returncode == 0
+        break
     watched(site)
     assert kills >= 2
     check_once(site, LATER[:12])
@@ -240,6 +240,19 @@ def test_a_file_that_is_still_being_written_waits(site: Site, monkeypatch: pytes
         assert [one.name for one in source.arrivals()] == [whole]
     assert [one.name for one in source.arrivals()] == ["growing.csv"]
     assert list(source.arrivals()) == []
+
+
+def test_a_folder_that_is_away_for_a_while_has_no_arrivals(tmp_path: pathlib.Path) -> None:
+    folder, away = tmp_path / "mounted", tmp_path / "away"
+    folder.mkdir()
+    source = FolderSource(folder, 0.01)
+    (folder / "a.csv").write_text("a", encoding="utf-8")
+    assert [one.content for one in source.arrivals()] == [b"a"]
+    folder.rename(away)
+    assert list(source.arrivals()) == []
+    (away / "b.csv").write_text("b", encoding="utf-8")
+    away.rename(folder)
+    assert [one.content for one in source.arrivals()] == [b"b"]
 
 
 def test_what_was_taken_for_whole_and_goes_on_counts_as_far_as_it_is_new(site: Site) -> None:
