@@ -1,12 +1,15 @@
 """Updating: a posterior and what was observed since in, the posterior of the whole record out.
 
 Draws are weighted by the likelihood of what is new, which is exact while weights are even enough. Where they are not,
-NUTS goes on from these draws over the whole record: nothing is taken for a normal, or smoothed by a kernel.
+NUTS goes on from these draws over the whole record: nothing is taken for a normal, or smoothed by a kernel. Where the
+asset drifts, old rows may count less: see `forget`.
 
 The weights' tail: A. Vehtari et al. (2024), Pareto smoothed importance sampling, arXiv:1507.02646.
 """
 
 import dataclasses
+import datetime
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,11 +21,13 @@ from arviz_stats.sampling_diagnostics import ess
 
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
+from bayestwin._base.units import convert
 from bayestwin.calibrate import check_belongs, posterior_of, record_of, root_attributes
 from bayestwin.density.ahead import FINAL, can_go_on, final_states, final_time, from_same_start, resumed
-from bayestwin.density.bind import bind
+from bayestwin.density.bind import Bound, bind
 from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import Predictor
+from bayestwin.density.rows import faded
 from bayestwin.density.survey import evaluate
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
 from bayestwin.inference.climb import Mode
@@ -42,6 +47,10 @@ UPDATES = "updates"
 KEPT_RECORDS = ("sampling", "num_warmup", "starts", "sensitivities", "population")
 """What is known of how draws came about stays true of them while they are weighted."""
 
+FORGET = "forget"
+"""What a posterior says where old rows count less: `half_life` in the twin's unit of time, what all rows `count` for
+together, and how many of the first ones are `faded`, which count for less than a tenth each."""
+
 EVEN = 10
 """Draws that count for each chain where chains go on from weighted draws."""
 
@@ -53,6 +62,7 @@ def update(
     *,
     seed: int,
     max_k: float = MAX_PARETO_K,
+    forget: float | str | datetime.timedelta | None = None,
     predictive_draws: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -66,12 +76,18 @@ def update(
     While Pareto k of the weights is at most `max_k`, and enough draws count, draws are chosen by weight. Else chains go
     on from them over the whole record, as long as those before, which costs a calibration without its search for modes.
 
+    With `forget`, the likelihood of each reading is raised to the power `2^(−age / half-life)`, its age counted from
+    the last reading of the record; the prior counts in full. What old rows count for follows from the record and the
+    half-life of the latest update alone, in whatever batches they came; without `forget`, all count in full again.
+
     Args:
         twin: The twin that was calibrated.
         posterior: As `calibrate` by chains, or `update`, returned it; of one record.
         telemetry: What is new, with its inputs; rows that are known already do no harm.
         seed: Determines everything random.
         max_k: Largest Pareto k with which draws are weighted; negative to go on by chains whatever it is.
+        forget: Half-life of what readings count for, as a number in the twin's unit of time, a `timedelta`, or text
+            such as `"P2D"` or `"12 h"`; None for all in full.
         predictive_draws: As in `calibrate`.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown; by default on a terminal only.
@@ -81,11 +97,12 @@ def update(
         What `calibrate` returns. The root attribute `updates` has an entry for each update so far: `rows` and
         `readings` that were new, `revised` readings, `pareto_k`, `effective` draws under the weights, `how`
         (`"weighted"` or `"went on"`), `log_predictive` (log density of what is new given all before, None where Pareto
-        k says that it is not known), the hashes of the posterior before and of the telemetry, and the seed.
+        k says that it is not known, or rows are forgotten), the hashes of the posterior before and of the telemetry,
+        and the seed. Where rows are forgotten, the root attribute `forget` has `half_life`, `count` and `faded`.
 
     Raises:
         InvalidArtifact: If the posterior belongs to another twin, is of several experiments, or has no chains.
-        InvalidSetting: If `max_k` is no number.
+        InvalidSetting: If `max_k` is no number, or `forget` no length of time, or not defined for this twin.
         InvalidTelemetry: If the telemetry does not fit, or has nothing that was not counted already.
         OutOfMemory: If trajectories do not fit into memory.
     """
@@ -99,22 +116,27 @@ def update(
             received=repr(max_k),
             advice="Leave it out for the default.",
         )
+    half_life = half_life_of(twin, forget)
     before, whole, told = joined(twin, posterior, telemetry)
     check_news(twin, told)
-    told_job = {"max_k": max_k, "predictive_draws": predictive_draws} if job is None else dict(job)
+    told_job = {"max_k": max_k, "forget": forget, "predictive_draws": predictive_draws} if job is None else dict(job)
     attributes = root_attributes(twin, whole, seed, told_job) | {UPDATES: [*posterior.attrs.get(UPDATES, ())]}
     with computation as shown:
-        density, choice = choose(build_density(twin, bind(twin, whole)), seed, shown)
+        bound = _faded(bind(twin, whole), half_life)
+        attributes |= _forgotten(bound, half_life)
+        density, choice = choose(build_density(twin, bound), seed, shown)
         axes = axes_of(density.bound, density.experiments)
-        if _knows_the_past(twin, posterior, telemetry):
+        in_full = half_life is None and FORGET not in posterior.attrs
+        if in_full and _knows_the_past(twin, posterior, telemetry):
             weighed = _weigh_later(density, posterior, telemetry, seed, shown)
         else:
-            weighed = _weigh(density, _as_before(density, before), posterior, shown)
+            weighed = _weigh(density, _as_before(density, before, posterior), posterior, shown)
         # a tail that ends has a negative k; NaN is not at most anything
         fine = (
             weighed.pareto_k <= max_k and max_k >= 0.0 and weighed.effective >= MIN_ESS_PER_CHAIN * weighed.num_chains
         )
         told |= weighed.recorded | {"how": "weighted" if fine else "went on"}
+        told |= {} if in_full else {"log_predictive": None}  # what old rows count for has changed as well
         known = None
         if fine:
             drawn, audit, known = _choose_by_weight(density.filled, weighed, posterior, seed, shown)
@@ -143,6 +165,16 @@ def check_updatable(posterior: xr.DataTree) -> None:
         if several
         else 'Calibrate by `method="nuts"` first: draws of an approximation would stay those of an approximation.',
     )
+
+
+def check_follows(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> None:
+    """Refuse rows up to which inputs are not known, before anything is computed.
+
+    Raises:
+        InvalidTelemetry: If so.
+    """
+    if _knows_the_past(twin, posterior, telemetry):
+        resumed(twin, posterior, telemetry, observed=True)
 
 
 def known_record(twin: Twin, posterior: xr.DataTree, alike: Telemetry) -> Telemetry:
@@ -221,10 +253,78 @@ def check_news(twin: Twin, told: Mapping[str, int]) -> None:
     )
 
 
-def _as_before(density: Density, before: Telemetry) -> Density:
-    """The density of the record before, solved as that of the whole one."""
-    twin = density.twin
-    return build_density(twin, bind(twin, before)).solved_as(twin).solved_to(density.grid.precision)
+def _as_before(density: Density, before: Telemetry, posterior: xr.DataTree) -> Density:
+    """The density of the record before, its rows weighted as they were, solved as that of the whole one."""
+    twin, known = density.twin, posterior.attrs.get(FORGET)
+    bound = _faded(bind(twin, before), None if known is None else float(known["half_life"]))
+    return build_density(twin, bound).solved_as(twin).solved_to(density.grid.precision)
+
+
+FADED = 0.1
+"""Rows that count for less are left out where it is asked whether a posterior describes what it is of."""
+
+
+def half_life_of(twin: Twin, forget: float | str | datetime.timedelta | None) -> float | None:
+    """The half-life of what readings count for, in the twin's unit of time; None where all count in full.
+
+    Raises:
+        InvalidSetting: If it is no length of time, or readings are not independent given the parameters.
+    """
+    if forget is None:
+        return None
+    if isinstance(forget, str) and (plain := re.fullmatch(r"[\d.]+(e[+-]?\d+)?", forget.strip())):
+        forget = float(plain[0])
+    if isinstance(forget, bool | int | float):
+        length = np.nan if isinstance(forget, bool) else float(forget)
+    else:
+        try:
+            seconds = pd.Timedelta(forget).total_seconds()
+        except ValueError:
+            seconds = np.nan
+        length = float(convert(np.asarray(seconds), "s", twin.time_unit, "`forget`", InvalidSetting))
+    if not (np.isfinite(length) and length > 0.0):
+        raise InvalidSetting(
+            "`forget` is no length of time.",
+            expected=f"a half-life: a number of {twin.time_unit or 'units of time'} above 0, or text such as `P2D`",
+            received=repr(forget),
+            advice="Leave it out for all rows to count in full.",
+        )
+    remembering = [name for name, one in twin.observations.items() if not one.noise.independent]
+    if twin.model_error is None and not remembering:
+        return length
+    raise InvalidSetting(
+        f"Twin `{twin.name}` cannot forget: a reading is not worth a part of itself by its own.",
+        expected="readings that are independent of each other given the parameters",
+        received=f"{type(twin.model_error).__name__}, which ties readings together"
+        if twin.model_error is not None
+        else f"noise of `{remembering[0]}` that remembers",
+        advice="Calibrate anew on the rows that are to count (`start` in `[split]`); process noise on what drifts "
+        "follows it by itself.",
+    )
+
+
+def _faded(bound: Bound, half_life: float | None) -> Bound:
+    """The record with its rows counting less the older they are."""
+    if half_life is None:
+        return bound
+    return bound._replace(weights=faded(bound.times, bound.observations, half_life))
+
+
+def _forgotten(bound: Bound, half_life: float | None) -> dict[str, Any]:
+    """What is recorded of rows that count less; see `FORGET`."""
+    if half_life is None or bound.weights is None:
+        return {}
+    read = np.any([np.isfinite(values) for values in bound.observations.values()], axis=0)
+    rows = int(np.sum(bound.weights < FADED))
+    return {FORGET: {"half_life": half_life, "count": float(bound.weights[read].sum()), "faded": rows}}
+
+
+def counting_rows(twin: Twin, posterior: xr.DataTree, whole: Telemetry) -> Telemetry:
+    """The record of a posterior without the readings that have faded."""
+    rows = posterior.attrs.get(FORGET, {"faded": 0})["faded"]
+    kept = np.arange(len(whole.table)) >= rows
+    read = {name: whole.table[name].where(kept) for name in twin.observations if name in whole.table}
+    return whole.with_table(whole.table.assign(**read))
 
 
 class _Weighed(NamedTuple):

@@ -28,6 +28,7 @@ PAGES = (
     "model-error",
     "trust",
     "monitoring",
+    "living-twin",
     "insight",
     "scenarios",
     "jobs",

@@ -233,7 +233,9 @@ def _rows(tree: xr.DataTree) -> Iterator[tuple[str, list[np.ndarray]]]:
     if not {"posterior_predictive", "observed_data"} <= set(tree.children):
         return
     predicted, observed = tree["posterior_predictive"].to_dataset(), tree["observed_data"].to_dataset()
-    left_out = dependent(tree)
+    left_out, forgotten = dependent(tree), tree.attrs.get("forget")
+    if forgotten is not None:  # an asset that drifts was another one then
+        observed = observed.isel(time=slice(forgotten["faded"], None))
     for name in map(str, observed.data_vars):
         if name in left_out or name not in predicted or not {"chain", "draw", "time"} <= set(predicted[name].dims):
             continue

@@ -31,6 +31,7 @@ COMMANDS = (
     predict.fleet,
     predict.validate,
     predict.monitor,
+    predict.watch,
     insight.scenario,
     insight.identify,
     insight.sensitivity,

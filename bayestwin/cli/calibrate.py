@@ -139,6 +139,13 @@ def update(
         float | None,
         typer.Option(help="Largest Pareto k with which draws are weighted, instead of the job's; −1 to draw anew."),
     ] = None,
+    forget: Annotated[
+        str | None,
+        typer.Option(
+            help="Half-life after which a row counts half, instead of the job's: a number in the twin's unit "
+            "of time, or text such as P2D."
+        ),
+    ] = None,
     results: ResultsPath = pathlib.Path("results"),
     device: Device = None,
     as_json: AsJson = False,
@@ -154,7 +161,7 @@ def update(
         from bayestwin.project.model import changed, load_model
         from bayestwin.project.update import update_model
 
-        chosen = changed(load_model(model, job), update={"max_k": max_k})
+        chosen = changed(load_model(model, job), update={"max_k": max_k, "forget": forget})
         found = update_model(chosen, results, telemetry, run, device=device, progress=Progress(began=began))
         show_run(console, found, show_update, as_json)
         exit_by(found.status)

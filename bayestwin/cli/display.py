@@ -18,6 +18,7 @@ import rich.console
 import rich.markup
 import rich.padding
 import rich.table
+import rich.text
 import xarray as xr
 
 from bayestwin._base.wording import DO_NOT_RELY_ON, count
@@ -31,7 +32,7 @@ from bayestwin.project.calibrate import Results
 from bayestwin.project.index import Entry
 from bayestwin.project.record import at_own_times, coverage_words
 from bayestwin.project.run import Carried, results_of
-from bayestwin.report.reading import zone_of
+from bayestwin.report.reading import forgotten_words, zone_of
 from bayestwin.results.schema import quantity_names
 from bayestwin.telemetry import said
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from bayestwin.project.predict import LaterPredictions
     from bayestwin.project.reproduce import Reproduction
     from bayestwin.project.update import Updated
+    from bayestwin.project.watch import WatchedArrival
 
 RELY = f"[red]{DO_NOT_RELY_ON} this result[/red] before the failed gates are understood."
 
@@ -163,7 +165,17 @@ def show_update(console: rich.console.Console, made: Carried[Updated]) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    if words := forgotten_words(made.found.results.posterior):
+        show_line(console, "", words)
     show_results(console, made.found.results._replace(record=made.record))
+
+
+def watched_words(one: WatchedArrival) -> rich.text.Text:
+    """What became of a file that arrived."""
+    color = "red" if one.needs_somebody else "green"
+    verdict = f"{one.verdict}: " if one.verdict else ""
+    into = f" (run {one.run})" if one.fate == "counted" else ""
+    return rich.text.Text.assemble(f"{one.name}  ", (one.fate, color), f"{into}  {verdict}{one.reason}")
 
 
 def _calibrated_words(found: Results) -> str:

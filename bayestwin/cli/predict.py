@@ -1,6 +1,7 @@
-"""`predict`, `coverage`, `report`, `fleet`, `validate` and `monitor`: what is done with an earlier run."""
+"""`predict`, `coverage`, `report`, `fleet`, `validate`, `monitor` and `watch`: what is done with an earlier run."""
 
 import pathlib
+import sys
 import time
 from typing import Annotated
 
@@ -295,4 +296,52 @@ def monitor(
         found = monitor_run(chosen, used, telemetry, alpha=alpha, by=by, due=due, device=device)
         show_run(console, found, show_monitored, as_json)
         if found.found.verdict == "act":
+            raise typer.Exit(1)
+
+
+def watch(
+    model: ModelPath,
+    source: Annotated[pathlib.Path, typer.Option(help="Folder in which files of telemetry arrive.")],
+    once: Annotated[
+        bool, typer.Option("--once", help="End once all that is there was looked at, as for a schedule of the system.")
+    ] = False,
+    job: JobName = "job.toml",
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the run to begin with, by default the newest; another one than it was begun with begins anew."
+        ),
+    ] = None,
+    results: ResultsPath = pathlib.Path("results"),
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a folder: monitor each file that arrives, and take it in where it is as forecast; nothing is promoted.
+
+    Each file that counts is an update, a run of its own. Killed or interrupted, the same call goes on, and no row
+    counts twice. Without a terminal it speaks of what needs somebody alone; exit code 1 says, with `--once`, that
+    something does.
+
+    Example: bayestwin watch models/exchanger --source incoming --once
+    """
+    with explained() as console:
+        from bayestwin.cli.display import watched_words
+        from bayestwin.project.model import load_model
+        from bayestwin.project.watch import FolderSource, WatchedArrival, watch_model
+
+        chosen = load_model(model, job)
+        needed = False
+
+        def told(one: WatchedArrival) -> None:
+            nonlocal needed
+            needed |= one.needs_somebody
+            if as_json:
+                print_json(one._asdict())
+            elif one.needs_somebody or console.is_terminal:
+                console.print(watched_words(one), soft_wrap=True)
+            sys.stdout.flush()
+
+        settle = chosen.job.watch.settle.total_seconds()
+        watch_model(chosen, results, FolderSource(source, settle), run, once=once, told=told, device=device)
+        if needed:
             raise typer.Exit(1)

@@ -58,6 +58,7 @@ class Bound(NamedTuple):
         since: By observation that is not a value at a time, the row from which on each is read, −1 for `t0`; shape
             (n,) each.
         known: By name, numbers that the record brings along; shape () each.
+        weights: How much the readings of each row count, see `faded`; None where all count in full; shape (n,).
     """
 
     times: np.ndarray
@@ -68,6 +69,7 @@ class Bound(NamedTuple):
     columns: Mapping[str, np.ndarray] = {}
     since: Mapping[str, np.ndarray] = {}
     known: Mapping[str, np.ndarray] = {}
+    weights: np.ndarray | None = None
 
 
 def bind(
@@ -442,8 +444,9 @@ def fill_bound(bound: Bound) -> Bound:
     columns = {name: _padded(values, num, values[..., -1:], axis) for name, values in bound.columns.items()}
     since = {name: _padded(rows, num, rows[..., -1:], axis) for name, rows in bound.since.items()}
     times = _padded(bound.times, num, bound.times[..., -1:], axis)
+    weights = None if bound.weights is None else _padded(bound.weights, num, 0.0, axis)
     nothing: Any = None
-    return Bound(times, nothing, observations, {}, {}, columns, since)
+    return Bound(times, nothing, observations, {}, {}, columns, since, weights=weights)
 
 
 def fill_grid(grid: Grid, *, alike: bool) -> Grid:

@@ -1,7 +1,7 @@
 """Twin + telemetry → log density, in the unconstrained space in which optimisers and samplers move.
 
-`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site, and of
-several experiments one for each of them where the site is not shared.
+`log p(z) = log p(θ(z)) + log |dθ/dz| + Σ w_i log p(y_i | twin(θ), noise(θ))`, with one coordinate z for each site, and
+of several experiments one for each of them where the site is not shared; w is 1 unless old rows are to count less.
 """
 
 import dataclasses
@@ -132,16 +132,24 @@ class Density:
         """Arrays, and all else; labels are for people."""
         processes = None if self.discrepancies is None else dict(self.discrepancies.processes)
         bound = self.bound
-        arrays = (bound.times, bound.observations, self._compiled_grid, processes, bound.columns, bound.since)
+        arrays = (
+            bound.times,
+            bound.observations,
+            self._compiled_grid,
+            processes,
+            bound.columns,
+            bound.since,
+            bound.weights,
+        )
         return (*arrays, self._numbers, self.priors.centring, self.learnt), self._parts_of
 
     @classmethod
     def tree_unflatten(cls, parts: Keyed[Parts], leaves: tuple[Any, ...]) -> "Density":
         """The density again, of arrays that may be traced."""
-        (times, observations, grid, processes, columns, since, numbers, centring, learnt) = leaves
+        (times, observations, grid, processes, columns, since, weights, numbers, centring, learnt) = leaves
         twin, sites, loss, of_values, experiments, *_ = parts.value
         nothing: Any = None
-        bound = Bound(times, nothing, observations, {}, {}, columns, since)
+        bound = Bound(times, nothing, observations, {}, {}, columns, since, weights=weights)
         found = cls(twin, bound, grid, with_numbers(sites, numbers), loss, of_values, experiments, centring, learnt)
         known = None if processes is None else Discrepancies(twin, observations, processes)
         vars(found).update(discrepancies=known, _compiled_grid=grid, _parts_of=parts, _numbers=numbers)
@@ -381,6 +389,8 @@ class Density:
             terms |= self.discrepancies.log_likelihood(values, predicted.noise_free, self._noise_scales(values))
         if self.loss != "linear":
             terms = self._softened(values, predicted, terms)
+        if self.bound.weights is not None:
+            terms = {name: self.bound.weights * term for name, term in terms.items()}
         likelihood = jnp.stack([term.sum() for term in terms.values()]).sum()
         prior = self.priors.log_density(values) + (0.0 if self.of_values else correction)
         solved = predicted.solved.all() if self.experiments else predicted.solved

@@ -217,3 +217,23 @@ def check_before(
                 advice="Leave the first cell empty: only its time counts. Of a mean or a total an earlier `t0=` says "
                 "from when on the first one is.",
             )
+
+
+# Exponential forgetting: old readings count less, by a power of their likelihood. R. Kulhavý & M. B. Zarrop (1993),
+# doi:10.1080/00207179308923034; power likelihoods of earlier data: J. G. Ibrahim & M.-H. Chen (2000),
+# doi:10.1214/ss/1009212673.
+
+
+def faded(times: np.ndarray, observations: Mapping[str, np.ndarray], half_life: float) -> np.ndarray:
+    """How much each row counts: `w = 2^(−age / half_life)`, its age counted from the last row with a reading.
+
+    Args:
+        times: In the twin's unit; shape (n,).
+        observations: NaN where nothing was read; shape (n,) each.
+        half_life: After which a reading counts half, in the twin's unit of time.
+
+    Returns:
+        Shape (n,); 1 for rows after the last reading, which have none.
+    """
+    read = np.any([np.isfinite(values) for values in observations.values()], axis=0)
+    return np.exp2(np.minimum(times - times[read].max(), 0.0) / half_life)

@@ -95,6 +95,13 @@ def log_likelihood(result: xr.DataTree) -> xr.DataArray:
 
 def _of_posterior(name: str, result: xr.DataTree) -> Pointwise:
     _refuse_conditional(name, result)
+    if "forget" in result.attrs:
+        raise InvalidInput(
+            f"`{name}` has forgotten a part of each reading, so that leaving one out says nothing.",
+            expected="a posterior in which all readings count in full",
+            received=f"an update with a half-life of {result.attrs['forget']['half_life']:g}",
+            advice="Compare them on rows that neither has seen: `bayestwin shadow`, or `bt.scores` of forecasts.",
+        )
     terms = log_likelihood(result)
     if terms.sizes["chain"] * terms.sizes["draw"] < 2:
         raise InvalidInput(

@@ -304,8 +304,15 @@ def likelihoods_of(posterior: xr.DataTree) -> xr.Dataset:
     """The group `log_likelihood`.
 
     Raises:
-        InvalidArtifact: If there is none.
+        InvalidArtifact: If there is none, or readings do not count in full.
     """
+    if "forget" in posterior.attrs:
+        raise InvalidArtifact(
+            "This posterior has forgotten a part of each reading.",
+            expected="one in which all readings count in full",
+            received=f"an update with a half-life of {posterior.attrs['forget']['half_life']:g}",
+            advice="Ask the calibration that it came from.",
+        )
     group = posterior["log_likelihood"].to_dataset() if "log_likelihood" in posterior.children else xr.Dataset()
     if group.data_vars:
         return group

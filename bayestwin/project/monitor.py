@@ -2,6 +2,7 @@
 
 import datetime
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import xarray as xr
@@ -43,6 +44,7 @@ def monitor_run(
     run: pathlib.Path,
     file: pathlib.Path | None = None,
     *,
+    earlier: Sequence[pathlib.Path] = (),
     alpha: float = ALPHA,
     by: str | None = None,
     due: str | None = None,
@@ -58,6 +60,7 @@ def monitor_run(
         run: Folder of a calibrated run of it.
         file: All telemetry since the calibration; rows that were calibrated do no harm. By default what the run held
             out.
+        earlier: Files of what came before that, where it is not in one file; what is later counts where rows differ.
         alpha: As of `bt.monitor`.
         by: Likewise.
         due: Likewise.
@@ -80,7 +83,7 @@ def monitor_run(
     versions = {name: str(version) for name, version in (record.get("versions") or {}).items()}
     settings: dict[str, Any] = {"seed": model.job.check.seed, "alpha": alpha, "versions": versions}
     try:
-        telemetry = _held_out(model, run) if file is None else _read(model, posterior, file)
+        telemetry = _held_out(model, run) if file is None else read_since(model, posterior, [*earlier, file])
     except InvalidTelemetry as reason:
         if file is None:
             raise
@@ -114,8 +117,18 @@ def monitor_run(
     return MonitoredRun(run, found, told, page)
 
 
-def _read(model: Model, posterior: xr.DataTree, file: pathlib.Path) -> Telemetry | dict[str, Telemetry]:
-    return read_model_telemetry(model, file, split=split_made_with(posterior))
+def read_since(model: Model, posterior: xr.DataTree, files: Sequence[pathlib.Path]) -> Telemetry | dict[str, Telemetry]:
+    """What was observed since a calibration, of one asset perhaps in several files.
+
+    Raises:
+        InvalidTelemetry: If one of them cannot be read.
+    """
+    *earlier, found = [read_model_telemetry(model, file, split=split_made_with(posterior)) for file in files]
+    for one in reversed(earlier):
+        if isinstance(found, Telemetry) and isinstance(one, Telemetry):
+            table = found.table.combine_first(one.table).sort_index()
+            found = found.with_table(table, t0=table.index[0])
+    return found
 
 
 def _held_out(model: Model, run: pathlib.Path) -> Any:

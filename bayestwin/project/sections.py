@@ -80,6 +80,7 @@ class UpdateSection(Section):
 
     seed: Seed = 1
     max_k: float = pydantic.Field(default=0.7, allow_inf_nan=True)
+    forget: float | str | None = None
 
 
 class ReportSection(Section):
@@ -299,6 +300,22 @@ class PromoteSection(Section):
     prod: StageSection = StageSection(requires=["diagnostics", "validation"])
 
 
+class WatchSection(Section):
+    """How `bayestwin watch` follows a source.
+
+    Attributes:
+        every: How long it waits between two looks at the source: days, or text such as `"PT1M"`.
+        settle: For how long a file must have stayed the same before it counts as whole.
+        update_on: With which verdicts of the monitor what has arrived is taken in.
+        alpha: Probability of a false alarm, ever; all looks together spend it.
+    """
+
+    every: Days = datetime.timedelta(minutes=1)
+    settle: Days = datetime.timedelta(seconds=2)
+    update_on: list[Literal["ok", "watch", "insufficient data", "act"]] = ["ok", "watch", "insufficient data"]
+    alpha: float = pydantic.Field(default=0.05, gt=0, lt=1)
+
+
 class Job(Section):
     """A job file; a table is named as its attribute, but `[validate]`, which is a name of pydantic's own."""
 
@@ -318,6 +335,7 @@ class Job(Section):
     design: DesignSection = DesignSection()
     compare: CompareSection = CompareSection()
     promote: PromoteSection = PromoteSection()
+    watch: WatchSection = WatchSection()
     validation: ValidateSection = pydantic.Field(default=ValidateSection(), alias="validate")
 
     @pydantic.model_validator(mode="after")

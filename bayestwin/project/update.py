@@ -14,7 +14,7 @@ from bayestwin.project.record import parameter_figures, read_record, summary
 from bayestwin.project.run import POSTERIOR, Carried, Given, VerbOutcome, carry_out, find_run
 from bayestwin.results.store import load, save
 from bayestwin.telemetry import Telemetry
-from bayestwin.update import UPDATES, check_updatable, update, whole_record
+from bayestwin.update import UPDATES, check_follows, check_updatable, counting_rows, half_life_of, update, whole_record
 
 
 class Updated(NamedTuple):
@@ -62,6 +62,7 @@ def update_model(
     posterior = load(earlier / POSTERIOR)
     check_belongs(model.twin, posterior)
     check_updatable(posterior)
+    half_life_of(model.twin, model.job.update.forget)
     new = read_model_telemetry(model, telemetry, partly=True, split=split_made_with(posterior))
     if not isinstance(new, Telemetry):
         raise InvalidInput(
@@ -71,6 +72,7 @@ def update_model(
             advice="Calibrate the fleet on all telemetry together.",
         )
     whole = whole_record(model.twin, posterior, new)  # what is wrong with it is told before a run begins
+    check_follows(model.twin, posterior, new)
 
     def work(folder: pathlib.Path, shown: Progress) -> VerbOutcome[Updated]:
         settings = model.job.update.model_dump()
@@ -79,7 +81,8 @@ def update_model(
         with shown.timed("save"):
             save(found, folder / POSTERIOR)
         with shown.timed("report"):
-            judged = judge(model, folder, found, None, Split(whole, None), read_record(folder))
+            counted = counting_rows(model.twin, found, whole)
+            judged = judge(model, folder, found, None, Split(counted, None), read_record(folder))
             write_report(judged)
         figures = {
             "gates": [gate._asdict() for gate in judged.gates],

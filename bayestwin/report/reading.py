@@ -359,6 +359,8 @@ def result_rows(
         total = f"{int(failures.sum()):,} of {stats['solver_failed'].size:,}"
         rows.append(("failed solves", f"{total} ({chains})" if chains else total))
     rows += [(f"update {number}", _updated(one)) for number, one in enumerate(attrs.get("updates", ()), 1)]
+    if words := forgotten_words(posterior):
+        rows.append(("rows that count less", words))
     rows.append(("SHA-256 of the twin", str(attrs.get("twin_sha256", "not recorded"))))
     rows.append(("SHA-256 of the telemetry", str(attrs.get("telemetry_sha256", "not recorded"))))
     told, words = bond_of(posterior), derived(posterior)
@@ -374,6 +376,17 @@ def result_rows(
         rows.append(("source of the held-out telemetry", str(validation.source)))
         rows.append(("SHA-256 of the held-out telemetry", str(validation.sha256)))
     return rows
+
+
+def forgotten_words(posterior: xr.DataTree) -> str:
+    """What old rows count for, where they count less; empty otherwise."""
+    if (told := posterior.attrs.get("forget")) is None:
+        return ""
+    unit = posterior.attrs.get("time_unit", "")
+    return (
+        f"Rows count half after {told['half_life']:g}{f' {unit}' if unit else ''}: all together as {told['count']:.1f} "
+        f"would in full; the first {told['faded']:,} count for less than a tenth."
+    )
 
 
 def _updated(told: Mapping[str, Any]) -> str:

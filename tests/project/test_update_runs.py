@@ -93,3 +93,17 @@ def test_a_job_may_ask_for_chains_to_go_on(calibrated: pathlib.Path) -> None:
     code, out, err = update(calibrated, "day", "--run", runs(calibrated)[0].name, "--max-k", "-1")
     assert code == 0, err
     assert "chains went on over the whole record" in out
+
+
+def test_a_command_may_ask_to_forget(calibrated: pathlib.Path) -> None:
+    first = runs(calibrated)[0].name
+    code, out, err = update(calibrated, "day", "--run", first, "--forget", "2 h")
+    assert code == 0, out + err
+    assert "Rows count half after 2 h: all together as" in " ".join(out.split())
+    found = runs(calibrated)[-1]
+    assert bt.load(found / "posterior.nc").attrs["forget"]["half_life"] == 2.0
+    assert read_record(found)["job"]["update"]["forget"] == "2 h"
+    number = len(runs(calibrated))
+    code, _, err = update(calibrated, "day", "--run", first, "--forget", "a while")
+    assert (code, len(runs(calibrated))) == (2, number)
+    assert "`forget` is no length of time" in err
