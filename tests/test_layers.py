@@ -22,6 +22,7 @@ LAYERS = (
     ("results",),
     ("calibrate", "simulate"),
     ("predict",),
+    ("exported",),
     ("update",),
     ("assess",),
     ("check",),
