@@ -6,7 +6,7 @@ is not in it: equations, and any code of Python.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -232,6 +232,22 @@ class ForecastDraws(NamedTuple):
     draws: np.ndarray
 
 
+class LoadedProgram(NamedTuple):
+    """A program that was read, compiled when it is first called.
+
+    Attributes:
+        call: What computes.
+        takes: Shape and type of each array that it takes.
+    """
+
+    call: Callable[..., dict[str, Array]]
+    takes: Sequence[Any]
+
+    def __call__(self, *arrays: Any) -> dict[str, Array]:
+        """Compute."""
+        return self.call(*arrays)
+
+
 class _Variables(NamedTuple):
     """Variables of a dataset without what makes one, which takes xarray longer than it takes to predict."""
 
@@ -274,7 +290,7 @@ class ExportedForecast:
 
     tree: xr.DataTree
     twin: Twin
-    programs: Mapping[tuple[int, int], Callable[..., dict[str, Array]]]
+    programs: Mapping[tuple[int, int], "LoadedProgram"]
 
     @property
     def most_times(self) -> int:
@@ -286,6 +302,11 @@ class ExportedForecast:
         """How many draws there are."""
         sizes = self.tree[FINAL].sizes
         return sizes["chain"] * sizes["draw"]
+
+    @property
+    def told_events(self) -> tuple[str, ...]:
+        """Events that a column of the telemetry tells."""
+        return tuple(name for name, event in self.twin.events.items() if event.kind == "telemetry")
 
     @property
     def last_time(self) -> Any:
@@ -435,7 +456,7 @@ def read_forecast(tree: xr.DataTree, source: str = FORECAST) -> ExportedForecast
         for name, stored in tree[PROGRAMS].data_vars.items():
             _, size, _, kinds = str(name).split("_")
             exported = export.deserialize(bytearray(stored.to_numpy().tobytes()))
-            programs[int(size), int(kinds)] = jax.jit(exported.call)
+            programs[int(size), int(kinds)] = LoadedProgram(jax.jit(exported.call), exported.in_avals)
     except Exception as reason:  # of any kind: what reads programs meets bytes of any kind
         raise InvalidArtifact(
             f"The programs of `{source}` cannot be read.",
