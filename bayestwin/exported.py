@@ -6,6 +6,7 @@ is not in it: equations, and any code of Python.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event
 from bayestwin.results.support import Seen, knows_what_was_seen, look, support, support_words
 from bayestwin.telemetry import Telemetry, read_telemetry
+from bayestwin.telemetry.record import sealed
 
 FORECAST = "forecast.nc"
 """Name of the file in the folder of a run."""
@@ -40,11 +42,14 @@ SIZES = (24, 96, 384)
 FEW_KINDS = 8
 """Lengths of intervals between stops, for each of which an affine twin has a step: one, so many, or as many as fit."""
 
-BATCH = 250
+BATCH = 500
 """Draws that a program solves at once."""
 
 OUTLINE, PROGRAMS = "outline", "programs"
 """The attribute that says what a forecast takes and gives, and the group that has the programs."""
+
+OFFSET = re.compile(r"T.*(Z|[+-]\d\d:\d\d)$")
+"""At the end of a date that leaves nothing open."""
 
 DROPPED = ("sample_stats", "log_likelihood", "prior_predictive", "posterior_predictive")
 """Groups of a posterior that a forecast does not need, or not as they are."""
@@ -324,8 +329,10 @@ class ExportedForecast:
             InvalidTelemetry: If they are none.
         """
         own = {**self.twin.inputs, **self.twin.events, **self.twin.observations}
-        known = {name: one.unit for name, one in own.items() if name in columns and one.unit}
-        return _telemetry(pd.DataFrame(dict(columns)), known | dict(units), self.tree.attrs)
+        known = {name: one.unit for name, one in own.items() if name in columns and one.unit} | dict(units)
+        return _plain(columns, known, self.tree.attrs) or _telemetry(
+            pd.DataFrame(dict(columns)), known, self.tree.attrs
+        )
 
     def draw(self, future: Telemetry, *, seed: int, draws: int) -> ForecastDraws:
         """Draws of a forecast, the same as those of `predict` with this seed and so many draws.
@@ -396,12 +403,12 @@ class ExportedForecast:
                 received=f"{draws:,}",
                 advice="Leave it out for the usual number.",
             )
-        shifted = from_same_start(self.twin, self.tree, future)
-        if shifted.table.index[0] <= self.last_time:
+        from_same_start(self.twin, self.tree, future)
+        if future.table.index[0] <= self.last_time:
             raise InvalidTelemetry(
                 "The forecast does not begin after what was calibrated.",
                 expected=f"times after {future.shown(self.last_time)}, at which the states are known",
-                received=f"{future.shown(shifted.table.index[0])} as the first one",
+                received=f"{future.shown(future.table.index[0])} as the first one",
                 advice="Leave out earlier rows, or predict them by `bayestwin predict`.",
             )
 
@@ -511,3 +518,27 @@ def _telemetry(rows: pd.DataFrame, units: Mapping[str, str], attrs: Mapping[Any,
     """A table as telemetry whose times are of the kind, unit and zone of a calibration."""
     own = dict(units) | ({"time": attrs["telemetry_time_unit"]} if attrs["telemetry_time_unit"] else {})
     return read_telemetry(rows, units=own, timezone=attrs.get("telemetry_timezone") or None)
+
+
+def _plain(columns: Mapping[str, Any], units: Mapping[str, str], attrs: Mapping[Any, Any]) -> Telemetry | None:
+    """What `_telemetry` makes of columns in which nothing has to be mended, in a fifth of the time; else None."""
+    times = columns["time"]
+    dated = all(isinstance(time, str) and OFFSET.search(time) for time in times)
+    if not dated and any(isinstance(time, str) for time in times):
+        return None
+    if dated == bool(attrs["telemetry_time_unit"]):
+        return None
+    try:
+        index = pd.to_datetime(list(times), format="ISO8601", utc=True) if dated else pd.Index(np.array(times, float))
+    except (ValueError, OverflowError):
+        return None
+    index = index.tz_convert(None).as_unit("ns") if isinstance(index, pd.DatetimeIndex) else index
+    if len(index) == 0 or index.hasnans or not (index.is_unique and index.is_monotonic_increasing):
+        return None
+    if not dated and not np.isfinite(index.to_numpy()).all():
+        return None
+    table = pd.DataFrame({name: own for name, own in columns.items() if name != "time"}, index=index.rename("time"))
+    own = dict(units) | ({"time": attrs["telemetry_time_unit"]} if attrs["telemetry_time_unit"] else {})
+    zone = attrs.get("telemetry_timezone")
+    settings = {"timezone": zone} if zone else {}
+    return sealed(table, own, index[0], "columns", settings=settings)

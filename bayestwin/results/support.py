@@ -333,12 +333,15 @@ def _median(drawn: np.ndarray) -> np.ndarray:
     """The median over chains and draws, or over some of them where there are very many numbers."""
     draws = drawn.reshape(-1, *drawn.shape[2:])
     kept = draws[spread_over(len(draws), max(FEWEST, WORK // max(draws[0].size, 1)))]
-    middle = np.median(kept, axis=0)
-    if not np.isnan(middle).any():
+    # draws side by side are sorted several times as fast as NumPy finds a median; NaN come last
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(kept, 0, -1)), axis=-1)
+    num = ordered.shape[-1]
+    middle = (ordered[..., (num - 1) // 2] + ordered[..., num // 2]) / 2.0
+    if not np.isnan(ordered[..., -1]).any():
         return middle
     with warnings.catch_warnings():  # where all draws have failed
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmedian(kept, axis=0)
+        return np.nanmedian(ordered, axis=-1)
 
 
 def _watched(twin: Twin, paths: Mapping[str, np.ndarray]) -> SupportSignals:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import pathlib
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from bayestwin import errors
+from bayestwin._base.process import num_cores
 from bayestwin.project.record import read_record
 from bayestwin.serve import bodies
 from bayestwin.serve.answers import forecast_answer, held_points, model_answer, rows_of, scenario_answer
@@ -93,6 +95,8 @@ class Service:
         self.served, self.works = Served(results), Works(models, results)
         self.meters, self.limits = Meters(), limits
         self.recent: dict[str, Recent] = {}
+        # more at once than there are cores would only make each one wait longer
+        self.cores = threading.Semaphore(num_cores())
         self._tokens, self._private = tokens, private
         self._known: tuple[Mark, tuple[TokenHolder, ...]] = ((), ())
 
@@ -355,7 +359,8 @@ def _add_forecasts(app: FastAPI, service: Service) -> None:
         """New observations at later times, as intervals, driven by these inputs."""
         service.check(body)
         serving = service.serving(name)
-        found, _ = forecast_answer(serving.forecast, body)
+        with service.cores:
+            found, _ = forecast_answer(serving.forecast, body)
         version = _version_of(name, serving)
         service.meters.draws.labels(name).inc(found["draws"])
         service.recent.setdefault(name, Recent()).forecast = {"version": version, **found}
@@ -366,7 +371,8 @@ def _add_forecasts(app: FastAPI, service: Service) -> None:
         """What would be different if inputs were others, with intervals of the differences."""
         service.check(body)
         serving = service.serving(name)
-        found = scenario_answer(serving.forecast, body)
+        with service.cores:
+            found = scenario_answer(serving.forecast, body)
         service.meters.draws.labels(name).inc(found["draws"] * (1 + len(body.alternatives)))
         return answer({"version": _version_of(name, serving), **found})
 
@@ -388,7 +394,8 @@ def _add_changes(app: FastAPI, service: Service) -> None:
         """
         service.check(body)
         serving = service.serving(name)
-        held = held_points(serving.forecast, body)
+        with service.cores:
+            held = held_points(serving.forecast, body)
         work = None
         if body.calibrate:
             made = tempfile.TemporaryDirectory(prefix="bayestwin-")
