@@ -29,7 +29,7 @@ from bayestwin.model.components import Input, Observation, Solver, State
 from bayestwin.model.noise.families import Gaussian
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import Event
-from bayestwin.results.support import Seen, knows_what_was_seen, look, support, support_words
+from bayestwin.results.support import SeenBefore, knows_what_was_seen, look, support, support_words
 from bayestwin.telemetry import Telemetry, read_telemetry
 from bayestwin.telemetry.record import sealed
 
@@ -392,7 +392,7 @@ class ExportedForecast:
         return support_words(support(twin, self.tree, tree, limits, self._seen))
 
     @functools.cached_property
-    def _seen(self) -> Seen:
+    def _seen(self) -> SeenBefore:
         return look(self.twin, self.tree)
 
     def _check(self, future: Telemetry, draws: int) -> None:

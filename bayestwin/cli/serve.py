@@ -26,41 +26,38 @@ def serve(
     max_times: Annotated[int, typer.Option(min=1, help="Most times of a forecast.")] = 384,
     max_draws: Annotated[int, typer.Option(min=1, help="Most draws of a forecast.")] = 4000,
     results: ResultsPath = pathlib.Path("results"),
+    as_json: AsJson = False,
 ) -> None:
     """Serve the forecasts of what is in production over HTTP, with a page for people at `/`.
 
     Example: bayestwin serve --port 8000
     """
     with explained() as console:
-        from bayestwin.errors import InvalidSetting
-
+        _check_there(results)
         try:
             from bayestwin.serve.run import run
         except ModuleNotFoundError as reason:
             if (reason.name or "").split(".")[0] not in ("fastapi", "starlette", "uvicorn", "prometheus_client"):
                 raise
+            from bayestwin.errors import InvalidSetting
+
             raise InvalidSetting(
                 f"Serving needs {reason.name}, which is not installed.",
                 expected="the packages of the extra `serve`",
                 received="none of that name",
                 advice='Install them: `pip install "bayestwin[serve]"`.',
             ) from reason
-        if not results.is_dir():
-            raise InvalidSetting(
-                f"There is no folder `{results}`.",
-                expected="the folder in which runs are filed",
-                received="nothing under that path",
-                advice="Say by `--results` where it is.",
-            )
         if models is not None:
             from bayestwin.registry.forecasts import write_missing_forecasts
 
             for name, why in write_missing_forecasts(models, results).items():
                 words = f"has no forecast to serve. {why}" if why else "had no exported forecast; now it has one."
                 advise(f"{name} {words}")
-        console.print(
-            f"Serving {rich.markup.escape(str(results))} at http://{host}:{port}/ (Ctrl-C ends it).", soft_wrap=True
-        )
+        if as_json:
+            print_json({"url": f"http://{host}:{port}/", "results": results, "models": models})
+        else:
+            where = rich.markup.escape(str(results))
+            console.print(f"Serving {where} at http://{host}:{port}/ (Ctrl-C ends it).", soft_wrap=True)
         limits = {"body": max_body, "times": max_times, "draws": max_draws}
         run(results, host, port, models=models, tokens=tokens, limits=limits, private=not _own(host))
 
@@ -82,6 +79,8 @@ def token(
     with explained() as console:
         from bayestwin.serve.tokens import TOKENS, add_token, revoke_token
 
+        if tokens is None:
+            _check_there(results)
         path = tokens or results / TOKENS
         if revoke:
             revoke_token(path, name)
@@ -96,6 +95,18 @@ def token(
         else:
             console.print(found, soft_wrap=True, markup=False)
             advise("It is shown this once: a hash of it is kept. Send it as `Authorization: Bearer TOKEN`.")
+
+
+def _check_there(results: pathlib.Path) -> None:
+    from bayestwin.errors import InvalidSetting
+
+    if not results.is_dir():
+        raise InvalidSetting(
+            f"There is no folder `{results}`.",
+            expected="the folder in which runs are filed",
+            received="nothing under that path",
+            advice="Say by `--results` where it is.",
+        )
 
 
 def _own(host: str) -> bool:

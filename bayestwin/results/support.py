@@ -154,7 +154,7 @@ def knows_what_was_seen(posterior: xr.DataTree) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Seen:
+class SeenBefore:
     """What calibration has seen, found out once for all forecasts that are held against it.
 
     Attributes:
@@ -180,7 +180,7 @@ class Seen:
     scores: dict[tuple[bool, bytes], PriorScores] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, twin: Twin, posterior: xr.DataTree, paths: Mapping[str, np.ndarray]) -> "Seen":
+    def of(cls, twin: Twin, posterior: xr.DataTree, paths: Mapping[str, np.ndarray]) -> "SeenBefore":
         """Of a calibration, whose states have these median paths."""
         watched = _watched(twin, paths)
         known = _courses(twin, posterior, "posterior_predictive", "constant_data", paths)
@@ -202,9 +202,9 @@ class Seen:
         return self.scores[key]
 
 
-def look(twin: Twin, posterior: xr.DataTree) -> Seen:
+def look(twin: Twin, posterior: xr.DataTree) -> SeenBefore:
     """What a calibration has seen, for many forecasts of twins whose states are scalars."""
-    return Seen.of(twin, posterior, _paths(twin, posterior["posterior_predictive"].dataset)[0])
+    return SeenBefore.of(twin, posterior, _paths(twin, posterior["posterior_predictive"].dataset)[0])
 
 
 def support(
@@ -212,7 +212,7 @@ def support(
     posterior: xr.DataTree,
     forecast: Any,
     limits: Mapping[str, tuple[float, float]],
-    seen: Seen | None = None,
+    seen: SeenBefore | None = None,
 ) -> Supported:
     """How a forecast lies to what calibration has seen: see `extrapolation`.
 
@@ -226,7 +226,7 @@ def support(
     ahead = forecast["predictions"].dataset
     if seen is None:
         *before, paths = _paths(twin, posterior["posterior_predictive"].dataset, ahead)
-        seen = Seen.of(twin, posterior, before[0])
+        seen = SeenBefore.of(twin, posterior, before[0])
     else:
         (paths,) = _paths(twin, ahead)
     watched, known, low, high = seen.watched, seen.known, seen.low, seen.high

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bayestwin._base.units import difference_unit, has_offset
 from bayestwin.errors import InvalidTelemetry
@@ -168,4 +167,6 @@ def moment() -> str:
 
 def as_number(time: Any) -> float:
     """A time of an answer as a number, for pictures: dates in seconds."""
-    return pd.Timestamp(time).timestamp() if isinstance(time, str) else float(time)
+    if isinstance(time, str):
+        return float(np.datetime64(time.removesuffix("Z"), "ms").astype(float)) / 1e3
+    return float(time)

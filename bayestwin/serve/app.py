@@ -22,15 +22,14 @@ from bayestwin._base.process import num_cores
 from bayestwin.project.record import read_record
 from bayestwin.serve import bodies
 from bayestwin.serve.answers import forecast_answer, held_points, model_answer, rows_of, scenario_answer
-from bayestwin.serve.gate import BodyLimit
 from bayestwin.serve.page import Recent, page_of
-from bayestwin.serve.production import InService, Mark, NotReady, Served, ServedModel, mark_of
-from bayestwin.serve.telling import Meters, monitored
+from bayestwin.serve.production import FileMark, InService, NotReady, Served, ServedModel, mark_of
+from bayestwin.serve.telling import BodyLimit, Meters, monitored
 from bayestwin.serve.tokens import Role, TokenHolder, holder_of, read_tokens
 from bayestwin.serve.work import Works, write_rows
 
 
-class Limits(NamedTuple):
+class RequestLimits(NamedTuple):
     """How much one request may ask for.
 
     Attributes:
@@ -44,7 +43,7 @@ class Limits(NamedTuple):
     draws: int = 4000
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """An answer that is none, with its status and what it says."""
 
     def __init__(self, status: int, reason: errors.BayestwinError, headers: dict[str, str] | None = None) -> None:
@@ -89,7 +88,13 @@ class Service:
     """
 
     def __init__(
-        self, results: pathlib.Path, models: pathlib.Path | None, tokens: pathlib.Path, limits: Limits, *, private: bool
+        self,
+        results: pathlib.Path,
+        models: pathlib.Path | None,
+        tokens: pathlib.Path,
+        limits: RequestLimits,
+        *,
+        private: bool,
     ) -> None:
         """Nothing is loaded yet."""
         self.served, self.works = Served(results), Works(models, results)
@@ -98,7 +103,7 @@ class Service:
         # more at once than there are cores would only make each one wait longer
         self.cores = threading.Semaphore(num_cores())
         self._tokens, self._private = tokens, private
-        self._known: tuple[Mark, tuple[TokenHolder, ...]] = ((), ())
+        self._known: tuple[FileMark, tuple[TokenHolder, ...]] = ((), ())
 
     def holders(self) -> tuple[TokenHolder, ...]:
         """Who has a token; a file that was changed is read anew."""
@@ -111,7 +116,7 @@ class Service:
         """Who asks; None where reading is open to all.
 
         Raises:
-            Refused: Nobody who may.
+            RefusedRequest: Nobody who may.
         """
         token, known = _token_in(request), self.holders()
         holder = None if token is None else holder_of(token, known)
@@ -125,7 +130,7 @@ class Service:
                 advice=f"On the host: `bayestwin token NAME --role {role}`.",
             )
             kind = "Basic" if request.url.path == "/" else "Bearer"
-            raise Refused(401, reason, {"WWW-Authenticate": f'{kind} realm="bayestwin"'})
+            raise RefusedRequest(401, reason, {"WWW-Authenticate": f'{kind} realm="bayestwin"'})
         if not holder.may(role):
             reason = errors.InvalidSetting(
                 f"The token of `{holder.name}` may not do this.",
@@ -133,7 +138,7 @@ class Service:
                 received=f"the role `{holder.role}`",
                 advice=f"On the host: `bayestwin token NAME --role {role}`.",
             )
-            raise Refused(403, reason)
+            raise RefusedRequest(403, reason)
         request.scope["who"] = holder.name
         return holder
 
@@ -141,7 +146,7 @@ class Service:
         """A model.
 
         Raises:
-            Refused: There is none of that name.
+            RefusedRequest: There is none of that name.
         """
         found = self.served.model(name)
         if found is None:
@@ -152,19 +157,21 @@ class Service:
                 received=f"`{name[:100]}`",
                 advice="`GET /models` lists them.",
             )
-            raise Refused(404, reason)
+            raise RefusedRequest(404, reason)
         return found
 
     def serving(self, name: str) -> InService:
         """What answers for a model.
 
         Raises:
-            Refused: Nothing does.
+            RefusedRequest: Nothing does.
         """
         try:
             return self.model(name).now()
         except errors.BayestwinError as reason:
-            raise Refused(503, reason, {"Retry-After": "2"} if isinstance(reason, NotReady) else None) from reason
+            raise RefusedRequest(
+                503, reason, {"Retry-After": "2"} if isinstance(reason, NotReady) else None
+            ) from reason
 
     def check(self, body: bodies.RowsBody) -> None:
         """Refuse what is more than a request may ask for.
@@ -206,7 +213,7 @@ def make_app(
     *,
     models: pathlib.Path | None = None,
     tokens: pathlib.Path | None = None,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
     private: bool = False,
 ) -> FastAPI:
     """The application.
@@ -220,7 +227,7 @@ def make_app(
     """
     from bayestwin.serve.tokens import TOKENS
 
-    service = Service(results, models, tokens or results / TOKENS, limits or Limits(), private=private)
+    service = Service(results, models, tokens or results / TOKENS, limits or RequestLimits(), private=private)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -292,7 +299,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
             received="; ".join(waiting.values()) or "no model with a log of promotions",
             advice="Wait a little where something is being loaded; else see what each one says.",
         )
-        raise Refused(503, reason)
+        raise RefusedRequest(503, reason)
 
     @app.get("/metrics", dependencies=[_may(service, "read")])
     def metrics() -> Response:
@@ -316,7 +323,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         try:
             events = service.model(name).events()
         except errors.BayestwinError as reason:
-            raise Refused(503, reason) from reason
+            raise RefusedRequest(503, reason) from reason
         kept = ("seq", "event", "run", "stage", "replaces", "who", "when", "why", "overridden", "posterior_sha256")
         return answer({"events": [{key: getattr(one, key) for key in kept} for one in events]})
 
@@ -336,7 +343,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
                 received=f"`{identifier[:100]}`",
                 advice=f"`GET /models/{name}/history` lists what was promoted.",
             )
-            raise Refused(404, reason)
+            raise RefusedRequest(404, reason)
         return answer(found)
 
 
@@ -429,16 +436,16 @@ def _begun(service: Service, kind: str, name: str, arguments: list[str], made: A
     try:
         return service.works.begin(kind, name, arguments, made)
     except errors.InvalidInput as reason:
-        raise Refused(409, reason) from reason
+        raise RefusedRequest(409, reason) from reason
 
 
 # What fails.
 
 
 def _add_failures(app: FastAPI) -> None:
-    @app.exception_handler(Refused)
+    @app.exception_handler(RefusedRequest)
     def refused(_: Request, reason: Exception) -> Response:
-        assert isinstance(reason, Refused)
+        assert isinstance(reason, RefusedRequest)
         return _failure(reason.status, reason.reason, reason.headers)
 
     @app.exception_handler(errors.BayestwinError)
@@ -516,8 +523,12 @@ def _described(app: FastAPI, service: Service) -> dict[str, Any]:
             inputs = found["components"]["schemas"][schema]["properties"]["inputs"]
             inputs["description"] = "By input or event, in these units. " + "; ".join(lines)
     found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    names = [model.name for model in service.served.models()]
     for path, methods in found["paths"].items():
         for told in methods.values():
+            for parameter in told.get("parameters", ()):
+                if parameter["name"] == "name" and names:
+                    parameter["schema"]["enum"] = names
             if path not in ("/health", "/ready"):
                 told["security"] = [{"token": []}]
     return found

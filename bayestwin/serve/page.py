@@ -73,7 +73,7 @@ def page_of(
         if serving is not None:
             seen = monitored(model.runs / serving.held.run, serving.held.posterior_sha256)
         models.append(_model(name, serving, reason, events, seen, recent.get(name, Recent())))
-    content = {"models": models, "now": moment().replace("+00:00", " UTC").replace("T", " ")}
+    content = {"models": models, "now": moment().replace("T", " ").replace("+00:00", " UTC")}
     content["sections"] = [(one["anchor"], one["name"]) for one in models]
     return fill("serve.html", content)
 

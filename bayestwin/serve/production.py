@@ -19,7 +19,7 @@ from bayestwin.registry.log import LOG, POINTER, InStage, RegistryEvent, is_plai
 from bayestwin.registry.production import POSTERIOR, check_unchanged
 from bayestwin.results.store import load
 
-type Mark = tuple[tuple[int, int, int], ...]
+type FileMark = tuple[tuple[int, int, int], ...]
 """By file: its size, its time in ns and its number; all are 0 where there is none."""
 
 
@@ -40,7 +40,7 @@ class InService(NamedTuple):
     held: InStage
     forecast: ExportedForecast
     forecast_sha256: str
-    mark: Mark
+    mark: FileMark
 
     @property
     def version(self) -> dict[str, Any]:
@@ -65,9 +65,9 @@ class ServedModel:
         self.runs = runs
         self._lock = threading.Lock()
         self._events: tuple[RegistryEvent, ...] = ()
-        self._log_mark: Mark | None = None
+        self._log_mark: FileMark | None = None
         self._serving: InService | None = None
-        self._failed: tuple[int, Mark, BayestwinError] | None = None
+        self._failed: tuple[int, FileMark, BayestwinError] | None = None
         self._loading: threading.Thread | None = None
 
     @property
@@ -132,7 +132,7 @@ class ServedModel:
         if loading is not None:
             loading.join(seconds)
 
-    def _files(self, held: InStage) -> Mark:
+    def _files(self, held: InStage) -> FileMark:
         return mark_of(self.runs / held.run / POSTERIOR, self.runs / held.run / FORECAST)
 
     def _begin(self, held: InStage) -> None:
@@ -160,7 +160,7 @@ class ServedModel:
         self._serving, self._failed = serving._replace(mark=mark), None
 
 
-def mark_of(*paths: pathlib.Path) -> Mark:
+def mark_of(*paths: pathlib.Path) -> FileMark:
     """What tells without reading files whether they are still the same."""
     found = []
     for path in paths:

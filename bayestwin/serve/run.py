@@ -8,7 +8,7 @@ import jax
 import uvicorn
 
 from bayestwin._base.compilation import keep_compiled
-from bayestwin.serve.app import Limits, make_app
+from bayestwin.serve.app import RequestLimits, make_app
 
 
 def run(
@@ -35,6 +35,6 @@ def run(
     jax.config.update("jax_platforms", "cpu")
     keep_compiled()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    app = make_app(results, models=models, tokens=tokens, limits=Limits(**limits), private=private)
+    app = make_app(results, models=models, tokens=tokens, limits=RequestLimits(**limits), private=private)
     # the server's own lines have what follows a `?`, where a token may stand
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)

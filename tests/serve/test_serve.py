@@ -22,7 +22,7 @@ fastapi = pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 testclient = pytest.importorskip("starlette.testclient")
 
-from bayestwin.serve.app import Limits, make_app  # noqa: E402
+from bayestwin.serve.app import RequestLimits, make_app  # noqa: E402
 from bayestwin.serve.tokens import add_token, read_tokens, revoke_token  # noqa: E402
 
 
@@ -51,7 +51,7 @@ def ready(client: Any) -> None:
 
 @pytest.fixture(scope="module")
 def client(production: pathlib.Path) -> Any:
-    return client_of(production, limits=Limits(body=20_000, times=20, draws=100))
+    return client_of(production, limits=RequestLimits(body=20_000, times=20, draws=100))
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_openapi_has_the_units_of_what_is_served(copied: pathlib.Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_told_in_our_words(client: Any, changes: dict, words: str) -> None:
-    client.app.state.service.limits = Limits(body=20_000, times=20, draws=100)
+    client.app.state.service.limits = RequestLimits(body=20_000, times=20, draws=100)
     check_refused(ask(client, body=ahead(**changes)), 422, words)
 
 
