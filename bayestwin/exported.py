@@ -305,15 +305,14 @@ class ExportedForecast:
     @property
     def most_draws(self) -> int:
         """How many draws there are."""
-        sizes = self.tree[FINAL].sizes
-        return sizes["chain"] * sizes["draw"]
+        return self._labels.size * self._chains
 
     @property
     def told_events(self) -> tuple[str, ...]:
         """Events that a column of the telemetry tells."""
         return tuple(name for name, event in self.twin.events.items() if event.kind == "telemetry")
 
-    @property
+    @functools.cached_property
     def last_time(self) -> Any:
         """The user's time at which the states are known."""
         return final_time(self.tree)
@@ -373,7 +372,7 @@ class ExportedForecast:
             if precision is not grid.precision:
                 found = self._computed(program, times, grid._replace(precision=precision), values, bits)
         kept = {name: array[:, :num_times] for name, array in found.items()}
-        return ForecastDraws(bound.labels, kept, bound, self.tree[FINAL].sizes["chain"], labels)
+        return ForecastDraws(bound.labels, kept, bound, self._chains, labels)
 
     def beyond(self, drawn: ForecastDraws) -> list[str]:
         """What of a forecast lies beyond what was calibrated, in the words that `predict` has for it."""
@@ -421,11 +420,19 @@ class ExportedForecast:
         names = self.tree.attrs[OUTLINE]["sites"]
         return {n: last[n].reshape(chains, -1) if n in last else group[n].to_numpy() for n in names}
 
+    @functools.cached_property
+    def _labels(self) -> np.ndarray:
+        """Labels of the draws of each chain."""
+        return self.tree[FINAL]["draw"].to_numpy()
+
+    @functools.cached_property
+    def _chains(self) -> int:
+        return self.tree[FINAL].sizes["chain"]
+
     def _values(self, draws: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Labels of the draws of a forecast, and their values by site; draws of all chains first."""
-        labels = self.tree[FINAL]["draw"].to_numpy()
-        kept = thinned(self.tree[FINAL].sizes["chain"], len(labels), draws)
-        return labels[kept], {name: own[:, kept].reshape(-1) for name, own in self._sites.items()}
+        kept = thinned(self._chains, len(self._labels), draws)
+        return self._labels[kept], {name: own[:, kept].reshape(-1) for name, own in self._sites.items()}
 
     def _computed(
         self, program: Callable, times: np.ndarray, grid: Grid, values: Mapping[str, np.ndarray], bits: np.ndarray

@@ -139,6 +139,24 @@ def test_dates_are_read_as_those_of_the_record(tmp_path: pathlib.Path) -> None:
     assert list(ours.times) == list(future.table.index.to_numpy())
 
 
+def test_columns_that_need_no_mending_are_read_as_all_others_are(tmp_path: pathlib.Path) -> None:
+    record = affine_record()
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(record.table.index, "h")
+    twin = driven(time_unit="h")
+    dated = bt.read_telemetry(record.table.set_index(times).reset_index(names="time"))
+    forecast = exported(twin, dated, tmp_path)[1]
+    rows = {"stepped": [1.0, np.nan, 2.0], "sloped": [0.0, 1.0, 2.0]}
+    quick = ["2026-01-01T12:00Z", "2026-01-01T15:00:00.250+02:00", "2026-01-01T13:30Z"]
+    slow = ["2026-01-01 12:00", "2026-01-01 13:00:00.250", "2026-01-01 13:30"]
+    ours, theirs = (forecast.read({"time": own, **rows}, {"sloped": ""}) for own in (quick, slow))
+    pd.testing.assert_frame_equal(ours.table, theirs.table, check_freq=False)
+    assert (ours.units, ours.t0, ours.dated) == (theirs.units, theirs.t0, theirs.dated)
+    with pytest.raises(InvalidTelemetry):
+        forecast.read({"time": quick[:1] * 3, **rows}, {})
+    backwards = forecast.read({"time": quick[::-1], **rows}, {})
+    assert backwards.table.index.is_monotonic_increasing
+
+
 # What is refused.
 
 

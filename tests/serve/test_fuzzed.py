@@ -4,12 +4,15 @@ import pathlib
 import threading
 
 import pytest
-import requests
 from served import add_run, promote_run
 
+requests = pytest.importorskip("requests")
 schemathesis = pytest.importorskip("schemathesis")
 uvicorn = pytest.importorskip("uvicorn")
 hypothesis = pytest.importorskip("hypothesis")
+
+pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
 
 from bayestwin.serve.app import make_app  # noqa: E402
 from bayestwin.serve.tokens import add_token  # noqa: E402

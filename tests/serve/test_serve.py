@@ -356,6 +356,14 @@ def test_a_damaged_production_is_not_answered(copied: pathlib.Path, name: str) -
     assert ask(client).status_code == 200
 
 
+def test_another_whole_forecast_in_its_place_is_not_answered(copied: pathlib.Path) -> None:
+    client, path = client_of(copied), copied / "driven" / "first" / FORECAST
+    bt.save(calibrated(1)[1], path)
+    ask(client)
+    ready(client)
+    check_refused(ask(client), 503, "is not the file that was promoted")
+
+
 def test_a_damaged_run_that_comes_to_production_takes_the_place_of_none(copied: pathlib.Path) -> None:
     client, sha256 = client_of(copied), add_run(copied, "second", seed=1)
     promote_run(copied, "second", sha256)

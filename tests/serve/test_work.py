@@ -39,7 +39,7 @@ def test_readings_become_a_run_that_is_promoted_and_served(tmp_path: pathlib.Pat
     served.wait()
     before = client.get("/models/tank").json()
     rows = [line.split(",") for line in LINES[25:31]]
-    names = telemetry_text().splitlines()[0].split(",")
+    names = LINES[0].split(",")
     columns = {name: [float(row[place]) for row in rows] for place, name in enumerate(names)}
     body = {
         "times": columns["hour"],
