@@ -333,6 +333,14 @@ class ExportedForecast:
             pd.DataFrame(dict(columns)), known, self.tree.attrs
         )
 
+    def prepare(self) -> None:
+        """Let all be compiled and found out that the first forecasts would wait for."""
+        for program in self.programs.values():
+            program(*[np.zeros(one.shape, one.dtype) for one in program.takes])
+        jax.random.key_data(key_for(0, "predictions"))
+        if knows_what_was_seen(self.tree):
+            _ = self._seen, self._sites
+
     def draw(self, future: Telemetry, *, seed: int, draws: int) -> ForecastDraws:
         """Draws of a forecast, the same as those of `predict` with this seed and so many draws.
 

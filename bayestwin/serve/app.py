@@ -23,7 +23,7 @@ from bayestwin.project.record import read_record
 from bayestwin.serve import bodies
 from bayestwin.serve.answers import forecast_answer, held_points, model_answer, rows_of, scenario_answer
 from bayestwin.serve.page import Recent, page_of
-from bayestwin.serve.production import FileMark, InService, NotReady, Served, ServedModel, mark_of
+from bayestwin.serve.production import FileMark, InService, NothingInProduction, NotReady, Served, ServedModel, mark_of
 from bayestwin.serve.telling import BodyLimit, Meters, monitored
 from bayestwin.serve.tokens import Role, TokenHolder, holder_of, read_tokens
 from bayestwin.serve.work import Works, write_rows
@@ -74,6 +74,15 @@ FAILURES: dict[int | str, dict[str, Any]] = {
         503: "production is not ready, or its files are not the ones that were promoted",
     }.items()
 }
+
+
+PAGE_HEADERS = {
+    "Refresh": "60",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of the page for people, whose own policy lets it load nothing."""
 
 
 class Service:
@@ -279,7 +288,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     @app.get("/", response_class=HTMLResponse, dependencies=[_may(service, "read")])
     def page() -> HTMLResponse:
         """The page for people."""
-        return HTMLResponse(page_of(service.served, service.states(), service.recent), headers={"Refresh": "60"})
+        return HTMLResponse(page_of(service.served, service.states(), service.recent), headers=PAGE_HEADERS)
 
     @app.get("/health", responses={200: {"description": "the process answers"}})
     def health() -> dict[str, str]:
@@ -289,7 +298,11 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     def ready() -> Response:
         """Whether all that is in production can answer."""
         states = service.states()
-        waiting = {name: why.summary for name, (_, why) in states.items() if why is not None}
+        waiting = {
+            name: why.summary
+            for name, (_, why) in states.items()
+            if why is not None and not isinstance(why, NothingInProduction)
+        }
         names = [name for name, (serving, _) in states.items() if serving is not None]
         if names and not waiting:
             return answer({"status": "ready", "models": names})

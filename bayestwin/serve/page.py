@@ -14,7 +14,7 @@ from bayestwin.errors import BayestwinError
 from bayestwin.registry.log import RegistryEvent
 from bayestwin.report.page import fill
 from bayestwin.serve.answers import as_number, moment
-from bayestwin.serve.production import InService, NotReady, Served
+from bayestwin.serve.production import InService, NothingInProduction, NotReady, Served
 from bayestwin.serve.telling import monitored
 
 MOST_HELD, MOST_EVENTS = 2000, 20
@@ -88,8 +88,10 @@ def _model(
 ) -> dict[str, Any]:
     status, headline = "pass", "It answers."
     if serving is None:
-        waits = isinstance(reason, NotReady)
-        status, headline = ("plain", "It does not answer yet.") if waits else ("fail", "It does not answer.")
+        status, headline = "fail", "It does not answer."
+        if isinstance(reason, NotReady):
+            nothing = isinstance(reason, NothingInProduction)
+            status, headline = "plain", "Nothing is in production." if nothing else "It does not answer yet."
     drift = "" if serving is None else "It was not monitored: `bayestwin monitor` says whether it is still right."
     if seen is not None:
         verdict = str(seen.get("verdict"))

@@ -7,10 +7,7 @@ promoted nothing is answered: an answer that nobody could make again from what i
 import hashlib
 import pathlib
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from bayestwin.errors import BayestwinError, CorruptArtifact, InvalidInput
 from bayestwin.exported import FORECAST, ExportedForecast, read_forecast
@@ -25,6 +22,10 @@ type FileMark = tuple[tuple[int, int, int], ...]
 
 class NotReady(BayestwinError):
     """Nothing can be served yet, or nothing is in production."""
+
+
+class NothingInProduction(NotReady):
+    """There is a log, and no run of the model is in production."""
 
 
 class InService(NamedTuple):
@@ -101,7 +102,7 @@ class ServedModel:
         """
         held = self.production()
         if held is None:
-            raise NotReady(
+            raise NothingInProduction(
                 f"Nothing of `{self.name}` is in production.",
                 expected="a run that was promoted to prod",
                 received="none",
@@ -148,8 +149,7 @@ class ServedModel:
         mark = self._files(held)
         try:
             serving = verified(self.runs, held, events)
-            for warm in warm_up(serving.forecast):
-                warm()
+            serving.forecast.prepare()
         except BayestwinError as reason:
             self._failed = (held.seq, mark, reason)
             return
@@ -203,13 +203,6 @@ def verified(runs: pathlib.Path, held: InStage, events: tuple[RegistryEvent, ...
         raise _changed(run, known, found)
     forecast = read_forecast(load(path), str(path))
     return InService(held, forecast, found, ())
-
-
-def warm_up(forecast: ExportedForecast) -> Iterator[Callable[[], object]]:
-    """What to call so that no request waits for a compiler: each program once."""
-    for program in forecast.programs.values():
-        zeros = [np.zeros(one.shape, one.dtype) for one in program.takes]
-        yield lambda program=program, zeros=zeros: program(*zeros)
 
 
 def _changed(run: pathlib.Path, expected: str = "", received: str = "") -> CorruptArtifact:

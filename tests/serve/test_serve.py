@@ -385,6 +385,15 @@ def test_a_run_without_a_forecast_says_how_to_get_one(tmp_path: pathlib.Path) ->
     check_refused(ask(client_of(tmp_path)), 503, "--models")
 
 
+def test_a_model_of_which_nothing_is_in_production_keeps_no_other_from_being_ready(copied: pathlib.Path) -> None:
+    (copied / "other").mkdir()
+    (copied / "other" / "registry.jsonl").touch()
+    client = client_of(copied)
+    assert client.get("/ready").json() == {"status": "ready", "models": ["driven"]}
+    check_refused(client.get("/models/other"), 503, "is in production")
+    assert "Nothing is in production." in client.get("/").text
+
+
 # The page.
 
 
