@@ -32,6 +32,7 @@ PAGES = (
     "scenarios",
     "jobs",
     "registry",
+    "serving",
     "runs",
     "extending",
 )
