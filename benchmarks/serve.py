@@ -1,8 +1,8 @@
 """Latency of `bayestwin serve` under load, and whether any answer differs from `bt.predict`, also while promoting.
 
-Four clients, each a process of its own, ask a server over loopback for forecasts of the room of `models/room` as fast as
-they are answered; after a third of the requests another run comes to production. Each client has four futures of its
-own, with another seed each time; all answers are compared with quantiles of `bt.predict` afterwards.
+Four clients, each a process of its own, ask a server over loopback for forecasts of the room of `models/room` as fast
+as they are answered, and then again while another run comes to production. They ask for four futures with four seeds
+each; all answers are compared with quantiles of `bt.predict` afterwards.
 
     python benchmarks/serve.py [--requests 2000] [--clients 4] [--draws 1000] [--times 96]
 
@@ -153,8 +153,9 @@ def serve(root: pathlib.Path, port: int) -> subprocess.Popen:
 def told(words: str, answers: list[tuple]) -> None:
     seconds = 1e3 * np.array([one[0] for one in answers])
     runs = sorted({json.loads(text)["version"]["run"] for _, status, _, text in answers if status == 200})
+    middle, late = np.quantile(seconds, [0.5, 0.95])
     print(
-        f"{words}: {len(answers)} requests, median {np.median(seconds):.1f} ms, p95 {np.quantile(seconds, 0.95):.1f} ms, "
+        f"{words}: {len(answers)} requests, median {middle:.1f} ms, p95 {late:.1f} ms, "
         f"max {seconds.max():.1f} ms; answered by {', '.join(runs)}; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
