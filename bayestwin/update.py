@@ -237,15 +237,19 @@ def _news(twin: Twin, known: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
     return {"rows": int((places < 0).sum()), "readings": readings, "revised": revised, "again": again}
 
 
+class NothingNew(InvalidTelemetry):
+    """All of some telemetry is known to a posterior."""
+
+
 def check_news(twin: Twin, told: Mapping[str, int]) -> None:
     """Refuse telemetry in which nothing is new.
 
     Raises:
-        InvalidTelemetry: If so.
+        NothingNew: If so.
     """
     if told["readings"] + told["revised"]:
         return
-    raise InvalidTelemetry(
+    raise NothingNew(
         "There is nothing in this telemetry that the posterior does not know.",
         expected="readings of " + ", ".join(f"`{name}`" for name in twin.observations) + " that were not counted yet",
         received=f"{told['again']:,} readings, all of them counted already" if told["again"] else "no readings",

@@ -22,6 +22,7 @@ LAYERS = (
     ("results",),
     ("calibrate", "simulate"),
     ("predict",),
+    ("exported",),
     ("update",),
     ("assess",),
     ("check",),
@@ -30,6 +31,7 @@ LAYERS = (
     ("report",),
     ("project",),
     ("registry",),
+    ("serve",),
     ("cli",),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -33,6 +33,7 @@ PAGES = (
     "scenarios",
     "jobs",
     "registry",
+    "serving",
     "runs",
     "extending",
 )

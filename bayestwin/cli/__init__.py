@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayestwin.cli import calibrate, insight, models, predict, registry, runs
+from bayestwin.cli import calibrate, insight, models, predict, registry, runs, serve
 
 app = typer.Typer(
     help="Bayesian calibration of digital twins: telemetry in, posterior and checked intervals out.",
@@ -43,6 +43,8 @@ COMMANDS = (
     registry.rollback,
     registry.history,
     registry.shadow,
+    serve.serve,
+    serve.token,
     runs.runs,
     runs.show,
     runs.diff,

@@ -220,17 +220,27 @@ def resumed(
         The future telemetry, with times counted as the calibration counts them; its times, inputs and events; and the
         density, of the twin that starts at the last row before.
     """
-    shifted, bound, knots, signals = _bound_ahead(twin, _past_of(posterior, None), future, observed=observed)
     kept = posterior[FINAL].data_vars
     states = {
         n: dataclasses.replace(s, initial=dist.Normal(), pooled=None) if n in kept else s
         for n, s in twin.states.items()
     }
     anew = with_method(dataclasses.replace(twin, states=states), _method(posterior))
+    shifted, bound, grid = laid_out_from_end(twin, posterior, future, observed=observed)
+    return shifted, bound, Density(anew, bound, grid, anew.sites()).solved_as(anew)
+
+
+def laid_out_from_end(
+    twin: Twin, posterior: xr.DataTree, future: Telemetry, *, observed: bool = False
+) -> tuple[Telemetry, Bound, Grid]:
+    """The future telemetry, its times, inputs and events, and the stops from the end of the record on: see `resumed`.
+
+    Of a posterior it takes the signals of the calibration, how times are counted, and at which one states are known.
+    """
+    shifted, bound, knots, signals = _bound_ahead(twin, _past_of(posterior, None), future, observed=observed)
     last, unit = pd.Index([final_time(posterior)]), shifted.units.get("time", twin.time_unit)
     start = float(elapsed(last, shifted.t0, unit, twin.time_unit)[0])
-    grid = build_grid(anew, bound.times, knots, signals, signals, bound.known, start=start)
-    return shifted, bound, Density(anew, bound, grid, anew.sites()).solved_as(anew)
+    return shifted, bound, build_grid(twin, bound.times, knots, signals, signals, bound.known, start=start)
 
 
 def final_states(posterior: xr.DataTree, draws: np.ndarray) -> dict[str, np.ndarray]:

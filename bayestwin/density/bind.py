@@ -475,11 +475,11 @@ def fill_grid(grid: Grid, *, alike: bool) -> Grid:
     )
 
 
-def fill_kinds(kinds: Kinds) -> Kinds:
-    """Kinds of intervals with room for more, unless all are of one kind."""
-    if len(kinds.first) <= 1:
+def fill_kinds(kinds: Kinds, least: int = 0) -> Kinds:
+    """Kinds of intervals with room for more, and for so many at least; where all are of one kind, for that alone."""
+    if len(kinds.first) <= 1 and not least:
         return kinds
-    return _with_room(kinds, size_for(len(kinds.first)))
+    return _with_room(kinds, size_for(max(len(kinds.first), least)))
 
 
 def stack_kinds(kinds: Sequence[Kinds]) -> Kinds:

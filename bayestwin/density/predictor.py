@@ -15,6 +15,7 @@ from bayestwin._base.progress import Phase
 from bayestwin.density.density import Density
 from bayestwin.density.survey import num_solved
 from bayestwin.dynamics.blocks import in_blocks
+from bayestwin.dynamics.steppers import Precision
 from bayestwin.model.components import ATOL
 from bayestwin.model.twin import Twin
 
@@ -115,12 +116,12 @@ class Predictor:
         for first in range(0, num, batch):
             rows = np.minimum(np.arange(first, first + batch), num - 1)
             given = {name: v[rows] for name, v in values.items()}
-            found = _predict(self.density.filled, given, key, numbers[rows], entries)
+            found = predict_draws(self.density.filled, given, key, numbers[rows], entries)
             if first == 0:
                 scaled = solved_for(self.density, scales_of(found, self.density.twin))
                 if scaled is not self.density:
                     self.density = scaled
-                    found = _predict(self.density.filled, given, key, numbers[rows], entries)
+                    found = predict_draws(self.density.filled, given, key, numbers[rows], entries)
             size = min(batch, num - first)
             if final and not entries:
                 ends = {name: array for name, array in found.items() if name.endswith("_state")}
@@ -176,16 +177,21 @@ def solved_for(density: Density, scales: np.ndarray) -> Density:
 
     As long as `rtol` of its scale is more than that, nothing changes.
     """
-    twin: Twin = density.twin
     precision: Any = density.grid.precision
+    finer = finer_for(density.twin, precision, scales)
+    return density if finer is precision else density.solved_to(finer)
+
+
+def finer_for(twin: Twin, precision: Any, scales: np.ndarray) -> Precision:
+    """As `solved_for`, of a precision alone, which is the same one where nothing changes."""
     own = np.zeros(precision.atol.shape[-1])
-    own[: len(scales)] = precision.rtol.max() * scales
+    own[: len(scales)] = np.max(precision.rtol) * scales
     positive = twin.layout.repeat([state.positive for state in twin.states.values()])
     own[: len(scales)][positive] = 0.0  # solved for as logarithms
     atol = unhidden(precision.atol, own)
     if twin.solver.atol != ATOL or np.array_equal(atol, precision.atol):
-        return density
-    return density.solved_to(precision._replace(atol=atol))
+        return precision
+    return precision._replace(atol=atol)
 
 
 def unhidden(atol: np.ndarray, relative: np.ndarray) -> np.ndarray:
@@ -193,7 +199,7 @@ def unhidden(atol: np.ndarray, relative: np.ndarray) -> np.ndarray:
     return np.where((relative > 0) & (relative < atol), FINER * relative, atol)
 
 
-def scales_of(found: Mapping[str, Array], twin: Twin) -> np.ndarray:
+def scales_of(found: Mapping[str, Any], twin: Twin) -> np.ndarray:
     """The typical scale of each state, shape (s,), from the paths of some draws; 0 where none is known.
 
     All entries of a state that is an array have the same.
@@ -216,9 +222,10 @@ def exacter(density: Density) -> Density:
 
 
 @Program
-def _predict(
+def predict_draws(
     density: Density, values: Mapping[str, Array], key: Array, rows: Array, entries: Mapping[str, Array]
 ) -> dict[str, Array]:
+    """What `Predictor` computes at once; `rows` are the numbers under which draws have their noise."""
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
     found = jax.vmap(functools.partial(_one, density))(values, keys)
     for name, state in density.twin.states.items():

@@ -305,16 +305,17 @@ def _one_by_one(steps: Array, kinds: Kinds, field: Field, state: Array, grid: Gr
 
 def kinds_of(twin: Twin, grid: Grid) -> Kinds:
     """Which intervals of an affine twin have a step in common: those of one length, with the same held inputs."""
-    return grid.kinds if grid.kinds is not None else _kinds(twin, grid, varies=has_held_matrix(twin))
+    return grid.kinds if grid.kinds is not None else sort_intervals(twin, grid, varies=has_held_matrix(twin))
 
 
 def kinds_of_each(twin: Twin, grids: Iterable[Grid]) -> list[Kinds]:
     """The same for grids of several experiments."""
     varies = has_held_matrix(twin)
-    return [grid.kinds if grid.kinds is not None else _kinds(twin, grid, varies=varies) for grid in grids]
+    return [grid.kinds if grid.kinds is not None else sort_intervals(twin, grid, varies=varies) for grid in grids]
 
 
-def _kinds(twin: Twin, grid: Grid, *, varies: bool) -> Kinds:
+def sort_intervals(twin: Twin, grid: Grid, *, varies: bool) -> Kinds:
+    """The same, where it is known whether the matrix varies with held inputs, as `has_held_matrix` says."""
     lengths = _rounded(np.diff(grid.edges))
     alike = lengths[:, None]
     if varies:

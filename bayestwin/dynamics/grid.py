@@ -373,7 +373,7 @@ def stops_within(
     num = len(edges) - 1
     if num < 1 or num * LEAST_BETWEEN > NUM_LOOKED or isinstance(twin.model_error, ProcessNoise):
         return edges[:0]
-    if not take_apart(twin).timed:
+    if not is_timed(twin):
         return edges[:0]
     times, interval = _looked_at(edges)
     specs = zip(signals, twin.inputs.values(), strict=True)
@@ -394,6 +394,14 @@ def stops_within(
         if len(found) > MOST_STOPS:
             break
     return np.unique(found)[:MOST_STOPS]
+
+
+def is_timed(twin: Twin) -> bool:
+    """Whether a derivative depends on time but through inputs; the trace that tells it is made once for each twin."""
+    known = vars(twin)
+    if "_timed" not in known:
+        known["_timed"] = take_apart(twin).timed
+    return known["_timed"]
 
 
 def _looked_at(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,7 @@ from bayestwin.project.sections import WatchSection
 from bayestwin.project.update import update_model
 from bayestwin.results.store import load, write_bytes_durably, write_text_durably
 from bayestwin.telemetry import Telemetry
+from bayestwin.update import NothingNew
 
 WATCH, ARRIVED = "watch", "arrived"
 """Name of the folder beside the runs, and in it that of the arrivals that are not in a run yet."""
@@ -385,10 +386,10 @@ class _Watch(NamedTuple):
         for own_path in self._in_order(posterior, [*waiting, path]):
             try:
                 taken, status = self._taken_in(newest, own_path)
-            except InvalidTelemetry as reason:
-                if "nothing in this telemetry" not in reason.problem:
-                    return one._replace(reason=" ".join(str(reason).split())), state.newest, looks
+            except NothingNew:
                 continue
+            except InvalidTelemetry as reason:
+                return one._replace(reason=" ".join(str(reason).split())), state.newest, looks
             if status != "finished":
                 words = f"Run {taken} has taken it in, and fails its gates: it is not gone on with."
                 return one._replace(fate="held", reason=words), state.newest, looks

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 import xarray as xr
 
 from bayestwin.errors import CorruptArtifact, InvalidInput
+from bayestwin.exported import FORECAST
 from bayestwin.project.job import read_job
 from bayestwin.project.record import RECORD, read_record
-from bayestwin.project.run import ENDED, POSTERIOR
+from bayestwin.project.run import ENDED, POSTERIOR, sha256_of
 from bayestwin.project.sections import StageSection
 from bayestwin.registry.evidence import GateOutcome, Promotable, judge_run, open_promotable
 from bayestwin.registry.log import RegistryEvent, Stages, append, read_log, stages_after
@@ -92,12 +93,16 @@ def promote(
     if found.stopped_by and not force:
         return found
     overridden = [gate.name for gate in found.stopped_by]
-    documents = {}
+    documents, unserved = {}, ""
     if stage == "prod":
-        from bayestwin.registry.documents import Release, write_documents  # a second, which only production is worth
+        # a second, which only production is worth
+        from bayestwin.registry.documents import Release, write_documents
+        from bayestwin.registry.forecasts import write_forecast
 
+        unserved = write_forecast(pathlib.Path(model), promotable.folder, posterior, job)
         release = Release(promotable, posterior, found.gates, now.production, who, why, overridden)
         documents = write_documents(release)
+        documents |= {} if unserved else {FORECAST: sha256_of(promotable.folder / FORECAST)}
         promotable = open_promotable(runs, name)  # its record knows them now
         found = found._replace(gates=_judged(promotable, section, stage, log.events, now))
     replaced = now.production if stage == "prod" else now.staging
@@ -117,6 +122,7 @@ def promote(
             "gates": [gate._asdict() for gate in found.gates],
             "asked": section.model_dump(mode="json"),
             "documents": documents,
+            "not_served": unserved,
         },
     )
     return found._replace(event=event)

@@ -1,23 +1,23 @@
 """Whether a forecast lies in what calibration has seen, and whether it leans on what only the priors say.
 
 Combinations are judged by their leverage, the distance from the mean of what was calibrated in units of its covariance:
-R. D. Cook (1979), doi:10.1080/01621459.1979.10481634. Directions of the parameters that calibration did not narrow are
-those of T. Cui et al. (2014), doi:10.1088/0266-5611/30/11/114015, by draws. Parts of the calibration set what is usual.
+R. D. Cook (1979), doi:10.1080/01621459.1979.10481634. Parts of the calibration set what is usual.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.special
 import xarray as xr
 
 from bayestwin._base.wording import number, percent
 from bayestwin.density.bind import elapsed
 from bayestwin.density.predictor import spread_over
 from bayestwin.model.twin import Twin
+from bayestwin.results.leaning import LEANING, PriorScores, array_of, leaning_of
 from bayestwin.telemetry import said
 
 BEYOND = 0.1
@@ -32,14 +32,6 @@ APART = 0.05
 MORE_LEVERAGE = 2.0
 """Times the largest leverage that was calibrated, beyond which a combination is new."""
 
-NARROWED = 0.5
-"""Share of its prior variance that a direction of the parameters keeps at most, if calibration has narrowed it."""
-
-LEANING = 1.0 / 3.0
-"""Share of the variance of a new observation that comes from directions which are not narrowed, beyond which it leans.
-
-Of what was calibrated no observation with normal noise does in a linear twin: its information alone narrows them."""
-
 LEVEL, RATE, COMBINATION, OPERATING_RANGE, PRIOR = (2**bit for bit in range(5))
 CODES = {"level": LEVEL, "rate": RATE, "combination": COMBINATION, "operating_range": OPERATING_RANGE, "prior": PRIOR}
 """What a code adds up, by its meaning."""
@@ -50,8 +42,8 @@ MARKS, OF, WORDS = "extrapolation", "extrapolation_of", "beyond"
 FEWEST, WORK, MOST_ENTRIES = 50, 2_000_000, 64
 """Medians are of all draws, or of so many that this many numbers are looked at; of an array so many entries are."""
 
-FEWEST_PRIOR, TOLD_APART = 100, 0.3
-"""Fewer draws of a prior say little; correlations that so many cannot tell from chance are none."""
+MOST_SCORES = 8
+"""Of how many sets of draws it is kept where they stand in the prior."""
 
 MOST_NAMED = 3
 """Experiments, or parameters, that a sentence names."""
@@ -96,18 +88,6 @@ class Course(NamedTuple):
     times: np.ndarray
     values: np.ndarray
     together: np.ndarray
-
-
-class Leaning(NamedTuple):
-    """How far one observation leans on the priors.
-
-    Attributes:
-        share: Of the variance of a new observation, at each time; shape (n,).
-        blame: Of each parameter in that, where it leans; by name.
-    """
-
-    share: np.ndarray
-    blame: Mapping[str, float]
 
 
 class Supported(NamedTuple):
@@ -173,8 +153,66 @@ def knows_what_was_seen(posterior: xr.DataTree) -> bool:
     return "posterior_predictive" in posterior.children and posterior["posterior_predictive"].sizes.get("draw", 0) > 0
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class SeenBefore:
+    """What calibration has seen, found out once for all forecasts that are held against it.
+
+    Attributes:
+        posterior: As of `calibrate`, with the group `posterior_predictive`.
+        watched: What is looked at.
+        known: Inputs and states of the calibration, by experiment.
+        low: The calibrated ends, shape (k,), as those that follow.
+        high: Likewise.
+        least: Spans, which are never 0.
+        fastest: The fastest changes.
+        together: Combinations; shape (n, f).
+        scores: Where draws stand in the prior, by the draws of a forecast: those of the last few.
+    """
+
+    posterior: xr.DataTree
+    watched: SupportSignals
+    known: Mapping[str, Course]
+    low: np.ndarray
+    high: np.ndarray
+    least: np.ndarray
+    fastest: np.ndarray
+    together: np.ndarray
+    scores: dict[tuple[bool, bytes], PriorScores] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, twin: Twin, posterior: xr.DataTree, paths: Mapping[str, np.ndarray]) -> "SeenBefore":
+        """Of a calibration, whose states have these median paths."""
+        watched = _watched(twin, paths)
+        known = _courses(twin, posterior, "posterior_predictive", "constant_data", paths)
+        past = np.concatenate([course.values for course in known.values()])
+        low, high = np.nanmin(past, axis=0), np.nanmax(past, axis=0)
+        least = np.maximum(high - low, 1e-9 * np.maximum(np.abs(low), np.abs(high)) + np.finfo(float).tiny)
+        changes = [_changes(course, None, watched.steps) for course in known.values()]
+        fastest = np.nanmax(np.concatenate(changes), axis=0, initial=0.0)
+        together = np.concatenate([course.together for course in known.values()])
+        return cls(posterior, watched, known, low, high, least, fastest, together)
+
+    def scores_of(self, ahead: Any, *, anew: bool) -> PriorScores:
+        """Where the draws of a forecast stand in the prior."""
+        key = (anew, ahead.variables["draw"].to_numpy().tobytes())
+        if key not in self.scores:
+            if len(self.scores) >= MOST_SCORES:
+                self.scores.clear()
+            self.scores[key] = PriorScores.of(self.posterior, ahead, anew=anew)
+        return self.scores[key]
+
+
+def look(twin: Twin, posterior: xr.DataTree) -> SeenBefore:
+    """What a calibration has seen, for many forecasts of twins whose states are scalars."""
+    return SeenBefore.of(twin, posterior, _paths(twin, posterior["posterior_predictive"].dataset)[0])
+
+
 def support(
-    twin: Twin, posterior: xr.DataTree, forecast: xr.DataTree, limits: Mapping[str, tuple[float, float]]
+    twin: Twin,
+    posterior: xr.DataTree,
+    forecast: Any,
+    limits: Mapping[str, tuple[float, float]],
+    seen: SeenBefore | None = None,
 ) -> Supported:
     """How a forecast lies to what calibration has seen: see `extrapolation`.
 
@@ -183,31 +221,29 @@ def support(
         posterior: As of `calibrate`, with the group `posterior_predictive`.
         forecast: As of `predict`.
         limits: The operating range: by observation or input its lowest and highest value, in the twin's unit.
+        seen: What the calibration has seen, where that is known already.
     """
-    seen, ahead = posterior["posterior_predictive"].dataset, forecast["predictions"].dataset
-    paths = _paths(twin, seen, ahead)
-    watched = _watched(twin, paths[0])
-    known = _courses(twin, posterior, "posterior_predictive", "constant_data", paths[0])
-    planned = _courses(twin, forecast, "predictions", "predictions_constant_data", paths[1])
-    past = np.concatenate([course.values for course in known.values()])
-    low, high = np.nanmin(past, axis=0), np.nanmax(past, axis=0)
-    least = np.maximum(high - low, 1e-9 * np.maximum(np.abs(low), np.abs(high)) + np.finfo(float).tiny)
-    changes = [_changes(course, None, watched.steps) for course in known.values()]
-    fastest = np.nanmax(np.concatenate(changes), axis=0, initial=0.0)
-    together = np.concatenate([course.together for course in known.values()])
+    ahead = forecast["predictions"].dataset
+    if seen is None:
+        *before, paths = _paths(twin, posterior["posterior_predictive"].dataset, ahead)
+        seen = SeenBefore.of(twin, posterior, before[0])
+    else:
+        (paths,) = _paths(twin, ahead)
+    watched, known, low, high = seen.watched, seen.known, seen.low, seen.high
+    planned = _courses(twin, forecast, "predictions", "predictions_constant_data", paths)
     anew = "starts_anew" in forecast.attrs
     shape = (len(planned), ahead.sizes["time"])
     values, outside, changed = (np.full((*shape, len(watched.owner)), empty) for empty in (np.nan, 0.0, 0.0))
     leaning, leverage, own = np.zeros((*shape, len(watched.names))), np.zeros(shape), np.zeros(shape, bool)
     limited, blame = _limited(watched, limits, forecast), {}
-    scores = _Scores.of(posterior, ahead, anew=anew)
+    scores = seen.scores_of(ahead, anew=anew)
     for place, (name, course) in enumerate(planned.items()):
         rows = (place, course.rows)
         own[rows], values[rows] = True, course.values
-        outside[rows] = np.fmax(np.fmax(low - course.values, course.values - high), 0.0) / least
+        outside[rows] = np.fmax(np.fmax(low - course.values, course.values - high), 0.0) / seen.least
         changed[rows] = np.nan_to_num(_changes(course, None if anew else known.get(name), watched.steps))
-        leverage[rows] = _leverage(together, course.together)
-        for signal, one in _leaning(watched, scores, ahead, name, rows).items():
+        leverage[rows] = _leverage(seen.together, course.together)
+        for signal, one in leaning_of(watched.names, scores, ahead, name, rows).items():
             leaning[place, course.rows, signal] = one.share
             blame.setdefault(signal, []).append(one.blame)
     several = "experiment" in ahead.dims
@@ -219,12 +255,12 @@ def support(
         values,
         outside,
         changed,
-        changed / np.maximum(fastest, 1e-9 * least),
+        changed / np.maximum(seen.fastest, 1e-9 * seen.least),
         leverage,
         limited & own[..., None],
         leaning,
         blame,
-        np.stack([low, high, fastest]),
+        np.stack([low, high, seen.fastest]),
         twin.time_unit,
     )
 
@@ -273,15 +309,6 @@ def support_dataset(found: Supported) -> xr.Dataset:
 # What was calibrated, and what is planned, as plain arrays.
 
 
-def _array(dataset: Any, name: str, *dims: str) -> np.ndarray:
-    """A variable with these dimensions first, those of them that it has; experiments before times, one without."""
-    variable = dataset.variables[name]
-    found = variable.transpose(*[dim for dim in dims if dim in variable.dims], ...).to_numpy()
-    if "experiment" not in dims or "experiment" in variable.dims:
-        return found
-    return np.expand_dims(found, dims.index("experiment"))
-
-
 def _paths(twin: Twin, *both: Any) -> list[dict[str, np.ndarray]]:
     """Median paths of the states of a calibration and a forecast, of arrays the same entries; shape (E, n, entries)."""
     found: list[dict[str, np.ndarray]] = [{} for _ in both]
@@ -294,7 +321,7 @@ def _paths(twin: Twin, *both: Any) -> list[dict[str, np.ndarray]]:
         labels = {dim: [one.variables[dim].to_numpy() for one in both] for dim in inner}
         common = {dim: np.intersect1d(*pair) for dim, pair in labels.items()}
         for place, (own, dataset) in enumerate(zip(found, both, strict=True)):
-            middle = _median(_array(dataset, variable, "chain", "draw", "experiment", "time", *inner))
+            middle = _median(array_of(dataset, variable, "chain", "draw", "experiment", "time", *inner))
             for axis, dim in enumerate(inner, 2):
                 middle = middle.compress(np.isin(labels[dim][place], common[dim]), axis=axis)
             middle = middle.reshape(*middle.shape[:2], -1)
@@ -306,12 +333,15 @@ def _median(drawn: np.ndarray) -> np.ndarray:
     """The median over chains and draws, or over some of them where there are very many numbers."""
     draws = drawn.reshape(-1, *drawn.shape[2:])
     kept = draws[spread_over(len(draws), max(FEWEST, WORK // max(draws[0].size, 1)))]
-    middle = np.median(kept, axis=0)
-    if not np.isnan(middle).any():
+    # draws side by side are sorted several times as fast as NumPy finds a median; NaN come last
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(kept, 0, -1)), axis=-1)
+    num = ordered.shape[-1]
+    middle = (ordered[..., (num - 1) // 2] + ordered[..., num // 2]) / 2.0
+    if not np.isnan(ordered[..., -1]).any():
         return middle
     with warnings.catch_warnings():  # where all draws have failed
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmedian(kept, axis=0)
+        return np.nanmedian(ordered, axis=-1)
 
 
 def _watched(twin: Twin, paths: Mapping[str, np.ndarray]) -> SupportSignals:
@@ -351,7 +381,7 @@ def _courses(
         if signals.sizes["time"] != len(labels):
             rows = pd.Index(signals.variables["time"].to_numpy()).get_indexer(pd.Index(labels))
         parts = [
-            _array(signals, name, "experiment", "time")[:, rows, None].astype(float) for name in twin.inputs
+            array_of(signals, name, "experiment", "time")[:, rows, None].astype(float) for name in twin.inputs
         ] + parts
     extremes = [
         part if part.shape[-1] == 1 else np.stack([part.mean(-1), part.min(-1), part.max(-1)], axis=-1)
@@ -409,97 +439,10 @@ def _limited(watched: SupportSignals, limits: Mapping[str, tuple[float, float]],
     found = np.zeros((ahead.sizes.get("experiment", 1), ahead.sizes["time"], len(watched.names)), bool)
     for name, (low, high) in limits.items():
         if f"{name}_noise_free" in ahead.variables:
-            values = _median(_array(ahead, f"{name}_noise_free", "chain", "draw", "experiment", "time"))
+            values = _median(array_of(ahead, f"{name}_noise_free", "chain", "draw", "experiment", "time"))
         else:
-            values = _array(forecast["predictions_constant_data"].dataset, name, "experiment", "time")
+            values = array_of(forecast["predictions_constant_data"].dataset, name, "experiment", "time")
         found[..., watched.names.index(name)] = (values < low) | (values > high)
-    return found
-
-
-# Directions of the parameters that calibration did not narrow, and how far predictions lean on them.
-
-
-class _Scores(NamedTuple):
-    """Draws of the prior and of the forecast as normal quantiles among the former, by parameter; shape (E, draws) each.
-
-    A parameter that other assets tell of has no mere prior; where a forecast starts anew, initial states are told.
-    """
-
-    experiments: tuple[str, ...]
-    found: Mapping[str, tuple[np.ndarray, np.ndarray]]
-
-    @classmethod
-    def of(cls, posterior: xr.DataTree, ahead: Any, *, anew: bool) -> "_Scores":
-        group, told = posterior["posterior"].dataset, posterior.attrs.get("population") or {}
-        draws, wanted = group.variables["draw"].to_numpy(), ahead.variables["draw"].to_numpy()
-        if "prior" not in posterior.children or not np.isin(wanted, draws).all():
-            return cls((), {})
-        priors, places, found = posterior["prior"].dataset, np.searchsorted(draws, wanted), {}
-        for name, variable in group.variables.items():
-            kind = variable.attrs.get("kind")
-            if kind in (None, "derived", "noise") or name not in priors or name in told.get("names", ()):
-                continue
-            if anew and kind == "initial":
-                continue
-            prior, drawn = (_array(one, str(name), "experiment", "chain", "draw") for one in (priors, group))
-            prior, drawn = (one.reshape(len(one), -1) for one in (prior, drawn[..., places]))
-            if prior.shape[1] >= FEWEST_PRIOR and np.isfinite(prior).all() and np.ptp(prior, axis=1).all():
-                found[str(name)] = (prior, drawn)
-        several = "experiment" in group.dims
-        return cls(tuple(map(str, group.variables["experiment"].to_numpy())) if several else (), found)
-
-    def alone(self, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Those of one experiment: of the prior, of the forecast, shape (draws, parameters), and whose they are."""
-        known = name in self.experiments
-        expected, drawn, names = [], [], []
-        for parameter, (prior, values) in self.found.items():
-            if len(prior) > 1 and not known:
-                continue
-            place = self.experiments.index(name) if len(prior) > 1 else 0
-            ordered = np.sort(prior[place])
-            normal = scipy.special.ndtri((np.arange(ordered.size) + 0.5) / ordered.size)
-            expected.append(np.interp(prior[place], ordered, normal))
-            drawn.append(np.interp(values[place], ordered, normal))
-            names.append(parameter)
-        both = (np.stack(own, axis=1) if names else np.zeros((0, 0)) for own in (expected, drawn))
-        return (*both, names)  # type: ignore[return-value]
-
-
-def _leaning(
-    watched: SupportSignals, scores: _Scores, ahead: Any, name: str, rows: tuple[int, np.ndarray]
-) -> dict[int, Leaning]:
-    """By signal that is observed, how far it leans on the priors; nothing where that cannot be told.
-
-    With `s` the parameters on the scale on which their prior is standard normal, and `V diag(λ) Vᵀ` the covariance of
-    `s` in the posterior, direction i explains `cov(y, Vᵢᵀ s)² / λᵢ` of the variance of a prediction y; it is one that
-    is not narrowed where `λᵢ` is more than `NARROWED`.
-    """
-    prior, drawn, names = scores.alone(name)
-    num = len(drawn)
-    if not names or num < 10 * len(names):
-        return {}
-    correlation = np.atleast_2d(np.corrcoef(prior, rowvar=False))
-    correlation[np.abs(correlation) < TOLD_APART] = 0.0
-    size, axes = np.linalg.eigh(correlation)
-    drawn = (drawn - drawn.mean(axis=0)) @ (axes / np.sqrt(np.maximum(size, 1e-3)) @ axes.T)
-    kept, directions = np.linalg.eigh(drawn.T @ drawn / num)
-    wide = kept > NARROWED
-    found = {}
-    for signal, observation in enumerate(watched.names):
-        if f"{observation}_noise_free" not in ahead.variables or not wide.any():
-            continue
-        both = (_array(ahead, one, "experiment", "chain", "draw") for one in (f"{observation}_noise_free", observation))
-        expected, new = (one[rows[0]].reshape(num, -1)[:, rows[1]] for one in both)
-        solved = np.isfinite(expected).all(axis=1) & np.isfinite(new).all(axis=1)
-        if solved.mean() < 0.5:
-            continue
-        expected, along = expected[solved], (drawn @ directions[:, wide])[solved]
-        slope = (along - along.mean(axis=0)).T @ (expected - expected.mean(axis=0)) / solved.sum()
-        parts = slope**2 / kept[wide, None]
-        share = parts.sum(axis=0) / np.maximum(new[solved].var(axis=0), np.finfo(float).tiny)
-        weights = directions[:, wide] ** 2 @ parts[:, share > LEANING].sum(axis=1)
-        blame = dict(zip(names, weights / weights.sum(), strict=True)) if weights.any() else {}
-        found[signal] = Leaning(share, blame)
     return found
 
 

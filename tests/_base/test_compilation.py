@@ -205,4 +205,4 @@ def test_prior_and_posterior_share_what_is_compiled(model: pathlib.Path) -> None
     finally:
         jax.monitoring.unregister_event_time_span_listener(listen)
     assert compiled.count("jit(draw_prior)") == 1  # for the ladder and for the group `prior`
-    assert compiled.count("jit(_predict)") == 1  # for both predictive groups
+    assert compiled.count("jit(predict_draws)") == 1  # for both predictive groups

@@ -11,7 +11,8 @@ import xarray as xr
 from twins import decay_telemetry, known_decay, known_decay_posterior, telemetry_of
 
 import bayestwin as bt
-from bayestwin.results.support import CODES, COMBINATION, LEANING, LEVEL, PRIOR, RATE
+from bayestwin.results.leaning import LEANING
+from bayestwin.results.support import CODES, COMBINATION, LEVEL, PRIOR, RATE
 
 CALIBRATED, AHEAD = 480, 48
 FORECASTS = {"inside": 200, "level": 40, "rate": 40, "combination": 40, "state": 40}
