@@ -535,6 +535,11 @@ def _described(app: FastAPI, service: Service) -> dict[str, Any]:
         for schema in ("ForecastBody", "ScenarioBody", "UpdateBody"):
             inputs = found["components"]["schemas"][schema]["properties"]["inputs"]
             inputs["description"] = "By input or event, in these units. " + "; ".join(lines)
+            column, inputs["properties"] = inputs.pop("additionalProperties"), {}
+            for told in units.values():
+                own = {name: one["unit"] or "1" for kind in ("inputs", "events") for name, one in told[kind].items()}
+                inputs["properties"] |= {name: {**column, "description": unit} for name, unit in own.items()}
+            inputs["additionalProperties"] = False  # no model has another one
     found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     names = [model.name for model in service.served.models()]
     for path, methods in found["paths"].items():

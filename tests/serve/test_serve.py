@@ -174,6 +174,8 @@ def test_openapi_has_the_units_of_what_is_served(copied: pathlib.Path) -> None:
     told = client_of(copied).get("/openapi.json").json()
     assert told["info"]["x-models"]["driven"]["inputs"]["stepped"]["unit"] == ""
     assert "`stepped` [1]" in told["components"]["schemas"]["ForecastBody"]["properties"]["inputs"]["description"]
+    inputs = told["components"]["schemas"]["ForecastBody"]["properties"]["inputs"]["properties"]
+    assert {name: one["type"] for name, one in inputs.items()} == {"stepped": "array", "sloped": "array"}
     assert told["paths"]["/models/{name}/forecast"]["post"]["security"] == [{"token": []}]
 
 
