@@ -4,6 +4,7 @@ BayestwinError
 ├── InvalidInput              the user's twin, telemetry, job or call is wrong (exit code 2)
 │   ├── InvalidTwin           names, shapes, priors, units or vector field of a twin
 │   ├── InvalidTelemetry      columns, times, units or values of telemetry
+│   │   └── NothingNew        telemetry all of which a posterior knows
 │   ├── InvalidJob            a job file that does not parse or validate
 │   └── InvalidArtifact       a file that cannot be used as a result
 │       ├── CorruptArtifact   damaged, truncated, or changed since it was written
@@ -12,6 +13,8 @@ BayestwinError
 ├── InvalidSetting            float64 off, no such device, no such method (exit code 2)
 ├── SolverFailure             the twin cannot be solved where it has to be (exit code 1, as the next)
 │   └── NoValidStart          no draw from the prior gives a finite log density
+├── NotReady                  what is in production cannot answer yet
+│   └── NothingInProduction   there is a log, and no run of the model is in production
 ├── OutOfMemory               not enough memory for what was asked
 └── StorageFailure            no space, no permission, no such folder
     └── RunLocked             another process writes the run
@@ -105,6 +108,10 @@ class InvalidTelemetry(InvalidInput):
     """Telemetry whose columns, times, units or values cannot be used."""
 
 
+class NothingNew(InvalidTelemetry):
+    """A posterior knows all of some telemetry."""
+
+
 class InvalidJob(InvalidInput):
     """A job file that does not parse or validate."""
 
@@ -135,6 +142,14 @@ class SolverFailure(BayestwinError):
 
 class NoValidStart(SolverFailure):
     """No draw from the prior gives a finite log density."""
+
+
+class NotReady(BayestwinError):
+    """What is in production cannot answer yet, or nothing is in production."""
+
+
+class NothingInProduction(NotReady):
+    """There is a log, and no run of the model is in production."""
 
 
 class OutOfMemory(BayestwinError):

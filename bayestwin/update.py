@@ -29,7 +29,7 @@ from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import Predictor
 from bayestwin.density.rows import faded
 from bayestwin.density.survey import evaluate
-from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry
+from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry, NothingNew
 from bayestwin.inference.climb import Mode
 from bayestwin.inference.laplace import smooth_tail
 from bayestwin.inference.method import MAX_PARETO_K, MIN_ESS_PER_CHAIN, Draws, Settings, method_named
@@ -235,10 +235,6 @@ def _news(twin: Twin, known: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
             revised += int((np.isfinite(ours) & np.isfinite(theirs) & ~same).sum())
             readings += int((np.isfinite(ours) & ~np.isfinite(theirs)).sum())
     return {"rows": int((places < 0).sum()), "readings": readings, "revised": revised, "again": again}
-
-
-class NothingNew(InvalidTelemetry):
-    """All of some telemetry is known to a posterior."""
 
 
 def check_news(twin: Twin, told: Mapping[str, int]) -> None:

@@ -76,13 +76,15 @@ def one(num: int, method: str, device: str) -> dict[str, Any]:
     begun, used = time.perf_counter(), time.process_time()
     posterior = bt.calibrate(TWIN, telemetry, seed=0, method=method, device=device)
     wall, cpu = time.perf_counter() - begun, time.process_time() - used
-    spread = posterior["posterior"]["gain_spread"]
+    spread, gates = posterior["posterior"]["gain_spread"], bt.diagnose(posterior)
+    told = {gate.name: gate.value for gate in gates}
     return {
         "wall": wall,
         "cpu": cpu,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "spread": f"{float(spread.mean()):.3f} ± {float(spread.std()):.3f}",
-        "failed": ", ".join(gate.name for gate in failed(bt.diagnose(posterior))) or "none",
+        "rhat": f"{told['rhat']:.4f}" if "rhat" in told else "",
+        "failed": ", ".join(gate.name for gate in failed(gates)) or "none",
     }
 
 
@@ -105,7 +107,7 @@ def main() -> None:
         else:
             print("There is no GPU here: the CPU alone is measured.")
     header = ["assets", "device", "wall, s", "CPU s", "GiB", "assets / s", "times the CPU s of the size before"]
-    header += ["spread of `gain` (0.3)", "gates that fail"]
+    header += ["spread of `gain` (0.3)", "largest R̂", "gates that fail"]
     rows = []
     for device in devices:
         before = None
@@ -114,12 +116,13 @@ def main() -> None:
             try:
                 done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=asked.limit)
             except subprocess.TimeoutExpired:
-                rows.append([str(num), device, f"> {asked.limit:g}", "", "", "", "", "", ""])
+                rows.append([str(num), device, f"> {asked.limit:g}", *[""] * 7])
                 continue
             found = json.loads(done.stdout.splitlines()[-1])
             grown = "" if before is None else number(found["cpu"] / before)
             told = [found["wall"], found["cpu"], found["memory"], num / found["wall"]]
-            rows.append([str(num), device, *map(number, told), grown, found["spread"], found["failed"]])
+            known = [found[name] for name in ("spread", "rhat", "failed")]
+            rows.append([str(num), device, *map(number, told), grown, *known])
             before = found["cpu"]
             print(markdown(header, rows[-1:]).splitlines()[-1], flush=True)
     table = f"{circumstances(devices[-1])} `fleet.py --method {asked.method}`.\n\n{markdown(header, rows)}"

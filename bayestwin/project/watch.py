@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import xarray as xr
 
 from bayestwin._base.progress import Progress
-from bayestwin.errors import CorruptArtifact, InvalidInput, InvalidTelemetry, RunLocked
+from bayestwin.errors import CorruptArtifact, InvalidInput, InvalidTelemetry, NothingNew, RunLocked
 from bayestwin.model.describe import fingerprint
 from bayestwin.project.model import Model
 from bayestwin.project.monitor import monitor_run, read_since
@@ -26,7 +26,6 @@ from bayestwin.project.sections import WatchSection
 from bayestwin.project.update import update_model
 from bayestwin.results.store import load, write_bytes_durably, write_text_durably
 from bayestwin.telemetry import Telemetry
-from bayestwin.update import NothingNew
 
 WATCH, ARRIVED = "watch", "arrived"
 """Name of the folder beside the runs, and in it that of the arrivals that are not in a run yet."""
@@ -68,6 +67,12 @@ class TelemetrySource(Protocol):
     def arrivals(self) -> Iterator[Arrival]:
         """What has come, or come anew, since the last call; at first all that is there, in the order that counts."""
         ...
+
+
+def _in_a_line(reason: InvalidTelemetry) -> str:
+    """All that an error says, for a table."""
+    told = (f"Expected: {reason.expected}.", f"Received: {reason.received}.", reason.advice)
+    return " ".join(part for part in (reason.summary, *told) if part)
 
 
 class FolderSource:
@@ -371,14 +376,14 @@ class _Watch(NamedTuple):
         try:
             self._read(posterior, path)
         except InvalidTelemetry as reason:
-            return one._replace(reason=" ".join(str(reason).split())), newest, state.looks
+            return one._replace(reason=_in_a_line(reason)), newest, state.looks
         alpha = alpha_at(self.settings.alpha, state.looks)
         own: dict[str, Any] = {"alpha": alpha, "device": self.device, "progress": self.progress}
         one = one._replace(fate="held")
         try:
             found = monitor_run(self.model, run, path, earlier=waiting, **own).found
         except InvalidTelemetry as reason:  # it does not follow what is known, as where rows between are not there yet
-            return one._replace(reason=" ".join(str(reason).split())), newest, state.looks
+            return one._replace(reason=_in_a_line(reason)), newest, state.looks
         told = {name: getattr(found, name) for name in ("verdict", "cause", "parameter", "reason")}
         one, looks = one._replace(**told, alpha=alpha), state.looks + 1
         if found.verdict not in self.settings.update_on:
@@ -389,7 +394,7 @@ class _Watch(NamedTuple):
             except NothingNew:
                 continue
             except InvalidTelemetry as reason:
-                return one._replace(reason=" ".join(str(reason).split())), state.newest, looks
+                return one._replace(reason=_in_a_line(reason)), state.newest, looks
             if status != "finished":
                 words = f"Run {taken} has taken it in, and fails its gates: it is not gone on with."
                 return one._replace(fate="held", reason=words), state.newest, looks

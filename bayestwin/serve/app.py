@@ -23,7 +23,7 @@ from bayestwin.project.record import read_record
 from bayestwin.serve import bodies
 from bayestwin.serve.answers import forecast_answer, held_points, model_answer, rows_of, scenario_answer
 from bayestwin.serve.page import Recent, page_of
-from bayestwin.serve.production import FileMark, InService, NothingInProduction, NotReady, Served, ServedModel, mark_of
+from bayestwin.serve.production import FileMark, InService, Served, ServedModel, mark_of
 from bayestwin.serve.telling import BodyLimit, Meters, monitored
 from bayestwin.serve.tokens import Role, TokenHolder, holder_of, read_tokens
 from bayestwin.serve.work import Works, write_rows
@@ -55,7 +55,7 @@ class RefusedRequest(Exception):
 STATUS: tuple[tuple[type[errors.BayestwinError], int], ...] = (
     (errors.RunLocked, 409),
     (errors.CorruptArtifact, 503),
-    (NotReady, 503),
+    (errors.NotReady, 503),
     (errors.InvalidInput, 422),
     (errors.InvalidSetting, 422),
 )
@@ -179,7 +179,7 @@ class Service:
             return self.model(name).now()
         except errors.BayestwinError as reason:
             raise RefusedRequest(
-                503, reason, {"Retry-After": "2"} if isinstance(reason, NotReady) else None
+                503, reason, {"Retry-After": "2"} if isinstance(reason, errors.NotReady) else None
             ) from reason
 
     def check(self, body: bodies.RowsBody) -> None:
@@ -301,12 +301,12 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         waiting = {
             name: why.summary
             for name, (_, why) in states.items()
-            if why is not None and not isinstance(why, NothingInProduction)
+            if why is not None and not isinstance(why, errors.NothingInProduction)
         }
         names = [name for name, (serving, _) in states.items() if serving is not None]
         if names and not waiting:
             return answer({"status": "ready", "models": names})
-        reason = NotReady(
+        reason = errors.NotReady(
             "Not all that is in production can answer.",
             expected="at least one model, and each verified and loaded",
             received="; ".join(waiting.values()) or "no model with a log of promotions",
@@ -481,10 +481,13 @@ def _add_failures(app: FastAPI) -> None:
         return _failure(400 if first["type"] == "json_invalid" else 422, told)
 
     @app.exception_handler(starlette.exceptions.HTTPException)
-    def other(_: Request, reason: Exception) -> Response:
+    def other(request: Request, reason: Exception) -> Response:
         assert isinstance(reason, starlette.exceptions.HTTPException)
         told = errors.InvalidInput(
-            str(reason.detail), advice="`GET /openapi.json` lists what can be asked for, and how."
+            str(reason.detail),
+            expected="a method and a path that this server has",
+            received=f"{request.method} {request.url.path[:100]}",
+            advice="`GET /openapi.json` lists what can be asked for, and how.",
         )
         return _failure(reason.status_code, told, dict(reason.headers or {}))
 

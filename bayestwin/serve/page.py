@@ -10,11 +10,11 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from bayestwin._base.wording import number, unit_text
-from bayestwin.errors import BayestwinError
+from bayestwin.errors import BayestwinError, NothingInProduction, NotReady
 from bayestwin.registry.log import RegistryEvent
 from bayestwin.report.page import fill
 from bayestwin.serve.answers import as_number, moment
-from bayestwin.serve.production import InService, NothingInProduction, NotReady, Served
+from bayestwin.serve.production import InService, Served
 from bayestwin.serve.telling import monitored
 
 MOST_HELD, MOST_EVENTS = 2000, 20

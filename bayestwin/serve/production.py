@@ -9,7 +9,7 @@ import pathlib
 import threading
 from typing import Any, NamedTuple
 
-from bayestwin.errors import BayestwinError, CorruptArtifact, InvalidInput
+from bayestwin.errors import BayestwinError, CorruptArtifact, InvalidInput, NothingInProduction, NotReady
 from bayestwin.exported import FORECAST, ExportedForecast, read_forecast
 from bayestwin.project.record import read_record
 from bayestwin.registry.log import LOG, POINTER, InStage, RegistryEvent, is_plain_name, read_log, stages_after
@@ -18,14 +18,6 @@ from bayestwin.results.store import load
 
 type FileMark = tuple[tuple[int, int, int], ...]
 """By file: its size, its time in ns and its number; all are 0 where there is none."""
-
-
-class NotReady(BayestwinError):
-    """Nothing can be served yet, or nothing is in production."""
-
-
-class NothingInProduction(NotReady):
-    """There is a log, and no run of the model is in production."""
 
 
 class InService(NamedTuple):
