@@ -51,10 +51,11 @@ def expand_doses(
 
     With several subjects it is for `read_experiments(by=…)`.
 
-    Rows with an `AMT` (or `EVID` 1) are doses: at once where `RATE` is 0 or absent, else an infusion that takes
-    `AMT / RATE`. They are repeated `ADDL` times, each `II` after the one before. With `SS` 1 a dose is the latest of an
-    endless series `II` apart; of that series those of the last 30 half-lives are written out, so that less than 1e-9
-    of what earlier ones left is missing, if `half_life` is at least the slowest half-life of the twin. All other rows
+    Rows with `EVID` 1 are doses, and so are those with an `AMT` and no `EVID`: at once where `RATE` is 0 or absent,
+    else an infusion that takes `AMT / RATE`. They are repeated `ADDL` times, each `II` after the one before. With `SS`
+    1 a dose is the latest of an endless series `II` apart; of that series those of the last 30 half-lives are written
+    out, so that less than 1e-9 of what earlier ones left is missing, if `half_life` is at least the slowest half-life of
+    the twin. All other rows
     are observations; those with `MDV` 1 or `EVID` 2 are times without one. What lies after the last row of a subject
     is left out.
 
@@ -73,7 +74,8 @@ def expand_doses(
 
     Raises:
         InvalidTelemetry: If it has no doses, or says something that is not known here: rates below 0 (durations that
-            are inferred), resets (`EVID` 3 and 4, `SS` 2), a steady state after other doses.
+            are inferred), resets (`EVID` 3 and 4, `SS` 2), a steady state after other doses, an amount where nothing
+            is given.
     """
     table: Any = read_source(data).table.replace(".", np.nan)
     known = {column.upper(): column for column in map(str, table.columns)}
@@ -116,8 +118,11 @@ def _column(rows: Any, name: str) -> np.ndarray:
 
 
 def _is_dose(rows: Any) -> np.ndarray:
-    amount, rate = _column(rows, "AMT"), _column(rows, "RATE")
-    return _column(rows, "EVID") == 1.0 if "EVID" in rows else (amount > 0.0) | (rate != 0.0)
+    given = (_column(rows, "AMT") > 0.0) | (_column(rows, "RATE") != 0.0)
+    if "EVID" not in rows:
+        return given
+    event = rows["EVID"].to_numpy(float)
+    return np.where(np.isnan(event), given, event == 1.0)
 
 
 def _doses_of(rows: Any, time: str, half_life: float | None) -> list[Dose]:
@@ -127,6 +132,14 @@ def _doses_of(rows: Any, time: str, half_life: float | None) -> list[Dose]:
     if reset.any():
         advice = "Give what follows a reset as another subject, with `initial=` as it is then."
         raise _refused("The dosing table resets its compartments.", "EVID 0, 1 or 2", "EVID 3 or 4", advice)
+    unknown = ~np.isin(_column(rows, "EVID"), [0.0, 1.0, 2.0])
+    lost = ((_column(rows, "AMT") != 0.0) | (_column(rows, "RATE") != 0.0)) & ~_is_dose(rows)
+    for place in np.flatnonzero(unknown | lost)[:1]:
+        one = rows.iloc[place]
+        words = "is of a kind that is not known" if unknown[place] else "has an amount, and is no dose"
+        told = ", ".join(f"{name} {one[name]:g}" for name in ("AMT", "RATE", "EVID") if name in rows)
+        expected = "EVID 1, or none, where something is given; EVID 0 or 2 where nothing is"
+        raise _refused(f"The row at {float(one[time]):g} {words}.", expected, told)
     columns = [_column(given, name) for name in ("AMT", "RATE", "II", "ADDL", "SS")]
     compartments = given["CMT"].tolist() if "CMT" in given else [1] * len(given)
     for at, compartment, *numbers in zip(given[time], compartments, *columns, strict=True):

@@ -136,6 +136,9 @@ def test_a_file_says_the_same(tmp_path) -> None:
         ({"AMT": 1.0, "SS": 2, "II": 12.0}, "SS 0 or 1"),
         ({"AMT": 1.0, "ADDL": 1.5, "II": 12.0}, "cannot be counted"),
         ({"AMT": 1.0, "EVID": 4}, "resets"),
+        ({"AMT": 1.0, "EVID": 0}, "The row at 0 has an amount, and is no dose"),
+        ({"AMT": 0.0, "RATE": 3.0, "EVID": 2}, "The row at 0 has an amount, and is no dose"),
+        ({"AMT": 1.0, "EVID": 5}, "The row at 0 is of a kind that is not known"),
         ({"AMT": 0.0}, "no amount"),
         ({"AMT": "a lot"}, "has text"),
         ({"EVID": 0}, "no amounts"),
@@ -144,6 +147,15 @@ def test_a_file_says_the_same(tmp_path) -> None:
 def test_what_is_not_known_here_is_refused(dose: dict, words: str) -> None:
     with pytest.raises(bt.errors.InvalidTelemetry, match=f"(?s){words}"):
         bt.expand_doses(table_of({"TIME": 0.0} | dose))
+
+
+def test_an_amount_is_a_dose_where_no_kind_is_said() -> None:
+    """In a table that says it elsewhere; else it would be lost in silence."""
+    table = table_of(
+        {"TIME": 0.0, "AMT": 1.0, "EVID": 1.0}, {"TIME": 3.0, "AMT": 2.0}, {"TIME": 5.0, "DV": 1.0, "EVID": 0.0}
+    )
+    found = bt.expand_doses(table).set_index("TIME")["dose"].dropna()
+    assert found.to_dict() == {0.0: 1.0, 3.0: 2.0}
 
 
 def test_a_steady_state_after_other_doses_is_refused() -> None:
