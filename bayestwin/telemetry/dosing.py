@@ -54,10 +54,9 @@ def expand_doses(
     Rows with `EVID` 1 are doses, and so are those with an `AMT` and no `EVID`: at once where `RATE` is 0 or absent,
     else an infusion that takes `AMT / RATE`. They are repeated `ADDL` times, each `II` after the one before. With `SS`
     1 a dose is the latest of an endless series `II` apart; of that series those of the last 30 half-lives are written
-    out, so that less than 1e-9 of what earlier ones left is missing, if `half_life` is at least the slowest half-life of
-    the twin. All other rows
-    are observations; those with `MDV` 1 or `EVID` 2 are times without one. What lies after the last row of a subject
-    is left out.
+    out, so that less than 1e-9 of what earlier ones left is missing, if `half_life` is at least the slowest half-life
+    of the twin. All other rows are observations; those with `MDV` 1 or `EVID` 2 are times without one. What lies after
+    the last row of a subject is left out.
 
     Args:
         data: Path of a CSV file (`.` is a missing value), or the table. Names of columns may differ in case.
