@@ -65,14 +65,17 @@ $(READY): $(PACKAGES) pyproject.toml
 	@touch $@
 	@echo "$(VENV) is ready."
 
-# Keeps the versions that still fit; `make lock LOCK_FLAGS=--upgrade` takes the newest of all.
-lock: ## Make requirements.lock anew from pyproject.toml
+# Keeps the versions that still fit; `make lock LOCK_FLAGS=--upgrade` takes the newest of all. The container's lock has the
+# same versions of what serving needs, and no more.
+COMPILE = "$$scratch/bin/uv" pip compile pyproject.toml --quiet --universal --python-version 3.12 --generate-hashes \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+lock: ## Make both requirements.lock anew from pyproject.toml
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && python=$$(sh tools/find-python) && \
 	"$$python" -m venv "$$scratch" && "$$scratch/bin/python" -m pip install -qq "uv>=0.9" && \
-	"$$scratch/bin/uv" pip compile pyproject.toml --extra test --extra dev --extra docs --quiet \
-	    --universal --python-version 3.12 --generate-hashes \
-	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	    --output-file requirements.lock $(LOCK_FLAGS)
+	$(COMPILE) --extra test --extra dev --extra docs --output-file requirements.lock $(LOCK_FLAGS) && \
+	$(COMPILE) container/requirements.in --extra serve --constraints requirements.lock \
+	    --output-file container/requirements.lock $(LOCK_FLAGS)
 
 clean: ## Remove .venv, caches and build outputs (results/ stays)
 	@rm -rf $(VENV) build dist .coverage .pytest_cache .ruff_cache .hypothesis

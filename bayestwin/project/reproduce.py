@@ -313,7 +313,7 @@ def reproduce(run: pathlib.Path, *, device: str | None = None, progress: Progres
     now = circumstances()
     differ = changed("environment", {name: record.get(name) for name in now}, now)
     differ += changed("inputs", {"code_sha256": record.get("code_sha256")}, {"code_sha256": source_sha256()})
-    return Reproduction(run.name, record.get("host") == now["host"], tuple(differ), files)
+    return Reproduction(str(record.get("run", run.name)), record.get("host") == now["host"], tuple(differ), files)
 
 
 def _results(record: Mapping[str, Any]) -> list[str]:
