@@ -36,6 +36,7 @@ PAGES = (
     "serving",
     "runs",
     "extending",
+    "models-that-exist",
 )
 """In the order in which their Python is run, after the README's."""
 
