@@ -189,9 +189,8 @@ class NumpyField:
 
     def __call__(self, t: Any, x: Any, p: Any, u: Any) -> dict[str, Any]:
         """Derivatives by state."""
-        own = {name: getattr(p, name) for name in getattr(p, "_fields", p)} if not isinstance(p, Mapping) else p
-        driven = {name: getattr(u, name) for name in getattr(u, "_fields", u)} if not isinstance(u, Mapping) else u
-        y = self.layout.join([x[name] if isinstance(x, Mapping) else getattr(x, name) for name in self.states])
+        own, driven = (one if isinstance(one, Mapping) else one._asdict() for one in (p, u))
+        y = self.layout.join([x[name] for name in self.states])
         flat = _flat(self.plan.call(self.function, t, y, own, driven), self.layout.size)
         return dict(zip(self.states, self.layout.split(flat), strict=True))
 

@@ -71,8 +71,6 @@ _BUILTINS: dict[Any, Callable] = {
     math.erf: jax.scipy.special.erf,
     math.erfc: jax.scipy.special.erfc,
     np.float64: to_float,
-    np.max: jnp.max,
-    np.min: jnp.min,
 }
 
 _MODULES: dict[str, Any] = {
@@ -227,12 +225,9 @@ class _Rewriter(ast.NodeTransformer):
     # Functions and the statements in them.
 
     def function(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        before, outer = self.locals, self.locals | _names_in(node)
-        self.locals = outer
+        before, self.locals = self.locals, self.locals | _names_in(node)
         node.body = self.block(node.body, last=True)
         node.args.defaults, node.args.kw_defaults = [], [None for _ in node.args.kw_defaults]
-        if node.name != "_bt_lambda" and before:
-            node.args.defaults = []
         for one in (*node.args.args, *node.args.posonlyargs, *node.args.kwonlyargs):
             one.annotation = None
         self.locals = before
