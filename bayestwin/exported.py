@@ -18,7 +18,16 @@ from jax import Array
 
 from bayestwin._base.process import key_for
 from bayestwin.calibrate import check_belongs, thinned
-from bayestwin.density.ahead import FINAL, final_states, final_time, from_same_start, laid_out_from_end, resumed
+from bayestwin.density.ahead import (
+    FINAL,
+    Past,
+    final_states,
+    final_time,
+    from_same_start,
+    laid_out_from_end,
+    past_of,
+    resumed,
+)
 from bayestwin.density.bind import Bound, fill_bound, fill_grid, fill_kinds, room_for
 from bayestwin.density.density import Density
 from bayestwin.density.predictor import AT_ONCE, finer_for, predict_draws, scales_of
@@ -312,10 +321,10 @@ class ExportedForecast:
         """Events that a column of the telemetry tells."""
         return tuple(name for name, event in self.twin.events.items() if event.kind == "telemetry")
 
-    @functools.cached_property
+    @property
     def last_time(self) -> Any:
         """The user's time at which the states are known."""
-        return final_time(self.tree)
+        return self._past.last
 
     def read(self, columns: Mapping[str, Any], units: Mapping[str, str]) -> Telemetry:
         """Columns as telemetry, whose times are read as those of the calibration were.
@@ -354,7 +363,7 @@ class ExportedForecast:
             InvalidSetting: If there are not so many draws.
         """
         self._check(future, draws)
-        _, bound, grid = laid_out_from_end(self.twin, self.tree, future)
+        _, bound, grid = laid_out_from_end(self.twin, self._past, future)
         outline, num_times = self.tree.attrs[OUTLINE], len(bound.times)
         stops = max(num_times, len(grid.edges) - 1)
         size = next((one for one in sorted({size for size, _ in self.programs}) if one >= stops), None)
@@ -399,6 +408,10 @@ class ExportedForecast:
         return support_words(support(twin, self.tree, tree, limits, self._seen))
 
     @functools.cached_property
+    def _past(self) -> Past:
+        return past_of(self.tree)
+
+    @functools.cached_property
     def _seen(self) -> SeenBefore:
         return look(self.twin, self.tree)
 
@@ -410,7 +423,7 @@ class ExportedForecast:
                 received=f"{draws:,}",
                 advice="Leave it out for the usual number.",
             )
-        from_same_start(self.twin, self.tree, future)
+        from_same_start(self.twin, self._past, future)
         if future.table.index[0] <= self.last_time:
             raise InvalidTelemetry(
                 "The forecast does not begin after what was calibrated.",

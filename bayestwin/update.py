@@ -23,7 +23,7 @@ from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress, computing
 from bayestwin._base.units import convert
 from bayestwin.calibrate import check_belongs, posterior_of, record_of, root_attributes
-from bayestwin.density.ahead import FINAL, can_go_on, final_states, final_time, from_same_start, resumed
+from bayestwin.density.ahead import FINAL, can_go_on, final_states, final_time, from_same_start, past_of, resumed
 from bayestwin.density.bind import Bound, bind
 from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import Predictor
@@ -179,7 +179,7 @@ def check_follows(twin: Twin, posterior: xr.DataTree, telemetry: Telemetry) -> N
 
 def known_record(twin: Twin, posterior: xr.DataTree, alike: Telemetry) -> Telemetry:
     """The record that a posterior of one was made of, in the twin's units; zone and settings are those of one alike."""
-    alike = from_same_start(twin, posterior, alike)
+    alike = from_same_start(twin, past_of(posterior), alike)
     groups = [posterior[name].to_dataset() for name in ("observed_data", "constant_data")]
     series = {str(name): one for group in groups for name, one in group.data_vars.items()}
     known = pd.DataFrame({name: one.to_numpy().astype(float) for name, one in series.items()})

@@ -43,6 +43,23 @@ def prepare(root: pathlib.Path, model: pathlib.Path) -> None:
     subprocess.run([*command, "promote", folder, "--to", "staging", *results], check=True)
 
 
+def promote(root: pathlib.Path, run: str, stage: str) -> None:
+    """Bring a run of the room there."""
+    call = [sys.executable, "-c", "from bayestwin.cli import app; app()", "promote", str(root / "models" / "room")]
+    subprocess.run([*call, "--run", run, "--to", stage, "--results", str(root / "results")], check=True)
+
+
+def stage_other(root: pathlib.Path) -> str:
+    """The run that is not in production, in staging; where the folder was kept it may have left it."""
+    runs = root / "results" / "room"
+    events = [json.loads(line) for line in (runs / "registry.jsonl").read_text().splitlines()]
+    last = {one["stage"]: one["run"] for one in events if one["event"] == "promote"}
+    other = next(path.parent.name for path in sorted(runs.glob("*/run.json")) if path.parent.name != last["prod"])
+    if last["staging"] != other:
+        promote(root, other, "staging")
+    return other
+
+
 def bodies(times: int, draws: int) -> list[dict[str, Any]]:
     """Futures with the seeds that each is asked for."""
     rng = np.random.default_rng(0)
@@ -175,6 +192,7 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    other = stage_other(root)
     asked = bodies(given.times, given.draws)
     texts = [json.dumps(body) for body in asked]
     process = serve(root, port)
@@ -183,17 +201,7 @@ def main() -> None:
         steady = load(port, texts, given.requests, given.clients)
         told("steady", steady)
 
-        def promote() -> None:
-            call = [
-                sys.executable,
-                "-c",
-                "from bayestwin.cli import app; app()",
-                "promote",
-                str(root / "models" / "room"),
-            ]
-            subprocess.run([*call, "--to", "prod", "--results", str(root / "results")], check=True)
-
-        moving = load(port, texts, given.requests, given.clients, promote)
+        moving = load(port, texts, given.requests, given.clients, lambda: promote(root, other, "prod"))
         told("while promoting", moving)
     finally:
         process.terminate()

@@ -191,7 +191,7 @@ def can_go_on(twin: Twin, posterior: xr.DataTree, future: object, num: int | Non
         return False
     there, drawn = (posterior[name].to_dataset()["draw"].values for name in (FINAL, "posterior"))
     enough = len(there) == len(drawn) or num is None or num <= len(there) * posterior[FINAL].sizes["chain"]
-    begins = from_same_start(twin, posterior, future).table.index[0] > final_time(posterior)
+    begins = from_same_start(twin, past_of(posterior), future).table.index[0] > final_time(posterior)
     return bool(enough and np.isin(there, drawn).all() and begins)
 
 
@@ -226,19 +226,23 @@ def resumed(
         for n, s in twin.states.items()
     }
     anew = with_method(dataclasses.replace(twin, states=states), _method(posterior))
-    shifted, bound, grid = laid_out_from_end(twin, posterior, future, observed=observed)
+    shifted, bound, grid = laid_out_from_end(twin, past_of(posterior), future, observed=observed)
     return shifted, bound, Density(anew, bound, grid, anew.sites()).solved_as(anew)
 
 
 def laid_out_from_end(
-    twin: Twin, posterior: xr.DataTree, future: Telemetry, *, observed: bool = False
+    twin: Twin, past: "Past", future: Telemetry, *, observed: bool = False
 ) -> tuple[Telemetry, Bound, Grid]:
     """The future telemetry, its times, inputs and events, and the stops from the end of the record on: see `resumed`.
 
-    Of a posterior it takes the signals of the calibration, how times are counted, and at which one states are known.
+    Args:
+        twin: The twin that was calibrated.
+        past: The calibration, with the time at which its states are known.
+        future: As of `predict`.
+        observed: As of `resumed`.
     """
-    shifted, bound, knots, signals = _bound_ahead(twin, _past_of(posterior, None), future, observed=observed)
-    last, unit = pd.Index([final_time(posterior)]), shifted.units.get("time", twin.time_unit)
+    shifted, bound, knots, signals = _bound_ahead(twin, past, future, observed=observed)
+    last, unit = pd.Index([past.last]), shifted.units.get("time", twin.time_unit)
     start = float(elapsed(last, shifted.t0, unit, twin.time_unit)[0])
     return shifted, bound, build_grid(twin, bound.times, knots, signals, signals, bound.known, start=start)
 
@@ -300,7 +304,7 @@ def density_ahead(
     return future, bound, density.solved_as(with_method(twin, _method(posterior)))
 
 
-class _Past(NamedTuple):
+class Past(NamedTuple):
     """The calibration, or one experiment of it, as far as its future goes on from there.
 
     Attributes:
@@ -310,6 +314,7 @@ class _Past(NamedTuple):
         unit: That of the user's times; empty for dates.
         t0: The user's time from which on time is counted.
         known: Numbers that it brought along, by name.
+        last: The user's time at which its last states are known; None where they are not.
     """
 
     signals: xr.Dataset
@@ -318,16 +323,19 @@ class _Past(NamedTuple):
     unit: str
     t0: str
     known: Mapping[str, float]
+    last: Any = None
 
 
-def _past_of(posterior: xr.DataTree, name: str | None) -> _Past:
+def past_of(posterior: xr.DataTree, name: str | None = None) -> Past:
+    """The calibration of a posterior, or one experiment of it."""
     attrs, signals = posterior.attrs, posterior["constant_data"].to_dataset()
     if name is None:
         dated = np.issubdtype(posterior["observed_data"]["time"].dtype, np.datetime64)
-        return _Past(signals, False, dated, attrs["telemetry_time_unit"], attrs["t0"], known_in(posterior))
+        last = final_time(posterior) if FINAL in posterior.children else None
+        return Past(signals, False, dated, attrs["telemetry_time_unit"], attrs["t0"], known_in(posterior), last)
     own = signals.sel(experiment=name).dropna("time", how="all") if signals.data_vars else signals
     t0 = attrs["t0"][name]
-    return _Past(own, True, not _is_number(t0), attrs["telemetry_time_unit"][name], t0, known_in(posterior, name))
+    return Past(own, True, not _is_number(t0), attrs["telemetry_time_unit"][name], t0, known_in(posterior, name))
 
 
 def _is_number(text: str) -> bool:
@@ -345,7 +353,7 @@ def _ahead(
     known = posterior["observed_data"].to_dataset()
     names = tuple(map(str, known["experiment"].values)) if "experiment" in known.dims else ()
     if not names and isinstance(future, Telemetry):
-        shifted, bound, grid = _one_ahead(twin, _past_of(posterior, None), future)
+        shifted, bound, grid = _one_ahead(twin, past_of(posterior), future)
         return shifted, Density(twin, bound, grid, twin.sites())
     if unseen_in(posterior, future):
         assert not isinstance(future, Telemetry)
@@ -354,7 +362,7 @@ def _ahead(
     _check_named(names, future)
     assert not isinstance(future, Telemetry)
     found = {
-        name: each(functools.partial(_one_ahead, twin, _past_of(posterior, name)), {name: one})[name]
+        name: each(functools.partial(_one_ahead, twin, past_of(posterior, name)), {name: one})[name]
         for name, one in future.items()
     }
     shifted, bounds, grids = ({name: one[part] for name, one in found.items()} for part in range(3))
@@ -389,32 +397,27 @@ def _check_named(names: tuple[str, ...], future: object) -> None:
     )
 
 
-def _one_ahead(twin: Twin, past: _Past, future: Telemetry) -> tuple[Telemetry, Bound, Grid]:
+def _one_ahead(twin: Twin, past: Past, future: Telemetry) -> tuple[Telemetry, Bound, Grid]:
     shifted, bound, knots, signals = _bound_ahead(twin, past, future)
     return shifted, bound, build_grid(twin, bound.times, knots, signals, signals, bound.known)
 
 
 def _bound_ahead(
-    twin: Twin, past: _Past, future: Telemetry, *, observed: bool = False
+    twin: Twin, past: Past, future: Telemetry, *, observed: bool = False
 ) -> tuple[Telemetry, Bound, np.ndarray, dict[str, np.ndarray]]:
     """The future telemetry, its arrays, and inputs and events from the start of the calibration on."""
-    shifted = _from_same_start(twin, past, future)
+    shifted = from_same_start(twin, past, future)
     bound = bind(twin, shifted, observed=False, known=past.known)
     bound = bound if observed else bound._replace(observations={})
     return shifted, bound, *_continued(twin, past, shifted, bound)
 
 
-def from_same_start(twin: Twin, posterior: xr.DataTree, future: Telemetry) -> Telemetry:
+def from_same_start(twin: Twin, past: Past, future: Telemetry) -> Telemetry:
     """Telemetry of the record that was calibrated, with times counted from where those of the calibration were.
 
     Raises:
         InvalidTelemetry: If its times are of another kind, or in another unit.
     """
-    return _from_same_start(twin, _past_of(posterior, None), future)
-
-
-def _from_same_start(twin: Twin, past: _Past, future: Telemetry) -> Telemetry:
-    """The future telemetry, with times counted from where the calibration's were."""
     dated = past.dated
     if dated != future.dated:
         raise InvalidTelemetry(
@@ -439,7 +442,7 @@ def _led(posterior: xr.DataTree, future: Telemetry, density: Density) -> Density
     """The density of the future, led by what was observed in the calibration."""
     twin, bound = density.twin, density.bound
     led = _with_past(twin, posterior, future, bound)
-    knots, signals = _continued(twin, _past_of(posterior, None), future, bound)
+    knots, signals = _continued(twin, past_of(posterior), future, bound)
     return dataclasses.replace(density, bound=led, grid=build_grid(twin, led.times, knots, signals, signals, led.known))
 
 
@@ -463,7 +466,7 @@ def _with_past(twin: Twin, posterior: xr.DataTree, future: Telemetry, bound: Bou
     return bound._replace(times=times, observations=observations, columns=columns, since=since)
 
 
-def _continued(twin: Twin, past: _Past, future: Telemetry, bound: Bound) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _continued(twin: Twin, past: Past, future: Telemetry, bound: Bound) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Inputs and events of the calibration, continued by those of the future: elapsed times, and values by name."""
     ahead = {**bound.inputs, **bound.events}
     if not ahead:

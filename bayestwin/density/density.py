@@ -333,12 +333,16 @@ class Density:
             return values
         return {**self.priors.derive(values), **self.grid.known, **values}
 
-    def predict(self, values: Mapping[str, ArrayLike], *, partly: bool = False) -> Predicted:
+    def predict(self, values: Mapping[str, ArrayLike], *, partly: bool = False, beside: int = 1) -> Predicted:
         """Solve the twin for one value of all sites; with process noise, predict each observation from those before.
 
-        Where it is asked for `partly`, what a solve that fails says before that is kept, and has no derivatives.
+        Where it is asked for `partly`, what a solve that fails says before that is kept, and has no derivatives; it may
+        be one of so many `beside` each other that the caller maps over.
         """
-        return self.predicted_along(values, self._solving(values, partly=True) if partly else self._solve(values))
+        if not partly:
+            return self.predicted_along(values, self._solve(values))
+        together = {} if self._filter else {"beside": beside}
+        return self.predicted_along(values, self._solving(values, partly=True, **together))
 
     # These are compiled as parts of what calls them. That they are jitted themselves makes JAX trace each once,
     # and differentiate that, where else it would do so again in every function and every loop that one stands in.

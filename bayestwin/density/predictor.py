@@ -227,7 +227,7 @@ def predict_draws(
 ) -> dict[str, Array]:
     """What `Predictor` computes at once; `rows` are the numbers under which draws have their noise."""
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
-    found = jax.vmap(functools.partial(_one, density))(values, keys)
+    found = jax.vmap(functools.partial(_one, density, len(rows)))(values, keys)
     for name, state in density.twin.states.items():
         dims = list(state.axes(name))
         for number, dim in enumerate(dims):
@@ -237,8 +237,9 @@ def predict_draws(
     return found
 
 
-def _one(density: Density, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
-    predicted = density.disturbed(jax.random.fold_in(key, 1), values, density.predict(values, partly=True))
+def _one(density: Density, beside: int, values: Mapping[str, Array], key: Array) -> dict[str, Array]:
+    predicted = density.predict(values, partly=True, beside=beside)
+    predicted = density.disturbed(jax.random.fold_in(key, 1), values, predicted)
     found = density.draw(key, values, predicted)
     terms = density.log_likelihood(values, predicted)
     found |= {f"log_likelihood/{name}": jnp.where(predicted.reached, term, jnp.nan) for name, term in terms.items()}

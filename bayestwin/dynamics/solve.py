@@ -112,7 +112,8 @@ def _trajectory(states: Array, solved: Array, by_interval: Array, reached: Array
 def so_far(found: Array, there: Array | bool = True) -> Array:
     """At which of n times everything up to then is finite, shape (n, …), and was `there`; shape (n,)."""
     fine = jnp.isfinite(found).reshape(len(found), -1).all(axis=1) & there
-    return lax.cummin(fine.astype(int)) > 0
+    num = jnp.where(fine.all(), len(found), jnp.argmin(fine))  # one pass, where a running minimum takes several
+    return jnp.arange(len(found)) < num
 
 
 def trace_steps(twin: Twin, grid: Grid, most: int, values: Mapping[str, ArrayLike]) -> tuple[Array, Array]:

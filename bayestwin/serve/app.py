@@ -3,7 +3,6 @@
 import base64
 import binascii
 import contextlib
-import json
 import pathlib
 import tempfile
 import threading
@@ -13,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import fastapi
 import fastapi.exceptions
 import fastapi.openapi.utils
+import pydantic_core
 import starlette.exceptions
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
@@ -269,7 +269,8 @@ def _version() -> str:
 
 
 def _may(service: Service, role: Role) -> Any:
-    def allowed(request: Request) -> TokenHolder | None:
+    # one that is not `async` would have a thread of its own, which costs more than what it does
+    async def allowed(request: Request) -> TokenHolder | None:
         return service.allowed(request, role)
 
     return Depends(allowed)
@@ -277,8 +278,7 @@ def _may(service: Service, role: Role) -> Any:
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON, in which there is no number that it does not have."""
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, status, headers, "application/json")
+    return Response(pydantic_core.to_json(content, inf_nan_mode="strings"), status, headers, "application/json")
 
 
 # What is read.
