@@ -5,8 +5,10 @@ PIP := $(VENV)/bin/python -m pip
 PACKAGES := $(VENV)/.packages-installed
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
+WORKERS := -n auto --maxprocesses=4 --dist loadfile
+FAST := not thorough and not slow and not wheel
 
-.PHONY: help demo test slow wheel lint types notebooks docs pages setup lock clean
+.PHONY: help demo test thorough slow wheel lint types notebooks docs pages setup lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -17,8 +19,11 @@ demo: $(READY) ## Calibrate models/room and leave posterior, predictions, report
 
 # COVERAGE=1, as in .ci/run, also counts the lines that they run; not those run in processes that tests start.
 test: $(READY) ## Run the fast tests
-	@$(PYTEST) -q -n auto --maxprocesses=4 --dist loadfile -m "not slow and not wheel" $(if $(COVERAGE),--cov --cov-report=)
+	@$(PYTEST) -q $(WORKERS) -m "$(FAST)" $(if $(COVERAGE),--cov --cov-report=)
 	@$(if $(COVERAGE),echo "Coverage of bayestwin/: $$($(VENV)/bin/coverage report --format=total) % of lines; by file: $(VENV)/bin/coverage report")
+
+thorough: $(READY) ## Run these and those that take longer, which is about an hour on two cores
+	@$(PYTEST) -q $(WORKERS) -m "not slow and not wheel"
 
 slow: $(READY) ## Run the slow statistical tests
 	@$(PYTEST) -q -m slow

@@ -98,6 +98,7 @@ def test_other_standard_deviations_limits_and_spans_compile_nothing() -> None:
     assert float(found["posterior"]["rate"].std()) > 2.0 * float(first["posterior"]["rate"].std())
 
 
+@pytest.mark.thorough
 def test_another_twin_is_compiled_for_itself(first: xr.DataTree) -> None:
     def slower(t, x, p, u):
         return {"level": -0.5 * p.rate * x.level}
@@ -164,6 +165,7 @@ ROOMY = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ROOMY)
 def test_room_for_more_changes_no_derivative(name: str) -> None:
     """Nothing is observed in the room, and a derivative of nothing is zero, not NaN."""
@@ -176,6 +178,7 @@ def test_room_for_more_changes_no_derivative(name: str) -> None:
     np.testing.assert_allclose(filled[1] / scale, exact[1] / scale, atol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("error", [pytest.param(bt.ProcessNoise({"level": 0.1}), marks=pytest.mark.slow), None])
 def test_room_for_more_changes_no_draw(error: bt.ProcessNoise | None) -> None:
     twin = decay(model_error=error)

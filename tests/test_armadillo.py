@@ -63,6 +63,7 @@ def test_the_likelihood_is_the_published_one() -> None:
     assert -float(likelihood()[0](at)[0]) == pytest.approx(LOG_LIKELIHOOD, abs=2e-4)
 
 
+@pytest.mark.thorough
 def test_the_maximum_is_the_published_one() -> None:
     value, hessian = likelihood()
     start = np.array([estimate * 1.1 for estimate, _ in PUBLISHED.values()])

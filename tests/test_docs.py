@@ -57,6 +57,7 @@ def test_the_same_job_stands_on_every_page_of_other_tools() -> None:
     assert OURS in (DOCS / "index.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_the_job_runs_as_it_stands_and_finds_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
     """The truth: a rate of 0.1 per minute from 80 °C, read with a standard deviation of 1 °C."""
     text = (DOCS / "coming-from/index.md").read_text(encoding="utf-8")

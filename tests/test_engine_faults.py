@@ -83,12 +83,14 @@ def test_a_million_per_hour_with_an_explicit_solver_has_no_start() -> None:  # f
         bt.calibrate(twin, COSINE, seed=0, **SHORT)
 
 
+@pytest.mark.thorough
 def test_a_million_per_hour_is_calibrated_where_the_solver_is_left_to_be_chosen() -> None:
     posterior = bt.calibrate(relaxing(dist.Normal(6.0, 0.01)), COSINE, seed=0, **SHORT)
     assert posterior.attrs["solver_choice"]["method"] == "rodas5p"
     assert not posterior["sample_stats/solver_failed"].any()
 
 
+@pytest.mark.thorough
 def test_a_blow_up_in_finite_time_is_flagged() -> None:  # fault 24
     twin = decay(
         vector_field=lambda t, x, p, u: {"level": x.level**2},
@@ -103,6 +105,7 @@ def test_a_blow_up_in_finite_time_is_flagged() -> None:  # fault 24
     assert posterior.attrs["starts"]["failed"] > 20
 
 
+@pytest.mark.thorough
 def test_seconds_since_1970_give_the_bits_of_seconds_since_the_start() -> None:  # fault 26
     table = decay_telemetry().table
     seconds = np.round(3600.0 * table.index.to_numpy())
@@ -124,6 +127,7 @@ def test_no_start_names_the_likelihood_and_the_sites() -> None:  # fault 30
         assert part in str(raised.value)
 
 
+@pytest.mark.thorough
 def test_a_prior_that_excludes_the_data_warns_of_its_edge() -> None:  # fault 35
     twin = decay(parameters={"rate": bt.Parameter(dist.Uniform(1.0, 3.0))})  # it is 0.8
     posterior = bt.calibrate(twin, decay_telemetry(), seed=0, **SHORT)
@@ -183,6 +187,7 @@ def test_nothing_but_divergences_fail() -> None:  # fault 39
     assert "4,000 of 4,000 transitions diverged" in failures(every)["divergences"]
 
 
+@pytest.mark.thorough
 def test_a_parameter_that_the_data_say_nothing_about_is_named() -> None:  # fault 41
     twin = decay(
         states={"level": bt.State(5.0)},
@@ -255,6 +260,7 @@ def level_in_a_process() -> float:
     return float(posterior["posterior/level_initial"].mean())
 
 
+@pytest.mark.thorough
 def test_it_runs_in_a_spawned_process_to_the_same_bits() -> None:  # fault 47
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(level_in_a_process) == level_in_a_process()

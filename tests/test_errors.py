@@ -165,6 +165,7 @@ def cut(tree: ast.Module) -> list[int]:
     return lines
 
 
+@pytest.mark.thorough
 def test_each_error_of_the_package_has_all_parts() -> None:
     assert {file: functions for file, tree in modules() if (functions := incomplete(tree))} == {}
 

@@ -109,6 +109,7 @@ def test_an_adaptive_solver_finds_its_tolerance_as_predict_does(tmp_path: pathli
     check_same(tiny(), posterior, forecast, unknown_later)
 
 
+@pytest.mark.thorough
 def test_doses_that_the_telemetry_tells(tmp_path: pathlib.Path) -> None:
     model = load_model(MODELS / "dosing", "job.toml")
     split = load_telemetry(model)
@@ -195,6 +196,7 @@ def test_twins_that_cannot_be_exported_are_told_why(changes: dict, reason: str) 
     assert reason in why_not(decay(**changes), posterior)
 
 
+@pytest.mark.thorough
 def test_a_twin_that_cannot_be_exported_is_an_error_that_says_what_can_be_done() -> None:
     twin = decay(vector_field=aged)
     posterior = bt.calibrate(twin, decay_telemetry(12), seed=0, method="laplace")

@@ -41,6 +41,7 @@ def check_discounted(posterior: xr.DataTree, half_life: float, num: int) -> None
     assert np.ptp(posterior["sample_stats"]["lp"].to_numpy() - ours) < 1e-6
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("max_k", "how"), [(0.9, "weighted"), (-np.inf, "went on")])
 def test_it_is_the_discounted_regression(max_k: float, how: str) -> None:
     found = bt.update(known_decay(), begun(), rows(4, 5, 6), seed=1, forget=HALF_LIFE, max_k=max_k)
@@ -49,6 +50,7 @@ def test_it_is_the_discounted_regression(max_k: float, how: str) -> None:
     check_discounted(found, HALF_LIFE, 7)
 
 
+@pytest.mark.thorough
 def test_batches_do_not_matter_and_the_latest_half_life_holds() -> None:
     found = begun()
     for row in (4, 5, 6, 7):
@@ -68,6 +70,7 @@ def test_without_it_all_rows_count_in_full_again() -> None:
     assert abs(draws.std() - sd) <= 4.0 * az.mcse(draws, method="sd")
 
 
+@pytest.mark.thorough
 def test_a_length_of_time_may_be_said_in_its_own_unit() -> None:
     hours = dataclasses.replace(known_decay(), time_unit="h")
     posterior = bt.calibrate(hours, decay_telemetry(), seed=0, num_samples=500)

@@ -36,6 +36,7 @@ def check_same(
         np.testing.assert_allclose(ours["predictions"][name], own, rtol=0.0, atol=most * scale, err_msg=str(name))
 
 
+@pytest.mark.thorough
 def test_it_is_that_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """With doses, and quantities that are looked for along the path."""
     model = load_model(MODELS / "dosing", "job.toml")
@@ -53,6 +54,7 @@ def test_inputs_go_on_between_the_last_row_and_the_first_new_one(monkeypatch: py
     check_same(driven(), calibrated(driven(), record), future, monkeypatch, 1e-8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("exact", [True, False])
 def test_states_may_be_arrays(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an affine twin, and of one that needs a solver; an update with later rows is that of the whole record."""
@@ -87,6 +89,7 @@ def test_states_may_be_arrays(exact: bool, monkeypatch: pytest.MonkeyPatch) -> N
         xr.testing.assert_allclose(updated[group].to_dataset(), whole[group].to_dataset(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_equations_know_what_time_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def field(t, x, p, u):
         return {"level": -p.rate * x.level * (1.0 + 0.5 * np.sin(1.0) * t)}
@@ -103,6 +106,7 @@ def test_equations_know_what_time_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     check_same(twin, calibrated(twin, record), telemetry_of({"time": [3.5, 4.0]}), monkeypatch, 1e-4)
 
 
+@pytest.mark.thorough
 def test_what_has_happened_does_not_happen_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """At times that are inferred, one before the end of the record and one after it, and at one that is scheduled."""
     filled = bt.Event(lambda t, x, p, u: {"level": x.level + 2.0}, at=lambda p: (p.when, p.when + 4.0))
@@ -175,6 +179,7 @@ def test_delayed_inputs_are_remembered() -> None:
     assert not driven(vector_field=late).forgetful
 
 
+@pytest.mark.thorough
 def test_a_posterior_that_was_told_more_inputs_goes_on_from_where_its_states_are() -> None:
     """As a backtest tells one of a later origin: the last row of what is known is not that of the states."""
     rng, times = np.random.default_rng(2), np.arange(12.0)

@@ -56,6 +56,7 @@ print("result", json.dumps(found), flush=True)
 """
 
 
+@pytest.mark.thorough
 def test_a_partial_posterior_is_returned() -> None:
     command = [sys.executable, "-u", "-c", CALIBRATES]
     found, seen = None, 0

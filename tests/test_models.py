@@ -46,6 +46,7 @@ def test_a_card_tells_the_truth_with_its_units(folder: pathlib.Path) -> None:
     assert stated == {name: (value, units[name]) for name, value in truth_of(folder).items()}
 
 
+@pytest.mark.thorough
 @every_simulated_model
 def test_telemetry_can_be_made_again_bit_for_bit(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -74,6 +75,7 @@ def test_priors_expect_the_truth(folder: pathlib.Path) -> None:
 QUICK = ("dosing", "queue", "tanks")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "folder",
     [pytest.param(f, id=name_of(f), marks=[] if f.name in QUICK else [pytest.mark.slow]) for f in SIMULATED],

@@ -56,6 +56,7 @@ def test_nothing_heavy_is_loaded_before_it_is_used(program: str) -> None:
     assert loaded_by(program) & set(HEAVY.split()) == set()
 
 
+@pytest.mark.thorough
 def test_a_calibration_loads_neither_what_draws_nor_what_solves_stiff_twins_nor_another_sampler() -> None:
     program = "import bayestwin.cli.display, bayestwin.project.predict, bayestwin.project.calibrate"
     program += ", bayestwin.project.model"

@@ -143,6 +143,7 @@ def test_its_rows_are_told_from_the_calibrated_ones(posterior: xr.DataTree) -> N
     assert not is_another_recording(TANK, posterior, centimetres)
 
 
+@pytest.mark.thorough
 def test_the_report_draws_it_by_itself(posterior: xr.DataTree) -> None:
     found = bt.predict(TANK, posterior, other(), seed=1)
     page = render_report(posterior, found, validation=other())
@@ -153,6 +154,7 @@ def test_the_report_draws_it_by_itself(posterior: xr.DataTree) -> None:
     assert "Another recording" not in render_report(posterior, later, validation=telemetry(3.25))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("times", [[0.0, 1.0, 2.0], [0.0]], ids=["some rows", "one row, where nothing is solved"])
 def test_where_initial_states_are_all_that_is_inferred(times: list[float]) -> None:
     twin = bt.Twin(

@@ -14,6 +14,7 @@ import bayestwin as bt
 ROOM = MODELS / "room"
 
 
+@pytest.mark.thorough
 def test_the_room_s_telemetry_can_be_made_again_bit_for_bit(tmp_path: pathlib.Path) -> None:
     copy = shutil.copytree(ROOM, tmp_path / "room")
     made = copy / "data" / "room.csv"
@@ -63,6 +64,7 @@ min_ess_per_chain = 25
 """
 
 
+@pytest.mark.thorough
 def test_a_short_calibration_of_the_room_finds_the_truth(tmp_path: pathlib.Path) -> None:
     check_room(SHORT, tmp_path)
 

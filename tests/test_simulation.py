@@ -55,6 +55,7 @@ def test_values_that_do_not_fit_the_twin_are_refused_by_name() -> None:
             bt.simulate(decay(), values, telemetry, seed=0)
 
 
+@pytest.mark.thorough
 def test_a_solve_that_fails_names_the_state_and_the_time() -> None:
     twin = decay(vector_field=lambda t, x, p, u: {"level": p.rate * jnp.log(2.5 - t)})
     with pytest.raises(SolverFailure, match=r"(?s)`decay` cannot be solved.*`level` is not finite at t=2.5"):

@@ -56,6 +56,7 @@ def check_is(posterior: xr.DataTree, table: pd.DataFrame) -> None:
     assert np.ptp(lp - ours) < 1e-6
 
 
+@pytest.mark.thorough
 def test_later_rows_need_no_solve_of_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that comes of it is what it is with the whole record solved again, and the next update is, too."""
     seen = {
@@ -145,6 +146,7 @@ def test_weights_that_do_not_do_are_not_used() -> None:
     check_is(found, table)
 
 
+@pytest.mark.thorough
 def test_units_and_dates_are_those_of_the_record() -> None:
     whole = tank_telemetry()
     half = len(whole.table) // 2

@@ -95,6 +95,7 @@ def test_a_warm_cache_is_used_and_gives_the_same_bits(model: pathlib.Path, tmp_p
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.thorough
 def test_where_jax_has_a_cache_that_is_used(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
     theirs = str(tmp_path / "theirs")
     variables = {"BAYESTWIN_CACHE_DIR": str(tmp_path / "ours"), "JAX_COMPILATION_CACHE_DIR": theirs}
@@ -142,6 +143,7 @@ def test_a_folder_that_others_can_write_is_said_once_and_not_used(tmp_path: path
     assert switch_on(BAYESTWIN_CACHE_DIR=str(tmp_path), BAYESTWIN_COMPILE_CACHE="off") == ("None", "")
 
 
+@pytest.mark.thorough
 def test_the_switch_is_on_or_off(tmp_path: pathlib.Path) -> None:
     cache = str(tmp_path)
     for word in ("on", "On", ""):

@@ -48,6 +48,7 @@ def run(program: str, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_where_float64_is_off_every_verb_stops_and_says_how_to_switch_it_on() -> None:
     lines = dict(line.split(" | ") for line in run(VERBS, JAX_ENABLE_X64="0").splitlines())
     assert set(lines) == {"calibrate", "predict", "simulate", "numpyro_model"}

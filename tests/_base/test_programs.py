@@ -81,6 +81,7 @@ def python(source: str, *arguments: str, **variables: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.thorough
 def test_the_next_process_traces_nothing_and_draws_the_same_bits(tmp_path: pathlib.Path) -> None:
     model, cache = str(write_model(tmp_path / "tank")), {"BAYESTWIN_CACHE_DIR": str(tmp_path / "cache")}
     first = python(CALIBRATE, model, **cache)
@@ -102,6 +103,7 @@ def test_a_process_whose_memory_areas_are_taken_lives_and_draws_the_same_bits(tm
     assert python(CROWDED, "crowded", **cache) == python(CROWDED, **cache)
 
 
+@pytest.mark.thorough
 def test_every_process_spells_a_twin_alike() -> None:
     """The hash of text and the order of sets differ from one process to the next."""
     folders = [str(folder) for folder in FOLDERS]

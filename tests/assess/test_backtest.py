@@ -42,6 +42,7 @@ def found(**changes: object) -> xr.DataTree:
     )
 
 
+@pytest.mark.thorough
 def test_the_result_says_what_was_predicted_and_observed_when() -> None:
     tree = found()
     predicted = tree["predictions"]["level"]
@@ -208,6 +209,7 @@ def test_an_origin_that_fails_is_data() -> None:
         bt.backtest(driven(), read(table), origins=(2.0, 3.0), horizon=1.0, seed=0, **QUICK)
 
 
+@pytest.mark.thorough
 def test_dates_and_missing_times_keep_their_places(tmp_path: Path) -> None:
     rng = np.random.default_rng(62)
     hours = np.delete(np.arange(20) * 0.5, 16)

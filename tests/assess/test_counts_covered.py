@@ -36,16 +36,19 @@ def test_draws_of_the_true_poisson_cover(gates, rate):
     assert gates(lambda rng, shape: rng.poisson(rate, shape), lambda rng, num: rng.poisson(rate, num)) <= MOST
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num_draws", [20, 60])
 def test_few_draws_of_the_truth_cover(gates, num_draws):
     normal = np.random.Generator.standard_normal
     assert gates(normal, normal, num_draws) <= MOST
 
 
+@pytest.mark.thorough
 def test_binomial_counts_cover(gates):
     assert gates(lambda rng, shape: rng.binomial(4, 0.3, shape), lambda rng, num: rng.binomial(4, 0.3, num)) <= MOST
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rate", [2.0, 10.0])
 def test_counts_that_scatter_twice_as_much_are_noticed(gates, rate):
     twice = gates(

@@ -31,6 +31,7 @@ def within(make_forecast, make_telemetry):
     return judge
 
 
+@pytest.mark.thorough
 def test_calibrated_forecasts_stay_within_the_band_as_often_as_it_says(within):
     repeats = 60
     share = np.mean([within(seed) for seed in range(repeats)])

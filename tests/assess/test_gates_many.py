@@ -25,6 +25,7 @@ def agreeing(num_quantities: int, num_draws: int, seed: int) -> dict[str, np.nda
     return {f"effect_{number}": own for number, own in enumerate(draws)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("num_quantities", "num_draws"), [(145, 100), (30, 100)])
 def test_chains_that_agree_raise_no_more_alarms_than_promised(
     make_posterior: Make, num_quantities: int, num_draws: int

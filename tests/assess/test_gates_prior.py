@@ -87,6 +87,7 @@ def of_fleet(effects):
     return posterior, {name: rng.normal(0.0, 1.0, (1, 1000)) for name in posterior}
 
 
+@pytest.mark.thorough
 def test_of_many_units_some_are_at_the_edge_by_chance(warnings):
     """The greatest of 60 effects that are drawn from the prior lies beyond its 1 % quantile in half of all fleets."""
     alarms = sum(

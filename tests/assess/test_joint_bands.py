@@ -42,6 +42,7 @@ def allowed(repeats: int = REPEATS) -> float:
     return 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("num", "correlation"),
     [

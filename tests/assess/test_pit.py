@@ -33,6 +33,7 @@ def test_right_forecasts_stay_within_the_band_as_often_as_it_says(judge):
     assert share >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / repeats)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", [{"width": 0.6}, {"width": 1.6}, {"bias": 0.6}])
 def test_a_planted_fault_leaves_the_band(judge, fault):
     assert not any(bool(judge(seed, **fault)["within_band"]) for seed in range(5))

@@ -131,6 +131,7 @@ def test_counts_and_scores_of_all_are_those_of_every_observation() -> None:
     assert scores["num"].item() == 18
 
 
+@pytest.mark.thorough
 def test_ranks_and_evidence_of_a_fleet_are_of_every_observation() -> None:
     tree, record, paths = forecast_of(8)
     found = ranks(tree, record, seed=0)

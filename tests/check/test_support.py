@@ -125,6 +125,7 @@ def test_excursions_are_told_and_forecasts_inside_are_not(kind: str) -> None:
         assert told >= 0.95 * FORECASTS[kind]
 
 
+@pytest.mark.thorough
 def test_what_is_new_is_said_of_each_quantity_and_time() -> None:
     signals = planned("level", 3)
     forecast = bt.predict(room(), calibrated(), telemetry_of(signals), seed=1, draws=20)
@@ -200,6 +201,7 @@ def test_excursions_of_one_experiment_among_several_are_told(kind: str) -> None:
     assert told <= 0.05 * num if kind == "inside" else told >= 0.95 * num
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("leaving", "staying"), [("old", "new"), ("new", "old")])
 def test_words_name_the_experiment_and_codes_have_its_dimension(leaving: str, staying: str) -> None:
     plans = {name: telemetry_of(one) for name, one in plans_of_houses("level", 3, leaving).items()}
@@ -276,6 +278,7 @@ def test_excursions_of_states_that_are_arrays_are_told(kind: str) -> None:
     assert told <= 0.05 * num if kind == "inside" else told >= 0.95 * num
 
 
+@pytest.mark.thorough
 def test_an_array_is_one_signal_whose_words_have_its_extremes() -> None:
     forecast = bt.predict(rod(), calibrated_rod(), telemetry_of(heated([4], 240, 48, "level")), seed=0, draws=20)
     found = bt.extrapolation(rod(), calibrated_rod(), forecast)
@@ -330,6 +333,7 @@ def leaning_of(size: float, times: np.ndarray, later: np.ndarray, seed: int) -> 
     return bt.extrapolation(twin, posterior, bt.predict(twin, posterior, telemetry_of({"time": later}, t0=0.0), seed=1))
 
 
+@pytest.mark.thorough
 def test_leaning_is_what_the_closed_form_says_and_names_the_parameter() -> None:
     times, later = np.linspace(0.0, 4.0, 12), np.array([4.2, 6.0, 7.0, 8.0, 10.0])
     found, exact = leaning_of(0.1, times, later, 0), in_closed_form(times, later, 0.1, NOISE)

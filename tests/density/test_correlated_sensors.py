@@ -89,6 +89,7 @@ def test_the_density_is_that_of_rows_whatever_is_missing(rho: float) -> None:
     assert float(density.parts(z)[1]) == pytest.approx(naive(rows, 0.6, rho), rel=1e-8)
 
 
+@pytest.mark.thorough
 def test_gradients_are_those_of_finite_differences() -> None:
     density = bound_density(sensors(), telemetry_of(record()))
     z = density.unconstrain({"rate": 0.6, "rho": 0.7})
@@ -98,6 +99,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
         assert gradient[i] == pytest.approx((there - here) / 2e-5, rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_draws_are_correlated_as_it_is_said() -> None:
     density = bound_density(sensors(), telemetry_of(record(num=4, missing=False)))
     values = {"rate": jnp.asarray(0.6), "rho": jnp.asarray(0.8)}
@@ -112,6 +114,7 @@ def test_draws_are_correlated_as_it_is_said() -> None:
     assert (np.abs(found - matrix(0.8)) <= 4.0 * error + 1e-12).all()
 
 
+@pytest.mark.thorough
 def test_correlation_is_inferred_and_numpyro_has_the_same_density() -> None:
     rows = record(num=200)
     telemetry = telemetry_of(rows)
@@ -127,6 +130,7 @@ def test_correlation_is_inferred_and_numpyro_has_the_same_density() -> None:
         assert theirs == pytest.approx(ours, rel=1e-10)
 
 
+@pytest.mark.thorough
 def test_experiments_are_correlated_each_by_its_own() -> None:
     rows = {"first": record(1), "second": record(2, num=17)}
     density = build_density(sensors(), bind_all(sensors(), {name: telemetry_of(own) for name, own in rows.items()}))

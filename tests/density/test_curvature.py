@@ -45,6 +45,7 @@ ALONE = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("changes", "centring"),
     [({}, {}), ({}, {"rate": np.array([0.0, 0.3, 1.0, 0.7])}), (ALONE, {})],
@@ -65,6 +66,7 @@ def test_the_arrow_is_the_whole_hessian(changes: dict, centring: dict) -> None:
         np.testing.assert_allclose(local.hessian.dense(), whole, atol=1e-10 * size)
 
 
+@pytest.mark.thorough
 def test_of_the_most_probable_values_priors_count_once_without_jacobians() -> None:
     density = density_of()
     density = dataclasses.replace(density, of_values=True)
@@ -75,6 +77,7 @@ def test_of_the_most_probable_values_priors_count_once_without_jacobians() -> No
     np.testing.assert_allclose(local.gradient, gradient, atol=1e-9 * float(jnp.abs(gradient).max()))
 
 
+@pytest.mark.thorough
 def test_steps_solve_the_system_where_it_is_negative_definite() -> None:
     density = density_of()
     z = points(density)[0]
@@ -89,6 +92,7 @@ def test_steps_solve_the_system_where_it_is_negative_definite() -> None:
         np.testing.assert_allclose(matrix @ step, local.gradient, rtol=1e-8)
 
 
+@pytest.mark.thorough
 def test_steps_go_up_wherever_they_begin() -> None:
     density = density_of()
     for z in points(density, 8):
@@ -97,6 +101,7 @@ def test_steps_go_up_wherever_they_begin() -> None:
         assert float(step @ local.gradient) > 0.0
 
 
+@pytest.mark.thorough
 def test_arrows_and_whole_matrices_climb_to_the_same_mode() -> None:
     density = density_of(6)
     z = points(density)

@@ -73,6 +73,7 @@ def test_gradients_with_inputs_and_missing_observations(noise: str) -> None:
     check(density, 0.5 * rng.normal(size=(3, len(density.sites))))
 
 
+@pytest.mark.thorough
 def test_gradients_of_lynx_and_hares() -> None:
     density = tight(lynx_hare(), pelts())
     mode = np.asarray(density.unconstrain(LYNX_HARE_VALUES))
@@ -84,6 +85,7 @@ def test_gradients_through_the_implicit_solver() -> None:
     check(bound_density(twin, decay_telemetry()), np.array([[0.1, 4.0, -1.0], [-0.5, 6.0, 0.0]]))
 
 
+@pytest.mark.thorough
 def test_the_hessian_is_symmetric_and_that_of_the_gradient() -> None:
     density = tight(counted(NOISES["student"]), counted_telemetry())
     gradient, hessian = jax.jit(jax.grad(density)), jax.jit(jax.jacfwd(jax.grad(density)))

@@ -146,6 +146,7 @@ def with_and_without(twin: bt.Twin, rows: dict, extra: dict) -> tuple[Callable, 
     return tuple(jax.jit(bound_density(twin, telemetry_of(table))) for table in (rows, joined))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("noise", ["gaussian", "lognormal", "student"])
 def test_a_missing_observation_contributes_nothing_even_where_it_could_not_occur(noise: str) -> None:
     # at t=3 the predicted value is negative, which log-normal noise has no density for

@@ -46,6 +46,7 @@ def test_the_joint_density_is_that_on_paper() -> None:
     np.testing.assert_allclose(correction, stretch, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_its_gradient_goes_through_what_is_derived() -> None:
     density = bound_density(dependent(), decay_telemetry())
     z = np.asarray(density.unconstrain({"typical": 1.3, "half_life": 1.1, "share": 0.2, "level_initial": 5.2}))
@@ -55,6 +56,7 @@ def test_its_gradient_goes_through_what_is_derived() -> None:
     np.testing.assert_allclose(density.local(jnp.asarray(z)).gradient, jax.grad(density)(jnp.asarray(z)), rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_prior_draws_have_the_moments_on_paper() -> None:
     density = bound_density(dependent(), decay_telemetry())
     values, z = density.draw_prior(jax.random.split(jax.random.key(4), 4000))
@@ -95,6 +97,7 @@ def dependent_on(twin: bt.Twin, **parameters: bt.Parameter) -> bt.Twin:
     return decay(parameters={**twin.parameters, **parameters}, observations=KNOWN)
 
 
+@pytest.mark.thorough
 def test_each_experiment_draws_from_a_prior_of_its_own() -> None:
     twin, telemetry = experiments()
     density = build_density(twin, bind_all(twin, telemetry))

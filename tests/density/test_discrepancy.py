@@ -36,6 +36,7 @@ def posterior() -> xr.DataTree:
     return bt.calibrate(decay(), swaying(), seed=0, model_error=ERROR, num_chains=2, num_samples=300)
 
 
+@pytest.mark.thorough
 def test_the_posterior_has_scale_and_length_and_no_divergences() -> None:
     draws = posterior()["posterior"]
     assert draws["level_discrepancy_scale"].attrs["units"] == "m"
@@ -90,6 +91,7 @@ def test_a_forecast_goes_on_from_what_is_known_and_forgets_it() -> None:
     assert spread[3] == pytest.approx(float(np.sqrt((scale**2).mean())), rel=0.25)
 
 
+@pytest.mark.thorough
 def test_the_density_is_that_of_a_dense_normal_around_the_exact_solution() -> None:
     density = bound_density(decay(model_error=ERROR), swaying())
     values = {"rate": 0.7, "level_initial": 4.6, "level_scale": 0.1}
@@ -102,6 +104,7 @@ def test_the_density_is_that_of_a_dense_normal_around_the_exact_solution() -> No
     assert float(density.parts(z)[1]) == pytest.approx(around.logpdf(observed[seen]), rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_gauss_newton_sees_the_gradient_and_numpyro_the_same_density() -> None:
     twin = decay(model_error=ERROR)
     density = bound_density(twin, swaying())
@@ -193,6 +196,7 @@ def test_a_discrepancy_is_in_the_fingerprint_and_in_no_other_result() -> None:
     assert [one["name"] for one in quantities] == ["level_discrepancy_scale", "level_discrepancy_length"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["laplace", "map"])
 def test_other_methods_take_it_too(method: str) -> None:
     found = bt.calibrate(decay(), swaying(), seed=0, model_error=ERROR, method=method, num_samples=200)

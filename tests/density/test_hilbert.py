@@ -49,6 +49,7 @@ def test_the_likelihood_is_that_of_a_dense_normal_with_gaps() -> None:
     assert float(process.log_likelihood(residuals, 0.4, 0.7, 2.3)) == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.thorough
 def test_gradients_are_finite_where_the_kernel_leaves_a_function_nothing() -> None:
     process = process_of(kernel="squared_exponential", length=dist.LogNormal(0.5, 0.7))
     residuals = np.random.default_rng(2).normal(size=len(PLACES))
@@ -57,6 +58,7 @@ def test_gradients_are_finite_where_the_kernel_leaves_a_function_nothing() -> No
         assert np.isfinite(gradient(point)).all(), point
 
 
+@pytest.mark.thorough
 def test_draws_are_those_of_the_conditional_normal() -> None:
     observed = np.arange(len(PLACES)) < 40
     process = process_of(observed)

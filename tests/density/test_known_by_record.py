@@ -129,6 +129,7 @@ def plant() -> tuple[bt.Twin, dict[str, bt.Telemetry]]:
     return twin, {name: telemetry_of(columns) for name in STARTS}
 
 
+@pytest.mark.thorough
 def test_they_go_with_arrays_delays_steady_states_and_events() -> None:
     twin, telemetry = plant()
     density = build_density(twin, bind_all(twin, telemetry))
@@ -171,6 +172,7 @@ def around_first() -> bt.Twin:
     )
 
 
+@pytest.mark.thorough
 def test_the_posterior_of_a_start_around_the_first_value_is_the_normal_one() -> None:
     twin, telemetry = around_first(), decay_telemetry()
     posterior = bt.calibrate(twin, telemetry, seed=0, method="laplace", num_samples=200, num_chains=2)
@@ -190,6 +192,7 @@ def test_the_posterior_of_a_start_around_the_first_value_is_the_normal_one() -> 
     np.testing.assert_allclose(log_prior(twin, posterior), terms, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_a_prediction_goes_on_from_the_first_value_of_the_calibration(tmp_path) -> None:
     twin = decay(states={"level": bt.State(bt.First("level"), unit="m")}, parameters={"rate": bt.Parameter(0.8)})
     telemetry = decay_telemetry()
@@ -204,6 +207,7 @@ def test_a_prediction_goes_on_from_the_first_value_of_the_calibration(tmp_path) 
     np.testing.assert_allclose(anew.isel(chain=0, draw=0), 3.0 * np.exp(-0.8 * np.array([0.0, 0.5])), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_another_recording_begins_where_its_own_first_value_says() -> None:
     twin = decay(
         states={"level": bt.State(bt.First("level", lambda first: dist.Normal(first, 0.2)), unit="m")},
@@ -232,6 +236,7 @@ def test_another_recording_begins_where_its_parameters_say() -> None:
     assert abs(apart.std() / 0.1 - 1.0) < 4 / np.sqrt(1000)
 
 
+@pytest.mark.thorough
 def test_a_prediction_of_an_experiment_has_its_known_numbers() -> None:
     posterior = bt.calibrate(known(), records(), seed=0, method="laplace", num_samples=20, num_chains=2)
     assert posterior.attrs["known"] == {"rate": RATES, "level_initial": STARTS}

@@ -39,6 +39,7 @@ def forecast() -> xr.DataTree:
     return bt.predict(tipping(), posterior, telemetry_of({"time": AHEAD}), seed=1, draws=200)
 
 
+@pytest.mark.thorough
 def test_paths_that_run_away_are_there_until_they_do() -> None:
     level = forecast()["predictions"]["level_state"].stack(path=("chain", "draw")).transpose("path", "time").values
     gone = np.isnan(level)
@@ -84,6 +85,7 @@ def later(lost: slice) -> xr.DataTree:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("lost", "severity"), [(slice(0, 1), "warn"), (slice(0, 20), "fail")])
 def test_the_report_says_so(lost: slice, severity: str) -> None:
     tree = later(lost)

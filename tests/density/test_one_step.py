@@ -108,6 +108,7 @@ def test_of_correlated_sensors_it_is_given_those_named_before_in_the_row() -> No
     np.testing.assert_allclose(found["right"][2][both], stats.norm.logsf(z[both]), rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_what_readings_are_off_by_is_added_to_what_is_expected() -> None:
     density = bound_density(started(), telemetry_of({"time": TIMES, "level": LEVEL}))
     values = {"rate": jnp.asarray(0.8), "level_scale": jnp.asarray(0.4)}

@@ -208,6 +208,7 @@ def integrated(means: np.ndarray, sd: float) -> tuple[np.ndarray, np.ndarray]:
     return found, np.sqrt(np.array(squares) - found**2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("apart", "noise"),
     [(2.0, 0.2), pytest.param(0.5, 4.0, marks=pytest.mark.slow)],

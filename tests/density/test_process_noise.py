@@ -45,6 +45,7 @@ def posterior() -> xr.DataTree:
     return bt.calibrate(tank(), wandering(), seed=0, model_error=NOISE, num_chains=2, num_samples=300)
 
 
+@pytest.mark.thorough
 def test_the_posterior_has_the_diffusion_and_no_divergences() -> None:
     draws = posterior()["posterior"]["level_diffusion"]
     assert draws.attrs == {"units": "m/h**0.5", "long_name": "process noise of level", "kind": "model_error"}
@@ -67,6 +68,7 @@ def test_the_result_survives_a_file(tmp_path: pathlib.Path) -> None:
     assert bt.load(tmp_path / "wandering.nc").attrs["description"] == posterior().attrs["description"]
 
 
+@pytest.mark.thorough
 def test_a_forecast_begins_where_the_data_end_and_widens() -> None:
     future = telemetry_of({"time": [3.0, 3.75, 6.0, 6.25, 8.0]}, t0=0.0)
     found = bt.predict(tank(), posterior(), future, seed=1, model_error=NOISE)["predictions"]["level_state"]
@@ -93,6 +95,7 @@ def test_a_simulation_is_disturbed_on_its_way() -> None:
     assert np.var(level) == pytest.approx(0.25 / 1.6, rel=4.0 * np.sqrt(2.0 / 160.0))
 
 
+@pytest.mark.thorough
 def test_gauss_newton_sees_the_gradient_and_numpyro_the_same_density() -> None:
     twin = tank(model_error=NOISE)
     density = bound_density(twin, wandering())

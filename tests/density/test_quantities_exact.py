@@ -141,6 +141,7 @@ def test_a_function_of_the_rows_sees_the_rows(simulated) -> None:
     np.testing.assert_allclose(simulated["rows"], expected, rtol=1e-6)  # these are solved for less precisely
 
 
+@pytest.mark.thorough
 def test_a_dip_within_one_step_is_seen() -> None:
     # the level touches 1 for an instant between rows and solver steps: y = 1 − 0.001 + (t − 10.3)²
     twin = bt.Twin(
@@ -162,6 +163,7 @@ def test_a_dip_within_one_step_is_seen() -> None:
     np.testing.assert_allclose(found["below"], 2.0 * half, atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_what_events_and_switches_do_is_followed() -> None:
     # a level falls by 1 per second, is put up to 3 at 0.5 and whenever it reaches 1: a sawtooth
     twin = bt.Twin(
@@ -190,6 +192,7 @@ def test_what_events_and_switches_do_is_followed() -> None:
         np.testing.assert_allclose(found[name], value, atol=1e-8, err_msg=name)
 
 
+@pytest.mark.thorough
 def test_units_are_converted() -> None:
     twin = dataclasses.replace(
         TWIN,

@@ -187,6 +187,7 @@ def test_a_forecast_is_read_over_the_same_time_as_what_will_be(reads: str, begun
     assert bound.times[bound.since["level"][-4:]].tolist() == begun
 
 
+@pytest.mark.thorough
 def test_experiments_and_numpyro_have_the_same_density() -> None:
     twin = meter("mean")
     both = {"first": record(), "second": telemetry_of({"time": [0.0, 1.0], "level": [np.nan, 3.5]})}

@@ -36,6 +36,7 @@ def test_in_a_long_table_those_of_several_signals_stand_side_by_side() -> None:
     np.testing.assert_array_equal(table[["a", "b"]], [[1.0, 2.0], [np.nan, 3.0], [5.0, 4.0]])
 
 
+@pytest.mark.thorough
 def test_each_counts_and_the_posterior_is_that_of_all_of_them() -> None:
     """A normal prior, a known rate and a known scale: the posterior is normal, and known."""
     precision = 1.0 + (EXACT[SEEN] ** 2).sum() / 0.09
@@ -55,6 +56,7 @@ def test_each_counts_and_the_posterior_is_that_of_all_of_them() -> None:
     assert bt.diagnose(posterior)
 
 
+@pytest.mark.thorough
 def test_forecasts_and_coverage_take_each_reading_for_itself(tmp_path: object) -> None:
     posterior = bt.calibrate(known_decay(), replicates(), seed=0, method="laplace", num_samples=200, num_chains=2)
     bt.save(posterior, tmp_path / "replicates.nc")

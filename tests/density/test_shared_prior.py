@@ -61,6 +61,7 @@ POOLED = decay(
 )
 
 
+@pytest.mark.thorough
 def test_it_takes_the_place_of_what_sites_say_alone_and_in_experiments() -> None:
     whole = build_density(POOLED, bind_all(POOLED, {"a": decay_telemetry(12), "b": decay_telemetry(9)}))
     own = [site for site in whole.sites if site.shared]
@@ -86,6 +87,7 @@ def test_it_takes_the_place_of_what_sites_say_alone_and_in_experiments() -> None
     assert (drawn["rate_spread"] > 0.0).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("apart", "noise"),
     [(0.7, 1.4), pytest.param(2.0, 0.2, marks=pytest.mark.slow)],

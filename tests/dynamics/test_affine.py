@@ -86,6 +86,7 @@ def test_a_very_stiff_step_forgets_where_it_began() -> None:
     np.testing.assert_allclose([s.item() for s in step], [0.0, 1e-7, 1e-5, 2e-7], rtol=1e-8, atol=1e-300)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num", [3, 6], ids=["fewer parameters than entries", "more"])
 def test_gradients_are_those_of_the_matrix_exponential(num: int) -> None:
     names = ("k1", "k2", "k3", "k4", "k5", "k6")

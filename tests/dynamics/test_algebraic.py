@@ -55,6 +55,7 @@ def reduced(ohms: float, capacity: float) -> np.ndarray:
     return np.stack([found.y[0], [root(t, v) for t, v in zip(TIMES, found.y[0], strict=True)]])
 
 
+@pytest.mark.thorough
 def test_states_unknowns_and_derivatives_are_those_of_the_reduced_equations() -> None:
     twin = twin_of(charging, ("ohms", "capacity"), current, volts=0.2)
     grid = build_density(twin, bind(twin, bt.read_telemetry(pd.DataFrame({"time": TIMES, "volts": 0.0})))).grid
@@ -107,6 +108,7 @@ def test_a_root_of_any_size_also_where_rounding_hides_the_last_digits(root: floa
     assert np.isclose(found, root, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_where_there_is_no_root_the_solve_fails() -> None:
     without = jax.vmap(lambda start: bt.solve_for(lambda z: 1.0 + z**2, start))(jnp.linspace(-3.0, 3.0, 61))
     assert np.isnan(without).all()

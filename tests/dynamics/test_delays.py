@@ -140,6 +140,7 @@ def own(t: Any, x: Any, p: Any, u: Any) -> dict:
     return {"a": u.valve(t - p.slow * x.a)}
 
 
+@pytest.mark.thorough
 def test_a_delay_that_the_state_sets() -> None:
     """From nothing to 0.4 at t = 2.5 and to 0.9 at 7; both arrive later by what the level is then."""
     valve = np.where(TIMES < 2.5, 0.0, np.where(TIMES < 7.0, 0.4, 0.9))

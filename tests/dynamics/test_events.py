@@ -138,6 +138,7 @@ def ball(times: np.ndarray, elastic: jax.Array, start: jax.Array) -> jax.Array:
     return jnp.where(times < first, heights[0], jnp.where(times < second, heights[1], heights[2]))
 
 
+@pytest.mark.thorough
 def test_a_ball_bounces_when_it_meets_the_ground_with_exact_derivatives() -> None:
     times = np.array([0.2, 0.45, 0.6, 0.9, 1.1, 1.3])
     density = density_of(bouncing(), times)

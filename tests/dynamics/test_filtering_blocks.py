@@ -73,6 +73,7 @@ def one_after_the_other(rows: blocks.FilterRows, mean: np.ndarray, covariance: n
     return np.array(found).T
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("regular", [True, False])
 def test_rows_at_once_are_rows_one_after_the_other(regular: bool) -> None:
     rows, begin = rows_of(97, regular=regular), (np.array([0.3, -0.1]), np.diag([0.5, 0.1]))

@@ -83,6 +83,7 @@ def test_smoothed_draws_are_those_of_the_dense_normal() -> None:
     assert np.abs(ratio - 1.0).max() < 5.0 * np.sqrt(2.0 / len(keys))
 
 
+@pytest.mark.thorough
 def test_averages_are_over_what_is_not_known_after_the_event() -> None:
     """Half of the level let out at the start is a start from half of it, also where curvature matters."""
 

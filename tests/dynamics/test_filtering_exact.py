@@ -130,6 +130,7 @@ def test_the_log_likelihood_is_that_of_the_dense_normal() -> None:
     assert log_likelihood(bound_density(pair(), pair_telemetry())) == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.thorough
 def test_draws_have_the_mean_and_covariance_of_the_states_given_all_that_was_observed() -> None:
     mean, covariance = dense_pair().given_seen()
     stops = filter_of(pair())
@@ -152,6 +153,7 @@ def test_the_other_filters_agree_on_an_affine_twin(word: str) -> None:
     np.testing.assert_allclose(other.moments, exact.moments, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_held_inputs_may_be_in_the_matrix() -> None:
     twins = [dataclasses.replace(pair(word, 1e-10), vector_field=vented_field) for word in ("auto", "extended")]
     regular = pair_telemetry().table.reset_index().assign(time=0.5 * np.arange(NUM))
@@ -169,6 +171,7 @@ def test_without_disturbance_the_likelihood_is_that_of_the_equations_alone() -> 
     assert float(likelihoods[1]) == pytest.approx(float(likelihoods[0]), rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_forecast_widens_as_an_ornstein_uhlenbeck_process_does() -> None:
     rate, diffusion, scale = 0.3, 0.7, 0.2
     twin = decay(

@@ -57,6 +57,7 @@ def by_grid(step: float = 0.01) -> float:
     return total
 
 
+@pytest.mark.thorough
 def test_both_filters_come_near_the_exact_likelihood() -> None:
     coarse, fine = by_grid(0.01), by_grid(0.005)
     assert fine == pytest.approx(coarse, abs=0.01)

@@ -103,6 +103,7 @@ def test_states_are_those_of_scipy(meshed: Density) -> None:
     np.testing.assert_allclose(found.states, exact, rtol=5e-5)
 
 
+@pytest.mark.thorough
 def test_value_and_gradient_are_those_of_all_stops(meshed: Density, z: np.ndarray, expected: tuple) -> None:
     value, gradient = jax.jit(jax.vmap(jax.value_and_grad(meshed)))(z)
     expected, slope = expected

@@ -29,6 +29,7 @@ def trial(num: int, num_steps: int, num_failed: int = 0) -> SolverTrial:
     return SolverTrial(np.arange(num) >= num_failed, np.full(num, num_steps))
 
 
+@pytest.mark.thorough
 def test_an_ordinary_twin_gets_the_explicit_solver_and_the_stiff_one_is_not_tried() -> None:
     twin, choice = choose_solver(lynx_hare(), grid_of(lynx_hare(), YEARS), prior_draws(lynx_hare(), 64))
     assert twin.solver == dataclasses.replace(lynx_hare().solver, method="tsit5")
@@ -90,6 +91,7 @@ def test_a_twin_without_unknowns_is_probed_as_it_is() -> None:
     assert choose_solver(known, grid_of(known, REACTION_TIMES), {})[1].method == "rodas5p"
 
 
+@pytest.mark.thorough
 def test_a_stiff_twin_is_simulated_without_a_word_about_solvers() -> None:
     values = ROBERTSON_RATES | {"a_scale": 0.01, "c_scale": 0.01}
     found = bt.simulate(robertson(), values, telemetry_of({"time": REACTION_TIMES}), seed=0)

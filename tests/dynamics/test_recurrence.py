@@ -58,6 +58,7 @@ def test_a_lag_of_two_inputs_is_its_closed_form(times: np.ndarray) -> None:
     np.testing.assert_allclose(found.states[:, 0], closed, rtol=0, atol=1e-13 * times.size * np.abs(closed).max())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("times", [IRREGULAR, REGULAR], ids=["irregular", "regular"])
 @pytest.mark.parametrize(("stride", "beside"), [(1, 1), (3, 1), (3, WIDE)])
 def test_states_and_derivatives_are_those_of_a_precise_solver(times: np.ndarray, stride: int, beside: int) -> None:
@@ -75,6 +76,7 @@ def test_states_and_derivatives_are_those_of_a_precise_solver(times: np.ndarray,
     np.testing.assert_allclose(forward, slopes[0], rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_log_density_gradient_and_hessian_are_those_of_a_precise_solver() -> None:
     stepped, sloped, level = np.random.default_rng(3).normal(size=(3, REGULAR.size))
     telemetry = telemetry_of({"time": REGULAR, "level": level, "stepped": stepped, "sloped": sloped})

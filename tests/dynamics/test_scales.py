@@ -51,6 +51,7 @@ def product() -> np.ndarray:
     return found.y[3]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("unit", [1e-12, 1e-9, 1.0, 1e9])
 def test_the_unit_of_a_concentration_does_not_matter(unit: float) -> None:
     telemetry = telemetry_of({"time": TIMES, "P": np.zeros_like(TIMES)}, t0=0.0)
@@ -87,6 +88,7 @@ def record() -> bt.Telemetry:
     return telemetry_of({"time": TIMES, "P": 1e-9 * noisy}, t0=0.0)
 
 
+@pytest.mark.thorough
 def test_a_calibration_and_its_forecast_see_the_scale_and_say_so() -> None:
     twin = enzyme(1e-9, noise=0.02)
     posterior = calibrate(twin, record(), seed=0, method="laplace", num_samples=200, predictive_draws=40)
@@ -100,6 +102,7 @@ def test_a_calibration_and_its_forecast_see_the_scale_and_say_so() -> None:
     assert (np.diff(paths, axis=-1) >= 0).all()  # all substrate becomes product, and no error of a step undoes that
 
 
+@pytest.mark.thorough
 def test_the_audit_sees_a_tolerance_that_hides_the_states() -> None:
     """A hundredth of 2e-8 hides nanomoles as 2e-8 does, and both solves would agree."""
     largest = []

@@ -60,6 +60,7 @@ def pelts_growth() -> float:
     return max(np.linalg.norm(late @ np.linalg.inv(early), 2) for i, early in enumerate(flows) for late in flows[i:])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("rtol", [1e-6, 1e-9])
 def test_lynx_and_hares_agree_with_scipy_and_diffrax(method: str, rtol: float) -> None:
@@ -116,6 +117,7 @@ REACTION_TIMES = np.array([0.0, 1e-5, 1e-3, 1.0, 40.0, 1e3, 1e5])
 RADAU = {"method": "Radau", "rtol": 1e-12, "atol": 1e-16}
 
 
+@pytest.mark.thorough
 def test_rodas5p_solves_robertson_where_tsit5_gives_up() -> None:
     twin = robertson(solver=bt.Solver("rodas5p", rtol=1e-7, atol=1e-11))
     ours = solved(twin, REACTION_TIMES, ROBERTSON_RATES)
@@ -126,6 +128,7 @@ def test_rodas5p_solves_robertson_where_tsit5_gives_up() -> None:
     assert not solved(robertson(solver=bt.Solver("tsit5")), REACTION_TIMES, ROBERTSON_RATES).solved
 
 
+@pytest.mark.thorough
 def test_derivatives_on_a_stiff_twin_are_those_of_differences_of_scipys_solutions() -> None:
     twin = robertson(solver=bt.Solver("rodas5p", rtol=1e-8, atol=1e-12))
     grid = build_grid(twin, REACTION_TIMES, REACTION_TIMES, {})
@@ -148,6 +151,7 @@ def test_derivatives_on_a_stiff_twin_are_those_of_differences_of_scipys_solution
     assert (np.abs(ours - by_differences).max(axis=(0, 2)) < 2e-6 * usual).all()
 
 
+@pytest.mark.thorough
 def test_rodas5p_follows_the_jumps_of_a_stiff_oscillator() -> None:
     def field(t, x, p, u):
         return {"y": x.speed, "speed": p.mu * (1.0 - x.y**2) * x.speed - x.y}

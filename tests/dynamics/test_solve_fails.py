@@ -123,6 +123,7 @@ def test_what_was_reached_before_a_failure_is_kept(method: str, between: bool) -
     np.testing.assert_allclose(found.states[..., 0], exact, rtol=2e-2 if between else 1e-5)
 
 
+@pytest.mark.thorough
 def test_what_fails_once_is_not_there_again() -> None:
     def of(field: Callable, **settings: object) -> Trajectory:
         twin = decay(vector_field=field, solver=bt.Solver("tsit5", **settings))

@@ -51,6 +51,7 @@ def states_of(twin: bt.Twin, **columns):
 VALUES = jnp.array([0.5, 2.0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("positive", [False, True])
 def test_an_equilibrium_stays_and_moves_with_the_parameters(positive: bool) -> None:
     """`feed = rate · level²` holds where `level = √(feed / rate)`."""
@@ -62,6 +63,7 @@ def test_an_equilibrium_stays_and_moves_with_the_parameters(positive: bool) -> N
     assert np.allclose(jax.jacfwd(states)(VALUES)[:, 0], np.tile(exact, (len(TIMES), 1)), rtol=1e-8)
 
 
+@pytest.mark.thorough
 def test_an_equilibrium_of_fast_dynamics_is_not_left_by_the_first_step() -> None:
     """Window, queue and its average in a router: stable, and fast beside the unit of time."""
 
@@ -129,6 +131,7 @@ CLOSED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", ["vessels", pytest.param("binding", marks=pytest.mark.slow)])
 def test_a_sum_that_is_conserved_is_that_of_the_guesses(case: str) -> None:
     field, guesses, expected = CLOSED[case]

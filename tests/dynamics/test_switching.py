@@ -133,6 +133,7 @@ CASES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES)
 def test_states_and_derivatives_are_those_of_the_closed_form(case: str) -> None:
     field, expected, values = CASES[case]
@@ -220,6 +221,7 @@ def test_a_side_without_a_value_is_not_replaced_by_the_other_one(field: Callable
     assert np.allclose(found.states[0, :, 0], 0.4 * np.linspace(0.0, 4.0, 5), rtol=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("field", [dry_tank, guarded_tank, power_tank])
 def test_a_tank_that_begins_empty_and_runs_dry_has_derivatives(field: Callable) -> None:
     values = {"valve": 0.3, "area": 1.5}
@@ -251,6 +253,7 @@ def zoo(t: Any, x: Any, p: Any, u: Any) -> dict:
     return {"a": lowered + whole + counted + jnp.heaviside(x.a - 0.2, 0.5) - (p.k >= x.a) * jnp.sign(t - x.a)}
 
 
+@pytest.mark.thorough
 def test_the_equations_taken_apart_are_the_equations() -> None:
     twin = switching(zoo, ("k",), a=0.0)
     field = Field(twin, parameters(twin, {"k": 0.4}))
@@ -323,6 +326,7 @@ def test_no_stop_is_set_where_steps_see_what_happens() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_an_input_that_crosses_a_threshold_between_its_samples() -> None:
     twin = bt.Twin(
         name="heated",

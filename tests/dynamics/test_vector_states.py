@@ -142,6 +142,7 @@ def test_an_event_that_the_array_triggers_happens_when_its_entry_crosses() -> No
     np.testing.assert_allclose(found, np.outer([0.0, 0.4, 0.4, 0.2], [1.0, 2.0, 3.0]), atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_each_entry_switches_at_its_own_time() -> None:
     """Entry i rises at rate 1 from time (i + 1) / 4 on."""
     onsets = np.array([0.25, 0.5, 0.75])
@@ -199,6 +200,7 @@ def test_of_a_line_and_a_plane_no_more_numbers_are_kept_than_there_is_room_for()
     assert predictor.entries_kept(twin, predictor.MOST_NUMBERS // 840) == {}
 
 
+@pytest.mark.thorough
 def test_posterior_prediction_and_file_keep_them(tmp_path, monkeypatch) -> None:
     """Long trajectories are kept at fewer places, the first and the last among them, and the words say so."""
     twin = rod()

@@ -43,6 +43,7 @@ TIMES = np.linspace(0.0, 40.0, 5)
 SWUNG = telemetry_of({"time": TIMES, "position": np.cos(TIMES)})
 
 
+@pytest.mark.thorough
 def test_the_default_tolerances_pass_with_their_figures() -> None:
     audit, gate = judged(spring(), SWUNG, None)
     assert gate.passed

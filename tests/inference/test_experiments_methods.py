@@ -51,6 +51,7 @@ def by_laplace() -> xr.Dataset:
     return drawn("laplace", num_samples=1000, num_chains=2)
 
 
+@pytest.mark.thorough
 def test_laplace_recovers_the_truth() -> None:
     found = by_laplace()
     assert found["level_initial"].dims == ("chain", "draw", "experiment")
@@ -70,6 +71,7 @@ def test_other_methods_agree(method: str) -> None:
         assert (np.abs(distance) < 0.4 * expected.std(("chain", "draw"))).all(), name
 
 
+@pytest.mark.thorough
 def test_the_most_probable_values_have_errors_by_experiment() -> None:
     tree = bt.calibrate(leaks(), two(), seed=2, method="map", loss="huber")
     errors = tree.attrs["standard_errors"]
@@ -77,6 +79,7 @@ def test_the_most_probable_values_have_errors_by_experiment() -> None:
     assert all(0.01 < error < 0.15 for error in errors.values())
 
 
+@pytest.mark.thorough
 def test_one_experiment_is_what_a_single_telemetry_is() -> None:
     settings = {"seed": 4, "method": "laplace", "num_samples": 100, "num_chains": 1, "predictive_draws": 10}
     one = bt.calibrate(leaks(), {"first": two()["first"]}, **settings)
@@ -116,6 +119,7 @@ def test_numpyro_has_the_same_log_density() -> None:
         assert float(found) == pytest.approx(float(expected), abs=1e-9)
 
 
+@pytest.mark.thorough
 def test_the_experiment_that_cannot_be_solved_is_named() -> None:
     twin = leaks(
         vector_field=lambda t, x, p, u: {"level": p.rate * x.level**2 * (t > 1.5)},

@@ -91,6 +91,7 @@ def ramp_by(method: str) -> xr.DataTree:
     return bt.calibrate(twin, telemetry, seed=3, method=method, num_samples=500, predictive_draws=20)
 
 
+@pytest.mark.thorough
 def test_laplace_is_exact_where_the_posterior_is_normal() -> None:
     found = ramp_by("laplace")
     check_moments(np.stack([found["posterior"][name].values for name in NAMES]), EXACT)
@@ -101,6 +102,7 @@ def test_laplace_is_exact_where_the_posterior_is_normal() -> None:
     assert found.attrs["approximation"]["normals"] == 1
 
 
+@pytest.mark.thorough
 def test_pathfinder_draws_from_a_normal_posterior() -> None:
     found = ramp_by("pathfinder")
     draws = np.stack([found["posterior"][name].values for name in NAMES])
@@ -114,6 +116,7 @@ def test_pathfinder_draws_from_a_normal_posterior() -> None:
     assert found.attrs["approximation"]["pareto_k"] < 0.7
 
 
+@pytest.mark.thorough
 def test_smc_finds_both_signs_and_gives_each_its_weight() -> None:
     times = np.linspace(0.0, 3.0, 10)
     telemetry = telemetry_of({"time": times, "level": 4.0 * np.exp(-0.8 * times)})
@@ -172,6 +175,7 @@ def by_scipy(loss: str, by: float, f_scale: float = 1.0) -> OptimizeResult:
     return least_squares(residuals, start, loss=loss, f_scale=f_scale, xtol=1e-14, ftol=1e-14, gtol=1e-14)
 
 
+@pytest.mark.thorough
 def test_the_most_probable_values_are_those_of_least_squares() -> None:
     values, errors = most_probable("linear", 0.0)
     exact = by_scipy("linear", 0.0)
@@ -181,6 +185,7 @@ def test_the_most_probable_values_are_those_of_least_squares() -> None:
     np.testing.assert_allclose(errors, closed, rtol=2e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("loss", "f_scale"), [("huber", HUBER), ("soft_l1", 1.0), ("cauchy", 1.0)])
 def test_a_robust_loss_is_scipys_and_an_outlier_moves_it_less(loss: str, f_scale: float) -> None:
     values, errors = most_probable(loss, 2.0)

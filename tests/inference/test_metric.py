@@ -36,6 +36,7 @@ def test_it_is_the_covariance_of_the_mode(metric: ArrowWhitening) -> None:
     assert metric.kind == "arrow"
 
 
+@pytest.mark.thorough
 def test_there_and_back_and_along(metric: ArrowWhitening) -> None:
     w, gradient = np.random.default_rng(1).normal(size=(2, 8))
     np.testing.assert_allclose(metric.whiten(np.asarray(metric.unwhiten(jnp.asarray(w)))), w, rtol=1e-10)
@@ -61,6 +62,7 @@ def test_it_becomes_that_of_the_draws(metric: ArrowWhitening) -> None:
     np.testing.assert_allclose(covariance_of(few), an_arrow() * 20.0 / 24.0, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_few_draws_leave_what_many_experiments_share_as_it_was() -> None:
     """Of each experiment's edges draws say little, and what they say wrongly would add up over all experiments."""
     num, rng = 300, np.random.default_rng(3)

@@ -44,6 +44,7 @@ def walled(z: Array) -> Array:
     return jnp.where(z[0] < 1.0, -0.5 * ((z[0] - 0.5) / 0.3) ** 2 - 0.1 * z[0] ** 4, -jnp.inf)
 
 
+@pytest.mark.thorough
 def test_a_quadratic_is_climbed_from_anywhere() -> None:
     found = climbed(correlated, [[0.0, 0.0], [500.0, -9000.0], [-30.0, 4.0]])
     assert (found.decrement < CONVERGED).all()
@@ -73,6 +74,7 @@ def test_steps_that_end_outside_are_not_taken() -> None:
     np.testing.assert_allclose(found.z[0], found.z[1], atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_no_step_goes_down() -> None:
     starts = [[-1.2, 1.0], [3.0, -4.0], [0.0, 30.0]]
     values = [climbed(bent, starts, max_steps=n).log_density for n in (1, 2, 4, 8, 16)]

@@ -64,6 +64,7 @@ def test_a_bent_density_is_drawn_from() -> None:
     assert not found.stats["solver_failed"].any()
 
 
+@pytest.mark.thorough
 def test_a_wall_is_not_crossed_and_each_attempt_is_counted_as_a_failed_solve() -> None:
     found = drawn(walled, [[0.9], [-1.0], [0.0], [0.5]], np.eye(1))
     z, stats_ = found.z[..., 0], found.stats
@@ -76,6 +77,7 @@ def test_a_wall_is_not_crossed_and_each_attempt_is_counted_as_a_failed_solve() -
     assert not stats_["diverging"].any()
 
 
+@pytest.mark.thorough
 def test_a_real_divergence_is_not_called_a_failed_solve() -> None:
     def cliff(z: Array) -> Array:
         """Finite everywhere, and so steep beyond 1 that no step size follows it."""
@@ -86,6 +88,7 @@ def test_a_real_divergence_is_not_called_a_failed_solve() -> None:
     assert not found.stats["solver_failed"].any()
 
 
+@pytest.mark.thorough
 def test_the_number_of_draws_is_the_number_asked_for() -> None:
     found = drawn(walled, [[0.0], [0.5]], np.eye(1), num_warmup=10, num_samples=33)
     assert found.z.shape == (2, 33, 1)
@@ -109,6 +112,7 @@ def alike(z: Array) -> Array:
     return -0.5 * (z**2).sum()
 
 
+@pytest.mark.thorough
 def test_steps_of_many_dimensions_are_no_part_of_their_period() -> None:
     # 15 leapfrog steps end just before half a period, 31 just after a whole one
     dim, resonant = 400, 2.0 * np.sin(0.985 * np.pi / 30.0)
@@ -163,6 +167,7 @@ def test_a_posterior_cut_off_by_failed_solves_does_not_pass(cut_off: xr.DataTree
     assert "solver_failures" in [gate.name for gate in failed(diagnose(cut_off))]
 
 
+@pytest.mark.thorough
 def test_a_forecast_beyond_what_can_be_solved_shows_which_draws_are_missing(cut_off: xr.DataTree) -> None:
     forecast = bt.predict(blowing_up(), cut_off, telemetry_of({"time": [0.2, 1.25]}), seed=0)["predictions"]
     begun = cut_off["posterior/hidden_initial"].sel(draw=forecast["draw"].values).values

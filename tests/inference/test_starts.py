@@ -53,6 +53,7 @@ def drifting(num: int) -> tuple[bt.Twin, bt.Telemetry]:
     return twin, telemetry_of({"time": np.arange(num) * 0.1, "level": level + 0.2 * rng.normal(size=num)})
 
 
+@pytest.mark.thorough
 def test_along_a_long_record_of_process_noise_gradients_lead_where_climbs_do(monkeypatch: pytest.MonkeyPatch) -> None:
     twin, telemetry = drifting(120)
     climbed = starts_of(twin, telemetry)
@@ -66,6 +67,7 @@ def test_along_a_long_record_of_process_noise_gradients_lead_where_climbs_do(mon
     np.testing.assert_allclose(led.modes[0].z, climbed.modes[0].z, atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_the_highest_point_is_polished_though_others_have_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
     """Climbs of one step, of which one begins where it ends: a point far below the others."""
     density = bound_density(decay(), decay_telemetry())
@@ -90,6 +92,7 @@ def test_the_highest_point_is_polished_though_others_have_arrived(monkeypatch: p
     np.testing.assert_allclose(points.log_density[0], best.log_density, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_points_that_are_much_work_climb_one_by_one_to_the_same_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     together = starts_of(two_signed(), decay_telemetry())
     monkeypatch.setattr(survey, "LARGE", 0)
@@ -108,6 +111,7 @@ def test_batches_side_by_side_give_what_one_after_the_other_do(monkeypatch: pyte
     assert survey.survey(density, z).num_steps.shape[0] == len(z)
 
 
+@pytest.mark.thorough
 def test_where_something_is_pooled_the_highest_climbs_alone_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     twin = decay(parameters={"rate": bt.Parameter(dist.LogNormal(-0.2, 0.5), pooled=dist.HalfNormal(0.3))})
     density = build_density(twin, bind_all(twin, {name: decay_telemetry() for name in "abc"}))
@@ -126,6 +130,7 @@ def test_where_something_is_pooled_the_highest_climbs_alone_go_on(monkeypatch: p
     assert found.record["highest"] >= 1
 
 
+@pytest.mark.thorough
 def test_climbs_that_a_rough_solve_stops_go_on_at_a_finer_one() -> None:
     """Dry friction, of which what explains it best leaves residuals: at this tolerance bumps are .01 high."""
     times = np.linspace(0.0, 40.0, 41)
@@ -176,6 +181,7 @@ def test_draws_belong_to_the_mode_around_which_they_are_the_most_usual() -> None
     assert shares_of((wide, narrow), draws) == [0.6, 0.4]
 
 
+@pytest.mark.thorough
 def test_a_mode_with_a_part_of_the_posterior_and_no_draw_fails() -> None:
     # 24 to 1, by the prior alone: four chains start around the heavier one, agree, and know nothing of the other
     times = np.linspace(0.0, 3.0, 10)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import Array
 
 from bayestwin._base.progress import Progress
@@ -28,6 +29,7 @@ def narrowing(z: Array) -> Array:
     return -0.5 * z[0] ** 2 - 0.5 * (z[1] * jnp.exp(-1.2 * neck)) ** 2 - 1.2 * neck
 
 
+@pytest.mark.thorough
 def test_divergences_are_met_with_smaller_steps_and_both_are_recorded() -> None:
     found = drawn(narrowing, [[0.0, 0.0], [0.5, 0.1], [-0.5, 0.1], [0.2, 0.2]], unit_mode(2))
     record = found.record["sampling"]
@@ -41,6 +43,7 @@ def test_divergences_are_met_with_smaller_steps_and_both_are_recorded() -> None:
     assert not found.stats["diverging"].any() or record["target_acceptance"] == HIGHER_TARGETS[-1]
 
 
+@pytest.mark.thorough
 def test_without_divergences_nothing_is_raised() -> None:
     found = drawn(lambda z: -0.5 * z @ z, [[0.0, 0.0], [0.5, 0.1]], unit_mode(2))
     assert found.record["sampling"]["events"] == []
@@ -55,6 +58,7 @@ def two_hills(z: Array) -> Array:
 HILLS = [[2.4, 0.0], [2.0, 0.5], [-2.4, 0.1], [-2.0, -0.5]]
 
 
+@pytest.mark.thorough
 def test_chains_too_short_to_be_judged_go_on_until_they_can_be_or_as_long_as_is_said() -> None:
     found = drawn(two_hills, HILLS, unit_mode(2), num_samples=400)
     events = found.record["sampling"]["events"]
@@ -88,6 +92,7 @@ def with_a_trap(z: Array) -> Array:
     return jnp.logaddexp(-0.5 * z @ z, -0.5 * jnp.sum(((z - 40.0) / 0.1) ** 2) - 60.0)
 
 
+@pytest.mark.thorough
 def test_a_stuck_chain_is_started_again_once_and_this_is_recorded() -> None:
     found = drawn(with_a_trap, [[0.0, 0.0], [40.0, 40.0], [0.5, 0.1]], unit_mode(2))
     events = found.record["sampling"]["events"]
@@ -95,6 +100,7 @@ def test_a_stuck_chain_is_started_again_once_and_this_is_recorded() -> None:
     assert np.abs(found.z).max() < 10.0
 
 
+@pytest.mark.thorough
 def test_a_chain_that_sticks_again_is_left_for_the_gates_to_find() -> None:
     # here the ladder itself knows of nothing but the trap
     trap = Mode(np.full(2, 40.0), 0.0, 0.1 * np.eye(2), 1.0)

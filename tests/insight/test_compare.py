@@ -70,6 +70,7 @@ def test_its_numbers_are_those_of_arviz() -> None:
         assert float(ours["weight"].sel(model=name)) == pytest.approx(theirs.loc[name, "weight"], abs=1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")  # a record of ten
 @pytest.mark.parametrize("name", ["top", "water"])
 def test_arviz_compares_our_files_without_our_help(tmp_path: Path, name: str) -> None:

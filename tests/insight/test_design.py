@@ -40,6 +40,7 @@ def locally_optimal(criterion: str) -> xr.DataTree:
     return bt.design(twin, told, {"again": again}, posterior=posterior, seed=0, criterion=criterion, relative=False)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("criterion", ["D", "A"])
 def test_pyomo_doe_finds_the_same_optimum(criterion: str) -> None:
     found = locally_optimal(criterion)
@@ -90,6 +91,7 @@ def exact_spreads(readings: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
+@pytest.mark.thorough
 def test_the_promised_spread_is_the_mean_over_follow_ups() -> None:
     posterior, found = follow_up()
     assert found["chosen"]["option"].item() == "late at 10 h"
@@ -322,6 +324,7 @@ def test_what_makes_no_sense_is_refused_in_words(candidates, settings, words) ->
         bt.design(growth(SCALE, **PRIORS), grown(READ), candidates, posterior=posterior, seed=0, **settings)
 
 
+@pytest.mark.thorough
 def test_model_errors_and_other_telemetry_are_refused() -> None:
     posterior, _ = follow_up()
     candidates = {"late": bt.Candidate(times={"y": [9.0]})}

@@ -68,6 +68,7 @@ def growth_model(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_a_design_is_made_and_shown(tmp_path: pathlib.Path) -> None:
     model, filed = growth_model(tmp_path / "growth"), ["--results", tmp_path / "results"]
     code, _, err = run_command("design", model, *filed)

@@ -69,6 +69,7 @@ def checked(kind: type[Density], num_assets: int, num: int) -> set[str]:
     return {gate.name for gate in failed(bt.judge_sbc(found))}
 
 
+@pytest.mark.thorough
 def test_quantities_are_those_of_the_population_and_of_each_asset() -> None:
     found = bt.sbc(cooling(), fleet(2), seed=0, num_simulations=20, num_draws=15)
     assert {str(name) for name in found["quantity"].values} == {

@@ -71,6 +71,7 @@ def test_what_was_observed_of_an_asset_does_not_move_its_own_prediction(found: x
         assert np.array_equal(before, after, equal_nan=True) == same
 
 
+@pytest.mark.thorough
 def test_a_population_makes_intervals_hold_and_narrow(found: xr.DataTree) -> None:
     """Rows of one asset lie high or low together, so that what counts is the number of assets."""
     telemetry = fleet()
@@ -85,6 +86,7 @@ def test_a_population_makes_intervals_hold_and_narrow(found: xr.DataTree) -> Non
     assert inside.mean() >= low
 
 
+@pytest.mark.thorough
 def test_a_spread_that_is_taken_for_nothing_is_seen(found: xr.DataTree) -> None:
     """Assets as if all were alike: the check that a population holds has to be able to fail."""
     telemetry = fleet(spread=0.4)

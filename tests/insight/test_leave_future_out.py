@@ -71,6 +71,7 @@ def rows(tree: xr.DataTree) -> xr.Dataset:
     return tree["leave_future_out"].to_dataset()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "exact"),
     [
@@ -101,6 +102,7 @@ def test_weighted_draws_and_calibrations_agree_by_nuts() -> None:
     assert (exact["failed_gates"] == "").all()
 
 
+@pytest.mark.thorough
 def test_weights_that_fail_make_it_calibrate_anew() -> None:
     """Here all do: no Pareto k is that small."""
     own = rows(found(max_k=-10.0, origins=ORIGINS[:2]))

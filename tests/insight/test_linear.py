@@ -49,6 +49,7 @@ def covariance(rows: np.ndarray) -> np.ndarray:
     return np.linalg.inv(np.diag(PRIOR**-2) + rows.T @ rows / SCALE**2)
 
 
+@pytest.mark.thorough
 def test_nothing_is_tied() -> None:
     assert "ties" not in found()
     assert verdict(found())[0].passed

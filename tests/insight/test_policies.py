@@ -80,6 +80,7 @@ def line(telemetry: Telemetry) -> Line:
     return Line(telemetry)
 
 
+@pytest.mark.thorough
 def test_a_chance_constraint_is_kept_where_algebra_says(future, posterior, line) -> None:
     found = bt.optimise(
         FILLED,
@@ -128,6 +129,7 @@ def test_a_schedule_is_as_even_as_its_cost_is_convex(future, posterior, line) ->
     assert found.constraints[1].verdict == "met"
 
 
+@pytest.mark.thorough
 def test_the_worst_share_is_what_it_is_of_a_normal_distribution(future, posterior, line) -> None:
     found = bt.optimise(
         FILLED,
@@ -171,6 +173,7 @@ def whatif(twin: bt.Twin, posterior: xr.DataTree, future: Telemetry, draws: int 
     return WhatIf(twin, posterior, future, None, 1, draws, None, "cpu")
 
 
+@pytest.mark.thorough
 def test_levels_are_kept_on_average_over_all_draws_that_there_might_be(future, posterior, line) -> None:
     own, goal = [], Goal("fed", "fed", "mean", math.nan, -1.0)
     knobs = _knobs(FILLED, {"feed": bt.Control("feed", between=(0.0, 3.0))}, future)
@@ -214,6 +217,7 @@ SWING = bt.Twin(
 )
 
 
+@pytest.mark.thorough
 def test_derivatives_through_the_twin_are_those_of_finite_differences() -> None:
     hours = np.arange(0.0, 9.0)
     table = pd.DataFrame({"time": hours, "level": 0.3, "push": np.where(hours == 6.0, 0.5, np.nan)}).set_index("time")

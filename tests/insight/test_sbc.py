@@ -69,6 +69,7 @@ def test_settings_that_make_no_sense_are_refused(changes: dict, words: str) -> N
         bt.sbc(filling(), gauge(), **({"seed": 0} | changes))
 
 
+@pytest.mark.thorough
 def test_a_twin_that_cannot_be_solved_at_most_of_its_prior_says_so() -> None:
     twin = bt.Twin(
         name="bursting",

@@ -138,6 +138,7 @@ def test_expectations_are_judged(found: xr.DataTree) -> None:
     assert float(own["value"][2]) == np.mean(lost <= 5.0 / 3.6)
 
 
+@pytest.mark.thorough
 def test_they_survive_a_file(found: xr.DataTree, tmp_path) -> None:
     bt.save(found, tmp_path / "scenarios.nc")
     again = bt.load(tmp_path / "scenarios.nc")
@@ -360,6 +361,7 @@ def with_family(kind: str) -> tuple[bt.Twin, xr.DataTree, Telemetry]:
     return twin, bt.calibrate(twin, told.between(end=HOURS[36]), seed=0, method="laplace", num_samples=500), told
 
 
+@pytest.mark.thorough
 def test_a_changed_parameter_acts_on_disturbed_states_from_where_they_are() -> None:
     twin, posterior, told = with_family("disturbed")
     found = bt.scenario(twin, posterior, told.between(start=HOURS[36]), RICH, seed=1)
@@ -385,6 +387,7 @@ def test_a_changed_parameter_acts_on_disturbed_states_from_where_they_are() -> N
         assert (apart / spread).std() == pytest.approx(1.0, rel=4.0 / math.sqrt(2.0 * num))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["discrepant", "remembering"])
 def test_what_is_added_to_the_equations_stays_as_the_unchanged_twin_has_it(kind: str) -> None:
     twin, posterior, told = with_family(kind)
@@ -401,6 +404,7 @@ def test_what_is_added_to_the_equations_stays_as_the_unchanged_twin_has_it(kind:
     assert float(abs(added[0].mean(("chain", "draw"))[0])) > 0.05  # it goes on from what was observed
 
 
+@pytest.mark.thorough
 def test_one_experiment_of_several_has_scenarios_of_its_own(telemetry: Telemetry, posterior: xr.DataTree) -> None:
     twin = dataclasses.replace(
         STORE, parameters={"rate": bt.Parameter(dist.LogNormal(-3.0, 0.5), unit="1/h", shared=False)}, events={}
@@ -419,6 +423,7 @@ def test_one_experiment_of_several_has_scenarios_of_its_own(telemetry: Telemetry
             np.testing.assert_allclose(last, content_after(8.0, factor * rate, 35.0, FEED), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_noise_that_depends_on_what_is_changed_is_still_refused() -> None:
     noise = bt.Autocorrelated("wide", correlation_time=6.0)
     wide = STORE.parameters | {"wide": bt.Parameter(dist.HalfNormal(0.3), unit="kWh")}

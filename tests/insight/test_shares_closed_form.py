@@ -84,6 +84,7 @@ def exact(push: float, levels: np.ndarray | None) -> dict[str, np.ndarray]:
     return found | {"noise": np.full(n, NOISE**2)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("push", "levels"),
     [

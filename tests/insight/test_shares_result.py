@@ -78,6 +78,7 @@ def test_draws_that_cannot_be_solved_leave_nothing_to_share():
     assert np.isnan(found["share_error"]).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("noise", [bt.Rounded(bt.Gaussian(0.5), 0.01), bt.Censored(bt.Gaussian(0.5), upper=1e6)])
 def test_noise_without_a_formula_is_sampled(noise):
     value, times = np.linspace(0.0, 3.0, 200), np.arange(200.0)

@@ -112,6 +112,7 @@ def of_ramp() -> xr.DataTree:
     return bt.sensitivity(ramp(), RAMP, seed=3)
 
 
+@pytest.mark.thorough
 def test_a_linear_twin_has_the_shares_of_its_variances() -> None:
     found = of_ramp()
     sobol = found["sobol"].to_dataset().sel(observation="level")
@@ -128,6 +129,7 @@ def test_a_linear_twin_has_the_shares_of_its_variances() -> None:
     assert sobol["reliable"]
 
 
+@pytest.mark.thorough
 def test_where_a_few_points_make_the_variance_it_says_that_it_cannot_tell() -> None:
     """A log-normal so wide that its variance is that of its farthest point."""
     twin = ramp(
@@ -184,6 +186,7 @@ def fragile() -> bt.Twin:
     )
 
 
+@pytest.mark.thorough
 def test_points_that_cannot_be_solved_are_dropped_whole_and_counted() -> None:
     found = bt.sensitivity(fragile(), telemetry_of({"time": [0.0, 1.0], "level": 0.5}), seed=0, num_samples=256)
     sobol = found["sobol"].to_dataset()
@@ -196,6 +199,7 @@ def test_points_that_cannot_be_solved_are_dropped_whole_and_counted() -> None:
     assert float(sobol["overall"].sel(order="total", quantity="rate")[0]) == 0.0
 
 
+@pytest.mark.thorough
 def test_without_a_point_that_can_be_solved_nothing_is_told() -> None:
     quick = bt.Solver("tsit5", max_steps=50)
     twin = decay(vector_field=lambda t, x, p, u: {"level": 100.0 * x.level**2}, solver=quick)
@@ -207,6 +211,7 @@ def test_without_a_point_that_can_be_solved_nothing_is_told() -> None:
     assert np.isnan(found["local"]["scaled"]).all()
 
 
+@pytest.mark.thorough
 def test_each_experiment_has_indices_of_its_own() -> None:
     """What is not shared decides an experiment's own predictions alone; times of another are NaN."""
     short = telemetry_of({"time": TIMES[:3] + 10.0, "level": TIMES[:3]})

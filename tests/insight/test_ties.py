@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import numpyro.distributions as dist
+import pytest
 from twins import bound_density, telemetry_of
 
 import bayestwin as bt
@@ -56,6 +57,7 @@ def tied() -> bt.Twin:
     return bt.Twin(name="tied", vector_field=field, states=states, parameters=parameters, observations=observed)
 
 
+@pytest.mark.thorough
 def test_each_form_is_found() -> None:
     columns = {name: np.ones(12) for name in [*STATES, "gauge"]}
     assert ties_of(bound_density(tied(), telemetry_of({"time": TIMES} | columns))) == {
@@ -72,6 +74,7 @@ def test_each_form_is_found() -> None:
     }
 
 
+@pytest.mark.thorough
 def test_a_gain_and_a_start_that_only_scale_counts_are_tied_though_noise_is_averaged_over_few_records() -> None:
     twin = bt.Twin(
         name="gauge",
@@ -84,6 +87,7 @@ def test_a_gain_and_a_start_that_only_scale_counts_are_tied_though_noise_is_aver
     assert ties_of(density) == {("gain", "level_initial"): ("log", 1, ("gain · level_initial",))}
 
 
+@pytest.mark.thorough
 def test_process_noise_does_not_hide_a_tie() -> None:
     twin = bt.Twin(
         name="noisy",
@@ -129,10 +133,12 @@ def members(field: object, **parameters: bt.Parameter) -> list[str]:
 POOLED = bt.Parameter(dist.LogNormal(0.0, 0.5), pooled=dist.HalfNormal(0.5))
 
 
+@pytest.mark.thorough
 def test_what_a_population_says_of_its_members_ties_them_to_nothing() -> None:
     assert members(lambda t, x, p, u: {"level": -p.rate * x.level}, rate=POOLED) == []
 
 
+@pytest.mark.thorough
 def test_a_pooled_quantity_that_only_a_product_shows_is_tied() -> None:
     free = bt.Parameter(dist.LogNormal(0.0, 0.5))
     (sentence,) = members(lambda t, x, p, u: {"level": -p.rate * p.size * x.level}, rate=POOLED, size=free)

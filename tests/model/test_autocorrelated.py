@@ -46,6 +46,7 @@ def test_evenly_spaced_it_is_the_ar1_recursion() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_with_gaps_all_derivatives_are_numbers_and_those_of_the_dense_normal() -> None:
     rows = np.array([0, 1, 2, 4, 5, 7, 8, 9, 10, 11])
     observed, value = OBSERVED.copy(), VALUE.copy()
@@ -129,6 +130,7 @@ def test_where_nothing_was_observed_it_starts_as_it_always_does() -> None:
     np.testing.assert_allclose(found, NOISE.sample(key, VALUE, TIMES, **parameters), rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_a_forecast_goes_on_from_the_last_residual() -> None:
     """Errors that last for a day say much about the next minutes, and nothing about next week."""
     twin = decay(

@@ -93,6 +93,7 @@ def test_what_the_vector_field_is_bound_to_counts() -> None:
     assert len({fingerprint(decay(vector_field=field)) for field in partial}) == 2
 
 
+@pytest.mark.thorough
 def test_it_is_the_same_in_another_process() -> None:
     program = "import sys; sys.path[:0] = ['tests', 'tests/model']; from twins import *; import test_describe as here\n"
     program += "print(here.fingerprint(lynx_hare()), here.fingerprint(decay(vector_field=here.by_helper)))"

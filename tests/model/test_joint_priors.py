@@ -51,6 +51,7 @@ def as_event(prior: object, values: np.ndarray) -> jnp.ndarray:
     return matrix.at[:, rows, columns].set(values).at[:, columns, rows].set(values)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_density_is_that_of_the_whole(kind: str) -> None:
     prior, num = KINDS[kind]
@@ -93,6 +94,7 @@ def test_ordered_quantities_ascend_and_shares_add_up() -> None:
         assert (np.asarray(told(drawn, axis=0)) > 0.0).all()
 
 
+@pytest.mark.thorough
 def test_a_posterior_of_correlated_priors_is_the_one_on_paper() -> None:
     """The level at the start and a second one that is not seen: what is learnt of one moves the other."""
     prior = dist.MultivariateNormal(jnp.array([5.0, 2.0]), jnp.array([[1.0, 0.8], [0.8, 1.0]]))
@@ -115,6 +117,7 @@ def test_a_posterior_of_correlated_priors_is_the_one_on_paper() -> None:
     np.testing.assert_allclose(posterior["other"].std(), np.sqrt(other[1]), rtol=error)
 
 
+@pytest.mark.thorough
 def test_a_function_of_parameters_makes_the_distribution_and_experiments_have_their_own() -> None:
     def around(p: object) -> dist.Distribution:
         return dist.MultivariateNormal(jnp.array([p.mean, 2.0]), jnp.array([[1.0, 0.8], [0.8, 1.0]]))
@@ -137,6 +140,7 @@ def test_a_function_of_parameters_makes_the_distribution_and_experiments_have_th
     np.testing.assert_allclose(log_density(bt.numpyro_model(twin, telemetry), (), {}, values)[0], total, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_correlations_of_three_sensors_are_inferred() -> None:
     rho = ("rho_12", "rho_13", "rho_23")
     sensors = {

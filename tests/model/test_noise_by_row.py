@@ -136,6 +136,7 @@ def test_autocorrelated_noise_goes_on_from_the_last_residual_in_the_scale_of_eac
     np.testing.assert_allclose(drawn.std(axis=0), sd, rtol=4 / np.sqrt(8000))
 
 
+@pytest.mark.thorough
 def test_limits_are_those_of_each_row() -> None:
     limits = np.array([np.nan, 4.2, 1.0, 3.0, 0.5])
     level = np.array([5.1, 4.2, np.nan, 3.0, 1.3])
@@ -162,6 +163,7 @@ def test_numbers_are_arguments_of_what_is_compiled() -> None:
     assert any(np.array_equal(leaf, 2 * SD) for leaf in flat[1][0])
 
 
+@pytest.mark.thorough
 def test_numpyro_has_the_same_density() -> None:
     noise = bt.Censored(bt.Gaussian(bt.Column("sd", FACTOR)), lower=bt.Column("lod"))
     record = telemetry(lod=[1.0, 4.2, 1.0, 1.0, 1.0])

@@ -121,6 +121,7 @@ FAR = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("noise", "exact"), FAR, ids=["gaussian", "student"])
 def test_tails_and_narrow_intervals_keep_their_digits(noise: object, exact: object) -> None:
     at = np.array([-30.0, -6.0, -0.1, 0.0, 0.1, 6.0, 30.0])
@@ -144,6 +145,7 @@ def test_tails_and_narrow_intervals_keep_their_digits(noise: object, exact: obje
         assert np.isfinite(slope).all()
 
 
+@pytest.mark.thorough
 def test_a_fine_step_is_no_step() -> None:
     plain, fine = bt.Gaussian(0.3), bt.Rounded(bt.Gaussian(0.3), 1e-6)
     value, observed = np.array([1.0, 1.0]), np.array([1.0, 6.0])

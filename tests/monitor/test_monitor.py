@@ -100,6 +100,7 @@ def steady() -> tuple[bt.Twin, xr.DataTree, bt.Telemetry]:
     return one, bt.calibrate(one, first, seed=1, num_samples=2000), record
 
 
+@pytest.mark.thorough
 def test_each_forecast_knows_all_readings_before_it() -> None:
     one, calibrated, record = steady()
     before, whole, _ = joined(one, calibrated, record)
@@ -121,6 +122,7 @@ def test_each_forecast_knows_all_readings_before_it() -> None:
     assert (np.abs(plain.pit - exact) > 4.0 * spread).any()
 
 
+@pytest.mark.thorough
 def test_from_the_end_of_the_calibration_it_is_as_along_the_whole_record() -> None:
     telemetry = recorded()
     before, whole, _ = joined(twin(), posterior(), after(telemetry))
@@ -134,6 +136,7 @@ def test_from_the_end_of_the_calibration_it_is_as_along_the_whole_record() -> No
     np.testing.assert_allclose(ours.log_below, theirs.log_below, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_clean_record_is_ok_whenever_one_looks() -> None:
     telemetry = after(recorded())
     found = look(telemetry)
@@ -162,6 +165,7 @@ def test_what_moved_is_named_with_where_to_and_since_when(name: str, value: floa
     assert late.since[1] - 10.0 <= FOLLOWS[40] <= late.since[2] + 10.0
 
 
+@pytest.mark.thorough
 def test_weights_that_became_too_uneven_ask_for_an_update() -> None:
     rows = pd.DataFrame({"time": np.arange(60.0, 1060.0), "pump": np.repeat(np.linspace(1.0, 3.0, 10), 100)})
     number = int(posterior()["posterior_predictive"]["draw"][7])
@@ -307,6 +311,7 @@ LED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", LED)
 def test_what_was_observed_leads_the_forecasts_of_a_twin_that_follows_it(case: str) -> None:
     one, whole = twin(**LED[case]), recorded()

@@ -19,6 +19,7 @@ CASES["lynx_hare"] = (lynx_hare(), pelts())
 QUICK = ("lynx_hare", "gaussian")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in QUICK else [pytest.mark.slow]) for c in CASES])
 def test_its_log_density_is_ours_without_the_jacobian(case: str) -> None:
     twin, telemetry = CASES[case]
@@ -51,6 +52,7 @@ def test_its_sites_are_named_as_in_the_posterior() -> None:
     assert trace["seen"]["value"].shape == (9,)
 
 
+@pytest.mark.thorough
 def test_numpyro_samples_it_with_its_defaults() -> None:
     # known rate and noise: the posterior of the initial level is normal, and known
     twin = decay(parameters={"rate": bt.Parameter(0.8)}, observations={"level": bt.Observation(bt.Gaussian(0.1))})

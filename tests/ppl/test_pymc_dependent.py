@@ -26,6 +26,7 @@ def dependent(**parameters: bt.Parameter) -> bt.Twin:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:Numba will use object mode")
 def test_pymc_has_the_same_density_and_gradient() -> None:
     twin, telemetry = dependent(), decay_telemetry()

@@ -51,6 +51,7 @@ def point_of(model: pm.Model, z: np.ndarray) -> dict[str, np.ndarray]:
 QUICK = ("lynx_hare", "poisson")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in QUICK else [pytest.mark.slow]) for c in CASES])
 def test_its_log_density_and_gradient_are_ours(case: str) -> None:
     twin, telemetry = CASES[case]
@@ -79,6 +80,7 @@ def test_its_variables_dimensions_and_times_are_named() -> None:
     assert [len(model.coords[f"{name}_time"]) for name in ("water", "top")] == [8, 8]
 
 
+@pytest.mark.thorough
 def test_one_call_of_one_operator_gives_the_density_and_its_gradient() -> None:
     model = bt.pymc_model(*CASES["lynx_hare"], start=False)
     compiled = model.compile_fn([model.logp(), model.dlogp()], inputs=model.value_vars, mode=INTERPRETED)
@@ -136,6 +138,7 @@ def test_pymc_samples_it_with_its_defaults() -> None:
     assert abs(draws.std() - precision**-0.5) < 4 * float(az.mcse(draws, method="sd"))
 
 
+@pytest.mark.thorough
 @PREDICTED_IN_PYTHON
 def test_its_log_likelihood_and_predictions_go_by_observation_and_time() -> None:
     trace = sampled()[1]
@@ -153,6 +156,7 @@ def test_its_log_likelihood_and_predictions_go_by_observation_and_time() -> None
     np.testing.assert_array_equal(trace["observed_data/level"], telemetry["level"])
 
 
+@pytest.mark.thorough
 def test_a_hierarchy_stands_above_two_assets() -> None:
     twin, first, second = decay(), decay_telemetry(), decay_telemetry(9)
     with pm.Model() as fleet:

@@ -117,6 +117,7 @@ def test_each_is_what_it_would_be_by_itself(ran: Ran) -> None:
     xr.testing.assert_identical(alone["posterior"].to_dataset(), draws_of(run)["b 4"])
 
 
+@pytest.mark.thorough
 def test_a_second_call_does_what_is_not_done(ran: Ran, tmp_path: pathlib.Path) -> None:
     shutil.copytree(ran.results, results := tmp_path / "results")
     (run,) = (results / "cells").iterdir()
@@ -131,6 +132,7 @@ def test_a_second_call_does_what_is_not_done(ran: Ran, tmp_path: pathlib.Path) -
     assert [path for path, then in done.items() if path.stat().st_mtime_ns != then] == [lost / "asset.json"]
 
 
+@pytest.mark.thorough
 def test_in_python_each_has_a_node(tmp_path: pathlib.Path) -> None:
     twin = load_model(write_alone(tmp_path / "cells")).twin
     telemetry = load_telemetry(load_model(tmp_path / "cells")).calibration

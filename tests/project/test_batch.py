@@ -38,6 +38,7 @@ def two_files(tmp_path: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
+@pytest.mark.thorough
 def test_one_job_on_many_files_and_what_cannot_be_read_is_said(
     tmp_path: pathlib.Path, two_files: list[pathlib.Path]
 ) -> None:
@@ -64,6 +65,7 @@ def test_one_job_on_many_files_and_what_cannot_be_read_is_said(
     assert [one["run"] for one in again["tasks"]] == [str(run) for run in runs]
 
 
+@pytest.mark.thorough
 def test_one_process_does_one_task_after_the_other(
     tmp_path: pathlib.Path, two_files: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ def test_one_process_does_one_task_after_the_other(
     xr.testing.assert_identical(found[0].to_dataset(), found[1].to_dataset())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", [pytest.param(h, marks=[pytest.mark.slow] * (h != "crashed")) for h in sorted(DEATHS)])
 def test_a_process_that_dies_hangs_or_grows_loses_its_own_task_alone(how: str, tmp_path: pathlib.Path) -> None:
     model = write_model(tmp_path / "tank", twin=dying(how))

@@ -156,6 +156,7 @@ def test_names_are_folders_and_values_are_model_errors(make_model: MakeModel, va
     assert f"Received: {received}\n" in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_stopped_beside_is_gone_on_with(compared: Ran, tmp_path: pathlib.Path) -> None:
     """Its record says that the comparison was asked for; what it makes is to the bit the same."""
     root = shutil.copytree(compared.results.parent, tmp_path / "copy")
@@ -211,6 +212,7 @@ class Struck(Progress):
             yield Running()
 
 
+@pytest.mark.thorough
 def test_ctrl_c_beside_leaves_the_run_s_own_result_and_can_be_gone_on_with(
     make_model: MakeModel, tmp_path: pathlib.Path
 ) -> None:

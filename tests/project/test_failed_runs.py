@@ -30,6 +30,7 @@ def hashes(folder: pathlib.Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.thorough
 def test_a_full_disk_fails_the_run_and_spares_the_older_ones(ran: Ran, tmp_path: pathlib.Path) -> None:
     older = ran.results / "tank" / ran.runs[0].name
     results = tmp_path / "results"
@@ -113,6 +114,7 @@ def test_bad_input_is_told_before_a_run_begins(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.thorough
 def test_a_prior_without_a_start_fails_the_run(make_model: MakeModel, tmp_path: pathlib.Path) -> None:
     # the level blows up before the second sample whatever the rate
     exploding = TWIN.replace("u.pump - p.rate * x.level", "(1.0 + p.rate) * x.level**2")

@@ -45,6 +45,7 @@ def files(tmp_path: pathlib.Path) -> pathlib.Path:
     return write_fleet(tmp_path / "cells", "files")
 
 
+@pytest.mark.thorough
 def test_any_layout_gives_the_same_draws_to_the_bit(fleet: pathlib.Path, tmp_path: pathlib.Path) -> None:
     found, table = (split_of(one) for one in (fleet, write_fleet(tmp_path / "plain")))
     assert list(found.calibration) == list(found.held_out) == ORDER
@@ -205,6 +206,7 @@ def test_a_verb_of_one_asset_says_so(files: pathlib.Path) -> None:
         split_of(files).of_one("sbc")
 
 
+@pytest.mark.thorough
 def test_a_new_asset_starts_from_a_posterior_that_its_run_keeps(tmp_path: pathlib.Path) -> None:
     fleet, results = load_model(write_fleet(tmp_path / "cells")), tmp_path / "results"
     old = calibrate_model(fleet, results, progress=Progress(show=False))

@@ -68,6 +68,7 @@ def test_figures_table_and_draws_say_the_same(ran: Ran) -> None:
     assert population["typical"][1] < 0.31 < population["typical"][2]
 
 
+@pytest.mark.thorough
 def test_another_state_is_calibrated_anew(ran: Ran, tmp_path: pathlib.Path) -> None:
     shutil.copytree(ran.model.parent, tmp_path / "models")
     shutil.copytree(ran.results, tmp_path / "results")
@@ -78,6 +79,7 @@ def test_another_state_is_calibrated_anew(ran: Ran, tmp_path: pathlib.Path) -> N
     assert len(list((results / "cells").iterdir())) == 2
 
 
+@pytest.mark.thorough
 def test_predictions_are_by_asset(ran: Ran, tmp_path: pathlib.Path) -> None:
     out = tmp_path / "all.csv"
     assert run_command("predict", ran.model, "--results", ran.results, "--out", out)[0] == 0
@@ -92,6 +94,7 @@ def test_predictions_are_by_asset(ran: Ran, tmp_path: pathlib.Path) -> None:
     assert told["assets"]["new"]["observations"]["charge"]["median"][0] == pytest.approx(5.0, abs=0.05)
 
 
+@pytest.mark.thorough
 def test_times_that_are_dates_come_back_as_dates(tmp_path: pathlib.Path) -> None:
     model = write_fleet(tmp_path / "models" / "cells", "files", {name: RATES[name] for name in ("2", "10")})
     for place, (name, one) in enumerate(records({"2": 0.3, "10": 0.3}).items()):
@@ -109,6 +112,7 @@ def test_times_that_are_dates_come_back_as_dates(tmp_path: pathlib.Path) -> None
     assert table["time"].iloc[-1] == "2026-03-21 00:00:00"
 
 
+@pytest.mark.thorough
 def test_a_run_is_made_again_to_the_bit(ran: Ran) -> None:
     (run,) = ran.runs
     told = told_by(ran, "reproduce", run, "--here")
@@ -133,6 +137,7 @@ def test_what_differs_between_fleets_is_told_by_asset(ran: Ran, tmp_path: pathli
     assert (code, out.count("charge")) == (0, 2)
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_killed_is_gone_on_with_to_the_same_bits(tmp_path: pathlib.Path) -> None:
     folders = [tmp_path / name for name in ("whole", "killed")]
     for folder in folders:
@@ -158,6 +163,7 @@ def test_a_run_that_was_killed_is_gone_on_with_to_the_same_bits(tmp_path: pathli
         assert bt.load(run / name).identical(bt.load(whole / name))
 
 
+@pytest.mark.thorough
 def test_intervals_are_validated_over_all_assets(ran: Ran, tmp_path: pathlib.Path) -> None:
     shutil.copytree(ran.results, tmp_path / "results")
     code, out, err = run_command("validate", ran.model, "--results", tmp_path / "results", "--json")
@@ -170,6 +176,7 @@ def test_intervals_are_validated_over_all_assets(ran: Ran, tmp_path: pathlib.Pat
     assert "there was no backtest" in (run / "validation.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_each_asset_is_checked(ran: Ran, tmp_path: pathlib.Path) -> None:
     shutil.copytree(ran.model.parent, tmp_path / "models")
     model = tmp_path / "models" / "cells"

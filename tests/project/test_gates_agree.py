@@ -48,6 +48,7 @@ def test_later_verbs_say_the_same(narrow: Ran, verb: str, code: int) -> None:
     assert parse_strictly(out)["status"] == "failed gates"
 
 
+@pytest.mark.thorough
 def test_shares_of_uncertainty_are_in_the_report_where_the_job_asks(narrow: Ran) -> None:
     (run,) = narrow.runs
     stored = bt.load(run / "uncertainty_shares.nc")["uncertainty_shares"].to_dataset()

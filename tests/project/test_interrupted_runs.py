@@ -69,6 +69,7 @@ def interrupt(model: pathlib.Path, results: pathlib.Path, pattern: str) -> tuple
     return run.returncode, out, terminal.shown
 
 
+@pytest.mark.thorough
 def test_the_draws_made_until_then_are_kept(make_model: MakeModel, tmp_path: pathlib.Path) -> None:
     # the bar says how many transitions are done: three digits or more are draws that were kept
     code, out, shown = interrupt(make_model(job=ENDLESS), tmp_path / "results", r"drawing[^\n\r]*\d{3,}/1")

@@ -45,6 +45,7 @@ def test_unpacked_it_holds_run_inputs_code_and_lock(packed: pathlib.Path, tmp_pa
     assert script.external_attr >> 16 & stat.S_IXUSR
 
 
+@pytest.mark.thorough
 def test_its_one_command_makes_the_run_again_with_the_code_of_the_kit(
     packed: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

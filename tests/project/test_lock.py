@@ -36,6 +36,7 @@ def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path: pathlib.Path
         holder.communicate()
 
 
+@pytest.mark.thorough
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: pathlib.Path) -> None:
     holder = held_by_another(tmp_path)
     holder.send_signal(signal.SIGKILL)

@@ -30,6 +30,7 @@ def monitored(runs: Runs, *arguments: object) -> tuple[int, dict]:
     return code, parse_strictly(out)
 
 
+@pytest.mark.thorough
 def test_a_verdict_lies_in_the_run_with_its_page(copied: Callable[[], Runs], tmp_path: pathlib.Path) -> None:
     runs = copied()
     run = runs.folders[0]

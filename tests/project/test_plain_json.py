@@ -25,6 +25,7 @@ def without_nonfinite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@pytest.mark.thorough
 @given(NESTED)
 def test_plain_values_come_back_and_nonfinite_numbers_are_null(content: object) -> None:
     assert parse_strictly(to_json(content)) == without_nonfinite(content)

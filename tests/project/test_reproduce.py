@@ -31,6 +31,7 @@ def test_here_it_is_the_same_to_the_bit(two_runs: Runs) -> None:
     assert {one["file"]: one["level"] for one in found["files"]} == {"posterior.nc": "bits", "predictions.nc": "bits"}
 
 
+@pytest.mark.thorough
 def test_other_draws_do_not_pass_here_but_do_elsewhere(copied: Callable[[], Runs]) -> None:
     runs = copied()
     first, second = runs.folders

@@ -90,6 +90,7 @@ def test_here_it_is_the_same_to_the_bit(run_of: RunOf, case: str) -> None:
     assert again.holds
 
 
+@pytest.mark.thorough
 def test_a_kit_holds_the_runs_that_were_looked_at(run_of: RunOf, tmp_path: pathlib.Path) -> None:
     run = run_of("validate")
     kit = unpack(export(run.parents[1], run, tmp_path / "kit.zip"), tmp_path / "kit")

@@ -105,6 +105,7 @@ def check_resumes(model: pathlib.Path | None, run: pathlib.Path, whole: pathlib.
     assert results == {"posterior.nc", "predictions.nc", "report.html"}
 
 
+@pytest.mark.thorough
 def test_killed_while_it_draws(left: tuple[pathlib.Path, pathlib.Path], whole: pathlib.Path) -> None:
     model, run = left
     assert record_of(run)["status"] == "running"

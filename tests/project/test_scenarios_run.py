@@ -263,6 +263,7 @@ def test_each_scenario_file_changes_what_it_says(name: str, begin: float, feed, 
     assert figures[name]["fed"] == pytest.approx(feed.sum(), rel=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

@@ -16,6 +16,7 @@ def newest(results: pathlib.Path, name: str = "tank") -> pathlib.Path:
     return max((path for path in (results / name).iterdir() if (path / "sensitivity.nc").is_file()), key=str)
 
 
+@pytest.mark.thorough
 def test_with_a_run_it_tells_of_its_posterior(ran: Ran, tmp_path: pathlib.Path) -> None:
     shutil.copytree(ran.results, tmp_path / "results")
     code, out, err = run_command("sensitivity", ran.model, "--results", tmp_path / "results")
@@ -33,6 +34,7 @@ def test_with_a_run_it_tells_of_its_posterior(ran: Ran, tmp_path: pathlib.Path) 
     assert found["influence"].sizes["point"] == earlier["log_likelihood"].sizes["time"]
 
 
+@pytest.mark.thorough
 def test_without_a_run_it_tells_of_the_prior(make_model: MakeModel, tmp_path: pathlib.Path) -> None:
     model, results = make_model(job=FEW), tmp_path / "results"
     code, out, err = run_command("sensitivity", model, "--results", results, "--json")

@@ -37,6 +37,7 @@ def update(root: pathlib.Path, name: str, *options: object) -> tuple[int, str, s
     )
 
 
+@pytest.mark.thorough
 def test_it_is_a_new_run_that_goes_on(calibrated: pathlib.Path) -> None:
     (first,) = runs(calibrated)
     before = (first / "posterior.nc").read_bytes()
@@ -95,6 +96,7 @@ def test_a_job_may_ask_for_chains_to_go_on(calibrated: pathlib.Path) -> None:
     assert "chains went on over the whole record" in out
 
 
+@pytest.mark.thorough
 def test_a_command_may_ask_to_forget(calibrated: pathlib.Path) -> None:
     first = runs(calibrated)[0].name
     code, out, err = update(calibrated, "day", "--run", first, "--forget", "2 h")

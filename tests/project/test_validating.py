@@ -217,6 +217,7 @@ def other(tmp_path: pathlib.Path) -> pathlib.Path:
     return path
 
 
+@pytest.mark.thorough
 def test_another_recording_judges_a_run(validated: Ran, other: pathlib.Path) -> None:
     options = ["--results", validated.results, "--no-backtest", "--held-out", other, "--initial", "level=8"]
     code, out, err = run_command("validate", validated.model, *options, "--json")
@@ -235,6 +236,7 @@ def test_another_recording_judges_a_run(validated: Ran, other: pathlib.Path) -> 
     shutil.rmtree(folder)
 
 
+@pytest.mark.thorough
 def test_the_calibrated_rows_judge_nothing_and_another_clock_is_told(validated: Ran, other: pathlib.Path) -> None:
     same = validated.model / "data" / "tank.csv"
     code, _, err = run_command("validate", validated.model, "--results", validated.results, "--held-out", same)

@@ -97,6 +97,7 @@ def check_once(site: Site, rows: list[str]) -> None:
     assert [one["revised"] for one in posterior.attrs["updates"]] == [0] * len(posterior.attrs["updates"])
 
 
+@pytest.mark.thorough
 def test_files_are_taken_in_by_the_numbers_in_their_names_as_updates(site: Site) -> None:
     site.arrive("part_10.csv", LATER[4:8])
     site.arrive("part_9.csv", LATER[:4])
@@ -211,6 +212,7 @@ def test_killed_at_random_moments_it_counts_each_row_once(site: Site) -> None:
     xr.testing.assert_identical(site.newest()["posterior"].to_dataset(), undisturbed)
 
 
+@pytest.mark.thorough
 def test_ctrl_c_loses_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.arrive("a.csv", LATER[:4])
 
@@ -255,6 +257,7 @@ def test_a_folder_that_is_away_for_a_while_has_no_arrivals(tmp_path: pathlib.Pat
     assert [one.content for one in source.arrivals()] == [b"b"]
 
 
+@pytest.mark.thorough
 def test_what_was_taken_for_whole_and_goes_on_counts_as_far_as_it_is_new(site: Site) -> None:
     site.arrive("a.csv", LATER[:3])
     assert site.watch()[0] == 0
@@ -264,6 +267,7 @@ def test_what_was_taken_for_whole_and_goes_on_counts_as_far_as_it_is_new(site: S
     assert [one["rows"] for one in site.newest().attrs["updates"]] == [3, 3]
 
 
+@pytest.mark.thorough
 def test_a_row_twice_is_refused_and_what_comes_after_waits_until_it_is_mended(site: Site) -> None:
     site.arrive("a.csv", [*LATER[:4], LATER[3].replace(LATER[3].split(",")[1], "9.9")])
     site.arrive("b.csv", LATER[4:8])
@@ -277,6 +281,7 @@ def test_a_row_twice_is_refused_and_what_comes_after_waits_until_it_is_mended(si
     check_once(site, LATER[:8])
 
 
+@pytest.mark.thorough
 def test_rows_and_files_may_be_out_of_order_and_clocks_may_go_back(site: Site) -> None:
     first = site.arrive("a.csv", LATER[:4][::-1])
     os.utime(first, (4e9, 4e9))  # in the next century
@@ -291,6 +296,7 @@ def test_rows_and_files_may_be_out_of_order_and_clocks_may_go_back(site: Site) -
     check_once(site, LATER[:12])
 
 
+@pytest.mark.thorough
 def test_the_same_rows_under_another_name_count_once(site: Site) -> None:
     site.arrive("a.csv", LATER[:4])
     site.arrive("b.csv", LATER[:4])
@@ -299,6 +305,7 @@ def test_the_same_rows_under_another_name_count_once(site: Site) -> None:
     check_once(site, LATER[:4])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("content", ["", HEAD + "\n"])
 def test_an_empty_file_is_refused_until_it_has_rows(site: Site, content: str) -> None:
     (site.incoming / "a.csv").write_text(content, encoding="utf-8")
@@ -310,6 +317,7 @@ def test_an_empty_file_is_refused_until_it_has_rows(site: Site, content: str) ->
     check_once(site, LATER[:4])
 
 
+@pytest.mark.thorough
 def test_there_is_one_watch_of_a_model_and_it_follows_one_source(site: Site) -> None:
     site.arrive("a.csv", LATER[:4])
     (site.folder / "watch").mkdir()
@@ -325,6 +333,7 @@ def test_there_is_one_watch_of_a_model_and_it_follows_one_source(site: Site) -> 
     assert (code, "There is no folder" in err) == (2, True)
 
 
+@pytest.mark.thorough
 def test_a_place_that_was_changed_is_refused(site: Site) -> None:
     site.arrive("a.csv", LATER[:4])
     assert site.watch()[0] == 0
@@ -343,6 +352,7 @@ def shifted(rows: list[str], by: float) -> list[str]:
     return [",".join(f"{float(c) + by:.4f}" if k == column else c for k, c in enumerate(row)) for row in cells]
 
 
+@pytest.mark.thorough
 def test_what_is_not_as_forecast_is_held_until_somebody_decides(site: Site) -> None:
     site.arrive("a.csv", shifted(LATER[:6], 2.0))
     code, out, _ = site.watch("--json")

@@ -116,6 +116,7 @@ def root(calibrated: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_the_better_one_is_told_from_the_worse_and_let_through(root: pathlib.Path) -> None:
     model, results = root / "models" / "tank", root / "results"
     good = min(path.name for path in (results / "tank").iterdir())
@@ -142,6 +143,7 @@ def test_the_better_one_is_told_from_the_worse_and_let_through(root: pathlib.Pat
         assert [(one.name, one.verdict) for one in stopped] == ([] if verdict == "better" else [("shadow", "failed")])
 
 
+@pytest.mark.thorough
 def test_its_crps_is_that_of_scores(root: pathlib.Path) -> None:
     model, results = root / "models" / "tank", root / "results"
     good = min(path.name for path in (results / "tank").iterdir())
@@ -163,6 +165,7 @@ def test_its_crps_is_that_of_scores(root: pathlib.Path) -> None:
     assert parse_strictly(out)["verdicts"] == {"level": "better"}
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_compared_is_refused(root: pathlib.Path) -> None:
     model, results = root / "models" / "tank", root / "results"
     good, bad = sorted(path.name for path in (results / "tank").iterdir())

@@ -77,6 +77,7 @@ def test_the_page_of_a_batch(tmp_path: pathlib.Path) -> None:
     assert 'href="&lt;script&gt;alert(1)/1/report.html"' in text
 
 
+@pytest.mark.thorough
 def test_the_pages_of_a_run_and_of_its_validation(tmp_path: pathlib.Path) -> None:
     """A hostile folder, source of the telemetry, column that tells regimes apart, card and doc of a parameter."""
     lines = telemetry_text().splitlines()

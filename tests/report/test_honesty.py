@@ -84,6 +84,7 @@ def test_failed_gates_stand_first_with_what_to_do(small):
     assert re.search(r'class="n fail" data-value="1[.]\d+">1[.]\d+ <span title="outside its limit">✗', row)  # R̂
 
 
+@pytest.mark.thorough
 def test_a_factor_of_the_residuals_stands_beside_the_parameters(small):
     right, wrong = (Gate("residuals", fine, 0.1 if fine else 0.8, 0.38, "residuals", "warn") for fine in (True, False))
     for gate, told in ((right, False), (wrong, True)):

@@ -147,6 +147,7 @@ def test_provenance_is_told(pages):
         assert words in part
 
 
+@pytest.mark.thorough
 def test_same_result_gives_the_same_page_also_with_attributes_as_text(pages, lynx_hare):
     stored = xr.DataTree.from_dict({name: node.to_dataset() for name, node in lynx_hare.posterior.children.items()})
     stored.attrs = dict(lynx_hare.posterior.attrs)

@@ -114,6 +114,7 @@ def test_process_noise_is_told_from_parameters(small) -> None:
     assert "With process noise the states are not known from parameters alone" in part
 
 
+@pytest.mark.thorough
 def test_a_discrepancy_has_a_column_and_a_picture(discrepant, room) -> None:
     part = section(render_report(*discrepant, validation=room.validation))
     assert ">discrepancy</th>" in part

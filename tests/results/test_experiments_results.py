@@ -70,6 +70,7 @@ def forecast() -> xr.DataTree:
     return bt.predict(leak(), posterior(), split()[1], seed=1, draws=200)
 
 
+@pytest.mark.thorough
 def test_groups_have_the_dimensions_that_they_should() -> None:
     tree, past = posterior(), split()[0]
     sampled = tree["posterior"].to_dataset()
@@ -129,6 +130,7 @@ def test_diagnose_names_the_experiment() -> None:
     assert gates["rhat"].value < 1.05
 
 
+@pytest.mark.thorough
 def test_a_file_gives_back_the_same(tmp_path: Path) -> None:
     for tree in (posterior(), forecast()):
         back = bt.load(bt.save(tree, tmp_path / "found.nc"))
@@ -137,6 +139,7 @@ def test_a_file_gives_back_the_same(tmp_path: Path) -> None:
     xr.testing.assert_equal(again["predictions"].to_dataset(), forecast()["predictions"].to_dataset())
 
 
+@pytest.mark.thorough
 def test_a_forecast_goes_on_where_each_experiment_ended() -> None:
     some = {name: split()[1][name] for name in ("c", "b")}
     found = bt.predict(leak(), posterior(), some, seed=1, draws=100)["predictions"].to_dataset()
@@ -188,6 +191,7 @@ def test_horizons_count_from_where_each_ended_and_bins_are_those_of_all() -> Non
         np.testing.assert_array_equal(found.sel(experiment=name).values.ravel(), expected)
 
 
+@pytest.mark.thorough
 def test_a_report_is_about_one_of_them() -> None:
     with pytest.raises(InvalidInput, match="sel\\(experiment='a'\\)"):
         bt.render_report(posterior())

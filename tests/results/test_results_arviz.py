@@ -47,6 +47,7 @@ def test_plots(tree: xr.DataTree) -> None:
     plt.close("all")
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
 def test_dates_gaps_and_empty_likelihoods_survive_the_file(tmp_path: Path) -> None:
     bt.save(tank_posterior(), tmp_path / "tank.nc")
@@ -57,6 +58,7 @@ def test_dates_gaps_and_empty_likelihoods_survive_the_file(tmp_path: Path) -> No
     assert bt.load(tmp_path / "tank.nc").attrs == tank_posterior().attrs
 
 
+@pytest.mark.thorough
 def test_a_forecast_survives_the_file(tmp_path: Path) -> None:
     future = telemetry_of({"time": [1921.0, 1922.5]})
     forecast = bt.predict(lynx_hare(), lynx_hare_posterior(), future, seed=0, draws=20)

@@ -51,6 +51,7 @@ def test_each_observation_has_the_log_likelihood_of_the_times_at_which_it_was_ob
     assert np.isfinite(dated["posterior_predictive/bottom"]).all()
 
 
+@pytest.mark.thorough
 def test_a_forecast_has_its_groups_and_goes_on_from_the_calibration() -> None:
     dated = tank_posterior()
     ahead = pd.date_range(UTC[-1], periods=4, freq="1h")[1:]

@@ -73,6 +73,7 @@ def trees(draw: st.DrawFn, names: st.SearchStrategy, attributes: st.SearchStrate
     return xr.DataTree.from_dict(groups)
 
 
+@pytest.mark.thorough
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(trees(NAMES, ATTRIBUTES))
 def test_any_tree_comes_back(tmp_path_factory, tree):

@@ -90,6 +90,7 @@ def temporaries(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if name.startswith(".")]
 
 
+@pytest.mark.thorough
 def test_sigkill_at_any_moment_leaves_a_whole_version(tmp_path):
     turns = 24
     killed = run(KILLED, tmp_path, turns)

@@ -40,6 +40,7 @@ def test_parts_have_their_own_beginnings_and_lose_no_row() -> None:
     assert list(bt.cut_at_gaps(bt.read_telemetry(table), 5.0)) == ["part_1"]
 
 
+@pytest.mark.thorough
 def test_what_a_gap_hides_no_longer_misleads() -> None:
     telemetry = bt.read_telemetry(record())
     bridged, cut = (

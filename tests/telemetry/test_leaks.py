@@ -49,6 +49,7 @@ def telemetry(num: int = 40, seed: int = 5) -> bt.Telemetry:
     return bt.read_telemetry(table, units={"time": "h"})
 
 
+@pytest.mark.thorough
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), share=st.floats(0.1, 0.9))
 def test_the_future_changes_no_feature(seed: int, share: float) -> None:
@@ -209,6 +210,7 @@ def test_statistics_that_know_the_future_of_an_origin_are_refused() -> None:
         cut_stages(heater("drive"), chained, [10.0], 3.0, 0.0, "expanding")
 
 
+@pytest.mark.thorough
 def test_a_forecast_refuses_what_is_not_known_where_the_calibration_ends() -> None:
     made = bt.add_features(heated(), {"load": Lag("level", 3.0)}).between(start=3.0)
     made = made.with_table(made.table, t0=3.0)
