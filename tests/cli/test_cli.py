@@ -15,9 +15,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 NAMES = """
-    batch calibrate check compare coverage design diff doctor export fleet history identify models monitor new predict
-    promote report reproduce resume rollback runs sbc scenario sensitivity serve shadow show token track update validate
-    watch
+    batch calibrate check compare coverage design diff doctor export fleet history identify import models monitor new
+    predict promote report reproduce resume rollback runs sbc scenario sensitivity serve shadow show token track update
+    validate watch
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
