@@ -47,7 +47,7 @@ def import_model(
 ) -> None:
     """Write a model folder from a model that exists: a PEtab problem of version 1, whose equations are in SBML.
 
-    Example: bayestwin import petab problem.yaml models/NAME
+    Example: bayestwin import petab problem.yaml kinetics
     """
     with explained() as console:
         if kind != "petab":
@@ -64,9 +64,9 @@ def import_model(
             return
         typed = shlex.quote(str(found.folder))
         told = "not known" if found.log_likelihood is None else f"{found.log_likelihood:.6f}"
-        words = [
-            f"{found.folder} holds {len(found.experiments)} experiments; log likelihood at the nominal values {told}."
-        ]
+        num = len(found.experiments)
+        words = [f"{found.folder} holds {num} experiment{'s' if num > 1 else ''}."]
+        words.append(f"Log likelihood at the nominal values: {told}.")
         words += found.notices
         console.print(
             "\n".join([*words, "Read its card and its priors, then:", f"  bayestwin calibrate {typed}"]),

@@ -102,7 +102,7 @@ def test_bad_input_is_exit_2_and_explained(verb: str, as_json: list[str], tmp_pa
     needed = {"update": ["--telemetry", absent], "rollback": ["--why", "x"], "shadow": ["--telemetry", absent]}
     needed["watch"] = ["--source", absent]
     special = {"diff": [absent, absent], "runs": ["--results", absent], "serve": ["--results", absent]}
-    special |= {"token": ["Ann", "--results", absent]}
+    special |= {"token": ["Ann", "--results", absent], "import": ["petab", absent, tmp_path / "made"]}
     arguments = special.get(verb, [absent, *needed.get(verb, ())])
     code, out, err = run_command(verb, *arguments, *as_json)
     assert (code, out) == (2, "")
