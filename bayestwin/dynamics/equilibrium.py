@@ -53,7 +53,10 @@ def find_equilibrium(
         The state, shape (s,), and whether it was found.
     """
     sums = None if num_sums == 0 else _sums_of(slope, state, steady, values, num_sums)
-    strength = 0.0 if sums is None else lax.stop_gradient(jnp.linalg.norm(jax.jacfwd(slope, 1)(jnp.zeros(()), state)))
+    strength = jnp.zeros(())
+    if sums is not None:
+        strength = lax.stop_gradient(jnp.linalg.norm(jax.jacfwd(slope, 1)(jnp.zeros(()), state)))
+        strength = jnp.where(strength > 0.0, strength, 1.0)  # where nothing moves all stays as it is
 
     def residual(part: Array, state: Array) -> Array:
         whole = state.at[steady].set(part)

@@ -30,7 +30,10 @@ def solved(k1: float, k2: float, a0: float, b0: float, times: np.ndarray) -> np.
     return amounts / np.array([[CELL], [VESICLE]])
 
 
-VALUES = {"A": np.array([1.3, 1.0, 0.7]), "B": np.array([0.3, 1.4, 2.9])}
+VALUES = {
+    "c0": {"A": np.array([1.3, 1.0, 0.7]), "B": np.array([0.3, 1.4, 2.9])},
+    "c1": {"A": np.array([1.5, 0.6, 0.5]), "B": np.array([0.8, 3.1, 3.6])},
+}
 SETS = {"c0": (0.8, 0.2), "c1": (1.7, 0.9)}
 """What the two conditions set: k1, and B at first."""
 
@@ -40,7 +43,7 @@ def two_conditions(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     rows = [
         measured(f"obs_{name}", time, value, condition, noiseParameters=0.2 if name == "A" else "sd_B")
         for condition in SETS
-        for name, values in VALUES.items()
+        for name, values in VALUES[condition].items()
         for time, value in zip(TIMES, values, strict=True)
     ]
     sd = {"parameterId": "sd_B", "parameterScale": "lin", "lowerBound": 0, "upperBound": 1, "nominalValue": 0.15}
@@ -64,11 +67,11 @@ def two_conditions(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def by_hand(k2: float, a0: float, sd_B: float) -> float:
     total = 0.0
-    for k1, b0 in SETS.values():
-        a, b = solved(k1, k2, a0, b0, TIMES)
-        total += norm.logpdf(VALUES["A"], a, 0.2).sum()
-        total += norm.logpdf(np.log10(VALUES["B"]), np.log10(2.0 * b + 0.1), sd_B).sum()
-        total -= np.log(VALUES["B"] * np.log(10.0)).sum()  # density of the value, not of its logarithm
+    for condition, (k1, b0) in SETS.items():
+        (a, b), seen = solved(k1, k2, a0, b0, TIMES), VALUES[condition]
+        total += norm.logpdf(seen["A"], a, 0.2).sum()
+        total += norm.logpdf(np.log10(seen["B"]), np.log10(2.0 * b + 0.1), sd_B).sum()
+        total -= np.log(seen["B"] * np.log(10.0)).sum()  # density of the value, not of its logarithm
     return total
 
 
