@@ -19,6 +19,7 @@ MODULES = {
     "mlflow": "mlflow",
     "nutpie": "nutpie",
     "parquet": "pyarrow",
+    "petab": "libsbml",
     "serve": "fastapi",
 }
 """By extra that users can ask for: the module that it brings. `test`, `docs` and `dev` are for those who develop."""

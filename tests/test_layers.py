@@ -22,6 +22,7 @@ LAYERS = (
     ("results",),
     ("calibrate", "simulate"),
     ("predict",),
+    ("petab",),
     ("exported",),
     ("update",),
     ("assess",),

@@ -37,6 +37,7 @@ PAGES = (
     "runs",
     "extending",
     "models-that-exist",
+    "petab",
 )
 """In the order in which their Python is run, after the README's."""
 

@@ -21,6 +21,7 @@ app = typer.Typer(
 COMMANDS = (
     models.new,
     models.models,
+    models.import_model,
     calibrate.calibrate,
     calibrate.resume,
     calibrate.update,

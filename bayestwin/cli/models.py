@@ -39,6 +39,45 @@ def new(
         )
 
 
+def import_model(
+    kind: Annotated[str, typer.Argument(help="What it is: `petab`.")],
+    file: Annotated[pathlib.Path, typer.Argument(help="The problem's YAML file.")],
+    folder: Annotated[pathlib.Path, typer.Argument(help="Model folder to make, such as models/NAME.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a model folder from a model that exists: a PEtab problem of version 1, whose equations are in SBML.
+
+    Example: bayestwin import petab problem.yaml kinetics
+    """
+    with explained() as console:
+        if kind != "petab":
+            from bayestwin.errors import InvalidInput
+
+            raise InvalidInput(
+                f"There is no import of `{kind}`.", expected="`petab`", received=f"`{kind}`", advice="Write `petab`."
+            )
+        from bayestwin.petab.problem import import_petab
+
+        found = import_petab(file, folder)
+        if as_json:
+            print_json({"model": found.folder} | found._asdict())
+            return
+        typed = shlex.quote(str(found.folder))
+        told = "not known" if found.log_likelihood is None else f"{found.log_likelihood:.6f}"
+        num = len(found.experiments)
+        words = [f"{found.folder} holds {num} experiment{'s' if num > 1 else ''}."]
+        words.append(f"Log likelihood at the nominal values: {told}.")
+        words += found.notices
+        console.print(
+            "\n".join([*words, "Read its card and its priors, then:", f"  bayestwin calibrate {typed}"]),
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+import_model.__name__ = "import"  # the name of the verb, which Python does not let a function be defined by
+
+
 def _inside(root: pathlib.Path) -> str:
     """The option that names a folder of model folders; empty where it need not be named."""
     return "" if root == MODELS else f" --in {shlex.quote(str(root))}"

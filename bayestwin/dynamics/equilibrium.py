@@ -37,7 +37,7 @@ the sum."""
 
 
 def find_equilibrium(
-    slope: Slope, state: Array, steady: np.ndarray, values: Callable[[Array], Array], num_sums: int = 0
+    slope: Slope, state: Array, steady: np.ndarray, values: Callable[[Array], Array], num_sums: int | None = 0
 ) -> tuple[Array, Array]:
     """Solve for the states that are to be steady.
 
@@ -46,15 +46,17 @@ def find_equilibrium(
         state: Where the search begins, and the values of the states that are not steady; shape (s,).
         steady: Numbers of the states to be solved for; shape (k,).
         values: The states' values from such an array, in which some may stand as logarithms.
-        num_sums: How many sums of these states are conserved.
+        num_sums: How many sums of these states are conserved; None to find that out from these very equations, as
+            where experiments bring numbers along that switch parts of them off.
 
     Returns:
         The state, shape (s,), and whether it was found.
     """
-    sums = _sums_of(slope, state, steady, values, num_sums) if num_sums else None
-    strength = (
-        lax.stop_gradient(jnp.linalg.norm(jax.jacfwd(slope, argnums=1)(jnp.zeros(()), state))) if num_sums else 0.0
-    )
+    sums = None if num_sums == 0 else _sums_of(slope, state, steady, values, num_sums)
+    strength = jnp.zeros(())
+    if sums is not None:
+        strength = lax.stop_gradient(jnp.linalg.norm(jax.jacfwd(slope, 1)(jnp.zeros(()), state)))
+        strength = jnp.where(strength > 0.0, strength, 1.0)  # where nothing moves all stays as it is
 
     def residual(part: Array, state: Array) -> Array:
         whole = state.at[steady].set(part)
@@ -97,15 +99,16 @@ class Sums(NamedTuple):
     """Sums of the k steady states that stay as they are.
 
     Attributes:
-        weights: Of each state in each sum; shape (c, k).
-        totals: What each sum is; shape (c,).
+        weights: Of each state in each sum; shape (c, k), or (k, k) where how many there are is not known beforehand,
+            with zeros for those that are none.
+        totals: What each sum is; shape (c,) or (k,).
     """
 
     weights: Array
     totals: Array
 
 
-def _sums_of(slope: Slope, state: Array, steady: np.ndarray, values: Callable, num_sums: int) -> Sums:
+def _sums_of(slope: Slope, state: Array, steady: np.ndarray, values: Callable, num_sums: int | None) -> Sums:
     """The sums that are conserved for these parameters, with their derivatives.
 
     A weight vector `c` has `c · f(x) = 0` at all x. With `F` the rates at some points, one in each row, `F c = 0`, so
@@ -129,11 +132,17 @@ def _sums_of(slope: Slope, state: Array, steady: np.ndarray, values: Callable, n
     largest = jnp.abs(fixed * rows).max(axis=0)
     columns = (1.0 / jnp.where(largest > 0.0, largest, 1.0))[None]
     left, sizes, right = jnp.linalg.svd(fixed * rows * columns, full_matrices=False)
-    rank = len(steady) - num_sums
-    inverse = right[:rank].T @ (left[:, :rank].T / sizes[:rank, None])
-    null = right[rank:] - (inverse @ ((found * rows * columns) @ right[rank:].T)).T
+    if num_sums is None:
+        conserved = sizes <= ROUNDED * jnp.maximum(sizes.max(), 1e-300)
+        inverse = right.T @ (jnp.where(conserved, 0.0, 1.0 / jnp.where(conserved, 1.0, sizes))[:, None] * left.T)
+        kept = jnp.where(conserved[:, None], right, 0.0)
+    else:
+        rank = len(steady) - num_sums
+        inverse, kept = right[:rank].T @ (left[:, :rank].T / sizes[:rank, None]), right[rank:]
+    null = kept - (inverse @ ((found * rows * columns) @ kept.T)).T
     weights = null * columns
-    weights /= lax.stop_gradient(jnp.linalg.norm(weights, axis=1, keepdims=True))
+    lengths = lax.stop_gradient(jnp.linalg.norm(weights, axis=1, keepdims=True))
+    weights /= jnp.where(lengths > 0.0, lengths, 1.0)
     return Sums(weights, weights @ begun[steady])
 
 
@@ -145,14 +154,16 @@ def _multipliers(num: int) -> np.ndarray:
 # How many sums a twin conserves, whatever its parameters: found out once, before anything is solved.
 
 
-def count_sums(twin: Twin) -> int:
-    """How many sums of the steady states of a twin are conserved.
+def count_sums(twin: Twin) -> int | None:
+    """How many sums of the steady states of a twin are conserved; None where that depends on the experiment.
 
     Raises:
         InvalidTwin: If there are some, and what they amount to is not said.
     """
     specs = {name: spec.initial for name, spec in twin.states.items() if isinstance(spec.initial, SteadyState)}
     layout = Layout({name: twin.states[name].shape for name in specs})
+    if specs and (brought(twin) or any(spec.under for spec in specs.values())) and _all_said(specs):
+        return None
     if layout.size < 2:
         return 0
     with jax.ensure_compile_time_eval():  # the same for all values of what is traced
@@ -175,6 +186,11 @@ def count_sums(twin: Twin) -> int:
             "others; an inferred total is `bt.SteadyState(lambda p: p.total)`.",
         )
     return num
+
+
+def _all_said(specs: dict[str, SteadyState]) -> bool:
+    """Whether each state says where the search begins, so that totals are known whatever is conserved."""
+    return all(spec.guess is not None for spec in specs.values())
 
 
 def _null_space(rates: np.ndarray) -> np.ndarray:

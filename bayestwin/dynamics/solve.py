@@ -183,14 +183,40 @@ def begin(twin: Twin, grid: Grid, free: Mapping[str, ArrayLike]) -> tuple[Field,
     given = {**grid.known, **free}
     p = parameters(twin, given)
     field = Field(twin, p, grid.signals)
-    initial = [jnp.asarray(start_at(twin, name, given, p, grid.at_start), float) for name in twin.states]
-    state = field.pack(initial)
     steady = twin.layout.repeat([isinstance(spec.initial, SteadyState) for spec in twin.states.values()])
+    before = _held_before(twin, p)
+    starts = [
+        start_at(twin, name, given, before if isinstance(spec.initial, SteadyState) else p, grid.at_start)
+        for name, spec in twin.states.items()
+    ]
+    initial = [jnp.asarray(start, float) for start in starts]
     if not steady.any():
+        state = field.pack(initial)
         return field, state, jnp.isfinite(state).all()
-    first = move_stops(field, grid)[0] if twin.delayed else grid
-    slope = field.slope(inputs_from(jnp.zeros(()), jnp.asarray(first.at_start)[None]))
-    return field, *find_equilibrium(slope, state, np.flatnonzero(steady), field.values, count_sums(twin))
+    earlier = field if before is p else Field(twin, before, grid.signals)
+    state = earlier.pack(initial)
+    first = move_stops(earlier, grid)[0] if twin.delayed else grid
+    slope = earlier.slope(inputs_from(jnp.zeros(()), jnp.asarray(first.at_start)[None]))
+    state, found = find_equilibrium(slope, state, np.flatnonzero(steady), earlier.values, count_sums(twin))
+    if before is p and not any(getattr(spec.initial, "then", None) for spec in twin.states.values()):
+        return field, state, found
+    x = earlier.named(earlier.values(state))[0]
+    anew = [
+        spec.initial.then(p, x) if isinstance(spec.initial, SteadyState) and spec.initial.then else getattr(x, name)
+        for name, spec in twin.states.items()
+    ]
+    state = field.pack([jnp.asarray(start, float) for start in anew])
+    return field, state, found & jnp.isfinite(state).all()
+
+
+def _held_before(twin: Twin, p: Any) -> Any:
+    """Parameters as they were until `t0`, where a start in equilibrium says that some were others; else the same."""
+    specs = [spec.initial for spec in twin.states.values() if isinstance(spec.initial, SteadyState)]
+    under = next((spec.under for spec in specs if spec.under is not None), None)
+    if under is None:
+        return p
+    stay = {name: value for name, value in p._asdict().items() if name not in twin.derived}
+    return parameters(twin, {**stay, **under(p)})
 
 
 def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Position, Position]:

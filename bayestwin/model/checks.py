@@ -81,8 +81,9 @@ def check_twin(twin: Checked) -> None:
     for name, state in twin.states.items():
         if state.derived:
             _check_derived(twin, name, state)
-        if isinstance(state.initial, SteadyState) and callable(state.initial.guess):
-            trace_initial(state.initial.guess, f"the guess of state `{name}`", (shapes[1],), state.shape)
+        if isinstance(state.initial, SteadyState):
+            _check_steady(name, state.initial, state.shape, shapes)
+    _check_one_past(twin)
     for name, event in twin.events.items():
         _check_event(name, event, shapes)
     if isinstance(twin.model_error, ProcessNoise):
@@ -95,6 +96,28 @@ def _check_derived(twin: Checked, name: str, state: State) -> None:
         return
     given = twin.shapes[1:] if num_arguments(state.initial) == 2 else twin.shapes[1:2]
     trace_initial(state.initial, f"`initial=` of state `{name}`", given, state.shape, "(p)", "(p, u)")
+
+
+def _check_steady(name: str, steady: SteadyState, shape: tuple[int, ...], shapes: tuple[Shapes, ...]) -> None:
+    """That the functions of a start in equilibrium trace."""
+    if callable(steady.guess):
+        trace_initial(steady.guess, f"the guess of state `{name}`", (shapes[1],), shape)
+    if (under := steady.under) is not None:
+        trace_effect(lambda t, x, p, u: under(p), f"`under=` of state `{name}`", ({}, shapes[1], {}))  # noqa: ARG005
+    if steady.then is not None:
+        trace_initial(steady.then, f"`then=` of state `{name}`", (shapes[1], shapes[0]), shape, "(p, x)")
+
+
+def _check_one_past(twin: Checked) -> None:
+    """That all states that start in equilibrium were in the same one."""
+    pasts = {n: s.initial.under for n, s in twin.states.items() if isinstance(s.initial, SteadyState)}
+    if len({id(under) for under in pasts.values()}) > 1:
+        raise InvalidTwin(
+            f"States of twin `{twin.name}` are said to have been in equilibrium under different circumstances.",
+            expected="the same function `under=` for each `bt.SteadyState`",
+            received=", ".join(f"`{n}`: {getattr(u, '__name__', None) or 'none'}" for n, u in pasts.items()),
+            advice="Write one function above the twin, and name it in all of them.",
+        )
 
 
 def changed_by(twin: Checked, name: str) -> tuple[str, ...]:

@@ -115,7 +115,8 @@ def fingerprint(twin: Twin) -> str:
     code = [bytecode(twin.own_field)]
     functions: list[Any] = [o.of for o in twin.observations.values()]
     functions += [s.initial for s in twin.states.values() if s.derived]
-    functions += [s.initial.guess for s in twin.states.values() if isinstance(s.initial, SteadyState)]
+    steady = [s.initial for s in twin.states.values() if isinstance(s.initial, SteadyState)]
+    functions += [function for one in steady for function in (one.guess, one.under, one.then)]
     functions += [p.prior for p in twin.parameters.values() if p.dependent]
     functions = [one for one in functions if not isinstance(one, Pooled)]  # told whole by their words
     priors = (*(s.initial for s in twin.states.values()), *(p.prior for p in twin.parameters.values()))
@@ -235,7 +236,9 @@ def initial_text(state: State, digits: int = 6) -> str:
     initial: Any = state.initial
     if isinstance(initial, SteadyState):
         guess = initial.guess
-        return f"equilibrium, sought from {source(guess) if callable(guess) else f'{guess or 0.0:.{digits}g}'}"
+        text = f"equilibrium, sought from {source(guess) if callable(guess) else f'{guess or 0.0:.{digits}g}'}"
+        text += f", under {source(initial.under)}" if initial.under else ""
+        return text + (f", then {source(initial.then)}" if initial.then else "")
     return prior_text(initial, digits)
 
 

@@ -100,12 +100,19 @@ class SteadyState:
     All states that start so are solved for together, the others held at their initial values. Where the equations
     conserve a sum of them, as in a closed system, the equilibrium is the one with the total that the guesses have.
 
+    What was in equilibrium under other circumstances, as a culture before a stimulus, says so by `under`, and what is
+    set anew when these end by `then`.
+
     Attributes:
         guess: Where the search begins, in the unit of the state: a number, by default 0, or a function of the
             parameters `(p)`. States of a sum that is conserved need one.
+        under: `(p)` → by name, the values that some parameters had until `t0`; the same function for all states.
+        then: `(p, x)` → where the state starts at `t0`, with the equilibrium `x`; by default there.
     """
 
     guess: float | Callable[[Any], Any] | None = None
+    under: Callable[[Any], dict[str, Any]] | None = None
+    then: Callable[[Any, Any], Any] | None = None
 
     def begin(self, p: Any) -> Any:
         """Where the search begins, for some parameters."""

@@ -15,9 +15,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 NAMES = """
-    batch calibrate check compare coverage design diff doctor export fleet history identify models monitor new predict
-    promote report reproduce resume rollback runs sbc scenario sensitivity serve shadow show token track update validate
-    watch
+    batch calibrate check compare coverage design diff doctor export fleet history identify import models monitor new
+    predict promote report reproduce resume rollback runs sbc scenario sensitivity serve shadow show token track update
+    validate watch
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
@@ -102,7 +102,7 @@ def test_bad_input_is_exit_2_and_explained(verb: str, as_json: list[str], tmp_pa
     needed = {"update": ["--telemetry", absent], "rollback": ["--why", "x"], "shadow": ["--telemetry", absent]}
     needed["watch"] = ["--source", absent]
     special = {"diff": [absent, absent], "runs": ["--results", absent], "serve": ["--results", absent]}
-    special |= {"token": ["Ann", "--results", absent]}
+    special |= {"token": ["Ann", "--results", absent], "import": ["petab", absent, tmp_path / "made"]}
     arguments = special.get(verb, [absent, *needed.get(verb, ())])
     code, out, err = run_command(verb, *arguments, *as_json)
     assert (code, out) == (2, "")
