@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 WORKERS := -n auto --maxprocesses=4 --dist loadfile
 FAST := not thorough and not slow and not wheel
 
-.PHONY: help demo test thorough slow wheel lint types notebooks docs pages setup lock clean
+.PHONY: help demo test thorough servers slow wheel lint types notebooks docs pages setup lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -24,6 +24,15 @@ test: $(READY) ## Run the fast tests
 
 thorough: $(READY) ## Run these and those that take longer, which is about an hour on two cores
 	@$(PYTEST) -q $(WORKERS) -m "not slow and not wheel"
+
+# What speaks to them is installed beside .venv, since pandas makes other columns of text where pyarrow is there.
+SERVERS := tests/telemetry/test_selecting.py tests/project/test_selected_rows.py tests/project/test_watch_streams.py
+
+servers: $(READY) ## Run the tests that ask real servers, PostgreSQL and MQTT; skipped where these are not installed
+	@rm -rf build/servers
+	@$(PIP) install -qq --disable-pip-version-check --require-hashes --only-binary :all: --no-deps --target build/servers \
+	    -r tests/servers.lock
+	@PYTHONPATH=build/servers $(PYTEST) -q -m "not slow" $(SERVERS)
 
 slow: $(READY) ## Run the slow statistical tests
 	@$(PYTEST) -q -m slow
@@ -71,16 +80,17 @@ $(READY): $(PACKAGES) pyproject.toml
 	@echo "$(VENV) is ready."
 
 # Keeps the versions that still fit; `make lock LOCK_FLAGS=--upgrade` takes the newest of all. The container's lock has the
-# same versions of what serving needs, and no more.
-COMPILE = "$$scratch/bin/uv" pip compile pyproject.toml --quiet --universal --python-version 3.12 --generate-hashes \
+# same versions of what serving needs, and no more; that of the tests' servers has what speaks to them alone.
+COMPILE = "$$scratch/bin/uv" pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-lock: ## Make both requirements.lock anew from pyproject.toml
+lock: ## Make every lock anew from pyproject.toml
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && python=$$(sh tools/find-python) && \
 	"$$python" -m venv "$$scratch" && "$$scratch/bin/python" -m pip install -qq "uv>=0.9" && \
-	$(COMPILE) --extra test --extra dev --extra docs --output-file requirements.lock $(LOCK_FLAGS) && \
-	$(COMPILE) container/requirements.in --extra serve --constraints requirements.lock \
-	    --output-file container/requirements.lock $(LOCK_FLAGS)
+	$(COMPILE) pyproject.toml --extra test --extra dev --extra docs --output-file requirements.lock $(LOCK_FLAGS) && \
+	$(COMPILE) pyproject.toml container/requirements.in --extra serve --constraints requirements.lock \
+	    --output-file container/requirements.lock $(LOCK_FLAGS) && \
+	$(COMPILE) tests/servers.in --constraints requirements.lock --output-file tests/servers.lock $(LOCK_FLAGS)
 
 clean: ## Remove .venv, caches and build outputs (results/ stays)
 	@rm -rf $(VENV) build dist .coverage .pytest_cache .ruff_cache .hypothesis

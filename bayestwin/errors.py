@@ -15,6 +15,7 @@ BayestwinError
 │   └── NoValidStart          no draw from the prior gives a finite log density
 ├── NotReady                  what is in production cannot answer yet
 │   └── NothingInProduction   there is a log, and no run of the model is in production
+├── Unreachable               a database or a broker that does not answer
 ├── OutOfMemory               not enough memory for what was asked
 └── StorageFailure            no space, no permission, no such folder
     └── RunLocked             another process writes the run
@@ -150,6 +151,10 @@ class NotReady(BayestwinError):
 
 class NothingInProduction(NotReady):
     """There is a log, and no run of the model is in production."""
+
+
+class Unreachable(BayestwinError):
+    """A database or a broker does not answer, or does not let this user in."""
 
 
 class OutOfMemory(BayestwinError):

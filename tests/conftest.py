@@ -8,9 +8,11 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 
 import jax
 import pytest
+from servers import PASSWORD, Database, running_postgres
 
 from bayestwin._base import progress
 from bayestwin._base.compilation import keep_compiled
@@ -38,3 +40,11 @@ def pytest_sessionstart() -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ["BAYESTWIN_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Database]:
+    """A real PostgreSQL server, with its password in the environment."""
+    with running_postgres() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSWORD", PASSWORD)
+        yield server

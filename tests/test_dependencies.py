@@ -17,9 +17,11 @@ MODULES = {
     "excel": "openpyxl",
     "gpu": "jax",
     "mlflow": "mlflow",
+    "mqtt": "paho",
     "nutpie": "nutpie",
     "parquet": "pyarrow",
     "petab": "libsbml",
+    "postgres": "psycopg",
     "serve": "fastapi",
 }
 """By extra that users can ask for: the module that it brings. `test`, `docs` and `dev` are for those who develop."""

@@ -25,13 +25,19 @@ _LARGEST_RATIO = 2_000
 _SMALL = 64 << 20
 
 
+def without_password(text: str) -> str:
+    """Text in which no address shows the password that it may hold."""
+    bare = re.sub(r"(//[^/:@\s]*):[^@\s]*@", r"\1:…@", text)
+    return re.sub(r"(password=)[^&\s'\"]+", r"\1…", bare, flags=re.IGNORECASE)
+
+
 def local_path(path: str | os.PathLike[str]) -> Path:
     """Give the path of a local file, or raise `UnsafeArtifact` for the address of anything else."""
     text = os.fspath(path)
     if not _REMOTE.search(text):
         return Path(text)
     raise errors.UnsafeArtifact(
-        f"`{text}` is the address of something remote.",
+        f"`{without_password(text)}` is the address of something remote.",
         expected="the path of a local file",
         received="a URL",
         advice="Copy the file to a local folder first.",

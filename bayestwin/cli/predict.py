@@ -14,12 +14,14 @@ from bayestwin.cli.frame import (
     ModelPath,
     ResultsPath,
     RunName,
+    advise,
     exit_by,
     explained,
     print_json,
     show_run,
     stop_unless_finished,
 )
+from bayestwin.errors import Unreachable
 from bayestwin.inference.method import names_with_draws
 
 
@@ -301,7 +303,13 @@ def monitor(
 
 def watch(
     model: ModelPath,
-    source: Annotated[pathlib.Path, typer.Option(help="Folder in which files of telemetry arrive.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Folder in which files of telemetry arrive; or `postgresql://host/database`, whose query stands in "
+            "`[watch]` of the job; or `mqtt://host/topic`."
+        ),
+    ],
     once: Annotated[
         bool, typer.Option("--once", help="End once all that is there was looked at, as for a schedule of the system.")
     ] = False,
@@ -316,9 +324,9 @@ def watch(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a folder: monitor each file that arrives, and take it in where it is as forecast; nothing is promoted.
+    """Follow a source: monitor what arrives, and take it in where it is as forecast; nothing is promoted.
 
-    Each file that counts is an update, a run of its own. Killed or interrupted, the same call goes on, and no row
+    Each arrival that counts is an update, a run of its own. Killed or interrupted, the same call goes on, and no row
     counts twice. Without a terminal it speaks of what needs somebody alone; exit code 1 says, with `--once`, that
     something does.
 
@@ -327,7 +335,8 @@ def watch(
     with explained() as console:
         from bayestwin.cli.display import watched_words
         from bayestwin.project.model import load_model
-        from bayestwin.project.watch import FolderSource, WatchedArrival, watch_model
+        from bayestwin.project.streams import opened_source
+        from bayestwin.project.watch import WatchedArrival, watch_model
 
         chosen = load_model(model, job)
         needed = False
@@ -341,7 +350,10 @@ def watch(
                 console.print(watched_words(one), soft_wrap=True)
             sys.stdout.flush()
 
-        settle = chosen.job.watch.settle.total_seconds()
-        watch_model(chosen, results, FolderSource(source, settle), run, once=once, told=told, device=device)
+        def away(reason: Unreachable) -> None:
+            advise(f"{reason.summary} {reason.received}. It is asked again.")
+
+        with opened_source(source, chosen, results) as followed:
+            watch_model(chosen, results, followed, run, once=once, told=told, away=away, device=device)
         if needed:
             raise typer.Exit(1)

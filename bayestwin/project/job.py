@@ -17,6 +17,7 @@ from typing import Any
 
 import pydantic
 
+from bayestwin._base.files import without_password
 from bayestwin.errors import InvalidInput, InvalidJob
 from bayestwin.project.sections import Job
 from bayestwin.project.telemetry_sections import Moment, Section
@@ -75,7 +76,7 @@ def _with_line(reason: str, text: str) -> str:
     lines = text.splitlines()
     reason = reason.replace("end of document", f"line {len(lines)}, the end of the file")
     found = re.search(r"line (\d+)", reason)
-    return f"{reason}: {lines[int(found[1]) - 1].strip()}" if found and lines else reason
+    return without_password(f"{reason}: {lines[int(found[1]) - 1].strip()}") if found and lines else reason
 
 
 def _jobs_beside(path: pathlib.Path) -> str:
@@ -148,7 +149,7 @@ def _received(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     kinds = {str: "text", int: "whole number", float: "number", list: "list"}
-    return f"the {kinds.get(type(value), type(value).__name__)} {value!r}"
+    return without_password(f"the {kinds.get(type(value), type(value).__name__)} {value!r}")
 
 
 # The keys that a job file may have, read off its sections: where an error lies, and what could have stood there.

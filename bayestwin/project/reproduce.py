@@ -26,6 +26,7 @@ from bayestwin.project.predict import LATER
 from bayestwin.project.record import circumstances, read_record
 from bayestwin.project.run import ENDED, INPUTS, POSTERIOR, recorded_file, recorded_model, used_runs
 from bayestwin.project.sbc import check_calibration
+from bayestwin.project.selected import selections_now
 from bayestwin.project.sensitivity import run_sensitivity
 from bayestwin.project.update import update_model
 from bayestwin.project.validate import validate_model
@@ -312,8 +313,15 @@ def reproduce(run: pathlib.Path, *, device: str | None = None, progress: Progres
         files = tuple(compare_files(name, run / name, again / name) for name in _results(record))
     now = circumstances()
     differ = changed("environment", {name: record.get(name) for name in now}, now)
+    selected = {name: {key: told[key] for key in ("rows", "sha256")} for name, told in _queries(record).items()}
+    differ += changed("inputs", {"selected": selected}, {"selected": selections_now(record)})
     differ += changed("inputs", {"code_sha256": record.get("code_sha256")}, {"code_sha256": source_sha256()})
     return Reproduction(str(record.get("run", run.name)), record.get("host") == now["host"], tuple(differ), files)
+
+
+def _queries(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run asked of databases; it is made again from what came then, whatever they answer now."""
+    return {name: told for name, told in (record.get("selected") or {}).items() if "database" in told}
 
 
 def _results(record: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from bayestwin.project.record import (
     write_record,
 )
 from bayestwin.project.sections import Job
+from bayestwin.project.selected import selections
 from bayestwin.project.telemetry import TELEMETRY, kept_at
 from bayestwin.project.telemetry import files_of as telemetry_files
 from bayestwin.results.store import check_writable, write_bytes_durably
@@ -226,6 +227,8 @@ def keep_inputs(
             write_bytes_durably(run / INPUTS / name, content)
             hashes[name] = hashlib.sha256(content).hexdigest()
     complete = record | {"inputs": hashes, "code_sha256": keep_code(run.parents[1])}
+    if chosen := selections(model.job.telemetry):
+        complete["selected"] = chosen
     write_record(run, complete)
     return complete
 

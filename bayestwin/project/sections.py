@@ -15,6 +15,7 @@ from bayestwin.project.telemetry_sections import (
     FleetSection,
     Moment,
     PopulationSection,
+    Scalar,
     Section,
     Seed,
     TelemetrySection,
@@ -308,12 +309,18 @@ class WatchSection(Section):
         settle: For how long a file must have stayed the same before it counts as whole.
         update_on: With which verdicts of the monitor what has arrived is taken in.
         alpha: Probability of a false alarm, ever; all looks together spend it.
+        query: Of a database that is followed: one SELECT, without an end, with the columns that `[telemetry]` reads.
+        parameters: Values that are bound to the names in it.
+        late: For how long rows before the last one may still come, or be corrected.
     """
 
     every: Days = datetime.timedelta(minutes=1)
     settle: Days = datetime.timedelta(seconds=2)
     update_on: list[Literal["ok", "watch", "insufficient data", "act"]] = ["ok", "watch", "insufficient data"]
     alpha: float = pydantic.Field(default=0.05, gt=0, lt=1)
+    query: str | None = None
+    parameters: dict[str, Scalar] = {}
+    late: Days = datetime.timedelta(hours=1)
 
 
 class Job(Section):

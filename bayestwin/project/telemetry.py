@@ -17,7 +17,8 @@ from bayestwin.errors import InvalidJob, InvalidTelemetry
 from bayestwin.model.twin import Twin
 from bayestwin.project.job import about_job, as_toml
 from bayestwin.project.sections import Job, SplitSection
-from bayestwin.project.telemetry_sections import KINDS, FeatureSection, ReadingSection, TelemetrySection
+from bayestwin.project.selected import selected_file
+from bayestwin.project.telemetry_sections import KINDS, WHOLE_FILE, FeatureSection, ReadingSection, TelemetrySection
 from bayestwin.telemetry import (
     Rows,
     Telemetry,
@@ -35,10 +36,11 @@ from bayestwin.telemetry.derived import Feature
 from bayestwin.telemetry.features import Expression, Standardized
 from bayestwin.telemetry.leakage import add_features, made_of, refuse_ahead
 from bayestwin.telemetry.record import sealed
+from bayestwin.telemetry.selecting import refuse_open_order
 from bayestwin.telemetry.sources import usual_suffixes
 
-ELSEWHERE = {"file", "dataset", "sources", "align"}
-"""Keys of `[telemetry]` that are no arguments of `read_telemetry`."""
+ELSEWHERE = {"file", "sources", "align", *WHOLE_FILE}
+"""Keys of `[telemetry]` that are no arguments of `read_telemetry`, or have done their work once there is a file."""
 
 
 TELEMETRY, ATTRIBUTES, POPULATION = "telemetry", "attributes", "population"
@@ -148,7 +150,7 @@ def in_place(section: TelemetrySection, path: pathlib.Path) -> TelemetrySection:
     units of the sources, and times in UTC, or numbers, in a column `time`.
     """
     if not section.sources:
-        return section.model_copy(update={"file": str(path), "dataset": None})
+        return section.model_copy(update={"file": str(path), **WHOLE_FILE})
     units = {one.rename.get(name, name): unit for one in section.sources.values() for name, unit in one.units.items()}
     times = {one.time: "time" for one in section.sources.values()}
     units = {times.get(name, name): unit for name, unit in units.items()}
@@ -168,10 +170,10 @@ def kept_at(job: Job, kept: Sequence[str]) -> Job:
     section, copies = job.telemetry, [name.split("/") for name in kept if name.startswith(f"{TELEMETRY}/")]
     if section.sources:
         at = {name: "/".join((TELEMETRY, name, file)) for _, name, file in copies}
-        moved = {n: one.model_copy(update={"file": at[n], "dataset": None}) for n, one in section.sources.items()}
+        moved = {n: one.model_copy(update={"file": at[n], **WHOLE_FILE}) for n, one in section.sources.items()}
         changes: dict[str, Any] = {"telemetry": section.model_copy(update={"sources": moved})}
     else:  # of a fleet this may be a folder
-        changes = {"telemetry": section.model_copy(update={"file": "/".join(copies[0][:2]), "dataset": None})}
+        changes = {"telemetry": section.model_copy(update={"file": "/".join(copies[0][:2]), **WHOLE_FILE})}
     if job.fleet is not None:
         attributes = next((name for name in kept if name.startswith(f"{ATTRIBUTES}/")), None)
         changes["fleet"] = job.fleet.model_copy(update={"attributes": attributes})
@@ -186,21 +188,29 @@ def _sources(section: TelemetrySection) -> Mapping[str, ReadingSection]:
 
 
 def _file(section: ReadingSection, name: str, folder: pathlib.Path, job_path: pathlib.Path, *, fleet: bool) -> Any:
-    if section.file is None:
-        return datasets.find(section.dataset or "")
-    key = f"`file` in `[{f'telemetry.sources.{name}' if name else 'telemetry'}]`"
-    return _there(section.file, folder, job_path, key, fleet=fleet)
+    if section.dataset is not None:
+        return datasets.find(section.dataset)
+    table = f"`[{f'telemetry.sources.{name}' if name else 'telemetry'}]`"
+    path = folder
+    if section.file is not None:
+        path = _there(section.file, folder, job_path, f"`file` in {table}", folders=True)
+    narrowed = bool(section.filters) or section.columns is not None
+    if section.database is None and not narrowed and (fleet or not path.is_dir()):
+        return path
+    with about_job(f"{table} of `{job_path}`"):
+        refuse_open_order(section, section.duplicates, section.ambiguous)
+        return selected_file(section, path)
 
 
-def _there(name: str, folder: pathlib.Path, job_path: pathlib.Path, key: str, *, fleet: bool = False) -> pathlib.Path:
-    """A file that a job names, or the folder of a fleet."""
+def _there(name: str, folder: pathlib.Path, job_path: pathlib.Path, key: str, *, folders: bool = False) -> pathlib.Path:
+    """A file that a job names, or a folder of them."""
     path = folder / name
-    if path.is_file() or (fleet and path.is_dir()):
+    if path.is_file() or (folders and path.is_dir()):
         return path
     there = sorted(found.relative_to(folder) for found in folder.glob("**/*") if found.suffix in usual_suffixes())
     raise InvalidJob(
         f"Job file `{job_path}` names the telemetry file `{name}`, which is not there.",
-        expected=f"a CSV, Parquet or netCDF file{', or a folder of them' * fleet}, its path counted from `{folder}`",
+        expected=f"a CSV, Parquet or netCDF file{', or a folder of them' * folders}, its path counted from `{folder}`",
         received="in that folder: " + (", ".join(f"`{found}`" for found in there) or "no such file"),
         advice=f"Correct {key}.",
     )

@@ -2,10 +2,12 @@
 
 import datetime
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
+from bayestwin._base.postgres import check_address, is_database
+from bayestwin.errors import InvalidInput, InvalidJob
 from bayestwin.telemetry.aligning import ResampleHow, Side
 from bayestwin.telemetry.derived import Feature
 from bayestwin.telemetry.features import Bins, Calendar, Difference, Expression, Lag, Rolling, Standardized, Switch
@@ -16,6 +18,8 @@ from bayestwin.telemetry.times import Ambiguous, Duplicates, Order
 # What every table of a job file is: a model of pydantic that refuses what it does not know.
 
 type Moment = float | datetime.datetime | datetime.date | str
+
+type Scalar = bool | int | float | str | datetime.datetime | datetime.date
 
 type Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 
@@ -63,15 +67,23 @@ class FillSection(Section):
 
 
 class ReadingSection(Section):
-    """How a source is read: by a file or a dataset, and the arguments of `bt.read_telemetry`, with their defaults.
+    """How a source is read: by a file, a database or a dataset, and the arguments of `bt.read_telemetry`.
 
     Attributes:
-        file: CSV, Parquet or netCDF file, relative to the job file; with `[fleet]` also a folder of them.
+        file: CSV, Parquet or netCDF file, or a folder of Parquet files, relative to the job file; with `[fleet]` also a
+            folder of files of any kind.
         dataset: Name for `bt.datasets.load`, instead of a file.
+        database: Address of a PostgreSQL database, which `query` belongs to, instead of a file.
     """
 
     file: str | None = None
     dataset: str | None = None
+    database: str | None = None
+    query: str | None = USUAL["query"]
+    parameters: dict[str, Scalar] = {}
+    filters: list[list[Scalar | list[Scalar]]] = []
+    columns: list[str] | None = USUAL["columns"]
+    _kept: dict[str, Any] = pydantic.PrivateAttr(default_factory=dict)
     time: str = USUAL["time"]
     units: dict[str, str] = {}
     rename: dict[str, str] = {}
@@ -91,6 +103,26 @@ class ReadingSection(Section):
     skip_rows: Annotated[int, pydantic.Field(ge=0)] | list[Annotated[int, pydantic.Field(ge=1)]] = USUAL["skip_rows"]
     drop: list[DropSection] = []
     fill: dict[str, FillSection] = {}
+
+    @pydantic.field_validator("database")
+    @classmethod
+    def _without_password(cls, database: str | None) -> str | None:
+        """Refused here, and not as other values are: those are repeated in what is said about them."""
+        if database is None or is_database(database):
+            try:
+                check_address(database or "")
+            except InvalidInput as reason:
+                raise InvalidJob(
+                    reason.problem, expected=reason.expected, received=reason.received, advice=reason.advice
+                ) from None
+            return database
+        message = "an address such as `postgresql://ann@host/plant`, without a password"
+        raise ValueError(message)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What was chosen of a database or of Parquet files, once it was: every reading of this table sees the same."""
+        return self._kept
 
 
 class SourceSection(ReadingSection):
@@ -187,9 +219,21 @@ class PopulationSection(Section):
     posterior: str
 
 
+WHOLE_FILE = {"dataset": None, "database": None, "query": None, "parameters": {}, "filters": [], "columns": None}
+"""What a table says that reads all of one file."""
+
+
 def _check_origin(section: ReadingSection) -> None:
-    if (section.file is None) == (section.dataset is None):
-        message = "either `file` or `dataset`, and not both"
+    message = ""
+    if [section.file, section.dataset, section.database].count(None) != 2:
+        message = "one of `file`, `dataset` and `database`"
+    elif (section.database is None) != (section.query is None):
+        message = "`query` with `database`, and with nothing else"
+    elif section.parameters and section.query is None:
+        message = "`parameters` with `query`, and with nothing else"
+    elif section.file is None and (section.filters or section.columns is not None):
+        message = "`filters` and `columns` with a `file` of Parquet, and with nothing else"
+    if message:
         raise ValueError(message)
 
 

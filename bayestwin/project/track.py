@@ -167,8 +167,8 @@ def _figures(run: pathlib.Path, record: Mapping[str, Any]) -> Iterator[tuple[str
 
 def _about(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Tags: what it was made of and where."""
-    names = ("status", "twin", "twin_sha256", "telemetry_sha256", "job_sha256", "code_sha256", "inputs", "outputs")
-    names += ("versions", "host", "environment", "error")
+    names = ("status", "twin", "twin_sha256", "telemetry_sha256", "job_sha256", "code_sha256", "inputs", "selected")
+    names += ("outputs", "versions", "host", "environment", "error")
     for key, value in _leaves({name: record.get(name) for name in names}):
         yield f"bayestwin.{key}", str(value)[:LONGEST]
 

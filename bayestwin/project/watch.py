@@ -5,18 +5,21 @@ newest of them; it is written after that run. Whatever dies in between, the run 
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import pathlib
 import re
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+import pandas as pd
 import xarray as xr
 
 from bayestwin._base.progress import Progress
-from bayestwin.errors import CorruptArtifact, InvalidInput, InvalidTelemetry, NothingNew, RunLocked
+from bayestwin.errors import CorruptArtifact, InvalidInput, InvalidTelemetry, NothingNew, RunLocked, Unreachable
 from bayestwin.model.describe import fingerprint
 from bayestwin.project.model import Model
 from bayestwin.project.monitor import monitor_run, read_since
@@ -33,10 +36,18 @@ WATCH, ARRIVED = "watch", "arrived"
 KINDS = (".csv", ".parquet", ".nc")
 """What the files of a folder end with that are telemetry."""
 
+NUMBER = "number"
+"""Key of a mark that counts arrivals: their names are made of it."""
+
 type Fate = Literal["counted", "known", "held", "refused"]
 
 
 # Where telemetry comes from. Another source is a class with these two members, and an entry of the command.
+
+type SourceMark = Mapping[str, Any]
+"""Up to where what has come was passed on, as a source says it: plain values, and nothing before anything was."""
+
+NO_MARK: SourceMark = types.MappingProxyType({})
 
 
 class Arrival(NamedTuple):
@@ -45,10 +56,16 @@ class Arrival(NamedTuple):
     Attributes:
         name: Of the file; arrivals of one name take the place of each other.
         content: Its bytes.
+        mark: Where the source stands after it.
+        said: What is to be said of it beside what becomes of it.
+        mendable: Whether it can be mended where it comes from, and comes again until it can be read.
     """
 
     name: str
     content: bytes
+    mark: SourceMark = NO_MARK
+    said: str = ""
+    mendable: bool = True
 
     @property
     def sha256(self) -> str:
@@ -64,8 +81,16 @@ class TelemetrySource(Protocol):
         """What `watch.json` calls it; a watch goes on with the same one."""
         ...
 
-    def arrivals(self) -> Iterator[Arrival]:
-        """What has come, or come anew, since the last call; at first all that is there, in the order that counts."""
+    def arrivals(self, mark: SourceMark, last: Callable[[], Any]) -> Iterator[Arrival]:
+        """What has come, or come anew, in the order that counts; at first all that is there.
+
+        Args:
+            mark: Where `watch.json` says that the source stands.
+            last: Gives the last time of the record that the newest posterior knows: a date in UTC, or a number.
+
+        Raises:
+            Unreachable: If the source does not answer; it is asked again.
+        """
         ...
 
 
@@ -103,7 +128,7 @@ class FolderSource:
         """Its path."""
         return str(self._folder.resolve())
 
-    def arrivals(self) -> Iterator[Arrival]:
+    def arrivals(self, mark: SourceMark, last: Callable[[], Any]) -> Iterator[Arrival]:  # noqa: ARG002 (files are known by their hashes)
         """Files that are new or another one than before."""
         before = self._found()
         if before == self._passed:
@@ -178,6 +203,7 @@ class WatchState(NamedTuple):
         arrived: What became of each, by name.
         source: Where they come from.
         twin_sha256: Fingerprint of the twin.
+        mark: Up to where the source was passed on.
     """
 
     begun: str
@@ -186,6 +212,7 @@ class WatchState(NamedTuple):
     arrived: Mapping[str, WatchedArrival]
     source: str
     twin_sha256: str
+    mark: SourceMark = NO_MARK
 
     def held(self) -> list[str]:
         """Names of the arrivals that wait, in the order in which they came."""
@@ -245,6 +272,7 @@ def watch_model(
     *,
     once: bool = False,
     told: Callable[[WatchedArrival], None] = lambda _: None,
+    away: Callable[[Unreachable], None] = lambda _: None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> WatchState:
@@ -260,6 +288,7 @@ def watch_model(
             what was held is looked at again.
         once: Whether to end once all that is there was looked at.
         told: Called with what became of each arrival, once that is on the disk.
+        away: Called once when the source does not answer, which is waited for.
         device: `"cpu"`, `"gpu"`, or None for JAX's default.
         progress: Where progress is shown.
 
@@ -271,6 +300,7 @@ def watch_model(
         CorruptArtifact: If `watch.json` was changed.
         InvalidArtifact: If the twin was changed since.
         InvalidInput: If there is no such run, or the watch follows another source.
+        Unreachable: If the source does not answer, if `once`.
     """
     folder = results / model.name / WATCH
     with contextlib.ExitStack() as stack:
@@ -280,11 +310,23 @@ def watch_model(
         for number, name in enumerate(again):
             arrival = Arrival(name, (folder / ARRIVED / name).read_bytes())
             state = watch.take(state, arrival, told, later=again[number + 1 :])
+        answers = True
         while True:
-            for arrival in source.arrivals():
-                known = state.arrived.get(arrival.name)
-                if known is None or known.sha256 != arrival.sha256:
-                    state = watch.take(state, arrival, told)
+            before = state.mark
+            try:
+                for arrival in source.arrivals(before, functools.partial(watch.known_until, state.newest)):
+                    known = state.arrived.get(arrival.name)
+                    if known is None or known.sha256 != arrival.sha256:
+                        state = watch.take(state, arrival, told)
+                answers = True
+            except Unreachable as reason:
+                if once:
+                    raise
+                if answers:
+                    away(reason)
+                answers = False
+            if state.mark != before:
+                continue  # there may be more
             if once:
                 return state
             time.sleep(model.job.watch.every.total_seconds())
@@ -313,7 +355,9 @@ def _begin(
         begun = find_run(results, model, run).name
         earlier = {} if state is None else state.arrived
         looks = 0 if state is None else state.looks
-        state = WatchState(begun, begun, looks, earlier, source, twin_sha256)
+        # the posterior may be one that does not know what was passed on; the names of what was are not used again
+        mark = {} if state is None else {name: one for name, one in state.mark.items() if name == NUMBER}
+        state = WatchState(begun, begun, looks, earlier, source, twin_sha256, mark)
         again = state.held()
         write_state(folder, state)
     else:
@@ -341,6 +385,11 @@ class _Watch(NamedTuple):
     def settings(self) -> WatchSection:
         return self.model.job.watch
 
+    def known_until(self, newest: str) -> Any:
+        """The last time of the record that a run knows: a date in UTC without zone, or a number."""
+        posterior = load(self.results / self.model.name / newest / POSTERIOR)
+        return pd.Index(posterior["observed_data"]["time"].to_numpy())[-1]
+
     def take(
         self,
         state: WatchState,
@@ -355,7 +404,10 @@ class _Watch(NamedTuple):
         path = write_bytes_durably(self.folder / ARRIVED / arrival.name, arrival.content)
         waiting = [self.folder / ARRIVED / name for name in state.held() if name not in (arrival.name, *later)]
         one, newest, looks = self._become(state, arrival, path, waiting)
+        one = one._replace(reason=" ".join(filter(None, (arrival.said, one.reason))))
         after = state.with_arrival(one, newest, looks)
+        if one.fate != "refused" or not arrival.mendable:
+            after = after._replace(mark=arrival.mark or state.mark)
         if one.fate == "counted":  # those that waited are in the runs before it
             taken = {p.name: state.arrived[p.name]._replace(fate="counted", run=newest) for p in waiting}
             after = after._replace(arrived={**after.arrived, **taken})

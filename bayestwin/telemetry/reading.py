@@ -17,6 +17,7 @@ from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.telemetry.columns import Numbers, check_unique, find, found_names, joined, labelled, numbers, tidy
 from bayestwin.telemetry.mending import Drop, Fill, FillHow, dropped, filled
 from bayestwin.telemetry.record import Telemetry, sealed
+from bayestwin.telemetry.selecting import Selection, refuse_open_order
 from bayestwin.telemetry.sources import Rows, SkippedRows, read_source
 from bayestwin.telemetry.times import (
     Ambiguous,
@@ -63,6 +64,10 @@ class ReadingSettings(TypedDict, total=False):
     drop: Sequence[Drop] | None
     fill: Mapping[str, FillHow | Fill] | None
     skip_rows: SkippedRows
+    query: str | None
+    parameters: Mapping[str, Any] | None
+    filters: Sequence[Sequence[Any]] | None
+    columns: Sequence[str] | None
 
 
 def check_choices(settings: Mapping[str, Any]) -> None:
@@ -111,14 +116,20 @@ def read_telemetry(
     drop: Sequence[Drop] | None = None,
     fill: Mapping[str, FillHow | Fill] | None = None,
     skip_rows: SkippedRows = 0,
+    query: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    filters: Sequence[Sequence[Any]] | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Telemetry:
-    """Read telemetry from a CSV, Parquet or netCDF file, a pandas table or an xarray dataset.
+    """Read telemetry from a CSV, Parquet or netCDF file, PostgreSQL, a pandas table or an xarray dataset.
 
     What is done to the data is said in `notices` of the result, in this order: revisions (`known_at`), `sentinels`,
     `order` and `duplicates`, `drop`, `fill`. Names of columns may differ in case and in blanks around them.
 
     Args:
-        data: Path of a file, or the table itself.
+        data: Path of a file, or of a folder of Parquet files; the table itself; or the address of a PostgreSQL or
+            TimescaleDB database, such as `"postgresql://ann@host/plant"`, to which a `query` belongs. A password
+            comes from the environment (`PGPASSWORD`, or a password file), and is refused in an address.
         time: Column (or index, or coordinate) with the times: ISO dates, or numbers in the twin's `time_unit` unless
             `units` says otherwise.
         units: Unit of each column, under its name in the data or its new name; those that xarray variables or pint
@@ -148,6 +159,12 @@ def read_telemetry(
             the line between both; `{"how": "linear", "within": "15min"}` where these lie no further apart than that.
         skip_rows: Lines of a CSV file that are left out: how many stand before the names of the columns, or a list of
             their numbers from 1 on, such as `[2]` for units beneath the names.
+        query: One SELECT, which a database answers in a transaction that only reads; `%(name)s` stands for a parameter.
+        parameters: Values by name, which are bound to the query and never written into it: numbers, text, dates.
+            Moments without an offset are on the clock of `timezone`, else in UTC.
+        filters: What rows of Parquet files must fulfil, all together: `[("asset", "==", "pump-7"), ("time", ">=",
+            "2026-03-01")]`, with `==`, `!=`, `<`, `<=`, `>`, `>=`, `in` or `not in`. What cannot fit is not read.
+        columns: Which columns of Parquet files are read; by default all.
 
     Returns:
         The telemetry, one column a signal.
@@ -155,11 +172,20 @@ def read_telemetry(
     Raises:
         InvalidTelemetry: If there is no such file or column, no row, a value that is not a number, a time that is
             missing, duplicate or ambiguous, or a unit that contradicts that of the data.
-        UnsafeArtifact: If `data` is the address of something remote, or a netCDF file that reaches out of itself.
-        InvalidSetting: If a Parquet file is given and pyarrow is not installed.
+        UnsafeArtifact: If `data` is the address of anything else remote, or a netCDF file that reaches out of itself.
+        InvalidInput: If an address holds a password.
+        InvalidSetting: If what reads it is not installed: pyarrow for Parquet, psycopg for databases.
+        Unreachable: If a database does not answer.
     """
     settings: Any = {name: value for name, value in locals().items() if name != "data"}  # as the signature names them
-    return read_rows(read_source(data, separator, decimal, skip_rows), **settings)
+    return read_rows(_rows_of(data, settings), **settings)
+
+
+def _rows_of(data: Any, settings: Mapping[str, Any], by: str = "") -> Rows:
+    """The rows that settings ask for; `by` is a column of names."""
+    chosen = Selection(**{name: settings[name] for name in Selection._fields})
+    refuse_open_order(chosen, settings["duplicates"], settings["ambiguous"])
+    return read_source(data, settings["separator"], settings["decimal"], settings["skip_rows"], by, chosen)
 
 
 _ARGUMENTS = {name: one for name, one in inspect.signature(read_telemetry).parameters.items() if name != "data"}
@@ -212,7 +238,7 @@ def read_rows(rows: Rows, **settings: Unpack[ReadingSettings]) -> Telemetry:
             "Telemetry has no rows.",
             expected="at least one time",
             received="an empty table",
-            advice="Check the file, and any filter in front of it.",
+            advice="Check the file or the query, and any filter in front of it.",
         )
     wrong: list[InvalidTelemetry] = []
     times, notices = pd.Index(np.arange(len(table), dtype=np.float64)), ()
@@ -431,8 +457,7 @@ def read_experiments(
         InvalidTelemetry: If there is no such column, a row belongs to no experiment, or `read_telemetry` refuses what
             belongs to one of them, whose name is then said.
     """
-    chosen = {**USUAL, **settings}
-    source = read_source(data, chosen["separator"], chosen["decimal"], chosen["skip_rows"], by)
+    source = _rows_of(data, {**USUAL, **settings}, by)
     found = {}
     for name, rows in rows_by(source, by).items():
         try:

@@ -1,4 +1,4 @@
-"""Where telemetry comes from: CSV, Parquet and netCDF files, tables and datasets in memory, as rows as they stand.
+"""Where telemetry comes from: CSV, Parquet and netCDF files, databases, tables and datasets in memory, as they stand.
 
 Files are local and never run code; nothing is judged here but whether the file is what it is taken for.
 """
@@ -14,9 +14,11 @@ import h5py
 import pandas as pd
 import xarray as xr
 
-from bayestwin._base.files import local_path, refuse_reaching_out
+from bayestwin._base.files import local_path, refuse_reaching_out, without_password
+from bayestwin._base.postgres import is_database
 from bayestwin.errors import InvalidSetting, InvalidTelemetry
 from bayestwin.telemetry.columns import of_dataset, of_table
+from bayestwin.telemetry.selecting import ALL, Selection, as_written, parquet_rows, query_rows
 
 _HDF5, _NETCDF3, _PARQUET = b"\x89HDF\r\n\x1a\n", b"CDF", b"PAR1"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -45,29 +47,47 @@ type SkippedRows = int | Sequence[int]
 
 
 def read_source(
-    data: Any, separator: str = ",", decimal: str = ".", skip_rows: SkippedRows = 0, text: str = ""
+    data: Any,
+    separator: str = ",",
+    decimal: str = ".",
+    skip_rows: SkippedRows = 0,
+    text: str = "",
+    chosen: Selection = ALL,
 ) -> Rows:
-    """A file, a table or a dataset as rows of one's own.
+    """A file, a table, a dataset or the answer of a database as rows of one's own.
 
     Args:
-        data: Path of a CSV, Parquet or netCDF file, told apart by their first bytes; a pandas table; a dataset.
+        data: Path of a CSV, Parquet or netCDF file, told apart by their first bytes, or of a folder of Parquet files;
+            a pandas table; a dataset; the address of a database.
         separator: Between the columns of a CSV file.
         decimal: Decimal sign of a CSV file.
         skip_rows: Lines of a CSV file that are left out.
         text: Column of a CSV file that holds names, of which `007` is one.
+        chosen: Which rows of a database or of Parquet files are meant.
 
     Raises:
         InvalidTelemetry: If it is none of these, or does not read.
-        UnsafeArtifact: If it is the address of something remote, or a netCDF file that reaches out of itself.
-        InvalidSetting: If a Parquet file is given and nothing is installed that reads it.
+        UnsafeArtifact: If it is the address of something else that is remote, or a netCDF file that reaches out of
+            itself.
+        InvalidSetting: If nothing is installed that reads it.
+        Unreachable: If a database does not answer.
     """
+    if is_database(data):
+        return Rows(*query_rows(str(data), chosen), {})
+    path = local_path(data) if isinstance(data, str | os.PathLike) else None
+    if chosen.query is not None or chosen.parameters:
+        raise _misplaced("query" if chosen.query is not None else "parameters", "the address of a database", data)
+    narrowed = chosen.columns is not None or bool(chosen.filters)
+    if path is not None and (path.is_dir() or (narrowed and path.is_file() and _is_parquet(path))):
+        return Rows(*parquet_rows(path, chosen), {})
+    if narrowed:
+        raise _misplaced("filters" if chosen.filters else "columns", "a Parquet file or a folder of them", data)
     if isinstance(data, pd.DataFrame):
         table, units = of_table(data.copy())
         return Rows(table, "pandas table", units)
     if isinstance(data, xr.Dataset):
         dataset, units = of_dataset(data)
         return Rows(dataset.to_dataframe(), "xarray dataset", units)
-    path = local_path(data) if isinstance(data, str | os.PathLike) else None
     if path is None or not path.is_file():
         raise InvalidTelemetry(
             f"There is no telemetry file `{path}`." if path else "Telemetry comes from something else.",
@@ -84,6 +104,22 @@ def read_source(
         raise _unreadable(path, f"bytes that are no text: {head[:8]!r}", "Export it as CSV, Parquet or netCDF.")
     encoding = "utf-16" if head.startswith(_UTF16) else "utf-8-sig"
     return _read_csv(path, separator, decimal, encoding, _lines(skip_rows), text)
+
+
+def _is_parquet(path: pathlib.Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_PARQUET)) == _PARQUET
+
+
+def _misplaced(argument: str, expected: str, data: Any) -> InvalidTelemetry:
+    return InvalidTelemetry(
+        f"`{argument}` does not go with this telemetry.",
+        expected=expected,
+        received=f"`{without_password(os.fspath(data))}`"
+        if isinstance(data, str | os.PathLike)
+        else type(data).__name__,
+        advice=f"Leave `{argument}` out.",
+    )
 
 
 def _lines(skip_rows: SkippedRows) -> int | list[int]:
@@ -174,7 +210,7 @@ def _read_netcdf(path: pathlib.Path) -> Rows:
                 refuse_reaching_out(file, path, size=len(data))
         loaded = xr.load_dataset(io.BytesIO(data), engine="h5netcdf" if hdf5 else "scipy")
         dataset, units = of_dataset(loaded)
-        table = dataset.to_dataframe()
+        table = as_written(dataset.to_dataframe(), loaded)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as reason:
         raise _damaged(path, "netCDF", reason) from reason
     return Rows(table, path.name, units)

@@ -121,7 +121,7 @@ def test_telemetry_must_be_there(tmp_path: pathlib.Path, text: str, received: st
     [("[telemetry]\ntime = 'a'", "`time`"), (FILE + "dataset = 'armadillo'", "`file`, `dataset`")],
 )
 def test_telemetry_is_a_file_or_a_dataset(tmp_path: pathlib.Path, text: str, received: str) -> None:
-    with pytest.raises(InvalidJob, match="either `file` or `dataset`") as caught:
+    with pytest.raises(InvalidJob, match="one of `file`, `dataset` and `database`") as caught:
         read(tmp_path, text)
     assert f"Received: {received}" in str(caught.value)
 

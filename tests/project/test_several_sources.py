@@ -94,7 +94,11 @@ def test_the_declared_resampling_is_that_of_align(model: pathlib.Path) -> None:
         (SOURCES + ALIGNED.replace("every = 0.5\n", ""), InvalidJob, "lacks `telemetry.align.every`"),
         (SOURCES + ALIGNED.replace('"mean"', '"median"'), InvalidJob, "`telemetry.align.how.pump`"),
         (SOURCES.replace("rename", "rname"), InvalidJob, "`telemetry.sources.gauge.rname`(?s:.*)`rename`"),
-        (SOURCES + 'dataset = "armadillo"\n', InvalidJob, "`telemetry.sources.pump`(?s:.*)either `file` or `dataset`"),
+        (
+            SOURCES + 'dataset = "armadillo"\n',
+            InvalidJob,
+            "`telemetry.sources.pump`(?s:.*)one of `file`, `dataset` and `database`",
+        ),
         (
             SOURCES.replace("sources.pump", 'sources."../pump"'),
             InvalidJob,
@@ -102,7 +106,7 @@ def test_the_declared_resampling_is_that_of_align(model: pathlib.Path) -> None:
         ),
         ('[telemetry]\ntime = "hour"\n' + SOURCES, InvalidJob, r"`time` belongs beneath `\[telemetry.sources.NAME\]`"),
         ("[telemetry]\nfile = 'a.csv'\n" + ALIGNED, InvalidJob, "`sources` with `align`, or neither"),
-        ("[telemetry]\nsources = {}\n", InvalidJob, "either `file` or `dataset`"),
+        ("[telemetry]\nsources = {}\n", InvalidJob, "one of `file`, `dataset` and `database`"),
     ],
 )
 def test_what_is_wrong_names_its_table(model: pathlib.Path, job: str, error: type, words: str) -> None:

@@ -239,9 +239,9 @@ def test_a_file_that_is_still_being_written_waits(site: Site, monkeypatch: pytes
 
     with monkeypatch.context() as patched:
         patched.setattr(time, "sleep", written_meanwhile)
-        assert [one.name for one in source.arrivals()] == [whole]
-    assert [one.name for one in source.arrivals()] == ["growing.csv"]
-    assert list(source.arrivals()) == []
+        assert [one.name for one in source.arrivals({}, float)] == [whole]
+    assert [one.name for one in source.arrivals({}, float)] == ["growing.csv"]
+    assert list(source.arrivals({}, float)) == []
 
 
 def test_a_folder_that_is_away_for_a_while_has_no_arrivals(tmp_path: pathlib.Path) -> None:
@@ -249,12 +249,12 @@ def test_a_folder_that_is_away_for_a_while_has_no_arrivals(tmp_path: pathlib.Pat
     folder.mkdir()
     source = FolderSource(folder, 0.01)
     (folder / "a.csv").write_text("a", encoding="utf-8")
-    assert [one.content for one in source.arrivals()] == [b"a"]
+    assert [one.content for one in source.arrivals({}, float)] == [b"a"]
     folder.rename(away)
-    assert list(source.arrivals()) == []
+    assert list(source.arrivals({}, float)) == []
     (away / "b.csv").write_text("b", encoding="utf-8")
     away.rename(folder)
-    assert [one.content for one in source.arrivals()] == [b"b"]
+    assert [one.content for one in source.arrivals({}, float)] == [b"b"]
 
 
 @pytest.mark.thorough
