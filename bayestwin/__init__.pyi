@@ -85,7 +85,7 @@ from .telemetry import Telemetry as Telemetry
 from .telemetry import align as align
 from .telemetry import datasets as datasets
 from .telemetry import read_telemetry as read_telemetry
-from .telemetry.dosing import expand_doses as expand_doses
+from .telemetry.dosing import read_doses as read_doses
 from .telemetry.leakage import add_features as add_features
 from .telemetry.mending import cut_at_gaps as cut_at_gaps
 from .telemetry.reading import read_experiments as read_experiments

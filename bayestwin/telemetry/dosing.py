@@ -39,7 +39,7 @@ class Dose(NamedTuple):
     compartment: Hashable
 
 
-def expand_doses(
+def read_doses(
     data: str | pathlib.Path | pd.DataFrame,
     *,
     time: str = "TIME",
@@ -47,7 +47,7 @@ def expand_doses(
     observed: Sequence[str] = ("DV",),
     half_life: float | None = None,
 ) -> pd.DataFrame:
-    """Write out the doses of a table with NONMEM's columns, as events for `read_telemetry`.
+    """Read a table with NONMEM's columns, its doses written out as events for `read_telemetry`.
 
     With several subjects it is for `read_experiments(by=…)`.
 
@@ -74,9 +74,9 @@ def expand_doses(
     Raises:
         InvalidTelemetry: If it has no doses, or says something that is not known here: rates below 0 (durations that
             are inferred), resets (`EVID` 3 and 4, `SS` 2), a steady state after other doses, an amount where nothing
-            is given.
+            is given. It names the row, counted from 1 below the names of the columns.
     """
-    table: Any = read_source(data).table.replace(".", np.nan)
+    table: Any = read_source(data).table.replace(".", np.nan).reset_index(drop=True)
     known = {column.upper(): column for column in map(str, table.columns)}
     table = table.rename(columns={known[name]: name for name in COLUMNS if name in known})
     time, subject = known.get(time.upper(), time), known.get(by.upper(), by)
@@ -87,7 +87,7 @@ def expand_doses(
         **{name: _numbers(table, name) for name in (time, *COLUMNS) if name in table and name != "CMT"}
     )
     groups = [(None, table)] if subject not in table.columns else list(table.groupby(subject, sort=False))
-    expanded = [(name, _doses_of(rows, time, half_life), rows) for name, rows in groups]
+    expanded = [(name, _doses_of(rows, time, subject, half_life), rows) for name, rows in groups]
     places = list(dict.fromkeys(dose.compartment for _, doses, _ in expanded for dose in doses))
     if not places:
         raise _refused("The dosing table has no doses.", "rows with an `AMT` above 0", f"{len(table)} rows without one")
@@ -107,7 +107,9 @@ def _numbers(table: Any, name: str) -> np.ndarray:
     numbers: Any = pd.to_numeric(table[name], errors="coerce")
     text = table[name].notna() & numbers.isna() & (table[name].astype(str).str.strip() != ".")
     if text.any():
-        raise _refused(f"Column `{name}` of the dosing table has text.", "numbers", f"{table[name][text].iloc[0]!r}")
+        place = int(np.flatnonzero(text)[0])
+        words = f"Column `{name}` has text in row {place + 1} of the dosing table."
+        raise _refused(words, "numbers", f"{table[name].iloc[place]!r}")
     return numbers.to_numpy(float)
 
 
@@ -124,13 +126,18 @@ def _is_dose(rows: Any) -> np.ndarray:
     return np.where(np.isnan(event), given, event == 1.0)
 
 
-def _doses_of(rows: Any, time: str, half_life: float | None) -> list[Dose]:
+def _doses_of(rows: Any, time: str, subject: str, half_life: float | None) -> list[Dose]:
     """All doses of one subject up to its last row."""
     given, found = rows[_is_dose(rows)], list[Dose]()
-    reset = np.isin(_column(rows, "EVID"), [3.0, 4.0])
-    if reset.any():
+    whose = [f"{subject} {one}, " for one in rows[subject]] if subject in rows else [""] * len(rows)
+    named = {
+        number: f"Row {number + 1} of the dosing table ({one}{time} {at:g})"
+        for number, one, at in zip(rows.index, whose, rows[time], strict=True)
+    }
+    for number in rows.index[np.isin(_column(rows, "EVID"), [3.0, 4.0])][:1]:
         advice = "Give what follows a reset as another subject, with `initial=` as it is then."
-        raise _refused("The dosing table resets its compartments.", "EVID 0, 1 or 2", "EVID 3 or 4", advice)
+        told = f"EVID {rows['EVID'][number]:g}"
+        raise _refused(f"{named[number]} resets its compartments.", "EVID 0, 1 or 2", told, advice)
     unknown = ~np.isin(_column(rows, "EVID"), [0.0, 1.0, 2.0])
     lost = ((_column(rows, "AMT") != 0.0) | (_column(rows, "RATE") != 0.0)) & ~_is_dose(rows)
     for place in np.flatnonzero(unknown | lost)[:1]:
@@ -138,52 +145,51 @@ def _doses_of(rows: Any, time: str, half_life: float | None) -> list[Dose]:
         words = "is of a kind that is not known" if unknown[place] else "has an amount, and is no dose"
         told = ", ".join(f"{name} {one[name]:g}" for name in ("AMT", "RATE", "EVID") if name in rows)
         expected = "EVID 1, or none, where something is given; EVID 0 or 2 where nothing is"
-        raise _refused(f"The row at {float(one[time]):g} {words}.", expected, told)
+        raise _refused(f"{named[one.name]} {words}.", expected, told)
     columns = [_column(given, name) for name in ("AMT", "RATE", "II", "ADDL", "SS")]
     compartments = given["CMT"].tolist() if "CMT" in given else [1] * len(given)
-    for at, compartment, *numbers in zip(given[time], compartments, *columns, strict=True):
+    for number, at, compartment, *numbers in zip(given.index, given[time], compartments, *columns, strict=True):
         amount, rate, interval, more, steady = map(float, numbers)
-        _check(float(at), amount, rate, interval, more, steady)
+        _check(named[number], float(at), amount, rate, interval, more, steady)
         first = 0
         if steady:
             if found:
                 advice = "Give what follows as another subject, or write the doses before it out."
-                raise _refused(f"The dose at {at:g} is at steady state.", "SS 1 at the first", "others before", advice)
-            first = -_num_before(float(at), interval, half_life)
+                raise _refused(f"{named[number]} is at steady state.", "SS 1 at the first", "others before", advice)
+            first = -_num_before(named[number], interval, half_life)
         found += [Dose(at + k * interval, amount, rate, compartment) for k in range(first, int(more) + 1)]
     return [dose for dose in found if dose.time <= rows[time].max()]
 
 
-def _check(at: float, amount: float, rate: float, interval: float, more: float, steady: float) -> None:
+def _check(row: str, at: float, amount: float, rate: float, interval: float, more: float, steady: float) -> None:
     """Refuse what is not known here, or makes no sense."""
-    dose = f"The dose at {at:g}"
     if not math.isfinite(at) or amount <= 0.0:
-        raise _refused(f"{dose} has no amount or time.", "AMT above 0 and a time", f"AMT {amount:g}, TIME {at:g}")
+        raise _refused(f"{row} is a dose without amount or time.", "AMT above 0 and a time", f"AMT {amount:g}")
     if rate < 0.0:
         advice = (
             "Write the end of the infusion as an event at an inferred time: `bt.Event(…, at=lambda p: p.duration)`."
         )
-        raise _refused(f"{dose} has a rate or duration that is inferred.", "RATE 0 or above", f"RATE {rate:g}", advice)
+        raise _refused(f"{row} has a rate or duration that is inferred.", "RATE 0 or above", f"RATE {rate:g}", advice)
     if steady not in (0.0, 1.0):
-        raise _refused(f"{dose} is at a steady state of another kind.", "SS 0 or 1", f"SS {steady:g}")
+        raise _refused(f"{row} is at a steady state of another kind.", "SS 0 or 1", f"SS {steady:g}")
     if more < 0.0 or more != round(more):
-        raise _refused(f"{dose} has additional ones that cannot be counted.", "ADDL 0, 1, 2, …", f"ADDL {more:g}")
+        raise _refused(f"{row} has additional doses that cannot be counted.", "ADDL 0, 1, 2, …", f"ADDL {more:g}")
     if (more or steady) and interval <= 0.0:
-        raise _refused(f"{dose} is repeated, and does not say when.", "II above 0", f"II {interval:g}")
+        raise _refused(f"{row} is a dose that is repeated, and does not say when.", "II above 0", f"II {interval:g}")
 
 
-def _num_before(at: float, interval: float, half_life: float | None) -> int:
+def _num_before(row: str, interval: float, half_life: float | None) -> int:
     """How many earlier doses of a steady state are written out."""
     if half_life is None or not half_life > 0.0:
         raise _refused(
-            f"The dose at {at:g} is at steady state.",
+            f"{row} is at steady state.",
             "`half_life=`, the longest that is plausible: doses of the last 30 of them are written out",
             f"half_life={half_life!r}",
             "Take a long one; a tenfold one costs ten times as many doses, and no precision.",
         )
     num = math.ceil(LEFT_OUT * half_life / interval)
     if num > MOST_BEFORE:
-        raise _refused(f"The dose at {at:g} is at steady state.", f"{MOST_BEFORE} doses before at most", f"{num}")
+        raise _refused(f"{row} is at steady state.", f"{MOST_BEFORE} doses before at most", f"{num}")
     return num
 
 

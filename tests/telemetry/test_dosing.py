@@ -47,7 +47,7 @@ def amounts() -> Callable[[pd.DataFrame], np.ndarray]:
     solved = jax.jit(lambda grid: solve(twin, grid, {"rate": RATE}))
 
     def found(table: pd.DataFrame) -> np.ndarray:
-        expanded = bt.expand_doses(table, half_life=7.0)
+        expanded = bt.read_doses(table, half_life=7.0)
         expanded = expanded.reindex(columns=["TIME", "dose", "infusion", "DV"])
         record = bt.read_telemetry(expanded, time="TIME", rename={"DV": "amount"}, sentinels=())
         bound = bind(twin, record)
@@ -108,7 +108,7 @@ def test_subjects_compartments_covariates_and_times_without_an_observation() -> 
             "wt": [70.0, 70.0, 70.0, 60.0, 60.0, 61.0],
         }
     )
-    found = bt.expand_doses(table)
+    found = bt.read_doses(table)
     assert list(found.columns) == ["id", "Time", "dose_1", "dose_2", "dv", "wt"]
     expected = [[1, 0, 100, 50, np.nan, 70], [1, 6, np.nan, np.nan, 4, 70]]
     expected += [[2, 0, 80, np.nan, np.nan, 60], [2, 3, np.nan, np.nan, 3, 60], [2, 4, np.nan, np.nan, np.nan, 61]]
@@ -122,7 +122,7 @@ def test_a_file_says_the_same(tmp_path) -> None:
     table = table_of({"TIME": 0.0, "AMT": 100.0, "RATE": 40.0})
     path = tmp_path / "doses.csv"
     table.to_csv(path, index=False, na_rep=".")
-    found, expected = bt.expand_doses(path), bt.expand_doses(table)
+    found, expected = bt.read_doses(path), bt.read_doses(table)
     assert np.array_equal(found.to_numpy(float), expected.to_numpy(float), equal_nan=True)
     assert expected["infusion"].dropna().tolist() == [40.0, 0.0]
 
@@ -136,17 +136,31 @@ def test_a_file_says_the_same(tmp_path) -> None:
         ({"AMT": 1.0, "SS": 2, "II": 12.0}, "SS 0 or 1"),
         ({"AMT": 1.0, "ADDL": 1.5, "II": 12.0}, "cannot be counted"),
         ({"AMT": 1.0, "EVID": 4}, "resets"),
-        ({"AMT": 1.0, "EVID": 0}, "The row at 0 has an amount, and is no dose"),
-        ({"AMT": 0.0, "RATE": 3.0, "EVID": 2}, "The row at 0 has an amount, and is no dose"),
-        ({"AMT": 1.0, "EVID": 5}, "The row at 0 is of a kind that is not known"),
-        ({"AMT": 0.0}, "no amount"),
-        ({"AMT": "a lot"}, "has text"),
+        ({"AMT": 1.0, "EVID": 0}, r"Row 1 of the dosing table .TIME 0. has an amount, and is no dose"),
+        ({"AMT": 0.0, "RATE": 3.0, "EVID": 2}, r"Row 1 of the dosing table .TIME 0. has an amount, and is no dose"),
+        ({"AMT": 1.0, "EVID": 5}, r"Row 1 of the dosing table .TIME 0. is of a kind that is not known"),
+        ({"AMT": 0.0}, "a dose without amount"),
+        ({"AMT": "a lot"}, "has text in row 1"),
         ({"EVID": 0}, "no amounts"),
     ],
 )
 def test_what_is_not_known_here_is_refused(dose: dict, words: str) -> None:
     with pytest.raises(bt.errors.InvalidTelemetry, match=f"(?s){words}"):
-        bt.expand_doses(table_of({"TIME": 0.0} | dose))
+        bt.read_doses(table_of({"TIME": 0.0} | dose))
+
+
+def test_the_row_that_is_refused_is_named() -> None:
+    """By its number in the table, whatever subjects it has and in whatever order they stand."""
+    table = pd.DataFrame(
+        {
+            "ID": [7, 9, 7, 9],
+            "TIME": [0.0, 0.0, 5.0, 6.0],
+            "AMT": [1.0, 2.0, np.nan, 3.0],
+            "RATE": [0.0, 0.0, 0.0, -1.0],
+        }
+    )
+    with pytest.raises(bt.errors.InvalidTelemetry, match=r"Row 4 of the dosing table .ID 9, TIME 6. has a rate"):
+        bt.read_doses(table)
 
 
 def test_an_amount_is_a_dose_where_no_kind_is_said() -> None:
@@ -154,11 +168,11 @@ def test_an_amount_is_a_dose_where_no_kind_is_said() -> None:
     table = table_of(
         {"TIME": 0.0, "AMT": 1.0, "EVID": 1.0}, {"TIME": 3.0, "AMT": 2.0}, {"TIME": 5.0, "DV": 1.0, "EVID": 0.0}
     )
-    found = bt.expand_doses(table).set_index("TIME")["dose"].dropna()
+    found = bt.read_doses(table).set_index("TIME")["dose"].dropna()
     assert found.to_dict() == {0.0: 1.0, 3.0: 2.0}
 
 
 def test_a_steady_state_after_other_doses_is_refused() -> None:
     table = table_of({"TIME": 0.0, "AMT": 1.0}, {"TIME": 9.0, "AMT": 1.0, "SS": 1, "II": 12.0})
     with pytest.raises(bt.errors.InvalidTelemetry, match="others before"):
-        bt.expand_doses(table, half_life=7.0)
+        bt.read_doses(table, half_life=7.0)
