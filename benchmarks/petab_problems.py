@@ -71,8 +71,8 @@ def key_of(row: dict) -> tuple:
     told = [one for one in row.get("observableParameters", "").split(";") if one]
     numbers = tuple(f"{float(one):.8g}" if one[0] in "-.0123456789" else one for one in told)
     before = row.get("preequilibrationConditionId", "")
-    time = f"{float(row['time']):.8g}"
-    return row["observableId"], row["simulationConditionId"], "" if before == "nan" else before, time, numbers
+    time = f"{float(row.get('time', 'nan')):.8g}"
+    return row.get("observableId"), row.get("simulationConditionId"), "" if before == "nan" else before, time, numbers
 
 
 def compare(path: pathlib.Path, gradient: bool) -> dict:

@@ -21,6 +21,7 @@ from bayestwin.model.noise.families import Gaussian, LogNormal
 from bayestwin.model.tracing import CALLS, abstract_arguments
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import ByExperiment, Column, First, varies
+from bayestwin.petab.formulas import require_packages
 from bayestwin.telemetry import Telemetry
 
 
@@ -43,7 +44,9 @@ def write_petab(
 
     Raises:
         InvalidTwin: If something of the twin has no words in PEtab or SBML: all of it.
+        InvalidSetting: If the extra `petab` is not installed.
     """
+    require_packages()
     writer = _Exporter(twin, experiments, dict(nominal or {}))
     tables = writer.tables()
     document = writer.model()
