@@ -229,7 +229,8 @@ class _Exporter:
         if name in self.twin.derived:
             assignment = model.createInitialAssignment()
             assignment.setSymbol(name)
-            value = self.traced(lambda t, x, p, u: prior(p), f"parameter `{name}`")  # noqa: ARG005
+            function: Any = parameter.prior
+            value = self.traced(lambda t, x, p, u: function(p), f"parameter `{name}`")  # noqa: ARG005
             assignment.setMath(libsbml.parseL3Formula(as_text(value)))
 
     def _start(self, name: str, initial: Any) -> Any:
