@@ -15,7 +15,9 @@ import subprocess
 import sys
 import time
 
-PARTS, STEPS = 12, (1e-4, 1e-5, 1e-6, 1e-7)
+from results_page import circumstances, markdown, write_section
+
+PARTS, STEPS = 12, (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 """In how many parameters a gradient is compared, and by how much of itself each may be moved."""
 
 
@@ -150,6 +152,17 @@ def shown(value: float | None, digits: str = ".6f") -> str:
     return "" if value is None or math.isnan(value) else format(value, digits)
 
 
+def row_of(name: str, found: dict) -> list[str]:
+    """One line of the table."""
+    ours, other = found.get("closer", found.get("ours")), found.get("reference", math.nan)
+    difference = None if ours is None else ours - other
+    moved = None if "closer" not in found else found["closer"] - found["ours"]
+    error = " ".join(found.get("error", "").split()).replace("|", "/")
+    cells = [name, str(found.get("states", "")), str(found.get("experiments", "")), shown(ours), shown(other)]
+    cells += [shown(difference, ".1e"), shown(moved, ".1e"), shown(found.get("gradient"), ".1e")]
+    return [*cells, shown(found.get("seconds"), ".0f"), error[:400]]
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("folder", type=pathlib.Path)
@@ -157,6 +170,7 @@ def main() -> None:
     options.add_argument("--no-gradient", action="store_true")
     options.add_argument("--limit", type=float, default=600.0)
     options.add_argument("--only", nargs="*", default=[])
+    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
     told = options.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if told.one:
@@ -167,30 +181,24 @@ def main() -> None:
         except BayestwinError as reason:
             print(str(reason), file=sys.stderr)
         return
-    print(
-        "| problem | states | experiments | ours | simulations kept beside it | difference | solved closer | gradient "
-        "| s | |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
     for folder in sorted(one for one in told.folder.iterdir() if one.is_dir()):
         if told.only and folder.name not in told.only:
             continue
         problems = sorted(folder.glob("*.yaml"), key=lambda one: (one.stem != folder.name, one.name))
         found = run(problems[0], told.limit, not told.no_gradient) if problems else {"error": "no problem file"}
-        ours, other = found.get("closer", found.get("ours")), found.get("reference", math.nan)
-        difference = None if ours is None else ours - other
-        moved = None if "closer" not in found else found["closer"] - found["ours"]
-        error = " ".join(found.get("error", "").split())
-        cells = [
-            folder.name,
-            str(found.get("states", "")),
-            str(found.get("experiments", "")),
-            shown(ours),
-            shown(other),
-        ]
-        cells += [shown(difference, ".1e"), shown(moved, ".1e"), shown(found.get("gradient"), ".1e")]
-        cells += [shown(found.get("seconds"), ".0f"), error.replace("|", "/")[:400]]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        rows.append(row_of(folder.name, found))
+        print("| " + " | ".join(rows[-1]) + " |", flush=True)
+    if told.write:
+        write_section(TITLE, f"{circumstances('cpu')}\n\n{markdown(HEADER, rows)}\n\n{WORDS}")
+
+
+TITLE = "Published PEtab problems"
+HEADER = ["problem", "states", "experiments", "ours", "kept beside it", "difference", "closer", "gradient", "s", ""]
+WORDS = """\
+`ours` is the log likelihood at the nominal values, `kept beside it` that of the simulations in the same folder,
+whoever made them, `closer` how far ours moves from relative tolerances of 1e-10 to 1e-12, and `gradient` how far its
+entries, by the logarithms of parameters, lie from extrapolated central differences, as a share of the largest."""
 
 
 if __name__ == "__main__":
