@@ -72,6 +72,7 @@ from .model.types import Event as Event
 from .model.types import First as First
 from .model.types import SteadyState as SteadyState
 from .monitor.monitor import monitor as monitor
+from .petab.export import write_petab as write_petab
 from .petab.problem import read_petab as read_petab
 from .ppl.numpyro import numpyro_model as numpyro_model
 from .ppl.pymc import pymc_model as pymc_model

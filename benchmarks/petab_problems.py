@@ -15,8 +15,20 @@ import subprocess
 import sys
 import time
 
-PARTS, STEP = 12, 1e-4
-"""In how many parameters a gradient is compared, and by how much of itself each is moved."""
+from results_page import circumstances, markdown, write_section
+
+PARTS, STEPS = 12, (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+"""In how many parameters a gradient is compared, and by how much of itself each may be moved."""
+
+
+def difference(value) -> float:
+    """A derivative at 0 by central differences, extrapolated, with the step at which two of them agree best."""
+    found = []
+    for step in STEPS:
+        once, twice = ((value(h) - value(-h)) / (2.0 * h) for h in (step, 2.0 * step))
+        if math.isfinite(once) and math.isfinite(twice):
+            found.append((abs(once - twice), (4.0 * once - twice) / 3.0))
+    return min(found)[1] if found else math.nan
 
 
 def reference(path: pathlib.Path) -> float:
@@ -71,8 +83,8 @@ def key_of(row: dict) -> tuple:
     told = [one for one in row.get("observableParameters", "").split(";") if one]
     numbers = tuple(f"{float(one):.8g}" if one[0] in "-.0123456789" else one for one in told)
     before = row.get("preequilibrationConditionId", "")
-    time = f"{float(row['time']):.8g}"
-    return row["observableId"], row["simulationConditionId"], "" if before == "nan" else before, time, numbers
+    time = f"{float(row.get('time', 'nan')):.8g}"
+    return row.get("observableId"), row.get("simulationConditionId"), "" if before == "nan" else before, time, numbers
 
 
 def compare(path: pathlib.Path, gradient: bool) -> dict:
@@ -119,8 +131,7 @@ def compare(path: pathlib.Path, gradient: bool) -> dict:
             return float(value({**values, name: values[name] * (1.0 + share)}, close))
 
         ours = np.array([float(slopes[name] * values[name]) for name in free])
-        once, twice = ([(moved(n, h) - moved(n, -h)) / (2.0 * h) for n in free] for h in (STEP, 2.0 * STEP))
-        theirs = (4.0 * np.array(once) - np.array(twice)) / 3.0  # without what grows as the square of the step
+        theirs = np.array([difference(lambda share, n=n: moved(n, share)) for n in free])
         tell(gradient=float(np.max(np.abs(ours - theirs)) / max(np.max(np.abs(theirs)), 1.0)))
     return found
 
@@ -141,6 +152,17 @@ def shown(value: float | None, digits: str = ".6f") -> str:
     return "" if value is None or math.isnan(value) else format(value, digits)
 
 
+def row_of(name: str, found: dict) -> list[str]:
+    """One line of the table."""
+    ours, other = found.get("closer", found.get("ours")), found.get("reference", math.nan)
+    difference = None if ours is None else ours - other
+    moved = None if "closer" not in found else found["closer"] - found["ours"]
+    error = " ".join(found.get("error", "").split()).replace("|", "/")
+    cells = [name, str(found.get("states", "")), str(found.get("experiments", "")), shown(ours), shown(other)]
+    cells += [shown(difference, ".1e"), shown(moved, ".1e"), shown(found.get("gradient"), ".1e")]
+    return [*cells, shown(found.get("seconds"), ".0f"), error[:400]]
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("folder", type=pathlib.Path)
@@ -148,6 +170,7 @@ def main() -> None:
     options.add_argument("--no-gradient", action="store_true")
     options.add_argument("--limit", type=float, default=600.0)
     options.add_argument("--only", nargs="*", default=[])
+    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
     told = options.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if told.one:
@@ -158,30 +181,24 @@ def main() -> None:
         except BayestwinError as reason:
             print(str(reason), file=sys.stderr)
         return
-    print(
-        "| problem | states | experiments | ours | simulations kept beside it | difference | solved closer | gradient "
-        "| s | |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
     for folder in sorted(one for one in told.folder.iterdir() if one.is_dir()):
         if told.only and folder.name not in told.only:
             continue
         problems = sorted(folder.glob("*.yaml"), key=lambda one: (one.stem != folder.name, one.name))
         found = run(problems[0], told.limit, not told.no_gradient) if problems else {"error": "no problem file"}
-        ours, other = found.get("closer", found.get("ours")), found.get("reference", math.nan)
-        difference = None if ours is None else ours - other
-        moved = None if "closer" not in found else found["closer"] - found["ours"]
-        error = " ".join(found.get("error", "").split())
-        cells = [
-            folder.name,
-            str(found.get("states", "")),
-            str(found.get("experiments", "")),
-            shown(ours),
-            shown(other),
-        ]
-        cells += [shown(difference, ".1e"), shown(moved, ".1e"), shown(found.get("gradient"), ".1e")]
-        cells += [shown(found.get("seconds"), ".0f"), error.replace("|", "/")[:400]]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        rows.append(row_of(folder.name, found))
+        print("| " + " | ".join(rows[-1]) + " |", flush=True)
+    if told.write:
+        write_section(TITLE, f"{circumstances('cpu')}\n\n{markdown(HEADER, rows)}\n\n{WORDS}")
+
+
+TITLE = "Published PEtab problems"
+HEADER = ["problem", "states", "experiments", "ours", "kept beside it", "difference", "closer", "gradient", "s", ""]
+WORDS = """\
+`ours` is the log likelihood at the nominal values, `kept beside it` that of the simulations in the same folder,
+whoever made them, `closer` how far ours moves from relative tolerances of 1e-10 to 1e-12, and `gradient` how far its
+entries, by the logarithms of parameters, lie from extrapolated central differences, as a share of the largest."""
 
 
 if __name__ == "__main__":

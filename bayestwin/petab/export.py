@@ -21,6 +21,7 @@ from bayestwin.model.noise.families import Gaussian, LogNormal
 from bayestwin.model.tracing import CALLS, abstract_arguments
 from bayestwin.model.twin import Twin
 from bayestwin.model.types import ByExperiment, Column, First, varies
+from bayestwin.petab.formulas import require_packages
 from bayestwin.telemetry import Telemetry
 
 
@@ -43,7 +44,9 @@ def write_petab(
 
     Raises:
         InvalidTwin: If something of the twin has no words in PEtab or SBML: all of it.
+        InvalidSetting: If the extra `petab` is not installed.
     """
+    require_packages()
     writer = _Exporter(twin, experiments, dict(nominal or {}))
     tables = writer.tables()
     document = writer.model()
@@ -226,7 +229,8 @@ class _Exporter:
         if name in self.twin.derived:
             assignment = model.createInitialAssignment()
             assignment.setSymbol(name)
-            value = self.traced(lambda t, x, p, u: prior(p), f"parameter `{name}`")  # noqa: ARG005
+            function: Any = parameter.prior
+            value = self.traced(lambda t, x, p, u: function(p), f"parameter `{name}`")  # noqa: ARG005
             assignment.setMath(libsbml.parseL3Formula(as_text(value)))
 
     def _start(self, name: str, initial: Any) -> Any:

@@ -4,6 +4,7 @@ libsbml parses both kinds of formulas; none is ever run.
 """
 
 import functools
+import importlib.util
 import itertools
 import keyword
 import re
@@ -11,10 +12,27 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from bayestwin.errors import InvalidSetting
 from bayestwin.model.checks import DIMENSIONS
 
 TIME = "time"
 """The symbol of time."""
+
+
+def require_packages() -> None:
+    """Refuse where the extra is not installed.
+
+    Raises:
+        InvalidSetting: Naming what is missing.
+    """
+    missing = [name for name in ("libsbml", "sympy", "yaml") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidSetting(
+            "PEtab problems cannot be read or written here.",
+            expected="the extra `petab`: python-libsbml, PyYAML and SymPy",
+            received=f"no {', '.join(missing)}",
+            advice="Install it: `pip install 'bayestwin[petab]'`.",
+        )
 
 
 class Unreadable(Exception):

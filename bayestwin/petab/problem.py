@@ -22,11 +22,11 @@ from jax import Array
 from bayestwin.density.bind import Bound, Experiments, bind_all
 from bayestwin.density.density import Density, build_density
 from bayestwin.dynamics.grid import Grid
-from bayestwin.errors import InvalidInput, InvalidSetting, StorageFailure
+from bayestwin.errors import InvalidInput, StorageFailure
 from bayestwin.model.checks import check_name
 from bayestwin.model.components import Solver
 from bayestwin.model.twin import Twin
-from bayestwin.petab.formulas import comment
+from bayestwin.petab.formulas import comment, require_packages
 from bayestwin.petab.sbml import Refusals, read_sbml
 from bayestwin.petab.source import WrittenTwin, write_twin
 from bayestwin.petab.tables import PetabTables, read_tables
@@ -76,26 +76,13 @@ def read_petab(path: str | pathlib.Path) -> PetabProblem:
 
 def translate(path: pathlib.Path) -> tuple[WrittenTwin, PetabTables]:
     """What a problem becomes as source and table, and its tables; arguments and errors as of `read_petab`."""
-    _require_packages()
+    require_packages()
     refused = Refusals()
     tables = read_tables(path, refused)
     before = any(one.before for one in tables.measurements)
     columns = {name for one in tables.conditions.values() for name in one}
     model = read_sbml(tables.sbml, refused, frozenset(columns) if before else frozenset())
     return write_twin(tables, model, refused), tables
-
-
-def _require_packages() -> None:
-    import importlib.util
-
-    missing = [name for name in ("libsbml", "sympy", "yaml") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InvalidSetting(
-            "PEtab problems cannot be read here.",
-            expected="the extra `petab`: python-libsbml, PyYAML and SymPy",
-            received=f"no {', '.join(missing)}",
-            advice="Install it: `pip install 'bayestwin[petab]'`.",
-        )
 
 
 def run_source(source: str) -> tuple[Twin, dict[str, float]]:

@@ -332,7 +332,8 @@ class _Reader:
             if not isinstance(trigger, orders):
                 self.refuse(name, f"is an event whose trigger is no single comparison: {trigger}")
                 continue
-            level = trigger.gts - trigger.lts
+            greater, lesser = (getattr(trigger, side) for side in ("gts", "lts"))
+            level = greater - lesser
             effects = {one.getVariable(): self.formula(one, name) for one in event.getListOfEventAssignments()}
             if ruled := effects.keys() & self.found.rules.keys():
                 self.refuse(name, f"changes {', '.join(f'`{one}`' for one in sorted(ruled))}, which is a rule")

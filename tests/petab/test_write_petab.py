@@ -10,7 +10,6 @@ import pytest
 
 import bayestwin as bt
 from bayestwin.errors import InvalidTwin
-from bayestwin.petab.export import write_petab
 from bayestwin.petab.problem import log_likelihood
 
 
@@ -52,7 +51,7 @@ def telemetry() -> dict[str, bt.Telemetry]:
 def test_it_is_read_back_with_the_same_likelihood(tmp_path: pathlib.Path) -> None:
     twin, experiments = twin_with(), telemetry()
     values = {"slow": 0.3, "fast": 0.7, "level_initial": 1.2, "level_scale": 0.2}
-    read = bt.read_petab(write_petab(twin, experiments, tmp_path / "problem", values))
+    read = bt.read_petab(bt.write_petab(twin, experiments, tmp_path / "problem", values))
     assert read.nominal == values
     ours = log_likelihood(twin, experiments, values)
     assert log_likelihood(read.twin, read.experiments, values) == pytest.approx(ours, abs=1e-8)
@@ -71,7 +70,7 @@ def test_what_has_no_words_there_is_named(tmp_path: pathlib.Path) -> None:
         "heat": bt.Observation(bt.Proportional(0.1, 0.2), of=lambda t, x, p, u: x.warm),
     }
     with pytest.raises(InvalidTwin, match=r"(?s)noise of `level`, StudentT; the noise of `heat`, Proportional"):
-        write_petab(twin_with(observations=noisy), telemetry(), tmp_path)
+        bt.write_petab(twin_with(observations=noisy), telemetry(), tmp_path)
     event = {"rain": bt.Event(lambda t, x, p, u: {"level": x.level + 1.0}, at=(1.0,))}
     with pytest.raises(InvalidTwin, match="event `rain`"):
-        write_petab(twin_with(events=event), telemetry(), tmp_path)
+        bt.write_petab(twin_with(events=event), telemetry(), tmp_path)
