@@ -21,7 +21,8 @@ test: $(READY) ## Run the fast tests
 	@$(if $(COVERAGE),echo "Coverage of bayestwin/: $$($(VENV)/bin/coverage report --format=total) % of lines; by file: $(VENV)/bin/coverage report")
 
 # What speaks to them is installed beside .venv, since pandas makes other columns of text where pyarrow is there.
-SERVERS := tests/telemetry/test_selecting.py tests/project/test_selected_rows.py tests/project/test_watch_streams.py
+SERVERS := tests/telemetry/test_selecting.py tests/project/test_selected_rows.py tests/project/test_watch_streams.py \
+	    tests/registry/test_shared_log.py
 
 servers: $(READY) ## Run the tests that ask real servers, PostgreSQL and MQTT; skipped where these are not installed
 	@rm -rf build/servers
