@@ -142,6 +142,20 @@ def test_a_line_that_was_changed_in_the_table_is_refused(
     assert [event.run for event in read_log(two).events] == ["A"]
 
 
+def test_a_line_that_was_taken_out_of_the_table_is_missed(
+    hosts: tuple[pathlib.Path, pathlib.Path], database: Database
+) -> None:
+    one, two = hosts
+    for run in "ABC":
+        promote(one, run)
+    database.execute("DELETE FROM bayestwin_registry WHERE seq = 2")
+    with pytest.raises(CorruptArtifact, match=r"(?s)goes on otherwise.*event 2, which follows.*event 3: promote of `C`"):
+        current_log(two)
+    assert [event.run for event in read_log(two).events] == ["A"]
+    with pytest.raises(CorruptArtifact, match="not the same"):
+        current_log(one)
+
+
 def test_models_do_not_mix(hosts: tuple[pathlib.Path, pathlib.Path]) -> None:
     one, _ = hosts
     other = one.with_name("room")
