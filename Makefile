@@ -26,7 +26,8 @@ thorough: $(READY) ## Run these and those that take longer, which is about an ho
 	@$(PYTEST) -q $(WORKERS) -m "not slow and not wheel"
 
 # What speaks to them is installed beside .venv, since pandas makes other columns of text where pyarrow is there.
-SERVERS := tests/telemetry/test_selecting.py tests/project/test_selected_rows.py tests/project/test_watch_streams.py
+SERVERS := tests/telemetry/test_selecting.py tests/project/test_selected_rows.py tests/project/test_watch_streams.py \
+	    tests/registry/test_shared_log.py
 
 servers: $(READY) ## Run the tests that ask real servers, PostgreSQL and MQTT; skipped where these are not installed
 	@rm -rf build/servers

@@ -36,8 +36,8 @@ ORDER BY n
 
 QUERY = "SELECT time, ambient, inside FROM readings WHERE asset = %(asset)s AND time >= %(start)s AND time < %(end)s"
 
-SPANS = {"a week": "2025-03-10", "a year": "2026-03-03", "all": "2100-01-01"}
-ASSET, START, TRUTH = "asset-40", "2025-03-03", 2.8
+SPANS = {"a week": "2024-11-11", "a year": "2025-11-04", "all": "2100-01-01"}
+ASSET, START, TRUTH = "asset-40", "2024-11-04", 2.8
 
 TWIN = bt.Twin(
     name="store",

@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from bayestwin.errors import CorruptArtifact, InvalidSetting, RunLocked, StorageFailure
@@ -131,6 +131,7 @@ def append(
     overridden: Sequence[str] = (),
     evidence: Mapping[str, Any] | None = None,
     when: str | None = None,
+    claim: Callable[[RegistryEvent, bytes], None] | None = None,
 ) -> RegistryEvent:
     """Add an event to the log of a model: after its last one, whole, or not at all.
 
@@ -148,6 +149,7 @@ def append(
         overridden: Likewise.
         evidence: Likewise.
         when: Likewise; by default now.
+        claim: Called with the event and its line before that is written; what it raises leaves the log as it was.
 
     Raises:
         CorruptArtifact: The log is not whole.
@@ -177,6 +179,8 @@ def append(
                 "mended": log.torn,
             }
         )
+        if claim is not None:
+            claim(added, line)
         _point(folder, log.head)  # one that a dead process left behind, and the first one, which says that none is
         _write_line(log, line)
         try:
@@ -185,6 +189,45 @@ def append(
             reason.add_note(f"Event {added.seq} is in the log, and holds.")
             raise
     return added
+
+
+def take_over(folder: pathlib.Path, lines: Sequence[bytes]) -> RegistryLog:
+    """Add lines that stand in another copy of the log: those that follow what is here, each whole, or none of the rest.
+
+    Args:
+        folder: Where the runs of the model are filed.
+        lines: In order, each with its line end; those that are here already are left out.
+
+    Raises:
+        CorruptArtifact: The log is not whole, or a line does not follow it.
+        RunLocked: Someone holds the lock.
+        StorageFailure: It cannot be written.
+    """
+    with _locked(folder):
+        log = read_log(folder)
+        for line in lines:
+            event = _parsed(line.rstrip(b"\n"))
+            if event is not None and event.seq <= log.head.seq and log.events[event.seq - 1] == event:
+                continue
+            if event is None or (event.seq, event.previous) != (log.head.seq + 1, log.head.sha256):
+                _refuse(
+                    log.path,
+                    f"Another copy of the log of `{folder.name}` goes on otherwise than this one.",
+                    "a line that was changed"
+                    if event is None
+                    else f"event {event.seq}: {event.event} of `{event.run}`",
+                    f"event {log.head.seq + 1}, which follows one with the sha256 {log.head.sha256[:12]}",
+                )
+            _point(folder, log.head)
+            _write_line(log, line)
+            log = log._replace(events=(*log.events, event), torn=0)
+            _point(folder, log.head)
+        return log
+
+
+def line_of(event: RegistryEvent) -> bytes:
+    """The line of an event, to the byte as it was written."""
+    return _canonical(event._asdict()) + b"\n"
 
 
 def now() -> str:

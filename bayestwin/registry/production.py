@@ -14,11 +14,11 @@ from bayestwin.registry.log import (
     InStage,
     RegistryEvent,
     Stages,
-    append,
     events_until,
     read_log,
     stages_after,
 )
+from bayestwin.registry.shared import append, current_log
 
 if TYPE_CHECKING:
     from bayestwin.check import Finding
@@ -41,7 +41,7 @@ def history(model: ModelName, results: str | os.PathLike[str] = "results") -> tu
         InvalidInput: There are no runs of such a model.
         CorruptArtifact: The log was changed; it says which line.
     """
-    return read_log(runs_of(model, results)).events
+    return current_log(runs_of(model, results)).events
 
 
 def stages(
@@ -87,7 +87,7 @@ def rollback(
         InvalidSetting: There is no reason.
     """
     runs, who, why = runs_of(model, results), person(by), reason(why, "rollback")
-    log = read_log(runs)
+    log = current_log(runs)
     productions = stages_after(log.events).productions
     if len(productions) < 2:
         raise InvalidInput(

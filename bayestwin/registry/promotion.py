@@ -14,8 +14,9 @@ from bayestwin.project.record import RECORD, read_record
 from bayestwin.project.run import ENDED, POSTERIOR, sha256_of
 from bayestwin.project.sections import StageSection
 from bayestwin.registry.evidence import GateOutcome, Promotable, judge_run, open_promotable
-from bayestwin.registry.log import RegistryEvent, Stages, append, read_log, stages_after
+from bayestwin.registry.log import RegistryEvent, Stages, stages_after
 from bayestwin.registry.production import person, reason, runs_of
+from bayestwin.registry.shared import append, current_log
 from bayestwin.results.store import load
 
 type PromotionStage = Literal["staging", "prod"]
@@ -80,7 +81,7 @@ def promote(
     asked = read_job(_job_of(model, job)).promote
     runs, who = runs_of(model, results), person(by)
     why = reason(why, "--force") if force else why.strip()
-    log = read_log(runs)
+    log = current_log(runs)
     now = stages_after(log.events)
     name = run or (now.staging.run if to == "prod" and now.staging else _newest(runs))
     staged = now.staging is not None and now.staging.run == name
@@ -155,7 +156,7 @@ def approve(
         CorruptArtifact: Its posterior is damaged, or the log was changed.
     """
     runs, who = runs_of(model, results), person(by)
-    staging = stages_after(read_log(runs).events).staging
+    staging = stages_after(current_log(runs).events).staging
     promotable = open_promotable(runs, run or (staging.run if staging else _newest(runs)))
     return append(
         runs,

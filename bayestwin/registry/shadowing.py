@@ -24,8 +24,9 @@ from bayestwin.project.predict import split_made_with
 from bayestwin.project.record import read_record, renew_outputs, to_json
 from bayestwin.project.run import POSTERIOR, recorded_model, sha256_of
 from bayestwin.registry.evidence import SHADOW, open_promotable
-from bayestwin.registry.log import InStage, read_log, stages_after
+from bayestwin.registry.log import InStage, stages_after
 from bayestwin.registry.production import check_unchanged, runs_of
+from bayestwin.registry.shared import current_log
 from bayestwin.results.store import load, write_text_durably
 from bayestwin.telemetry import Telemetry
 
@@ -100,7 +101,7 @@ def shadow(
     """
     own = load_model(pathlib.Path(model), job)
     runs = runs_of(model, results)
-    now = stages_after(read_log(runs).events)
+    now = stages_after(current_log(runs).events)
     candidate = open_promotable(runs, _candidate(runs, run, now.staging))
     production = now.production
     if production is None or production.run == candidate.name:

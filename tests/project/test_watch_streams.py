@@ -20,7 +20,7 @@ from servers import PASSWORD, Broker, Database, running_broker
 from tank_model import JOB, run_command, telemetry_text, write_model
 from test_watch import Died, Site, check_once, die_at
 
-from bayestwin.errors import InvalidInput, Unreachable
+from bayestwin.errors import InvalidInput, InvalidSetting, Unreachable
 from bayestwin.project import streams
 from bayestwin.project.model import load_model
 from bayestwin.project.streams import QuerySource, TopicSource, _rows_in, opened_source
@@ -41,6 +41,8 @@ parameters = { asset = "north" }
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    if not any(importlib.util.find_spec(module) for module in ("psycopg", "paho")):
+        pytest.skip("psycopg and paho are optional extras")
     root = tmp_path_factory.mktemp("streams")
     model = write_model(root / "models" / "tank", job=WATCHED)
     code, out, err = run_command("calibrate", model, "--results", root / "results")
@@ -392,6 +394,6 @@ def test_values_of_one_time_become_one_row_as_far_as_they_have_different_columns
 
 
 @pytest.mark.skipif(importlib.util.find_spec("paho") is not None, reason="paho-mqtt is there")
-def test_without_paho_it_says_what_to_install(site: Site) -> None:
-    with pytest.raises(Exception, match=r"pip install .bayestwin\[mqtt\]"):
-        TopicSource("mqtt://host/plant", load_model(site.model), site.folder)
+def test_without_paho_it_says_what_to_install(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"pip install .bayestwin\[mqtt\]"):
+        TopicSource("mqtt://host/plant", load_model(write_model(tmp_path / "tank")), tmp_path)
