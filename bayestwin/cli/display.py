@@ -348,9 +348,25 @@ def forecast_tables(found: xr.Dataset, zone: str = "", most: int = 12) -> Iterab
 
 
 def show_findings(console: rich.console.Console, findings: Sequence[Finding]) -> None:
-    """Findings on telemetry, one line each."""
-    for finding in findings:
-        show_line(console, MARKS[finding.severity], finding.sentence)
+    """Findings on telemetry, one line each; notes of one kind once, where several experiments have them."""
+    for finding, sentence in noted_once(findings):
+        show_line(console, MARKS[finding.severity], sentence)
+
+
+MOST_NAMED = 5
+"""Experiments that are named where a note is as much about many others."""
+
+
+def noted_once(findings: Sequence[Finding]) -> Iterable[tuple[Finding, str]]:
+    """Findings with their sentences: of notes of one kind about several experiments the first, and who has them too."""
+    alike: dict[Any, list[Finding]] = {}
+    for number, one in enumerate(findings):
+        together = one.severity == "note" and one.experiment
+        alike.setdefault((one.kind, one.column) if together else number, []).append(one)
+    for first, *others in alike.values():
+        names = [f"`{one.experiment}`" for one in others]
+        more = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else ".")
+        yield first, f"{first.sentence} Likewise in {len(names)} more: {more}" if others else first.sentence
 
 
 # What is printed of a check: a table of findings, the worst first, and where the page lies.
@@ -380,9 +396,9 @@ def finding_table(findings: tuple[Finding, ...]) -> rich.table.Table:
     for column in made.columns[1:]:
         column.justify = "left"
     made.columns[3].ratio = 1
-    for one in findings:
+    for one, sentence in noted_once(findings):
         rows = where(one.evidence).split(" ", 1)[1] if "rows" in one.evidence else ""
-        made.add_row(MARKS[one.severity], one.kind, rows, rich.markup.escape(one.sentence))
+        made.add_row(MARKS[one.severity], one.kind, rows, rich.markup.escape(sentence))
     return made
 
 

@@ -101,6 +101,24 @@ def test_sentences_are_one_line_each_in_a_log() -> None:
     assert lines[4] == "  note  `x` [bold]is[/] fine"
 
 
+def test_what_is_noted_of_many_experiments_is_said_once_and_warnings_each() -> None:
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    of = [Finding("irregular", "note", "", f"In experiment `{name}`: irregular.", {}, name) for name in "abcdefgh"]
+    warned = [one._replace(severity="warn") for one in of[:2]]
+    other = of[0]._replace(column="x", sentence="In experiment `a`: another column.")
+    alone = Finding("few", "note", "x", "Few of `x`.", {})
+    show_findings(console, [*warned, *of, other, alone, alone])
+    lines = [line.strip() for line in console.file.getvalue().splitlines()]
+    assert lines == [
+        "warn  In experiment `a`: irregular.",
+        "warn  In experiment `b`: irregular.",
+        "note  In experiment `a`: irregular. Likewise in 7 more: `b`, `c`, `d`, `e`, `f`, …",
+        "note  In experiment `a`: another column.",
+        "note  Few of `x`.",
+        "note  Few of `x`.",
+    ]
+
+
 def test_sentences_hang_under_each_other_on_a_terminal() -> None:
     console = rich.console.Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     show_gates(console, [GATE._replace(passed=True)])
