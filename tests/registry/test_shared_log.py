@@ -149,7 +149,9 @@ def test_a_line_that_was_taken_out_of_the_table_is_missed(
     for run in "ABC":
         promote(one, run)
     database.execute("DELETE FROM bayestwin_registry WHERE seq = 2")
-    with pytest.raises(CorruptArtifact, match=r"(?s)goes on otherwise.*event 2, which follows.*event 3: promote of `C`"):
+    with pytest.raises(
+        CorruptArtifact, match=r"(?s)goes on otherwise.*event 2, which follows.*event 3: promote of `C`"
+    ):
         current_log(two)
     assert [event.run for event in read_log(two).events] == ["A"]
     with pytest.raises(CorruptArtifact, match="not the same"):
