@@ -33,7 +33,7 @@ servers: $(READY) ## Run the tests that ask real servers, PostgreSQL and MQTT; s
 	@rm -rf build/servers
 	@$(PIP) install -qq --disable-pip-version-check --require-hashes --only-binary :all: --no-deps --target build/servers \
 	    -r tests/servers.lock
-	@PYTHONPATH=build/servers $(PYTEST) -q -m "not slow" $(SERVERS)
+	@PYTHONPATH=$(CURDIR)/build/servers $(PYTEST) -q -m "not slow" $(SERVERS)
 
 slow: $(READY) ## Run the slow statistical tests
 	@$(PYTEST) -q -m slow

@@ -179,22 +179,40 @@ def track(
     store: Annotated[
         str | None, typer.Option(help="Address of a tracking store; by default `mlflow.db` where runs are filed.")
     ] = None,
+    aliases: Annotated[
+        bool,
+        typer.Option(
+            "--aliases", help="Have the aliases `staging` and `prod` of their models there point to what is in these."
+        ),
+    ] = False,
     results: ResultsPath = pathlib.Path("results"),
     as_json: AsJson = False,
 ) -> None:
     """Log finished runs in an MLflow tracking store (extra `mlflow`); what is there already is left alone.
 
-    Example: bayestwin track 20260401-120000
+    With `--aliases`, after a promotion, the registered model of that name follows the log of the model here.
+
+    Example: bayestwin track 20260401-120000 --aliases
     """
     with explained() as console:
         from bayestwin.cli.display import show_line
         from bayestwin.project.index import find_any_run
         from bayestwin.project.track import track as log
+        from bayestwin.registry.aliases import mirror
 
-        found = [log(results, find_any_run(results, name), store) for name in runs]
+        folders = [find_any_run(results, name) for name in runs]
+        found = [log(results, folder, store) for folder in folders]
+        models = sorted({folder.parent.name for folder in folders}) if aliases else []
+        pointed = {name: mirror(name, results, store) for name in models}
         if as_json:
-            print_json([one._asdict() for one in found])
-        else:
-            for one in found:
-                mark = "[green]logged[/green]" if one.new else "[dim]there[/dim]"
-                show_line(console, mark, f"{one.run} in {one.store}")
+            told = [one._asdict() for one in found]
+            every = {name: {one.alias: one._asdict() for one in own} for name, own in pointed.items()}
+            print_json({"runs": told, "aliases": every} if aliases else told)
+            return
+        for one in found:
+            mark = "[green]logged[/green]" if one.new else "[dim]there[/dim]"
+            show_line(console, mark, f"{one.run} in {one.store}")
+        for name, own in pointed.items():
+            for one in own:
+                what = f"version {one.version}, run {one.run}" if one.run else "nothing"
+                show_line(console, "[green]alias[/green]", f"{name}@{one.alias} is {what}")

@@ -72,7 +72,7 @@ def track(results: pathlib.Path, run: pathlib.Path, store: str | None = None) ->
             received=f"the status “{record.get('status')}”" if record else "no record",
             advice="Wait until it has ended; `bayestwin resume` goes on with one that was killed.",
         )
-    client, failure = _client(store or f"sqlite:///{(results / STORE).absolute()}")
+    client, failure = opened_store(store or f"sqlite:///{(results / STORE).absolute()}")
     place = None if store else (results / ARTIFACTS / str(record["model"])).absolute().as_uri()
     try:
         return _logged(client, run, record, store or str(results / STORE), place)
@@ -85,8 +85,13 @@ def track(results: pathlib.Path, run: pathlib.Path, store: str | None = None) ->
         ) from reason
 
 
-def _client(address: str) -> tuple[Any, type[Exception]]:
-    """A client of MLflow, which says nothing to anyone else, and what it raises."""
+def opened_store(address: str) -> tuple[Any, type[Exception]]:
+    """A client of MLflow, which says nothing to anyone else, and what it raises.
+
+    Raises:
+        InvalidSetting: If MLflow is not installed.
+        StorageFailure: If the store cannot be opened.
+    """
     if importlib.util.find_spec("mlflow") is None:
         raise InvalidSetting(
             "MLflow is not installed.",
