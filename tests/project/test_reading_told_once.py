@@ -26,7 +26,7 @@ def test_what_hands_settings_on_takes_those_of_the_signature() -> None:
 
 
 def test_a_job_file_takes_those_of_the_signature() -> None:
-    assert set(ReadingSection.model_fields) == {"file", "dataset"} | set(ARGUMENTS) - {"t0"}
+    assert set(ReadingSection.model_fields) == {"file", "dataset", "database"} | set(ARGUMENTS) - {"t0"}
     assert set(TelemetrySection.model_fields) == set(ReadingSection.model_fields) | {"t0", "sources", "align"}
 
 
