@@ -28,8 +28,8 @@ from bayestwin.model.components import Solver
 from bayestwin.model.twin import Twin
 from bayestwin.petab.formulas import comment, require_packages
 from bayestwin.petab.sbml import Refusals, read_sbml
-from bayestwin.petab.source import WrittenTwin, write_twin
 from bayestwin.petab.tables import PetabTables, read_tables
+from bayestwin.petab.twin_source import WrittenTwin, write_twin
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.reading import read_experiments
 
