@@ -5,11 +5,8 @@ import hashlib
 import json
 import linecache
 import math
-import os
 import pathlib
 import re
-import secrets
-import shutil
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -22,7 +19,6 @@ from jax import Array
 from bayestwin.density.bind import Bound, Experiments, bind_all
 from bayestwin.density.density import Density, build_density
 from bayestwin.dynamics.grid import Grid
-from bayestwin.errors import InvalidInput, StorageFailure
 from bayestwin.model.checks import check_name
 from bayestwin.model.components import Solver
 from bayestwin.model.twin import Twin
@@ -30,6 +26,7 @@ from bayestwin.petab.formulas import comment, require_packages
 from bayestwin.petab.sbml import Refusals, read_sbml
 from bayestwin.petab.tables import PetabTables, read_tables
 from bayestwin.petab.twin_source import WrittenTwin, write_twin
+from bayestwin.results.durable import check_free, write_model_folder
 from bayestwin.telemetry import Telemetry
 from bayestwin.telemetry.reading import read_experiments
 
@@ -113,7 +110,7 @@ def log_likelihood(twin: Twin, experiments: Experiments, values: Mapping[str, fl
         −∞ where the twin cannot be solved.
     """
     density = closely(twin, experiments, solver)
-    return float(jax.jit(lambda own: likelihood_at(density, own))(_ordered(values)))
+    return float(jax.jit(lambda own: likelihood_at(density, own))(_as_arrays(values)))
 
 
 def closely(twin: Twin, experiments: Experiments, solver: Solver = CLOSE) -> Density:
@@ -145,7 +142,7 @@ def _likelihood_of_one(density: Density, values: Mapping[str, Any]) -> Array:
     return jnp.where(predicted.solved & jnp.isfinite(total), total, -jnp.inf)
 
 
-def _ordered(values: Mapping[str, float]) -> dict[str, np.ndarray]:
+def _as_arrays(values: Mapping[str, float]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, float) for name, value in values.items()}
 
 
@@ -183,45 +180,21 @@ def import_petab(path: pathlib.Path, folder: pathlib.Path) -> ImportedModel:
     """
     written, tables = translate(path)
     check_name(folder.name, "the model")
-    if os.path.lexists(folder):
-        raise InvalidInput(
-            f"There is something under `{folder}` already.",
-            expected="a name that is free: nothing is written over",
-            received="a model folder" if (folder / "twin.py").is_file() else "a file or another folder",
-            advice="Choose another name.",
-        )
+    check_free(folder, "Choose another name.")
     source = re.sub(r"(\n    name=)'[^']*'", rf"\1{folder.name!r}", written.source, count=1)
     twin, nominal = run_source(source)
     sites = {site.name for site in twin.sites()}
     found = log_likelihood(twin, telemetry_of(written), nominal) if sites <= set(nominal) else None
-    texts = {
+    hashes = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in tables.files}
+    texts: dict[str | pathlib.Path, str] = {
         "twin.py": source,
         "job.toml": _job(written),
-        "card.md": _card(folder.name, written, tables, found),
+        "card.md": _card(folder.name, written, tables, hashes, found),
         MEASUREMENTS: _csv(written),
-        ORIGIN: _origin(tables, nominal, found),
+        ORIGIN: _origin(tables.name, hashes, nominal, found),
     }
-    _write(folder, texts)
+    write_model_folder(folder, texts, "Choose a folder of your own.")
     return ImportedModel(folder, found, written.experiments, written.notices)
-
-
-def _write(folder: pathlib.Path, texts: dict[str, str]) -> None:
-    """The folder whole, or not at all."""
-    unfinished = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
-    try:
-        for name, text in texts.items():
-            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-            (unfinished / name).write_text(text, encoding="utf-8", newline="\n")
-        unfinished.rename(folder)
-    except OSError as reason:
-        raise StorageFailure(
-            f"The model folder `{folder}` cannot be made.",
-            expected="a folder that can be written to",
-            received=reason.strerror or str(reason),
-            advice="Choose a folder of your own.",
-        ) from reason
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _csv(written: WrittenTwin) -> str:
@@ -240,7 +213,7 @@ def _job(written: WrittenTwin) -> str:
     return "\n".join([*lines, "", "[calibrate]", "seed = 0", ""])
 
 
-def _card(name: str, written: WrittenTwin, tables: PetabTables, found: float | None) -> str:
+def _card(name: str, written: WrittenTwin, tables: PetabTables, hashes: Mapping[str, str], found: float | None) -> str:
     estimated = [one for one in tables.parameters.values() if one.estimated]
     bounded = [one.name for one in estimated if one.prior in ("", "parameterScaleUniform")]
     experiments, readings = len(written.experiments), len(tables.measurements)
@@ -275,7 +248,7 @@ def _card(name: str, written: WrittenTwin, tables: PetabTables, found: float | N
         "| file | SHA-256 |",
         "|---|---|",
     ]
-    words += [f"| `{comment(one.name)}` | `{_sha256(one)}` |" for one in tables.files]
+    words += [f"| `{comment(file)}` | `{sha256}` |" for file, sha256 in hashes.items()]
     words += [
         "",
         "## Operating range",
@@ -291,16 +264,12 @@ def _card(name: str, written: WrittenTwin, tables: PetabTables, found: float | N
     return "\n".join(words)
 
 
-def _origin(tables: PetabTables, nominal: dict[str, float], found: float | None) -> str:
+def _origin(problem: str, hashes: Mapping[str, str], nominal: Mapping[str, float], found: float | None) -> str:
     known = found if found is not None and math.isfinite(found) else None
     content = {
-        "problem": tables.name,
+        "problem": problem,
         "log_likelihood": known,
         "nominal": nominal,
-        "files": {one.name: _sha256(one) for one in tables.files},
+        "files": hashes,
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

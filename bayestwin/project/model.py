@@ -9,8 +9,6 @@ import importlib.util
 import os
 import pathlib
 import re
-import secrets
-import shutil
 import string
 import sys
 import traceback
@@ -26,7 +24,7 @@ from bayestwin._base.process import check_seed, on_device, require_float64
 from bayestwin.calibrate import check_population, check_settings
 from bayestwin.check import read_limits
 from bayestwin.density.bind import Bound, Experiments, bind
-from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin, StorageFailure
+from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin
 from bayestwin.model.checks import check_name
 from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
@@ -45,6 +43,7 @@ from bayestwin.project.telemetry import (
     read_sources,
     with_features,
 )
+from bayestwin.results.durable import check_free, write_model_folder
 from bayestwin.results.store import load
 from bayestwin.telemetry import Telemetry
 
@@ -482,36 +481,13 @@ def new_model(name: str, root: pathlib.Path = pathlib.Path("models")) -> pathlib
     """
     check_name(name, "the model")
     folder = root / name
-    if os.path.lexists(folder):
-        raise InvalidInput(
-            f"There is something under `{folder}` already.",
-            expected="a name that is free: nothing is written over",
-            received="a model folder"
-            if (folder / "twin.py").is_file()
-            else "a folder"
-            if folder.is_dir()
-            else "a file",
-            advice="Choose another name, or `--in FOLDER` for another place.",
-        )
-    unfinished = root / f".{name}-{secrets.token_hex(4)}"
-    try:
-        for path, text in _template(name).items():
-            (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
-            (unfinished / path).write_text(text, encoding="utf-8", newline="\n")
-        unfinished.rename(folder)
-    except OSError as reason:
-        raise StorageFailure(
-            f"The model folder `{folder}` cannot be made.",
-            expected="a folder that can be written to",
-            received=reason.strerror or str(reason),
-            advice="Go to a folder of your own, or name one by `--in FOLDER`.",
-        ) from reason
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    check_free(folder, "Choose another name, or `--in FOLDER` for another place.")
+    elsewhere = "Go to a folder of your own, or name one by `--in FOLDER`."
+    write_model_folder(folder, _template(name), elsewhere)
     return folder
 
 
-def _template(name: str) -> dict[pathlib.Path, str]:
+def _template(name: str) -> dict[str | pathlib.Path, str]:
     """Texts of the files of a new model, by their paths in its folder."""
     sources = sorted(TEMPLATE.rglob("*.txt"))
     texts = {path.relative_to(TEMPLATE).with_suffix(""): path.read_text(encoding="utf-8") for path in sources}

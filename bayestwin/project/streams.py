@@ -105,7 +105,7 @@ class QuerySource:
         reached = max([*moments, *([reached] if begun else [])])
         oldest = self._before(reached)
         # where all were looked at, a row that is no more among them was taken out or corrected
-        kept = {known: num for known, num in (seen | passed if cut else passed).items()}
+        kept = seen | passed if cut else passed
         kept = {known: num for known, num in kept.items() if known not in times or times[known] > oldest}
         number = int(mark.get(NUMBER, 0)) + 1
         batch = [column_of([row[at] for row in rows], kind) for at, kind in enumerate(columns[1])]

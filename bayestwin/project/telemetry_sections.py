@@ -108,16 +108,18 @@ class ReadingSection(Section):
     @classmethod
     def _without_password(cls, database: str | None) -> str | None:
         """Refused here, and not as other values are: those are repeated in what is said about them."""
-        if database is None or is_database(database):
-            try:
-                check_address(database or "")
-            except InvalidInput as reason:
-                raise InvalidJob(
-                    reason.problem, expected=reason.expected, received=reason.received, advice=reason.advice
-                ) from None
-            return database
-        message = "an address such as `postgresql://ann@host/plant`, without a password"
-        raise ValueError(message)
+        if database is None:
+            return None
+        if not is_database(database):
+            message = "an address such as `postgresql://ann@host/plant`, without a password"
+            raise ValueError(message)
+        try:
+            check_address(database)
+        except InvalidInput as reason:
+            raise InvalidJob(
+                reason.problem, expected=reason.expected, received=reason.received, advice=reason.advice
+            ) from None
+        return database
 
     @property
     def kept(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def track(results: pathlib.Path, run: pathlib.Path, store: str | None = None) ->
             received=f"the status “{record.get('status')}”" if record else "no record",
             advice="Wait until it has ended; `bayestwin resume` goes on with one that was killed.",
         )
-    client, failure = opened_store(store or f"sqlite:///{(results / STORE).absolute()}")
+    client, failure = opened_store(store or default_store(results))
     place = None if store else (results / ARTIFACTS / str(record["model"])).absolute().as_uri()
     try:
         return _logged(client, run, record, store or str(results / STORE), place)
@@ -83,6 +83,11 @@ def track(results: pathlib.Path, run: pathlib.Path, store: str | None = None) ->
             received=str(reason),
             advice="Check the store; the same call goes on where this one ended.",
         ) from reason
+
+
+def default_store(results: pathlib.Path) -> str:
+    """Address of the store beside runs, where nobody names another one."""
+    return f"sqlite:///{(results / STORE).absolute()}"
 
 
 def opened_store(address: str) -> tuple[Any, type[Exception]]:

@@ -5,7 +5,7 @@ import pathlib
 from typing import NamedTuple
 
 from bayestwin.errors import StorageFailure
-from bayestwin.project.track import RUN, STORE, opened_store, track
+from bayestwin.project.track import RUN, default_store, opened_store, track
 from bayestwin.registry.log import stages_after
 from bayestwin.registry.production import check_unchanged, runs_of
 from bayestwin.registry.shared import current_log
@@ -46,8 +46,7 @@ def mirror(
     """
     runs = runs_of(model, results)
     now = stages_after(current_log(runs).events)
-    address = store or f"sqlite:///{(pathlib.Path(results) / STORE).absolute()}"
-    client, failure = opened_store(address)
+    client, failure = opened_store(store or default_store(pathlib.Path(results)))
     found = []
     try:
         known = {one.name: one.aliases for one in client.search_registered_models(f"name = '{runs.name}'")}

@@ -10,7 +10,8 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bayestwin import errors
@@ -194,3 +195,54 @@ def _explained(path: Path) -> Iterator[None]:
         if failure.errno in LOCKLESS:
             error = without_locks(path, failure)
         raise error from failure
+
+
+# A model folder that is made: nothing is written over, and it is there whole or not at all.
+
+
+def check_free(folder: Path, advice: str) -> None:
+    """Refuse a name under which something lies already.
+
+    Args:
+        folder: The model folder to make.
+        advice: What else to do.
+
+    Raises:
+        InvalidInput: If so.
+    """
+    if os.path.lexists(folder):
+        there = "a model folder" if (folder / "twin.py").is_file() else "a folder" if folder.is_dir() else "a file"
+        raise errors.InvalidInput(
+            f"There is something under `{folder}` already.",
+            expected="a name that is free: nothing is written over",
+            received=there,
+            advice=advice,
+        )
+
+
+def write_model_folder(folder: Path, texts: Mapping[str | Path, str], advice: str) -> None:
+    """Make a model folder of these files.
+
+    Args:
+        folder: The folder, which is not there.
+        texts: By their paths in it.
+        advice: What to do where it cannot be written.
+
+    Raises:
+        StorageFailure: If it cannot be written; nothing of it is left then.
+    """
+    unfinished = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
+    try:
+        for path, text in texts.items():
+            (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / path).write_text(text, encoding="utf-8", newline="\n")
+        unfinished.rename(folder)
+    except OSError as reason:
+        raise errors.StorageFailure(
+            f"The model folder `{folder}` cannot be made.",
+            expected="a folder that can be written to",
+            received=reason.strerror or str(reason),
+            advice=advice,
+        ) from reason
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
