@@ -142,6 +142,9 @@ def compile_clock() -> CompileClock:
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
 """Of JAX, which decide what is traced."""
 
+OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+"""Of XLA's compiler: its YNN library, left out here, makes slow kernels of sums over axes as short as a state vector."""
+
 MOST_LOADED = 512
 """Programs of one function that a process holds; beyond it, what was used longest ago is dropped."""
 
@@ -151,6 +154,16 @@ MOST_MAPPED = 0.6
 XLA takes some 200 for each program, Linux gives 65,530 by default, and where none is left the process dies of a
 segmentation fault: after the calibration of about 40 different twins.
 """
+
+
+@functools.cache
+def compiler_options() -> Mapping[str, Any]:
+    """Our options of the compiler, as far as this version of XLA has them."""
+    try:
+        jax.jit(lambda value: value, compiler_options=OPTIONS).lower(jax.ShapeDtypeStruct((), jnp.float32)).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return OPTIONS
 
 
 class Nameless(Exception):
@@ -163,7 +176,7 @@ class Program[T]:
     Every process computes the same bits, whether it exported the program or read it.
 
     Attributes:
-        options: Of the compiler.
+        options: Of the compiler, beside those of all programs.
     """
 
     def __init__(self, function: Callable[..., T], options: Mapping[str, Any] | None = None) -> None:
@@ -171,7 +184,7 @@ class Program[T]:
         functools.update_wrapper(self, function)
         self.options = dict(options or {})
         self._function = function
-        self._jitted = jax.jit(function, compiler_options=self.options or None)
+        self._part = jax.jit(function)
         self._exported = functools.lru_cache(MOST_LOADED)(self._export)
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:
@@ -179,12 +192,19 @@ class Program[T]:
         leaves, structure = jax.tree.flatten((args, kwargs))
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
         if traced or jax.config.jax_disable_jit or jax.config.jax_debug_nans:  # type: ignore[attr-defined]
-            return self._jitted(*args, **kwargs)
+            return self._part(*args, **kwargs)
         platform = _platform()
         leaves = [_argument(leaf, platform) for leaf in leaves]
         kinds = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         found = self._exported(structure, kinds, platform, *(str(getattr(jax.config, name)) for name in SETTINGS))
         return self._jitted(*args, **kwargs) if found is None else found(leaves)
+
+    @functools.cached_property
+    def _jitted(self) -> Callable[..., T]:
+        return self._compiled(self._function)
+
+    def _compiled[R](self, function: Callable[..., R]) -> Callable[..., R]:
+        return jax.jit(function, compiler_options={**compiler_options(), **self.options} or None)
 
     def _export(
         self, structure: Any, kinds: tuple, platform: str, *settings: str
@@ -213,8 +233,8 @@ class Program[T]:
             return exported.call(*leaves)
 
         call.__name__ = self._function.__name__
-        compiled = jax.jit(call, compiler_options=self.options or None)
-        return lambda leaves: jax.tree.unflatten(result, compiled(*leaves))
+        run = self._compiled(call)
+        return lambda leaves: jax.tree.unflatten(result, run(*leaves))
 
     def _lower(self, structure: Any, kinds: tuple, platform: str) -> tuple[Any, Any]:
         """Trace and lower: the exported program, whose arguments and results are flat, and the structure of these."""

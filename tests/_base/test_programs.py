@@ -192,6 +192,17 @@ def test_a_program_takes_what_a_function_takes() -> None:
     assert jax.vmap(lambda x: total({"a": x}, Keyed(3, 3))["sum"])(jnp.arange(3.0)).tolist() == [0.0, 1.0, 8.0]
 
 
+def test_options_that_this_compiler_does_not_have_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compilation.compiler_options() == compilation.OPTIONS
+    monkeypatch.setattr(compilation, "OPTIONS", {"xla_cpu_of_another_age": ""})
+    compilation.compiler_options.cache_clear()
+    try:
+        assert compilation.compiler_options() == {}
+        assert Program(lambda x: 2.0 * x)(jnp.asarray(3.0)) == 6.0
+    finally:
+        compilation.compiler_options.cache_clear()
+
+
 def test_what_jax_does_not_export_is_compiled_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise ValueError("custom calls without a guarantee")
