@@ -143,7 +143,7 @@ SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_
 """Of JAX, which decide what is traced."""
 
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
-"""Of XLA's compiler: its YNN library, left out here, makes slow kernels of sums over few entries, as of a state vector."""
+"""Of XLA's compiler: its YNN library, left out here, makes slow kernels of sums over few entries."""
 
 MOST_LOADED = 512
 """Programs of one function that a process holds; beyond it, what was used longest ago is dropped."""

@@ -39,7 +39,7 @@ from bayestwin.model.error import ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 
-INNER = 2000
+INNER = 4000
 """Draws at most that are weighed by their likelihood of simulated telemetry."""
 
 AT_ONCE = 200
@@ -466,7 +466,8 @@ def _simulated_dataset(
     found: Mapping[tuple[int, ...], SimulatedCalibrations], known: Known, options: Sequence[Option], scale: np.ndarray
 ) -> xr.Dataset:
     """By set and simulation, what its calibration says; NaN where a set has fewer simulations than others."""
-    most = max(len(one.width) for one in found.values())
+    resampled = [one.resampled for one in found.values()]
+    most, times = (max(own.shape[axis] for own in resampled) for axis in (0, 1))
 
     def filled(array: np.ndarray) -> np.ndarray:
         return np.concatenate([array, np.full((most - len(array), *array.shape[1:]), np.nan)])
@@ -480,6 +481,11 @@ def _simulated_dataset(
             each,
             np.stack([filled(one.width) for one in found.values()]),
             {"long_name": "width of the interval in a calibration"},
+        ),
+        "resampled_width": (
+            ("set", "simulation", "resample", "target"),
+            np.stack([filled(np.repeat(own, times // own.shape[1], axis=1)) for own in resampled]),
+            {"long_name": "width with other draws in place of these"},
         ),
         "ess": (
             ("set", "simulation"),

@@ -69,9 +69,13 @@ def promises(found: xr.DataTree, recorded: str | None = None) -> tuple[Promise, 
             told.append(Promise(str(name), unit, width_now, left * width_now, *3 * (np.nan,)))
             continue
         widths = simulated["width"].sel(target=name).values
-        widths = widths[np.isfinite(widths)]
-        error = float(widths.std(ddof=1) / np.sqrt(len(widths)))
-        told.append(Promise(str(name), unit, width_now, float(widths.mean()), error, *np.quantile(widths, USUAL)))
+        good = np.isfinite(widths)
+        widths, others = widths[good], simulated["resampled_width"].sel(target=name).values[good]
+        by_chance = others.mean(axis=0).var()  # of the draws, which move all simulations together
+        error = float(np.sqrt(widths.var(ddof=1) / len(widths) + by_chance))
+        # what comes out is told by draws as well, other ones, and scatters by chance as much again
+        scattered = widths[:, None] + np.sqrt(2.0) * (others - others.mean(axis=1, keepdims=True))
+        told.append(Promise(str(name), unit, width_now, float(widths.mean()), error, *np.quantile(scattered, USUAL)))
     return tuple(told)
 
 

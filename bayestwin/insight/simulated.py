@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from scipy.special import logsumexp, xlogy
 
-from bayestwin._base.process import key_for
+from bayestwin._base.process import key_for, seed_for
 from bayestwin._base.progress import Phase
 from bayestwin.density.curvature import as_matrix
 from bayestwin.density.density import Density
@@ -33,6 +33,9 @@ LEAST_WORTH = 50.0
 CLIMBED = 64
 """Simulations at most where each is a climb to a mode."""
 
+RESAMPLED = 20
+"""Times that the draws are resampled, to tell how far widths hang on which draws there are."""
+
 AROUND, FREEDOM = 200, 5.0
 """Draws around each mode, and degrees of freedom of the t distribution that they are of."""
 
@@ -43,6 +46,7 @@ class SimulatedCalibrations(NamedTuple):
     Attributes:
         covariance: Of the targets; shape (o, m, m).
         width: Of the central interval of each; shape (o, m).
+        resampled: The widths with other draws in place of these, the same in all simulations; shape (o, r, m).
         ess: Effective number of draws that weighing leaves; shape (o,).
         gain: What the record tells of all quantities, in nats; shape (o,).
         method: `"weighted draws"`, or `"draws around modes"`.
@@ -50,6 +54,7 @@ class SimulatedCalibrations(NamedTuple):
 
     covariance: np.ndarray
     width: np.ndarray
+    resampled: np.ndarray
     ess: np.ndarray
     gain: np.ndarray
     method: str
@@ -96,7 +101,7 @@ class NestedMonteCarlo:
     def __init__(self, before: Density, drawn: KnownDraws, seed: int, prob: float) -> None:
         """Take the density without what is planned, at all its times, and draws; nothing is compiled yet."""
         self.before, self.drawn, self.prob = before, drawn, prob
-        self.key = key_for(seed, "design records")
+        self.seed, self.key = seed, key_for(seed, "design records")
         self._past = {name: jnp.asarray(own) for name, own in before.bound.observations.items()}
         self._records = jax.jit(jax.vmap(self._record))
         self._likelihoods = jax.jit(self._likelihoods_of)
@@ -117,7 +122,7 @@ class NestedMonteCarlo:
         records = self._records(keys, given)
         each = (jax.tree.map(lambda own, o=o: own[o], records) for o in truths)
         terms = np.stack([np.asarray(self._likelihoods(record, mask, self.drawn.told)) for record in each])
-        found = _weighted(terms, self.drawn.targets, self.prob)
+        found = _weighted(terms, self.drawn.targets, self.prob, self.seed)
         if np.quantile(found.ess, 0.1) >= LEAST_WORTH:
             phase.advance(num)
             return found
@@ -127,7 +132,8 @@ class NestedMonteCarlo:
             lambda *given: self._calibrated(*given, mask), len(few), keys[few], self.drawn.z[few], some
         )
         phase.advance(num)
-        return _summary(weights, targets, gain, self.prob, "draws around modes")
+        # each simulation has draws of its own here, so that chance differs between them, and is in their spread
+        return _summary(weights, targets, gain, self.prob, "draws around modes", np.ones((1, AROUND)))
 
     def _record(self, key: Array, told: Any) -> dict[str, Array]:
         drawn = self.before.draw(key, *told)
@@ -182,13 +188,17 @@ def _in_batches(function: Callable[..., Any], num: int, *arrays: Any) -> Any:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 
-def _weighted(terms: np.ndarray, targets: np.ndarray, prob: float) -> SimulatedCalibrations:
+def _weighted(terms: np.ndarray, targets: np.ndarray, prob: float, seed: int) -> SimulatedCalibrations:
     """What weighing says; record o is made by draw o, which is left out there.
+
+    All simulations weigh the same draws, so that chance moves their widths together: other draws are stood for by
+    those of a Bayesian bootstrap, doi:10.1214/aos/1176345338.
 
     Args:
         terms: Log likelihood of each of o records under each of j draws; shape (o, j).
         targets: Of each draw; shape (j, m).
         prob: Of the central interval.
+        seed: Of the bootstrap.
     """
     rows = np.arange(len(terms))
     others = terms.copy()
@@ -198,35 +208,50 @@ def _weighted(terms: np.ndarray, targets: np.ndarray, prob: float) -> SimulatedC
     weights = np.exp(others - np.where(good[:, None], total, 0.0))
     gain = xlogy(weights, weights).sum(axis=1) + np.log(len(targets) - 1)
     everyone = np.broadcast_to(targets, (len(terms), *targets.shape))
-    return _summary(weights, everyone, gain, prob, "weighted draws")
+    again = np.random.default_rng(seed_for(seed, "design draws")).exponential(size=(RESAMPLED, len(targets)))
+    return _summary(weights, everyone, gain, prob, "weighted draws", again)
 
 
 def _summary(
-    weights: np.ndarray, targets: np.ndarray, gain: np.ndarray, prob: float, method: str
+    weights: np.ndarray, targets: np.ndarray, gain: np.ndarray, prob: float, method: str, again: np.ndarray
 ) -> SimulatedCalibrations:
-    """What weighted draws say in each of o simulations; weights (o, j), targets (o, j, m). NaN where none remains."""
+    """What weighted draws say in each of o simulations. NaN where none remains.
+
+    Args:
+        weights: Shape (o, j).
+        targets: Shape (o, j, m).
+        gain: Shape (o,).
+        prob: Of the central interval.
+        method: Where the draws are from.
+        again: How much each draw counts where draws are resampled; shape (r, j).
+    """
     squares = (weights**2).sum(axis=1)
     remains = squares > 0.0
     spread = targets - np.einsum("oj,ojm->om", weights, targets)[:, None]
     # as with n draws, of which n − 1 tell the spread
     left = np.maximum(1.0 - squares, np.finfo(float).tiny)
     covariance = np.einsum("oj,ojm,ojk->omk", weights, spread, spread) / left[:, None, None]
-    width = np.array([_width(own, values, prob) for own, values in zip(weights, targets, strict=True)])
+    width, resampled = (
+        np.array([_widths(own * each, values, prob) for own, values in zip(weights, targets, strict=True)])
+        for each in (np.ones((1, weights.shape[1])), again)
+    )
     return SimulatedCalibrations(
         np.where(remains[:, None, None], covariance, np.nan),
-        np.where(remains[:, None], width, np.nan),
+        np.where(remains[:, None], width[:, 0], np.nan),
+        np.where(remains[:, None, None], resampled, np.nan),
         1.0 / np.where(remains, squares, np.inf),
         gain,
         method,
     )
 
 
-def _width(weights: np.ndarray, targets: np.ndarray, prob: float) -> list[float]:
-    """Widths of the central intervals of weighted draws; weights (j,), targets (j, m)."""
+def _widths(weights: np.ndarray, targets: np.ndarray, prob: float) -> np.ndarray:
+    """Widths, shape (r, m), of the central intervals of weighted draws; weights (r, j), targets (j, m)."""
     found = []
     for values in targets.T:
         order = np.argsort(values)
-        share = np.cumsum(weights[order]) - weights[order] / 2
-        lower, upper = np.interp([(1 - prob) / 2, (1 + prob) / 2], share, values[order])
-        found.append(float(upper - lower))
-    return found
+        own = weights[:, order]
+        share = (np.cumsum(own, axis=1) - own / 2) / np.maximum(own.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        edges = np.array([np.interp([(1 - prob) / 2, (1 + prob) / 2], row, values[order]) for row in share])
+        found.append(edges[:, 1] - edges[:, 0])
+    return np.stack(found, axis=-1)

@@ -74,32 +74,42 @@ def follow_up() -> tuple[xr.DataTree, xr.DataTree]:
     return posterior, bt.design(twin, told, candidates, posterior=posterior, seed=1)
 
 
-def exact_spreads(readings: np.ndarray) -> np.ndarray:
-    """Standard deviations of asymptote and rate given what was read before and one reading at hour 10; shape (n, 2)."""
-    asymptote, rate = np.meshgrid(np.linspace(5.0, 60.0, 400), np.linspace(0.02, 3.0, 400), indexing="ij")
+def follow_up_readings(num: int, rng: np.random.Generator) -> np.ndarray:
+    """Readings at hour 10, each of another draw of the posterior."""
+    drawn = follow_up()[0]["posterior"]
+    rows = rng.choice(drawn["rate"].size, num, replace=False)
+    truths = level(LATER, *(drawn[name].values.ravel()[rows] for name in PRIORS))
+    return truths + SCALE * rng.standard_normal(num)
+
+
+def exact_spreads(readings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations, and widths of 90 % intervals, of asymptote and rate given one reading at hour 10 more.
+
+    Both have the shape (n, 2).
+    """
+    axes = np.linspace(5.0, 60.0, 400), np.linspace(0.02, 3.0, 400)
+    asymptote, rate = np.meshgrid(*axes, indexing="ij")
     density = sum(
         np.asarray(PRIORS[name].log_prob(value)) for name, value in (("asymptote", asymptote), ("rate", rate))
     )
     for hour, value in zip(HOURS, READ, strict=True):
         density = density - 0.5 * ((value - level(hour, asymptote, rate)) / SCALE) ** 2
-    expected, found = level(LATER, asymptote, rate), []
+    expected, spreads, widths = level(LATER, asymptote, rate), [], []
     for reading in readings:
         mass = np.exp(density - density.max() - 0.5 * ((reading - expected) / SCALE) ** 2)
         mass /= mass.sum()
-        means = [(mass * value).sum() for value in (asymptote, rate)]
-        found.append([np.sqrt((mass * (v - m) ** 2).sum()) for v, m in zip((asymptote, rate), means, strict=True)])
-    return np.array(found)
+        for axis, values in enumerate(axes):
+            own = mass.sum(axis=1 - axis)
+            spreads.append(np.sqrt((own * (values - own @ values) ** 2).sum()))
+            widths.append(np.diff(np.interp([0.05, 0.95], np.cumsum(own) - own / 2, values)).item())
+    return np.reshape(spreads, (-1, 2)), np.reshape(widths, (-1, 2))
 
 
 @pytest.mark.thorough
 def test_the_promised_spread_is_the_mean_over_follow_ups() -> None:
-    posterior, found = follow_up()
+    _, found = follow_up()
     assert found["chosen"]["option"].item() == "late at 10 h"
-    rng = np.random.default_rng(11)
-    drawn = {name: posterior["posterior"][name].values.ravel() for name in PRIORS}
-    rows = rng.choice(len(drawn["rate"]), FOLLOW_UPS, replace=False)
-    truths = level(LATER, drawn["asymptote"][rows], drawn["rate"][rows])
-    realised = exact_spreads(truths + SCALE * rng.standard_normal(FOLLOW_UPS)).mean(axis=0)
+    realised = exact_spreads(follow_up_readings(FOLLOW_UPS, np.random.default_rng(11)))[0].mean(axis=0)
     simulated = found["simulated"].to_dataset().sel(set="late at 10 h", target=list(PRIORS))
     ratio = simulated["sd"].mean("simulation").values / realised
     assert (ratio > 0.9).all()
@@ -108,17 +118,26 @@ def test_the_promised_spread_is_the_mean_over_follow_ups() -> None:
     assert found["targets"].to_dataset()["sd"].sel(target="asymptote") / realised[0] > 1.15
 
 
+@pytest.mark.thorough
+def test_widths_of_nine_of_ten_follow_ups_are_as_was_promised() -> None:
+    _, found = follow_up()
+    num = 600
+    widths = exact_spreads(follow_up_readings(num, np.random.default_rng(5)))[1]
+    told = {one.target: one for one in promises(found)}
+    lower, upper = ([getattr(told[name], side) for name in PRIORS] for side in ("lower", "upper"))
+    kept = ((widths >= lower) & (widths <= upper)).mean(axis=0)
+    # by chance of these follow-ups, and of both ends of the band, which are told by so many simulations
+    error = np.sqrt(0.9 * 0.1 / num + 2.0 * 0.05 * 0.95 / found["simulated"].sizes["simulation"])
+    assert (np.abs(kept - 0.9) < 3.0 * error).all(), kept
+
+
 @pytest.mark.slow
 def test_follow_ups_that_are_calibrated_come_out_as_wide_as_was_promised() -> None:
     """What was promised, held against 100 simulated follow-ups that NUTS calibrates, telemetry by telemetry."""
-    posterior, found = follow_up()
-    rng = np.random.default_rng(17)
-    drawn = {name: posterior["posterior"][name].values.ravel() for name in PRIORS}
-    rows = rng.choice(len(drawn["rate"]), FOLLOW_UPS, replace=False)
+    _, found = follow_up()
     promised = found["simulated"].to_dataset()["sd"].sel(set="late at 10 h", target=list(PRIORS)).mean("simulation")
     twin, realised, came_out = growth(SCALE, **PRIORS), [], []
-    for number, row in enumerate(rows):
-        reading = level(LATER, *(drawn[name][row] for name in PRIORS)) + SCALE * rng.standard_normal()
+    for number, reading in enumerate(follow_up_readings(FOLLOW_UPS, np.random.default_rng(17))):
         told = grown(np.append(READ, reading), np.append(HOURS, LATER))
         again = bt.calibrate(twin, told, seed=number, progress=Progress(show=False))
         realised.append([float(again["posterior"][name].std()) for name in PRIORS])
