@@ -1,12 +1,14 @@
 """Log likelihoods of the published PEtab problems: ours at the nominal values, and that of what others simulated.
 
 `python benchmarks/petab_problems.py FOLDER` goes through the folder of problems, each in a process of its own, and
-prints a table: the log likelihood by this package, that of the simulations that are kept beside most problems, how far
-ours moves when it is solved a hundred times more closely, and how far its gradient, by the logarithms of parameters,
-lies from central differences, as a share of its largest entry. What is refused has its one error in the last column.
+prints a table: the log likelihood by this package, how far it lies from that of the simulations that are kept beside
+most problems and, where libroadrunner is installed, from what that finds; how far ours moves when it is solved a
+hundred times more closely; and how far its gradient lies from central differences, as a share of its largest entry.
+What is refused has its one error in the last column.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -38,13 +40,12 @@ def reference(path: pathlib.Path) -> float:
 
     Nothing of the model is asked: formulas of noise that need its states have none.
     """
-    import numpy as np
     import pandas as pd
     import sympy
-    from scipy import stats
 
     from bayestwin.petab.sbml import Refusals
     from bayestwin.petab.tables import placeholders, read_tables
+    from petab_roadrunner import log_probability
 
     files = sorted(path.parent.glob("simulat*.tsv"))
     tables = read_tables(path, Refusals())
@@ -70,13 +71,7 @@ def reference(path: pathlib.Path) -> float:
         )
         if not noise.is_number:
             return math.nan
-        shape = stats.norm if observable.distribution == "normal" else stats.laplace
-        base = {"lin": None, "log": 1.0, "log10": math.log(10.0)}[observable.transformation]
-        if base is None:
-            total += shape.logpdf(one.value, value, float(noise))
-        else:
-            total += shape.logpdf(np.log(one.value) / base, np.log(value) / base, float(noise))
-            total -= math.log(one.value * base)
+        total += log_probability(observable, one.value, value, float(noise))
     return float(total)
 
 
@@ -147,7 +142,20 @@ def run(path: pathlib.Path, limit: float, gradient: bool) -> dict:
     except subprocess.TimeoutExpired as stopped:
         out, err = (stopped.stdout or b"").decode(), f"stopped after {limit:g} s"
     lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    return (lines[-1] if lines else {}) | ({"error": err.strip()} if err.strip() else {})
+    found = (lines[-1] if lines else {}) | ({"error": err.strip()} if err.strip() else {})
+    return found | {"roadrunner": by_roadrunner(path, limit)}
+
+
+def by_roadrunner(path: pathlib.Path, limit: float) -> float:
+    """The log likelihood by another reader of SBML and another solver; NaN where it is not installed, or fails."""
+    if importlib.util.find_spec("roadrunner") is None:
+        return math.nan
+    command = [sys.executable, str(pathlib.Path(__file__).with_name("petab_roadrunner.py")), str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        return math.nan
+    return float(done.stdout)
 
 
 def shown(value: float | None, digits: str = ".6f") -> str:
@@ -157,11 +165,11 @@ def shown(value: float | None, digits: str = ".6f") -> str:
 def row_of(name: str, found: dict) -> list[str]:
     """One line of the table."""
     ours, other = found.get("closer", found.get("ours")), found.get("reference", math.nan)
-    difference = None if ours is None else ours - other
+    difference, second = (None if ours is None else ours - one for one in (other, found.get("roadrunner", math.nan)))
     moved = None if "closer" not in found else found["closer"] - found["ours"]
     error = " ".join(found.get("error", "").split()).replace("|", "/")
     cells = [name, str(found.get("states", "")), str(found.get("experiments", "")), shown(ours), shown(other)]
-    cells += [shown(difference, ".1e"), shown(moved, ".1e"), shown(found.get("gradient"), ".1e")]
+    cells += [shown(one, ".1e") for one in (difference, second, moved, found.get("gradient"))]
     return [*cells, shown(found.get("seconds"), ".0f"), error[:400]]
 
 
@@ -196,10 +204,23 @@ def main() -> None:
 
 
 TITLE = "Published PEtab problems"
-HEADER = ["problem", "states", "experiments", "ours", "kept beside it", "difference", "closer", "gradient", "s", ""]
+HEADER = [
+    "problem",
+    "states",
+    "experiments",
+    "ours",
+    "kept beside it",
+    "difference",
+    "libroadrunner",
+    "closer",
+    "gradient",
+    "s",
+    "",
+]
 WORDS = """\
 `ours` is the log likelihood at the nominal values, `kept beside it` that of the simulations in the same folder,
-whoever made them, `closer` how far ours moves from relative tolerances of 1e-10 to 1e-12, and `gradient` how far its
+whoever made them, `libroadrunner` how far ours lies from what that reader of SBML and CVODE find at a relative
+tolerance of 1e-12, `closer` how far ours moves from relative tolerances of 1e-10 to 1e-12, and `gradient` how far its
 entries, by the logarithms of parameters, lie from extrapolated central differences, as a share of the largest."""
 
 
