@@ -66,6 +66,7 @@ from .model.quantities import Max as Max
 from .model.quantities import Mean as Mean
 from .model.quantities import Min as Min
 from .model.quantities import TimeWhere as TimeWhere
+from .model.random_walk import with_random_walk as with_random_walk
 from .model.twin import Twin as Twin
 from .model.types import Column as Column
 from .model.types import Event as Event
