@@ -366,12 +366,13 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
                 advice="Leave it out for the default.",
             )
     other_loss = settings.get("loss", "linear") != "linear"
-    if other_loss and not METHODS[settings["method"]].losses:
+    chosen = METHODS[settings.get("method") or usual_method(derivatives=twin.black_box is None)]
+    if other_loss and not chosen.losses:
         fitting = " or ".join(f'`method="{name}"`' for name, method in METHODS.items() if method.losses)
         raise InvalidSetting(
             f'`loss="{settings["loss"]}"` belongs to {fitting}.',
             expected='`loss="linear"`: a posterior needs a likelihood',
-            received=f"method {settings.get('method')!r}",
+            received=f"method {chosen.name!r}",
             advice="For outliers in a posterior use the noise model `bt.StudentT`.",
         )
     dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
@@ -391,10 +392,10 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
             received="a discrepancy, which ties them together",
             advice='Use `loss="linear"`, or `model_error=None`.',
         )
-    if twin.black_box and "method" in settings and METHODS[settings["method"]].derivatives:
+    if twin.black_box and chosen.derivatives:
         without = " or ".join(f'`method="{name}"`' for name, method in METHODS.items() if not method.derivatives)
         raise InvalidSetting(
-            f'`method="{settings["method"]}"` needs derivatives, which twin `{twin.name}` does not have.',
+            f'`method="{chosen.name}"` needs derivatives, which twin `{twin.name}` does not have.',
             expected=without,
             received="a model that shows no equations",
             advice="Leave `method` out.",

@@ -165,6 +165,11 @@ class Fmu(BlackBox):
         return "\n".join(lines + ([] if self.tolerance is None else [f"tolerance {self.tolerance:g}"]))
 
     @property
+    def file(self) -> pathlib.Path:
+        """As `BlackBox.file`."""
+        return self.path
+
+    @property
     def tally(self) -> Mapping[str, Any]:
         """What its process was asked, and what came of it."""
         return dataclasses.asdict(self._process.counts)

@@ -1,6 +1,7 @@
 """Models that compute their own trajectories and show no equations: what they take, what they give, and one solve."""
 
 import abc
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +59,11 @@ class BlackBox(abc.ABC):
         Raises:
             InvalidTwin: If the grid does not suit it, or the same values do not give the same outputs.
         """
+
+    @property
+    @abc.abstractmethod
+    def file(self) -> pathlib.Path:
+        """Where it is: what a run keeps with the code of its twin."""
 
     @property
     @abc.abstractmethod
