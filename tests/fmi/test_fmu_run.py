@@ -1,4 +1,4 @@
-"""A model folder with an FMU is calibrated by the command line, keeps the FMU with its run, and is made anew from it."""
+"""A model folder with an FMU is calibrated by the command line; its run keeps the FMU, and is made from it again."""
 
 import json
 import pathlib
