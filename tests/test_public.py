@@ -16,7 +16,7 @@ NAMES = """
     joint judge_design judge_sbc leave_assets_out leave_future_out load monitor numpyro_model optimise pit
     population power_scaling predict pymc_model quantities read_doses read_experiments read_petab read_telemetry
     registry render_report save sbc scenario scores sensitivity simulate solve_for uncertainty_shares update
-    write_petab write_reports
+    write_fmu write_petab write_reports
 """
 
 

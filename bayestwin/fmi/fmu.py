@@ -36,17 +36,18 @@ CLOSE = 1e-9
 """How far the end of a step may lie from a row of the telemetry, in steps."""
 
 
-def require_fmpy() -> None:
+def require_packages() -> None:
     """Refuse where the extra is not installed.
 
     Raises:
         InvalidSetting: Naming what is missing.
     """
-    if importlib.util.find_spec("fmpy") is None:
+    missing = [name for name in ("fmpy", "sympy") if importlib.util.find_spec(name) is None]
+    if missing:
         raise InvalidSetting(
             "FMUs cannot be read or written here.",
-            expected="the extra `fmi`: FMPy",
-            received="no fmpy",
+            expected="the extra `fmi`: FMPy and SymPy",
+            received=f"no {', '.join(missing)}",
             advice="Install it: `pip install 'bayestwin[fmi]'`.",
         )
 
@@ -106,7 +107,7 @@ class Fmu(BlackBox):
 
     def __post_init__(self) -> None:
         """Read the description, and refuse what does not fit."""
-        require_fmpy()
+        require_packages()
         path = local_path(self.path)
         sha256, folder = _unpack(path)
         description = _describe(path, folder)
