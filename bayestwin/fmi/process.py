@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import multiprocessing
+import os
 import pathlib
 import shutil
 import signal
@@ -135,7 +136,7 @@ class FmuProcess:
         ours, theirs = multiprocessing.Pipe()
         with theirs:
             self._worker = subprocess.Popen(
-                [sys.executable, "-P", str(WORKER), str(theirs.fileno())],
+                [sys.executable, "-P", str(WORKER), str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 cwd=self._place,
                 stdin=subprocess.DEVNULL,

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import sys
+import threading
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -15,6 +17,9 @@ from fmpy import read_model_description
 from fmpy.simulation import instantiate_fmu
 
 SOLVED, FAILED = b"s", b"f"
+
+WATCH = 1.0
+"""Seconds between two looks at whether the process that asks is still there."""
 
 
 class StepPlan:
@@ -122,9 +127,17 @@ class Instance:
         return list((slave.getReal if self.second else slave.getFloat64)(self.told["outputs"]))
 
 
+def _end_with(parent: int) -> None:
+    """End this process when the one that asks is gone, also while the FMU does not return."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)
+
+
 def main() -> None:
     """Answer until the pipe is closed."""
     pipe = Connection(int(sys.argv[1]))
+    threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
     quiet = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # what an FMU prints is nobody's output
         os.dup2(quiet, stream)

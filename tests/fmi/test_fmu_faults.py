@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 import time
 import zipfile
 
@@ -49,6 +51,33 @@ def test_a_process_that_is_lost_is_replaced(oscillator: pathlib.Path, fault: str
     other = box.solve(np.array([0.25]), *GRID)
     np.testing.assert_array_equal(other, before)  # 0.25 is no fault either
     assert box.tally["processes"] == 2
+
+
+ASKS = """
+import sys
+import numpy as np
+import bayestwin as bt
+
+box = bt.Fmu(sys.argv[1], {"fault": bt.Parameter(3.0)}, outputs=["x0"])
+box.solve(np.array([0.0]), np.array([0.0, 1.0]), np.zeros((1, 1, 0)), np.array([1]))
+print(box._process._worker.pid, flush=True)
+box.solve(np.array([3.0]), np.array([0.0, 5.0]), np.zeros((1, 1, 0)), np.array([1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_its_process_ends_with_the_one_that_asks_also_while_it_hangs(oscillator: pathlib.Path) -> None:
+    command = [sys.executable, "-c", ASKS, str(oscillator)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asking:
+        worker = pathlib.Path(f"/proc/{int(asking.stdout.readline())}")
+        time.sleep(0.5)
+        asking.kill()
+    assert worker.exists()
+    for _ in range(50):
+        if not worker.exists() or "Z" in (worker / "stat").read_text(encoding="ascii").rpartition(")")[2][:3]:
+            return
+        time.sleep(0.1)
+    pytest.fail("the process of the FMU is still there")
 
 
 @pytest.mark.parametrize(
