@@ -13,7 +13,7 @@ from test_starts import two_signed
 from twins import telemetry_of
 
 import bayestwin as bt
-from bayestwin.inference.ensemble import _next_step, _resampled
+from bayestwin.inference.ensemble import _Ensemble, _next_step, _resampled
 
 
 @pytest.mark.thorough
@@ -91,6 +91,26 @@ def test_it_goes_on_until_the_gates_pass_and_says_so() -> None:
     told = found.attrs["sampling"]
     assert told["walkers"] % 2 == 0
     assert found["posterior"].sizes["draw"] == 500 * (1 + len(told["events"]))
+
+
+def walked(seed: int, rounds: int, walkers: int, correlation: float, drift: float = 0.0) -> np.ndarray:
+    """Where walkers are that remember where they were, as draws of one chain; shape (n,)."""
+    rng, made = np.random.default_rng(seed), object.__new__(_Ensemble)
+    at, made.kept = rng.standard_normal((walkers, 1)), []
+    for number in range(rounds):
+        at = correlation * at + np.sqrt(1.0 - correlation**2) * rng.standard_normal((walkers, 1))
+        made.kept.append(at + drift * number / rounds)
+    return made.in_order(rounds * walkers, rounds)[:, 0]
+
+
+def test_draws_of_a_walker_count_for_as_much_as_they_are_worth() -> None:
+    num, correlation = 400 * 40, 0.9
+    worth = num * (1.0 - correlation) / (1.0 + correlation)
+    found = float(az.ess(walked(0, 400, 40, correlation)[None], method="mean"))
+    assert 0.7 * worth < found < 1.4 * worth  # 842; read in the order of rounds they would look like 16,000
+    for drift in (0.0, 1.0):
+        chains = np.stack([walked(seed, 50, 40, 0.0, drift) for seed in range(4)])
+        assert (float(az.rhat(chains)) > 1.01) == (drift > 0.0)
 
 
 @pytest.mark.parametrize("spread", [1e-8, 1.0, 1e9])
