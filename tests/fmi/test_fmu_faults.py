@@ -150,6 +150,7 @@ def test_a_parameter_that_moves_nothing_is_named(oscillator: pathlib.Path) -> No
     assert told.value.received == "the same outputs whatever the value of `idle`, `gain`"
 
 
+@pytest.mark.thorough
 def test_a_model_that_always_dies_is_an_error_and_no_endless_run(oscillator: pathlib.Path) -> None:
     parameters = {"fault": bt.Parameter(1.0), **MU}
     twin = bt.Fmu(oscillator, parameters, outputs=["x0"]).twin(SEEN)

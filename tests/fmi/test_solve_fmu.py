@@ -124,6 +124,7 @@ def test_another_file_is_another_twin(oscillator: pathlib.Path, tmp_path: pathli
     assert len({ours, *(fingerprint(bt.Fmu(oscillator, MU, **own).twin(SEEN)) for own in settings)}) == 4
 
 
+@pytest.mark.thorough
 def test_several_experiments_are_solved_each_with_its_own_rows(oscillator: pathlib.Path) -> None:
     parameters = {"mu": bt.Parameter({"slow": 0.2, "fast": 2.0}), "x_start": bt.Parameter(dist.Normal(2.0, 1.0))}
     twin = bt.Fmu(oscillator, parameters, variables={"x_start": "x0"}, outputs=["x1"]).twin(

@@ -18,6 +18,7 @@ from twins import telemetry_of
 
 import bayestwin as bt
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTwin
+from bayestwin.model.describe import fingerprint
 
 TIMES = np.linspace(0.0, 10.0, 41)
 INFLOW = 1.0 + 0.5 * (TIMES > 4.0)
@@ -58,9 +59,15 @@ def record(**columns: np.ndarray) -> bt.Telemetry:
 
 @functools.cache
 def calibrated() -> xr.DataTree:
-    made = bt.simulate(tank(), {"k": 1.1, "level_initial": 1.5}, record(), seed=0)
-    seen = record(level=made["level"].values, gauge=made["gauge"].values)
-    return bt.calibrate(tank(), seen, seed=0, method="laplace", num_samples=50, num_chains=2)
+    """Draws as a calibration would leave them."""
+    rng = np.random.default_rng(0)
+    draws = {"k": 1.1, "level_initial": 1.5, "level_scale": 0.05}
+    group = {
+        name: (("chain", "draw"), own * np.exp(0.05 * rng.standard_normal((2, 50)))) for name, own in draws.items()
+    }
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset(group)})
+    tree.attrs = {"twin_sha256": fingerprint(tank()), "solver_choice": {"method": "tsit5"}}
+    return tree
 
 
 def written(folder: pathlib.Path, **settings: object) -> pathlib.Path:
@@ -95,6 +102,21 @@ def test_at_a_draw_it_is_that_simulation(tmp_path: pathlib.Path, draw: tuple[int
     assert validate_fmu(str(path)) == []
     k, level = (float(calibrated()["posterior"][name].values[draw]) for name in ("k", "level_initial"))
     check(run(path), simulated(k, level))
+
+
+@pytest.mark.thorough
+def test_a_posterior_as_it_is_calibrated_can_be_written(tmp_path: pathlib.Path) -> None:
+    library()
+    made = simulated(1.1, 1.5)
+    seen = record(level=made["level"].values, gauge=made["gauge"].values)
+    posterior = bt.calibrate(tank(), seen, seed=0, num_samples=50, num_chains=2)
+    path = bt.write_fmu(tank(), posterior, tmp_path / "tank.fmu", draw=(1, 49))
+    k, level = (float(posterior["posterior"][name].values[1, 49]) for name in ("k", "level_initial"))
+    check(run(path), simulated(k, level))
+    stiff = posterior.copy()
+    stiff.attrs = {**posterior.attrs, "solver_choice": {"method": "rodas5p"}}
+    with pytest.raises(InvalidTwin, match="stiff equations"):
+        bt.write_fmu(tank(), stiff, tmp_path / "tank.fmu")
 
 
 def test_at_a_quantile_and_with_other_values_set_by_whoever_imports_it(tmp_path: pathlib.Path) -> None:
@@ -147,8 +169,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_an_fmu_cannot_say_is_refused_by_name(tmp_path: pathlib.Path, what: str) -> None:
-    from bayestwin.model.describe import fingerprint
-
     twin, posterior = tank(**REFUSED[what]), calibrated().copy()
     posterior.attrs = {**posterior.attrs, "twin_sha256": fingerprint(twin)}
     with pytest.raises(InvalidTwin, match="cannot be written as an FMU") as told:

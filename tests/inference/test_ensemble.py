@@ -1,6 +1,10 @@
 """Walkers without derivatives draw from the posterior that is known exactly, and from wherever a prior begins."""
 
+import contextlib
 import functools
+import signal
+import types
+from collections.abc import Iterator
 
 import arviz as az
 import numpy as np
@@ -10,9 +14,10 @@ import xarray as xr
 from scipy.stats import kstest
 from test_methods import EXACT, NAMES, TIMES, ramp_by
 from test_starts import two_signed
-from twins import telemetry_of
+from twins import decay, decay_telemetry, telemetry_of
 
 import bayestwin as bt
+from bayestwin._base.progress import Phase, Progress
 from bayestwin.inference.ensemble import _Ensemble, _next_step, _resampled
 
 
@@ -86,6 +91,7 @@ def test_both_signs_are_found_by_every_ensemble() -> None:
     assert ((shares > 0.0) & (shares < 1.0)).all()
 
 
+@pytest.mark.thorough
 def test_it_goes_on_until_the_gates_pass_and_says_so() -> None:
     found = ramp_by("ensemble")
     told = found.attrs["sampling"]
@@ -130,3 +136,38 @@ def test_resampling_gives_each_draw_its_share() -> None:
     counts = np.bincount(_resampled(log_weights, 40, rng), minlength=3)
     assert counts.tolist() == [20, 10, 10]
     assert _resampled(np.array([-1e10, 0.0]), 4, rng).tolist() == [1, 1, 1, 1]
+
+
+class Interrupted(Progress):
+    """Ctrl-C while draws are made, after so many rounds."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__(show=False)
+        self.rounds = rounds
+
+    @contextlib.contextmanager
+    def phase(self, name: str, words: str, total: int) -> Iterator[Phase]:
+        with super().phase(name, words, total) as phase:
+            if name == "draws":
+                advance, seen = phase.advance, iter(range(10**6))
+
+                def told(*args: object) -> None:
+                    advance(*args)
+                    if next(seen) + 1 == self.rounds:
+                        signal.raise_signal(signal.SIGINT)
+
+                phase = types.SimpleNamespace(advance=told)
+            yield phase
+
+
+@pytest.mark.thorough
+def test_ctrl_c_keeps_the_draws_that_there_are() -> None:
+    problem = decay(), decay_telemetry()
+    settings = {"seed": 0, "method": "ensemble", "num_samples": 400, "num_chains": 2, "predictive_draws": 20}
+    whole = bt.calibrate(*problem, **settings)
+    found = bt.calibrate(*problem, **settings, progress=Interrupted(3))
+    walkers = found.attrs["sampling"]["walkers"]
+    assert found.attrs["interrupted"]
+    assert found["posterior"].sizes["draw"] == 3 * walkers
+    begun = set(whole["posterior/rate"].values[0].tolist())
+    assert set(found["posterior/rate"].values[0].tolist()) <= begun, "those of a run that nobody ended"
