@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.util
 import math
+import os
 import pathlib
 import re
 import shutil
@@ -108,7 +109,7 @@ class Fmu(BlackBox):
     def __post_init__(self) -> None:
         """Read the description, and refuse what does not fit."""
         require_packages()
-        path = local_path(self.path)
+        path = pathlib.Path(os.path.abspath(local_path(self.path)))
         sha256, folder = _unpack(path)
         description = _describe(path, folder)
         faults = _faults_of(description, folder)

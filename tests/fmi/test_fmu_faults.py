@@ -1,5 +1,6 @@
 """What an FMU does to its process is one solve that failed, with a reason; what is no FMU is refused before it runs."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -287,3 +288,23 @@ def test_what_is_no_archive(tmp_path: pathlib.Path) -> None:
         with pytest.raises(InvalidInput, match="cannot be read as an FMU") as told:
             bt.Fmu(tmp_path / name, MU)
         assert words in told.value.received
+
+
+def test_a_library_that_cannot_be_loaded_is_a_solve_that_fails(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.fmu"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("modelDescription.xml", described())
+        archive.writestr("binaries/linux64/van_der_pol.so", b"no library")
+    box = box_of(path)
+    assert np.isnan(solved(box, "none")).all()
+    assert "van_der_pol.so" in box.tally["last_failure"]
+    assert (box.tally["failed"], box.tally["crashed"]) == (1, 0)
+
+
+def test_without_the_extra_it_says_what_is_missing(oscillator: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fmpy" else found(name))
+    with pytest.raises(InvalidSetting, match="FMUs cannot be read or written here") as told:
+        bt.Fmu(oscillator, MU)
+    assert told.value.received == "no fmpy"
+    assert "bayestwin[fmi]" in told.value.advice
