@@ -248,7 +248,6 @@ class Fmu(BlackBox):
                     received=f"rows that are {np.diff(edges).min():g} to {np.diff(edges).max():g} s apart",
                     advice="Choose rows that lie on its steps, or pass a `step=` that they are multiples of.",
                 )
-        self._process.fresh = False
         if not self._repeats(values, edges, coefficients, save):
             self._process.fresh = True
             if not self._repeats(values, edges, coefficients, save):

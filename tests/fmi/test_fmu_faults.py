@@ -47,7 +47,7 @@ def test_a_process_that_is_lost_is_replaced(oscillator: pathlib.Path, fault: str
     assert np.isfinite(before).all()
     assert np.isnan(solved(box, fault)).all()
     assert box.tally == {
-        "solves": 2, "failed": 1, "crashed": 0, "timed_out": 0, "processes": 1, "last_failure": words, count: 1,
+        "solves": 3, "failed": 1, "crashed": 0, "timed_out": 0, "processes": 1, "last_failure": words, count: 1,
     }  # fmt: skip
     other = box.solve(np.array([0.25]), *GRID)
     np.testing.assert_array_equal(other, before)  # 0.25 is no fault either
@@ -132,6 +132,15 @@ def test_what_a_reset_leaves_behind_is_found_and_got_around(oscillator: pathlib.
     box.solve(np.array([7.0, 3.0]), *GRID)
     np.testing.assert_array_equal(box._solve(values[0], *GRID, keep=False), first)
     assert first[0, 0] == 2.0
+
+
+def test_what_a_reset_leaves_behind_does_not_reach_a_forecast_either(oscillator: pathlib.Path) -> None:
+    box = box_of(oscillator)
+    first = solved(box, "keep_state")
+    assert first[0, 0] == 2.0
+    other = box.solve(np.array([7.25]), *GRID)  # no calibration has begun here
+    np.testing.assert_array_equal(other, first)
+    assert box.tally["solves"] == 4
 
 
 def test_chance_is_refused(oscillator: pathlib.Path) -> None:
