@@ -87,7 +87,7 @@ def solve(
         return jax.vmap(one, in_axes=(0, axes))(jax.tree.map(jnp.asarray, grid), dict(values))
     if twin.black_box:
         p = parameters(twin, {**grid.known, **values})
-        theta = jnp.stack([jnp.asarray(getattr(p, name), float) for name in twin.black_box.takes])
+        theta = jnp.array([getattr(p, name) for name in twin.black_box.takes], float)
         states = ask(twin.black_box, theta, *map(jnp.asarray, (grid.edges, grid.coefficients, grid.save)))
         none, known = jnp.zeros(len(grid.edges) - 1, int), so_far(states)
         return _trajectory(states, known.all(), none, *([known] if partly else []))

@@ -151,6 +151,11 @@ class Fmu(BlackBox):
         return tuple(name for name in self.parameters if self.variables.get(name, name))
 
     @property
+    def driven_by(self) -> tuple[str, ...]:
+        """Inputs that are set."""
+        return tuple(self.inputs)
+
+    @property
     def gives(self) -> tuple[str, ...]:
         """What is read."""
         return tuple(self.outputs or ())

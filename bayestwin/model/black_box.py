@@ -26,6 +26,11 @@ class BlackBox(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def driven_by(self) -> tuple[str, ...]:
+        """Inputs, which are all of the twin's, in order."""
+
+    @property
+    @abc.abstractmethod
     def gives(self) -> tuple[str, ...]:
         """Outputs, which are the twin's states, in order."""
 
@@ -97,6 +102,12 @@ def check_black_box(twin: Any) -> None:
         "observations that read a mean or a total": counted,
         "initial values from outside": [name for name in started if name in box.gives],
         "states that are no outputs of it": [name for name in twin.states if name not in box.gives],
+        "outputs that are no states, in its order": [] if (*twin.states,) == box.gives else [*box.gives],
+        "no parameter": [name for name in box.takes if name not in twin.parameters],
+        "inputs other than its own, in its order": []
+        if (*twin.inputs,) == box.driven_by
+        else [*twin.inputs] or ["none"],
+        "time in other units than seconds": [] if twin.time_unit == "s" else [twin.time_unit],
     }
     if any(found.values()):
         raise InvalidTwin(

@@ -1,5 +1,6 @@
 """What an FMU does to its process is one solve that failed, with a reason; what is no FMU is refused before it runs."""
 
+import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -203,6 +204,31 @@ def test_a_mean_over_time_is_refused(oscillator: pathlib.Path) -> None:
     with pytest.raises(InvalidTwin, match="equations nobody sees") as told:
         bt.Fmu(oscillator, MU).twin({"x0": bt.Observation(bt.Gaussian(0.1), reads="mean")})
     assert told.value.received == "observations that read a mean or a total: `x0`"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"time_unit": "min"}, "time in other units than seconds: `min`"),
+        ({"parameters": {}}, "no parameter: `mu`"),
+        ({"inputs": {"force": bt.Input(), "other": bt.Input()}}, "inputs other than its own, in its order: `force`"),
+        ({"inputs": {}}, "inputs other than its own, in its order: `none`"),
+        ({"states": {"x0": bt.State(2.0)}}, "initial values from outside: `x0`"),
+    ],
+)
+def test_a_twin_that_says_otherwise_than_its_fmu_is_refused(
+    oscillator: pathlib.Path, changes: dict[str, object], words: str
+) -> None:
+    twin = bt.Fmu(oscillator, MU, outputs=["x0"], inputs={"force": bt.Input()}).twin(SEEN)
+    with pytest.raises(InvalidTwin, match="equations nobody sees") as told:
+        dataclasses.replace(twin, **changes)
+    assert words in told.value.received
+
+
+def test_an_fmu_without_parameters_leaves_the_noise_to_be_inferred(oscillator: pathlib.Path) -> None:
+    twin = bt.Fmu(oscillator, {}, outputs=["x0"]).twin({"x0": bt.Observation(bt.Gaussian(dist.HalfNormal(1.0)))})
+    found = bt.simulate(twin, {"x0_scale": 0.1}, telemetry_of({"time": TIMES}), seed=0)
+    assert np.isfinite(found["x0_state"]).all()
 
 
 # What is no FMU that can be used.
