@@ -15,6 +15,8 @@ from .assess import scores as scores
 from .calibrate import calibrate as calibrate
 from .check import check as check
 from .check.range import extrapolation as extrapolation
+from .fmi.export import write_fmu as write_fmu
+from .fmi.fmu import Fmu as Fmu
 from .insight.candidates import Candidate as Candidate
 from .insight.compare import ablate as ablate
 from .insight.compare import compare as compare

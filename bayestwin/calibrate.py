@@ -28,7 +28,16 @@ from bayestwin.density.robust import Loss
 from bayestwin.density.shared_prior import FEWEST_DRAWS, SharedPrior, fit_shared_prior, misfit
 from bayestwin.dynamics.choice import Choice
 from bayestwin.errors import InvalidArtifact, InvalidSetting, InvalidTelemetry, InvalidTwin
-from bayestwin.inference.method import METHODS, SETTINGS, Draws, Problem, Settings, exact_enough, method_named
+from bayestwin.inference.method import (
+    METHODS,
+    SETTINGS,
+    Draws,
+    Problem,
+    Settings,
+    exact_enough,
+    method_named,
+    usual_method,
+)
 from bayestwin.inference.solver import audit_tolerance, choose
 from bayestwin.model.components import ATOL
 from bayestwin.model.describe import describe, fingerprint
@@ -65,7 +74,7 @@ def calibrate(
     *,
     seed: int,
     model_error: ModelError | EllipsisType | None = ...,
-    method: str = "nuts",
+    method: str | None = None,
     loss: Loss = "linear",
     num_warmup: int = 200,
     num_samples: int = 1000,
@@ -81,9 +90,9 @@ def calibrate(
 ) -> xr.DataTree:
     """Infer a twin's parameters from telemetry.
 
-    By default by NUTS. `method="laplace"` and `"pathfinder"` draw from approximations, in seconds or without Hessians;
-    `"map"` gives the most probable values alone; `"smc"` goes from the prior to the posterior in populations, which
-    finds the weights of modes that lie apart. Each returns the same groups.
+    By default by NUTS, or by `"ensemble"` where there are no derivatives. `method="laplace"` and `"pathfinder"` draw
+    from approximations, in seconds or without Hessians; `"map"` gives the most probable values alone; `"smc"` goes from
+    the prior to the posterior in populations, which finds the weights of modes that lie apart. Each returns the same.
 
     Several experiments of one asset, `{"first": telemetry, "second": …}`, are calibrated together: parameters are
     shared unless they say `shared=False`, initial states are each experiment's own unless they say `shared=True`, noise
@@ -130,10 +139,11 @@ def calibrate(
     """
     computation = computing(LOWER, seed=seed, device=device, progress=progress)
     twin = with_model_error(twin, model_error)
+    method = method or usual_method(derivatives=twin.black_box is None)
     asked = Settings(num_warmup, num_samples, num_chains, target_acceptance, max_extensions)
-    settings = {"method": method, "loss": loss, "predictive_draws": predictive_draws} | asked._asdict()
-    settings.pop("sensitivities")  # follows from the rest
+    settings = {"method": method, "loss": loss, "predictive_draws": predictive_draws} | asked.told
     check_settings(twin, settings)
+    begun = tally_of(twin)
     with computation as shown:
         learnt, told = learn_shared(twin, population, telemetry) if population is not None else (None, {})
         density = dataclasses.replace(build_density(twin, bind_all(twin, telemetry)), loss=loss, learnt=learnt)
@@ -143,11 +153,26 @@ def calibrate(
         axes = axes_of(density.bound, density.experiments, experiment_attributes(attributes))
         kept = FileCheckpoint(pathlib.Path(checkpoint), density, identity, axes) if checkpoint else None
         drawn, audit = draw(method, Problem(density.filled, asked, seed, shown, kept))
-        density = density.centred(drawn.centring)
         attributes |= record_of(twin, method, drawn, audit, choice) | told
-        tree = posterior_of(density, axes, drawn, attributes, predictive_draws, shown)
+        tree = posterior_of(density.centred(drawn.centring), axes, drawn, attributes, predictive_draws, shown)
     _say_whence(tree.attrs["description"], told)
+    tree.attrs |= spent(twin, begun, tree)
     return tree
+
+
+def tally_of(twin: Twin) -> dict[str, Any]:
+    """What a black box did so far; nothing of a twin with equations."""
+    return dict(twin.black_box.tally) if twin.black_box else {}
+
+
+def spent(twin: Twin, begun: Mapping[str, Any], tree: xr.DataTree) -> dict[str, Any]:
+    """What a black box did since then, and how many solves an effective draw of the posterior took; to be recorded."""
+    if not (found := tally_of(twin)):
+        return {}
+    done = {name: own - begun[name] if isinstance(own, int) else own for name, own in found.items()}
+    draws = [own.to_numpy() for own in tree["posterior"].to_dataset().data_vars.values() if own.ndim == 2]
+    worth = [float(ess(own)) for own in draws if np.ptp(own) > 0.0]
+    return {"black_box": done | ({"solves_per_effective_draw": done["solves"] / min(worth)} if worth else {})}
 
 
 def posterior_of(
@@ -311,7 +336,8 @@ def with_model_error(twin: Twin, model_error: ModelError | EllipsisType | None) 
 def draw(method: str, problem: Problem) -> tuple[Draws, dict[str, Any]]:
     """Draws, and the record of their tolerance audit; fixed steps that are not exact enough give way."""
     drawn = METHODS[method](problem)
-    if METHODS[method].judged == "point" or problem.density.twin.solver.method == "exact":
+    twin = problem.density.twin
+    if METHODS[method].judged == "point" or twin.solver.method == "exact" or twin.black_box:
         return drawn, {}
     audit = audit_tolerance(problem.density.centred(drawn.centring), drawn, problem.progress)
     fixed = drawn.record.get("sensitivities", {}).get("mode") == "reverse"
@@ -340,12 +366,13 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
                 advice="Leave it out for the default.",
             )
     other_loss = settings.get("loss", "linear") != "linear"
-    if other_loss and not METHODS[settings["method"]].losses:
+    chosen = METHODS[settings.get("method") or usual_method(derivatives=twin.black_box is None)]
+    if other_loss and not chosen.losses:
         fitting = " or ".join(f'`method="{name}"`' for name, method in METHODS.items() if method.losses)
         raise InvalidSetting(
             f'`loss="{settings["loss"]}"` belongs to {fitting}.',
             expected='`loss="linear"`: a posterior needs a likelihood',
-            received=f"method {settings.get('method')!r}",
+            received=f"method {chosen.name!r}",
             advice="For outliers in a posterior use the noise model `bt.StudentT`.",
         )
     dependent = [name for name, observation in twin.observations.items() if not observation.noise.independent]
@@ -364,6 +391,14 @@ def check_settings(twin: Twin, settings: Mapping[str, Any]) -> None:
             expected="observations that are independent, each of which can lie far off by itself",
             received="a discrepancy, which ties them together",
             advice='Use `loss="linear"`, or `model_error=None`.',
+        )
+    if twin.black_box and chosen.derivatives:
+        without = " or ".join(f'`method="{name}"`' for name, method in METHODS.items() if not method.derivatives)
+        raise InvalidSetting(
+            f'`method="{chosen.name}"` needs derivatives, which twin `{twin.name}` does not have.',
+            expected=without,
+            received="a model that shows no equations",
+            advice="Leave `method` out.",
         )
     if not twin.sites():
         raise InvalidTwin(

@@ -15,6 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 MODULES = {
     "dask": "distributed",
     "excel": "openpyxl",
+    "fmi": "fmpy",
     "gpu": "jax",
     "mlflow": "mlflow",
     "mqtt": "paho",

@@ -145,7 +145,7 @@ def test_no_other_module_tells_methods_apart_by_name() -> None:
 def test_a_call_a_job_and_the_command_line_take_the_same_settings() -> None:
     signature = inspect.signature(bt.calibrate)
     told = {s.name: (s.kind if s.default is not None else s.kind | None, s.default) for s in SETTINGS}
-    kinds = {"method": str, "loss": str}
+    kinds = {"loss": str}
     call = {n: (kinds.get(n, p.annotation), p.default) for n, p in signature.parameters.items() if n in told}
     assert call == told
     fields = {n: f for n, f in CalibrateSection.model_fields.items() if n != "seed"}

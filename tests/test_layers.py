@@ -23,6 +23,7 @@ LAYERS = (
     ("calibrate", "simulate"),
     ("predict",),
     ("petab",),
+    ("fmi",),
     ("exported",),
     ("update",),
     ("assess",),

@@ -8,15 +8,15 @@ import pytest
 import bayestwin as bt
 
 NAMES = """
-    Autocorrelated Biased Binomial Candidate Censored Column Control Discrepancy Event First FirstTime FromRows Gaussian
-    Input InputChange Integral LogNormal LongestWhere Max Mean Min NegativeBinomial NoiseFrom Observation Parameter
-    Poisson Policy ProcessNoise Proportional Rounded Scenario Solver State SteadyState StudentT Telemetry TimeWhere Twin
-    ablate add_features align backtest calibrate calibrate_each check compare conformalize coverage cut_at_gaps
-    datasets delay_line design diagnose errors extrapolation from_numpy identify influence intervals joint
-    judge_design judge_sbc leave_assets_out leave_future_out load monitor numpyro_model optimise pit population
-    power_scaling predict pymc_model quantities read_doses read_experiments read_petab read_telemetry registry
-    render_report save sbc scenario scores sensitivity simulate solve_for uncertainty_shares update
-    with_random_walk write_petab write_reports
+    Autocorrelated Biased Binomial Candidate Censored Column Control Discrepancy Event First FirstTime Fmu FromRows
+    Gaussian Input InputChange Integral LogNormal LongestWhere Max Mean Min NegativeBinomial NoiseFrom Observation
+    Parameter Poisson Policy ProcessNoise Proportional Rounded Scenario Solver State SteadyState StudentT Telemetry
+    TimeWhere Twin ablate add_features align backtest calibrate calibrate_each check compare conformalize coverage
+    cut_at_gaps datasets delay_line design diagnose errors extrapolation from_numpy identify influence intervals
+    joint judge_design judge_sbc leave_assets_out leave_future_out load monitor numpyro_model optimise pit
+    population power_scaling predict pymc_model quantities read_doses read_experiments read_petab read_telemetry
+    registry render_report save sbc scenario scores sensitivity simulate solve_for uncertainty_shares update
+    with_random_walk write_fmu write_petab write_reports
 """
 
 

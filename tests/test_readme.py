@@ -38,6 +38,7 @@ PAGES = (
     "extending",
     "models-that-exist",
     "petab",
+    "fmu",
 )
 """In the order in which their Python is run, after the README's."""
 

@@ -64,7 +64,7 @@ def is_affine(twin: Twin) -> bool:
     a reason that only algebra sees is not recognised.
     """
     sloped = [int(spec.hold != "previous") for spec in twin.inputs.values()]
-    return not twin.delayed and max(_degrees(twin.derivative, twin, 1, sloped)) <= 1
+    return twin.black_box is None and not twin.delayed and max(_degrees(twin.derivative, twin, 1, sloped)) <= 1
 
 
 def has_held_matrix(twin: Twin) -> bool:

@@ -82,6 +82,8 @@ def choose_solver(
     Returns:
         The twin with its method fixed, and why that one.
     """
+    if twin.black_box:
+        return twin, Choice(twin.solver.method, "the model brings its own", {})
     if twin.solver.method != "auto":
         return twin, Choice(twin.solver.method, f"{twin.solver.method}: named by the twin", {})
     if can_be_exact(twin):

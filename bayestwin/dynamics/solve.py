@@ -4,6 +4,7 @@ A solve that fails is data: a flag beside the states, never an exception.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from bayestwin.dynamics.steppers import (
     through_jacobian,
     trace,
 )
+from bayestwin.errors import InvalidSetting
+from bayestwin.model.black_box import BlackBox
 from bayestwin.model.dependence import parameters, start_at
 from bayestwin.model.tracing import namespace
 from bayestwin.model.twin import Twin
@@ -82,6 +85,12 @@ def solve(
         axes = {name: 0 if jnp.ndim(value) else None for name, value in values.items()}
         one = functools.partial(solve, twin, partly=partly, beside=len(grid.edges))
         return jax.vmap(one, in_axes=(0, axes))(jax.tree.map(jnp.asarray, grid), dict(values))
+    if twin.black_box:
+        p = parameters(twin, {**grid.known, **values})
+        theta = jnp.array([getattr(p, name) for name in twin.black_box.takes], float)
+        states = ask(twin.black_box, theta, *map(jnp.asarray, (grid.edges, grid.coefficients, grid.save)))
+        none, known = jnp.zeros(len(grid.edges) - 1, int), so_far(states)
+        return _trajectory(states, known.all(), none, *([known] if partly else []))
     free = [site.name for site in twin.sites() if site.kind in ("parameter", "initial")]
     # sites are scalars, but where states were brought to by the end of a record may be arrays
     theta, apart = ravel_pytree([jnp.asarray(values[name], float) for name in free])
@@ -101,6 +110,31 @@ def solve(
     integrated = through_jacobian(of_theta) if free and adaptive else of_theta
     states, (solved, by_interval, *reached) = integrated(theta, grid)
     return _trajectory(states, solved, by_interval, *reached)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def ask(box: BlackBox, theta: Array, edges: Array, coefficients: Array, save: Array) -> Array:
+    """Outputs of a black box at the saved times, shape (n, s), from values of what it takes; NaN where it failed."""
+    result = jax.ShapeDtypeStruct((len(save), len(box.gives)), float)
+
+    def every(*arguments: Array) -> np.ndarray:
+        rows = [np.asarray(own) for own in arguments]
+        before, dims = rows[0].shape[:-1], (1, 1, 3, 1)  # what is mapped over, and the axes of one solve
+        num = math.prod(before)  # of arrays without entries this does not follow from their size
+        flat = [own.reshape(num, *own.shape[own.ndim - axes :]) for own, axes in zip(rows, dims, strict=True)]
+        return np.stack([box.solve(*one) for one in zip(*flat, strict=True)]).reshape(*before, *result.shape)
+
+    return jax.pure_callback(every, result, theta, edges, coefficients, save, vmap_method="broadcast_all")
+
+
+@ask.defjvp
+def _refuse_derivatives(box: BlackBox, primals: Any, tangents: Any) -> Any:  # noqa: ARG001
+    raise InvalidSetting(
+        "A model whose equations nobody sees has no derivatives.",
+        expected="something that needs none",
+        received=box.words.splitlines()[0],
+        advice="Write its equations as a vector field; or calibrate it by a method that draws without derivatives.",
+    )
 
 
 def _trajectory(states: Array, solved: Array, by_interval: Array, reached: Array | None = None) -> Trajectory:

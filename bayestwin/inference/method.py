@@ -86,7 +86,7 @@ def _losses() -> tuple[str, ...]:
 
 
 SETTINGS = (
-    Setting("method", str, "nuts", "How to infer.", choices=names),
+    Setting("method", str, None, "How to infer; by default by what suits the twin.", choices=names),
     Setting("loss", str, "linear", "How far outliers pull the most probable values.", choices=_losses),
     Setting("num_warmup", int, 200, "Transitions of each chain that adapt and are thrown away.", {"ge": 1}),
     Setting("num_samples", int, 1000, "Draws kept of each chain.", {"ge": 1}),
@@ -145,6 +145,11 @@ class Settings(NamedTuple):
     max_extensions: int = USUAL["max_extensions"]
     sensitivities: Literal["auto", "forward"] = "auto"
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """Those that a call sets; the last follows from the rest."""
+        return {name: value for name, value in self._asdict().items() if name != "sensitivities"}
+
 
 class Checkpoint(Protocol):
     """Where a method leaves what it needs to go on after its process has died."""
@@ -202,6 +207,7 @@ class Method:
         independent: Whether its draws are, so that each counts in full.
         weighted: Whether draws stand for the posterior only with the weights that `stats["log_ratio"]` holds.
         losses: Whether it takes another `loss` than that of the likelihood.
+        derivatives: Whether it needs those of the log density, which a model that shows no equations does not have.
     """
 
     name: str
@@ -211,6 +217,7 @@ class Method:
     independent: bool = False
     weighted: bool = False
     losses: bool = False
+    derivatives: bool = True
 
     def __call__(self, problem: Problem) -> Draws:
         """Draw."""
@@ -239,6 +246,12 @@ BUILT_IN = (
     ),
     Method("map", "the most probable values alone", "bayestwin.inference.laplace:point", "point", losses=True),
     Method("smc", "populations from the prior to the posterior", "bayestwin.inference.smc:smc", independent=True),
+    Method(
+        "ensemble",
+        "walkers that need no derivatives",
+        "bayestwin.inference.ensemble:ensemble",
+        derivatives=False,
+    ),
 )
 """In the order in which messages list them."""
 
@@ -267,6 +280,17 @@ def unregister(name: str) -> None:
     """Offer a method that was registered no longer."""
     if not any(name == known.name for known in BUILT_IN):
         METHODS.pop(name, None)
+
+
+QUICK = "laplace"
+"""What infers in seconds, where it is done again and again."""
+
+
+def usual_method(*, derivatives: bool = True, quick: bool = False) -> str:
+    """What infers where nobody says by what: the first that there is, of those for a twin with derivatives or not."""
+    if quick and derivatives:
+        return QUICK
+    return next(method.name for method in BUILT_IN if derivatives or not method.derivatives)
 
 
 def method_named(name: str) -> Method:

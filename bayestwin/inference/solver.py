@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from bayestwin._base.compilation import Program, in_batches
 from bayestwin._base.process import key_for
 from bayestwin._base.progress import Progress
 from bayestwin.density.bind import fill_steps
@@ -17,10 +20,12 @@ from bayestwin.dynamics.choice import Choice, SolverTrial, choose_solver
 from bayestwin.dynamics.grid import Grid
 from bayestwin.dynamics.solve import plan_substeps
 from bayestwin.dynamics.switching import take_apart
+from bayestwin.errors import InvalidTwin
 from bayestwin.inference.climb import draw_around
 from bayestwin.inference.laplace import smooth_tail
 from bayestwin.inference.method import Draws
 from bayestwin.inference.starts import Starts, agree, on_mesh
+from bayestwin.model.dependence import parameters
 from bayestwin.model.error import ProcessNoise
 from bayestwin.model.twin import Twin
 
@@ -37,6 +42,10 @@ def choose(density: Density, seed: int, progress: Progress) -> tuple[Density, Ch
     """
     with progress.phase("ladder", "choosing the solver", 1) as phase:
         tried, z = density.draw_prior(jax.random.split(key_for(seed, "solver"), NUM_TRIED))
+        if density.twin.black_box:
+            check_moves(density, z)
+            phase.advance(1, "its own")
+            return density, choose_solver(density.twin, density.grid, tried)[1]
 
         def attempt(twin: Twin, grid: Grid) -> SolverTrial:
             _, solved, num_steps, _ = survey(dataclasses.replace(density, twin=twin, grid=grid).filled, z)
@@ -49,6 +58,74 @@ def choose(density: Density, seed: int, progress: Progress) -> tuple[Density, Ch
             density = solved_for(density, typical_scales(survey(density.filled, z)))
         phase.advance(1, choice.method)
     return density, choice
+
+
+NUM_MOVED = 8
+
+
+def check_moves(density: Density, z: np.ndarray) -> None:
+    """Refuse a model that shows no equations where it does not repeat itself, or a parameter moves no output of it.
+
+    Args:
+        density: The log density.
+        z: Draws from the prior, of which parameters are moved from one to the next; shape (n, d).
+
+    Raises:
+        InvalidTwin: Naming the parameters.
+    """
+    box = density.twin.black_box
+    assert box is not None
+    z = z[:NUM_MOVED]
+    whole: Any = density.grid
+    grids = [whole] if not density.experiments else [density.alone(n).grid for n in range(len(density.experiments))]
+    values, known = density.constrain_all(z), [grid.known for grid in grids]
+    for number, grid in enumerate(grids):
+        own = {n: v[:, number] if v.ndim == 2 and density.experiments else v for n, v in values.items()}
+        taken = [
+            parameters(density.twin, {**known[number], **{n: v[k] for n, v in own.items()}}) for k in range(len(z))
+        ]
+        theta = np.array([[float(getattr(p, name)) for name in box.takes] for p in taken])
+        box.check(theta, grid.edges, grid.coefficients, grid.save)
+    moved = {site.name: site for site in density.sites if site.kind == "parameter"}
+    used = {name: site for name, site in moved.items() if name in box.takes}
+    places = np.cumsum([0, *density.priors.sizes])
+    still = []
+    base = _paths(density, z)
+    for number, site in enumerate(density.sites):
+        if site.name not in used:
+            continue
+        other = z.copy()
+        place = slice(places[number], places[number + 1])
+        other[:, place] = np.roll(z[:, place], 1, axis=0)
+        changed = _paths(density, other)
+        both = np.isfinite(base) & np.isfinite(changed)
+        if both.any() and not (np.abs(changed - base) > UNMOVED * np.abs(base))[both].any():
+            still.append(site.name)
+    if still:
+        raise InvalidTwin(
+            f"{'A parameter moves' if len(still) == 1 else 'Parameters move'} no output of twin `{density.twin.name}`.",
+            expected=f"another output at some of {len(z)} draws from the prior when one of them is changed",
+            received="the same outputs whatever the value of " + ", ".join(f"`{name}`" for name in still),
+            advice="Leave it out, or see how the model takes it: its posterior would be its prior.",
+        )
+
+
+UNMOVED = 1e-12
+
+
+def _paths(density: Density, z: np.ndarray) -> np.ndarray:
+    """Outputs at n points, shape (n, …); NaN where they were not reached."""
+    found = in_batches(lambda rows: _reached(density, rows), z, len(z))
+    return np.asarray(found)
+
+
+@Program
+def _reached(density: Density, z: Array) -> Array:
+    def one(z: Array) -> Array:
+        path: Any = density.path(z)
+        return jnp.where(path.reached[..., None], path.states, jnp.nan)
+
+    return jax.vmap(one)(z)
 
 
 def typical_scales(found: Survey) -> np.ndarray:

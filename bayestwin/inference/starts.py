@@ -416,6 +416,7 @@ def no_start(density: Density, seed: int, drawn: int) -> NoValidStart:
         ". A stiff solver has been tried." if density.twin.solver.method == "rodas5p" else ", or use a stiff solver."
     )
     advice = f"Look at `bayestwin check`; tighten the priors, correct the vector field{stiff}"
+    advice = "Tighten the priors to values that the model takes." if density.twin.black_box else advice
     never = np.flatnonzero(~solved.reshape(64, -1).any(axis=0))  # experiments, or the telemetry itself
     solved = solved.reshape(64, -1).all(axis=1)
     solvable = int(solved.sum())
@@ -495,6 +496,8 @@ def blame_state(density: Density, values: dict[str, float]) -> str:
     about a 10⁵th of it.
     """
     twin, grid = density.twin, density.grid
+    if twin.black_box:
+        return f"the model says: {twin.black_box.tally['last_failure']}"
     field, state, found = begin(twin, grid, {name: jnp.asarray(value, float) for name, value in values.items()})
     for name, value in zip(twin.layout.entries, np.asarray(field.values(state)), strict=False):
         if not np.isfinite(value):

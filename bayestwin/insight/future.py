@@ -28,7 +28,7 @@ from bayestwin.density.density import Density, build_density
 from bayestwin.density.predictor import AT_ONCE
 from bayestwin.dynamics.choice import with_method
 from bayestwin.inference.laplace import STATISTICS
-from bayestwin.inference.method import USUAL, method_named
+from bayestwin.inference.method import method_named, usual_method
 from bayestwin.model.twin import Twin
 from bayestwin.telemetry import Telemetry
 
@@ -197,7 +197,7 @@ def leave_future_out(
     tree = xr.DataTree.from_dict({GROUP: found})
     overlapping = bool((np.asarray(ends[:-1]) > np.asarray(starts[1:])).any())
     tree.attrs = root_attributes(twin, telemetry, seed, job) | {"interrupted": stopped, "horizon": horizon}
-    tree.attrs |= {"overlapping": overlapping, "method": settings.get("method", USUAL["method"])}
+    tree.attrs |= {"overlapping": overlapping, "method": settings.get("method") or usual_method()}
     return tree
 
 

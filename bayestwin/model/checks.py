@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 
 from bayestwin._base.units import check_unit, difference_unit, has_offset
 from bayestwin.errors import InvalidTwin
+from bayestwin.model.black_box import BlackBox, check_black_box
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.delays import with_timed_inputs
 from bayestwin.model.dependence import Fault, fault_of
@@ -47,6 +48,8 @@ def check_twin(twin: Checked) -> None:
     _check_model_error(twin)
     _check_correlated(twin)
     _check_priors(twin)
+    if isinstance(twin.vector_field, BlackBox):
+        check_black_box(twin)
     shapes = twin.shapes
     delayed = with_timed_inputs(twin.vector_field, twin.delayed) if twin.delayed else twin.vector_field
     trace_vector_field(delayed, f"The vector field of twin `{twin.name}`", shapes)

@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from bayestwin._base.keys import nested_codes
+from bayestwin.model.black_box import OwnStart
 from bayestwin.model.components import State
 from bayestwin.model.noise.families import Noise
 from bayestwin.model.pooling import Pooled
@@ -40,10 +41,10 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
     """
     found: dict[str, Any] = {
         "name": twin.name,
-        "doc": inspect.cleandoc(twin.doc or twin.vector_field.__doc__ or ""),
-        "equations": source(twin.vector_field),
+        "doc": inspect.cleandoc(twin.doc or ("" if twin.black_box else twin.vector_field.__doc__) or ""),
+        "equations": twin.black_box.words if twin.black_box else source(twin.vector_field),
         "time_unit": twin.time_unit,
-        "solver": f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}",
+        "solver": _solver_text(twin),
         "states": [
             {"name": n, "unit": s.unit, "doc": s.doc, "initial": initial_text(s, digits)}
             | ({"positive": True} if s.positive else {})
@@ -94,6 +95,12 @@ def describe(twin: Twin, digits: int = 6) -> dict[str, Any]:
             ],
         }
     return found
+
+
+def _solver_text(twin: Twin) -> str:
+    if twin.black_box:
+        return "the model's own"
+    return f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}"
 
 
 def _event(name: str, event: Event) -> dict[str, Any]:
@@ -234,6 +241,8 @@ def _column_text(column: Column, digits: int) -> str:
 def initial_text(state: State, digits: int = 6) -> str:
     """Where a state starts, in words."""
     initial: Any = state.initial
+    if isinstance(initial, OwnStart):
+        return initial.words
     if isinstance(initial, SteadyState):
         guess = initial.guess
         text = f"equilibrium, sought from {source(guess) if callable(guess) else f'{guess or 0.0:.{digits}g}'}"

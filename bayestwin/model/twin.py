@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 
 from bayestwin._base.units import has_offset
 from bayestwin.errors import InvalidTwin
+from bayestwin.model.black_box import BlackBox
 from bayestwin.model.checks import DIMENSIONS, changed_by, check_twin
 from bayestwin.model.components import Input, Observation, Parameter, Solver, State
 from bayestwin.model.delays import as_numbers, delayed_inputs
@@ -118,6 +119,11 @@ class Twin:
         states = {name: state.shape for name, state in self.states.items()}
         return states, dict.fromkeys(self.parameters, ()), dict.fromkeys(self.inputs, ())
 
+    @property
+    def black_box(self) -> BlackBox | None:
+        """The model that takes the place of equations, where there is one."""
+        return self.vector_field if isinstance(self.vector_field, BlackBox) else None
+
     @functools.cached_property
     def layout(self) -> Layout:
         """Where each state stands in one flat array."""
@@ -172,7 +178,7 @@ class Twin:
     @property
     def forgetful(self) -> bool:
         """Whether its states at one time are all of its past that what comes after depends on."""
-        changed = self.model_error is not None or self.delayed or self.triggered or self.switched
+        changed = self.model_error is not None or self.delayed or self.triggered or self.switched or self.black_box
         seen = self.observations.values()
         return not changed and all(one.noise.independent and one.reads == "value" for one in seen)
 

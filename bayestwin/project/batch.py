@@ -130,7 +130,7 @@ def _task(folder: pathlib.Path, job: str, file: pathlib.Path | None, results: pa
     check_ready(model, load_telemetry(model))
     sources = files_of(model.job, model.folder, model.job_path).values()
     digest = hashlib.sha256()
-    for path in (folder / "twin.py", folder / job, *sources):
+    for path in (*model.code.values(), folder / job, *sources):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     parts = [model.name, *([pathlib.Path(job).stem] if job != "job.toml" else []), *([file.stem] if file else [])]
     return Task(

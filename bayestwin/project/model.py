@@ -72,6 +72,19 @@ class Model(NamedTuple):
         """The folder's own name, also where it was typed as `.`; runs are filed under it."""
         return pathlib.Path(os.path.abspath(self.folder)).name
 
+    @property
+    def code(self) -> dict[str, pathlib.Path]:
+        """`twin.py` and the file of the model that it takes in place of equations, by their paths in the folder.
+
+        A file elsewhere is under its whole path.
+        """
+        found = {"twin.py": self.folder / "twin.py"}
+        if self.twin.black_box:
+            path = pathlib.Path(os.path.abspath(self.twin.black_box.file))
+            whole = pathlib.Path(os.path.abspath(self.folder))
+            found[str(path.relative_to(whole) if path.is_relative_to(whole) else path)] = path
+        return found
+
 
 class Split(NamedTuple):
     """Telemetry to calibrate on, and what is held out, if anything; of a fleet that of each asset, by its name.

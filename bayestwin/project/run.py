@@ -214,7 +214,7 @@ def keep_inputs(
     if "inputs" in record:
         return record
     wanted = {
-        "twin.py": model.folder / "twin.py",
+        **{name: path for name, path in model.code.items() if not pathlib.Path(name).is_absolute()},
         model.job_path.name: model.job_path,
         "card.md": model.folder / "card.md",
     }

@@ -39,8 +39,8 @@ class SplitSection(Section):
 def one_of(words: Callable[[], Sequence[str]]) -> pydantic.AfterValidator:
     """Refuses what is none of these words; they are asked for then, since `twin.py` may have registered some."""
 
-    def known(word: str) -> str:
-        if word in words():
+    def known(word: str | None) -> str | None:
+        if word is None or word in words():
             return word
         *others, last = (f"'{one}'" for one in words())
         kind, message, expected = "literal_error", "Input should be {expected}", f"{', '.join(others)} or {last}"
@@ -51,9 +51,11 @@ def one_of(words: Callable[[], Sequence[str]]) -> pydantic.AfterValidator:
 
 def _field(setting: Setting) -> tuple[Any, Any]:
     """A setting of `calibrate` as pydantic takes it."""
-    kind: Any = setting.kind if setting.choices is None else Annotated[str, one_of(setting.choices)]
+    kind: Any = setting.kind if setting.default is not None else setting.kind | None
     bounds: dict[str, Any] = dict(setting.bounds)
-    return kind if setting.default is not None else kind | None, pydantic.Field(default=setting.default, **bounds)
+    return kind if setting.choices is None else Annotated[kind, one_of(setting.choices)], pydantic.Field(
+        default=setting.default, **bounds
+    )
 
 
 FIELDS: dict[str, Any] = {setting.name: _field(setting) for setting in SETTINGS}
@@ -252,7 +254,7 @@ class ValidateSection(Section):
         window: As in `bt.backtest`, like those that follow.
         recalibrate: Whether to calibrate at each origin.
         gap: Time before each origin that is not calibrated.
-        method: How to calibrate at each origin.
+        method: How to calibrate at each origin; by default `laplace`, where there are derivatives.
         conformal: How intervals are corrected, see `bt.conformalize`.
         period: Time after which observations repeat themselves, for a baseline; by default a day where two were
             calibrated and observed four times a day; 0 for none.
@@ -267,7 +269,7 @@ class ValidateSection(Section):
     window: Literal["expanding", "sliding"] = "expanding"
     recalibrate: bool = True
     gap: float = pydantic.Field(default=0.0, ge=0)
-    method: Annotated[str, one_of(names_with_draws)] = "laplace"
+    method: Annotated[str | None, one_of(names_with_draws)] = None
     conformal: Literal["split", "adaptive"] = "split"
     period: float | None = pydantic.Field(default=None, ge=0)
     seed: Seed = 2

@@ -23,6 +23,7 @@ from bayestwin.assess.population import scores_of_all
 from bayestwin.assess.trust import BACKTEST, HELD_OUT, BacktestTrial, Validated, as_plain, trust
 from bayestwin.density.bind import Experiments, elapsed, sha256_of
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
+from bayestwin.inference.method import usual_method
 from bayestwin.project.calibrate import Results, inputs_of
 from bayestwin.project.model import Model, Split, population_of
 from bayestwin.project.predict import judged_by, open_results
@@ -111,7 +112,8 @@ def make_plan(
         horizon = asked.horizon or min(ahead, span / 4)
         stages = cut_stages(twin, calibrated, asked.origins, horizon, asked.gap, asked.window)
         number = len(stages)
-        own = {name: getattr(asked, name) for name in ("window", "recalibrate", "gap", "method")}
+        own = {name: getattr(asked, name) for name in ("window", "recalibrate", "gap")}
+        own["method"] = asked.method or usual_method(derivatives=twin.black_box is None, quick=True)
         job = model.job.calibrate.model_dump(exclude={"seed", "method", "loss"})
         settings = {"horizon": horizon} | own | job
     return Plan(

@@ -343,11 +343,25 @@ MODES = {
 """How derivatives were taken, where it was not forward."""
 
 
+def _black_box_words(box: Mapping[str, Any]) -> str:
+    """What a model that shows no equations did, in a sentence."""
+    words = f"The model solved itself, without derivatives and with no audit of its error: {box['solves']:,} solves"
+    if each := box.get("solves_per_effective_draw"):
+        words += f", {each:.0f} for each effective draw"
+    if not box["failed"]:
+        return f"{words}; none failed."
+    lost = box["crashed"] + box["timed_out"]
+    words += f"; {box['failed']:,} failed" + (f", in {lost:,} of which its process was lost" if lost else "")
+    return f"{words}, the last of them for this reason: {box['last_failure']}."
+
+
 def _engine_words(posterior: xr.DataTree) -> list[str]:
     """What the engine chose, and what it did by itself while sampling, in sentences."""
     words = []
     choice = record(posterior, "solver_choice")
-    if choice.get("method") == "exact":
+    if box := record(posterior, "black_box"):
+        words.append(_black_box_words(box))
+    elif choice.get("method") == "exact":
         words.append("The twin is affine in its states: it was solved by exact steps, which have no tolerance.")
     elif choice:
         words.append(

@@ -28,6 +28,7 @@ GATES = {
     "pathfinder": ["finite", "approximation", "tolerance", *PRIOR],
     "map": ["finite", "point", "maximum", "modes"],
     "smc": [*MIXING, "tolerance", *PRIOR],
+    "ensemble": [*MIXING, "tolerance", *PRIOR],
 }
 
 

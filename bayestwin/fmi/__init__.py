@@ -1,0 +1,1 @@
+"""Functional mock-up units: co-simulation FMUs as twins, and calibrated twins as FMUs."""
