@@ -329,12 +329,18 @@ def _decision(
         "shares": shares,
         "warnings": {n: found.attrs[WORDS].get(n, []) for n in (BASELINE, *names)},
         "status": told.get("status", ""),
-        "failed": [gate["sentence"] for gate in told.get("gates", ()) if not gate["passed"]],
+        "failed": _said(told, "fail"),
+        "warned": _said(told, "warn"),
         "made_from": {key: told.get(key, "") for key in ("began", "twin_sha256", "job_sha256", "code_sha256")}
         | {"telemetry_sha256": (told.get("telemetry_sha256") or {}).get("calibration", "")}
         | {"version": (told.get("versions") or {}).get("bayestwin", ""), "seed": model.job.predict.seed},
         "draws": int(found[f"{BASELINE}/predictions"].sizes["chain"] * found[f"{BASELINE}/predictions"].sizes["draw"]),
     }
+
+
+def _said(run: Mapping[str, Any], severity: str) -> list[str]:
+    """What the gates of a calibration say that did not pass, of one severity."""
+    return [gate["sentence"] for gate in run.get("gates", ()) if not gate["passed"] and gate["severity"] == severity]
 
 
 def _docs(model: Model) -> dict[str, str]:

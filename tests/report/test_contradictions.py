@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import pytest
+import scipy.stats
 import xarray as xr
 from readable import read
 from worlds import LEVELS, PASSED, WORLDS, planted
@@ -106,6 +107,27 @@ def test_what_the_evidence_leaves_open_holds_the_promise_unless_it_was_missed(pa
         low, high = (float(one) for one in re.search(r"from \D*([\d.]+)\D+to \D*([\d.]+)", sentence).groups())
         assert (low <= 90 <= high) == (marked(row) is not False), sentence
         assert low <= 100 * share(row["coverage"]) <= high + 0.5
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_so_many_as_observations_are_said_to_be_worth_leave_open_what_is_said_to_be(world: str):
+    """Clopper and Pearson's interval of the number that a sentence tells, with a number of its own rounding."""
+    found = planted(world)
+    for sentence in (one for one in found.trust.basis if "truly holds from" in one):
+        part = "backtest" if " forecasts of " in sentence else HELD_OUT
+        whole = found.evidence[part].whole
+        few = re.search(r"worth no more than (\d+)", sentence) or re.search(r"worth about (\d+)", sentence)
+        number = int(few[1]) if few else int(re.search(r"(\d+) (?:held-out )?observations", sentence)[1])
+        low, high = (float(one) / 100 for one in re.search(r"from \D*([\d.]+)\D+to \D*([\d.]+)", sentence).groups())
+        coverage, tail = float(whole["coverage"].sel(prob=0.9).item()), (1 - whole.attrs["joint_level"]) / 2
+
+        def width(num: float, share: float = coverage, tail: float = tail) -> float:
+            inside = share * num
+            lower = scipy.stats.beta.ppf(tail, inside, num - inside + 1) if inside else 0.0
+            upper = scipy.stats.beta.ppf(1 - tail, inside + 1, num - inside) if inside < num else 1.0
+            return upper - lower
+
+        assert width(1.1 * number + 0.6) - 0.011 <= high - low <= width(max(0.9 * number - 0.6, 1.0)) + 0.011, sentence
 
 
 def test_the_headline_denies_no_mark(page):
