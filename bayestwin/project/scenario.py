@@ -20,7 +20,6 @@ import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count
-from bayestwin.calibrate import check_belongs
 from bayestwin.check import read_limits
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.insight.expectations import BASELINE
@@ -28,7 +27,7 @@ from bayestwin.insight.policies import Control, Policy, optimise, with_draws
 from bayestwin.insight.scenarios import InputChange, Scenario, changes_of, scenario
 from bayestwin.insight.shares import shares_of
 from bayestwin.project.model import Model, read_model_telemetry
-from bayestwin.project.predict import open_results, split_made_with
+from bayestwin.project.predict import check_own, open_results, split_made_with
 from bayestwin.project.record import read_record, renew_outputs, to_json
 from bayestwin.project.run import POSTERIOR, find_run
 from bayestwin.project.telemetry_sections import Moment, Section
@@ -203,7 +202,7 @@ def run_scenarios(
     files = _files(model, names)
     used = find_run(results, model, run)
     posterior = load(used / POSTERIOR)
-    check_belongs(model.twin, posterior)
+    check_own(model, used, posterior)
     base = files.pop(BASELINE, None) or ScenarioFile()
     future = _future(model, used, posterior, base)
     initial = {state: _number(state, value) for state, value in base.initial.items()} or None
