@@ -40,7 +40,7 @@ from bayestwin.inference.method import (
 )
 from bayestwin.inference.solver import audit_tolerance, choose
 from bayestwin.model.components import ATOL
-from bayestwin.model.describe import describe, fingerprint
+from bayestwin.model.describe import describe, fingerprint, what_differs
 from bayestwin.model.error import Discrepancy, ModelError
 from bayestwin.model.twin import Twin
 from bayestwin.results.checkpoint import FileCheckpoint
@@ -200,11 +200,16 @@ def check_belongs(twin: Twin, posterior: xr.DataTree) -> None:
     ours, theirs = fingerprint(twin), posterior.attrs.get("twin_sha256")
     if ours == theirs:
         return
+    held = posterior.attrs.get("description") or {}
+    known = json.loads(held) if isinstance(held, str) else held
+    apart = what_differs(describe(twin), known) if known else []
     raise InvalidArtifact(
         f"This posterior does not belong to twin `{twin.name}` as it is now.",
         expected=f"a posterior of a twin with fingerprint {ours[:12]}",
-        received=f"one of twin `{posterior.attrs.get('twin', '?')}` with fingerprint {str(theirs)[:12]}",
-        advice="Calibrate again: equations, priors, units or solver are different.",
+        received=f"one of twin `{posterior.attrs.get('twin', '?')}` with fingerprint {str(theirs)[:12]}"
+        + (f", which differs in {', '.join(apart[:5])}{', …' * (len(apart) > 5)}" if apart else ""),
+        advice="Calibrate again, or take the twin as it was. What a plan is to change has to be in the twin when it is "
+        "calibrated, as an input or a parameter: a scenario then changes that.",
     )
 
 

@@ -68,6 +68,15 @@ class BayestwinError(Exception):
         """The first line of the text: what it is about, and what is wrong."""
         return ": ".join((*self.where, self.problem))
 
+    @property
+    def line(self) -> str:
+        """All of the text in one line, for a table or a sentence."""
+        told = (("Expected: ", self.expected), ("Received: ", self.received), ("", self.advice))
+        parts = (f"{mark}{part}" for mark, part in told if part)
+        listed = (f"({n}) {one.line}" for n, one in enumerate(self.reasons, 1))
+        sentences = (" ".join(part.split()) for part in (self.summary, *parts, *listed))
+        return " ".join(part if part.endswith((".", "?", "!", ":")) else f"{part}." for part in sentences)
+
     def __str__(self) -> str:
         """The text: a line each for what is wrong, what was expected, what was received, and what to do."""
         parts = (("  Expected: ", self.expected), ("  Received: ", self.received), ("  ", self.advice))

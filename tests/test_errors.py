@@ -24,6 +24,18 @@ def fault(kind: type[errors.BayestwinError] = errors.InvalidTelemetry) -> errors
     return kind("The unit of `indoor` does not parse.", **PARTS)
 
 
+def test_a_line_holds_all_of_it_and_nothing_that_was_not_said() -> None:
+    one = fault()
+    told = "The unit of `indoor` does not parse. Expected: a unit that pint knows. Received: `degX`. Correct it."
+    assert one.line == told
+    assert one.within("In experiment `first`").line == f"In experiment `first`: {told}"
+    assert errors.InvalidTelemetry("It has\nno rows.").line == "It has no rows."
+    bare = errors.InvalidTelemetry("It has no rows", received="a file", advice="Why?")
+    assert bare.line == "It has no rows. Received: a file. Why?"
+    both = errors.InvalidTelemetry.all_of([fault(), errors.InvalidTelemetry("It has no rows.")])
+    assert both.line == f"2 things are wrong: (1) {told} (2) It has no rows."
+
+
 def test_the_text_is_made_of_the_parts() -> None:
     found = fault()
     assert str(found) == TEXT

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from bayestwin._base.wording import count, percent, short, span_for, unit_text
-from bayestwin.assess.coverage import POWER, kept
+from bayestwin.assess.coverage import POWER, counts_as, kept
 from bayestwin.assess.evidence import LEVEL, Evidence, band, blunt, possible, twice
 from bayestwin.assess.gates import Gate, failed
 from bayestwin.density.bind import Experiments
@@ -71,6 +71,7 @@ class Share(NamedTuple):
     Attributes:
         side: narrow, wide, inside or unseen, by the band of all that the verdict compares.
         told: How many independent observations they are worth.
+        counted: As how many they count in bands: fewer where what they are worth is itself uncertain.
         twice: Whether they miss at least twice as often as promised, beyond chance.
         where: Of which forecasts, in words.
         kept: Whether they keep their promise, as the tables mark it; None where that cannot be told.
@@ -88,6 +89,7 @@ class Share(NamedTuple):
     upper: float
     side: str
     told: float
+    counted: float
     twice: bool
     where: str
     kept: bool | None
@@ -106,6 +108,7 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
     own = whole.sel(prob=prob, method="nearest")
     lower, upper = band(own)
     missed, weak, true = twice(own, compared).to_numpy(), blunt(own).to_numpy(), possible(own)
+    counted = counts_as(own, own.attrs["joint_level"]).to_numpy()
     shares = {}
     for place, name in enumerate(own["observation"].to_numpy()):
         share, low, high = (float(part[place]) for part in (own["coverage"], lower, upper))
@@ -125,6 +128,7 @@ def read_shares(whole: xr.Dataset, prob: float, where: str, compared: int) -> Ma
             high,
             side,
             told,
+            float(counted[place]),
             bool(missed[place]),
             where,
             kept(own.isel(observation=place)),
@@ -251,7 +255,9 @@ def _open(share: Share, prob: float) -> str:
 def _worth(share: Share) -> str:
     if not share.told < 0.9 * share.distinct:
         return ""
-    return f", whose errors follow each other and are worth about {count(max(round(share.told), 1), 'independent one')}"
+    told, counted = (max(round(one), 1) for one in (share.told, share.counted))
+    least = f", and may be worth no more than {counted}" if counted < 0.75 * told else ""  # the band is that of so many
+    return f", whose errors follow each other and are worth about {count(told, 'independent one')}{least}"
 
 
 def _expected(share: Share) -> str:

@@ -186,21 +186,22 @@ def batch(
     """
     with explained() as console:
         from bayestwin.cli.display_insight import live, phrase, show_batch
-        from bayestwin.project.batch import Limits, carry_out, plan, summary, write_page
+        from bayestwin.project.batch import Limits, carry_out, doubted, plan, summary, write_page
 
         files = [pathlib.Path(one) for pattern in telemetry or () for one in sorted(glob.glob(pattern)) or [pattern]]
         tasks, refused = plan(jobs, files, results)
         limits = Limits(timeout, None if memory is None else int(memory * 2**30), retries)
         with live(console, tasks, quiet=as_json) as told:
             outcomes = carry_out(tasks, limits, workers=workers, told=told)
+        against = doubted(outcomes)
         counts = summary(outcomes) | ({"bad input": len(refused)} if refused else {})
         now = datetime.datetime.now(datetime.UTC)
-        page = write_page(results / f"batch-{now:%Y%m%d-%H%M%S}.html", outcomes, refused, phrase(counts))
+        page = write_page(results / f"batch-{now:%Y%m%d-%H%M%S}.html", outcomes, refused, phrase(counts, against))
         if as_json:
             rows = [outcome._asdict() | {"task": outcome.task._asdict()} for outcome in outcomes]
             print_json({"page": page, "summary": counts, "tasks": rows, "refused": [one._asdict() for one in refused]})
         else:
-            show_batch(console, refused, page, phrase(counts))
+            show_batch(console, refused, page, phrase(counts, against))
         if counts.get("interrupted"):
             raise typer.Exit(130)
         if set(counts) - {"finished"}:

@@ -31,7 +31,7 @@ from bayestwin.check.finding import where
 from bayestwin.project.calibrate import Results
 from bayestwin.project.index import Entry
 from bayestwin.project.record import at_own_times, coverage_words
-from bayestwin.project.run import Carried, results_of
+from bayestwin.project.run import ASSETS, Carried, results_of
 from bayestwin.report.reading import forgotten_words, zone_of
 from bayestwin.results.schema import quantity_names
 from bayestwin.telemetry import said
@@ -71,9 +71,15 @@ def show_judged(console: rich.console.Console, run: str, job: str) -> None:
 
 
 def show_files(console: rich.console.Console, run: pathlib.Path) -> None:
-    """The results of a run, a file a line."""
-    for name in results_of(run):
-        show_path(console, run / name)
+    """The results of a run, a file a line; the pages of a fleet's assets, which may be many, in one line."""
+    names = results_of(run)
+    pages = [name for name in names if name.startswith(f"{ASSETS}/") and name.endswith(".html")]
+    for name in names:
+        if name not in pages:
+            show_path(console, run / name)
+    if pages:
+        words = f"{count(len(pages), 'page')}, one an asset, in {run / ASSETS}"
+        console.print(f"  {words}", soft_wrap=True, highlight=False, markup=False)
 
 
 def show_timings(console: rich.console.Console, record: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from bayestwin.cli.display import (
     table,
 )
 from bayestwin.insight.influence import FINE
-from bayestwin.project.batch import Refused, Task, TaskOutcome
+from bayestwin.project.batch import Refused, Task, TaskOutcome, doubts
 from bayestwin.project.compare import Compared
 from bayestwin.project.design import MOST_OPTIONS, Designed
 from bayestwin.project.each import EachFound
@@ -349,9 +349,10 @@ def show_batch(console: rich.console.Console, refused: Sequence[Refused], page: 
     console.print(words, highlight=False)
 
 
-def phrase(counts: Mapping[str, int]) -> str:
-    """How many tasks ended in which way, in words."""
-    return ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing to do"
+def phrase(counts: Mapping[str, int], doubts: Mapping[str, int]) -> str:
+    """How many tasks ended in which way, in words, and how many of those that finished are in doubt."""
+    told, but = (", ".join(f"{number} {what}" for what, number in one.items()) for one in (counts, doubts))
+    return (f"{told}; {but}" if but else told) or "nothing to do"
 
 
 def _table(tasks: Sequence[Task], known: Mapping[str, TaskOutcome]) -> rich.table.Table:
@@ -379,7 +380,11 @@ def _mark(status: str) -> str:
 def _words(outcome: TaskOutcome) -> str:
     took = f"{outcome.seconds:.0f} s" if outcome.attempts else "done before"
     again = f", {outcome.attempts} attempts" if outcome.attempts > 1 else ""
-    return f"{outcome.task.name} ({took}{again})" + (f": {outcome.words}" if outcome.words else "")
+    words = [outcome.words] if outcome.words else []
+    against = doubts(outcome)
+    words += [f"warned {', '.join(against.warned)}"] if against.warned else []
+    words += [f"intervals miss of {', '.join(against.missed)}"] if against.missed else []
+    return f"{outcome.task.name} ({took}{again})" + (f": {'; '.join(words)}" if words else "")
 
 
 def show_each(console: rich.console.Console, found: EachFound) -> None:

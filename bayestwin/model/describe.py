@@ -8,7 +8,7 @@ import inspect
 import json
 import sysconfig
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -101,6 +101,27 @@ def _solver_text(twin: Twin) -> str:
     if twin.black_box:
         return "the model's own"
     return f"{twin.solver.method}, rtol {twin.solver.rtol:g}, atol {twin.solver.atol:g}"
+
+
+PARTS = {"equations": "the vector field", "time_unit": "the unit of time", "solver": "the solver"}
+"""What of a description decides a posterior and is no list of members."""
+
+MEMBERS = ("states", "parameters", "inputs", "observations", "events")
+
+
+def what_differs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Parts of a twin in which two descriptions, as `describe` makes them, differ: `parameter x` and the like.
+
+    What only explains, and quantities of interest, are no difference; nor is what a function calls elsewhere told.
+    """
+    found = [words for key, words in PARTS.items() if ours.get(key) != theirs.get(key)]
+    for kind in MEMBERS:
+        mine, other = (
+            {one["name"]: {key: value for key, value in one.items() if key != "doc"} for one in of.get(kind, ())}
+            for of in (ours, theirs)
+        )
+        found += [f"{kind[:-1]} `{n}`" for n in dict.fromkeys((*mine, *other)) if mine.get(n) != other.get(n)]
+    return found + (["the model error"] if ours.get("model_error") != theirs.get("model_error") else [])
 
 
 def _event(name: str, event: Event) -> dict[str, Any]:

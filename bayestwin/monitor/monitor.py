@@ -157,7 +157,7 @@ def unreadable(
     told = attributes_of(twin, posterior, None, settings) | {"telemetry_sha256": sha256(content).hexdigest()}
     if not content.strip() or "has no rows" in str(reason):
         return without_readings(told, "insufficient data", "none", "There is no reading in this telemetry.")
-    return without_readings(told, "act", "data", " ".join(str(reason).split()))
+    return without_readings(told, "act", "data", reason.line)
 
 
 def _check_one(posterior: xr.DataTree, telemetry: object) -> None:

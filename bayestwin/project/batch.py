@@ -431,6 +431,31 @@ def summary(outcomes: Iterable[TaskOutcome]) -> dict[str, int]:
     return found
 
 
+class Doubts(NamedTuple):
+    """What speaks against a task that finished: the gates that warned, and observations whose intervals miss."""
+
+    warned: tuple[str, ...]
+    missed: tuple[str, ...]
+
+
+def doubts(outcome: TaskOutcome) -> Doubts:
+    """What the record of a run says against it; of one that did not finish, nothing."""
+    told = _record(pathlib.Path(outcome.run)) if outcome.run and outcome.status == "finished" else {}
+    gates = [gate for gate in told.get("gates") or () if not gate["passed"]]
+    missed = [name for name, kept in (told.get("promises") or {}).items() if kept.get("0.9") is False]
+    return Doubts(tuple(gate["name"] for gate in gates if gate["severity"] == "warn"), tuple(missed))
+
+
+def doubted(outcomes: Iterable[TaskOutcome]) -> dict[str, int]:
+    """How many of those that finished have something against them, by what that is; what none has is left out."""
+    found = [doubts(outcome) for outcome in outcomes]
+    counts = {
+        "with warnings": sum(bool(one.warned) for one in found),
+        "with intervals that miss": sum(bool(one.missed) for one in found),
+    }
+    return {words: number for words, number in counts.items() if number}
+
+
 def _gathered(
     tasks: Sequence[Task],
     submit: Callable[[Task], Future[TaskOutcome]],
@@ -493,7 +518,7 @@ def write_page(
     rows += [
         {"name": one.name, "status": "bad input", "why": one.words, "attempts": fixed(0, 0), "seconds": "–"}
         | dict.fromkeys(("coverage", "gates", "run", "link"), "")
-        | {"warned": [], "said": [], "parameters": []}
+        | {"warned": [], "missed": False, "said": [], "parameters": []}
         for one in refused
     ]
     told = [(outcome.task.name, _record(pathlib.Path(outcome.run))) for outcome in outcomes if outcome.run]
@@ -555,6 +580,7 @@ def _row(outcome: TaskOutcome, folder: pathlib.Path) -> dict[str, Any]:
         "coverage": coverage_words(covered, good=record.get("promises")).replace(" %", f"{NARROW}%"),
         "gates": ", ".join(gate["name"] for gate in gates if gate["severity"] == "fail"),
         "warned": [gate["name"] for gate in gates if gate["severity"] == "warn"],
+        "missed": bool(doubts(outcome).missed),
         "said": [(gate["name"], gate["severity"], gate["sentence"]) for gate in gates],
         "parameters": [_parameter(name, one) for name, one in (record.get("parameters") or {}).items()],
         "run": "" if run is None else run.name,

@@ -21,7 +21,7 @@ from bayestwin.assess.population import populations, verdicts
 from bayestwin.assess.recorded import paths_gate
 from bayestwin.calibrate import check_belongs
 from bayestwin.density.bind import sha256_of
-from bayestwin.errors import InvalidInput, InvalidSetting
+from bayestwin.errors import InvalidArtifact, InvalidInput, InvalidSetting
 from bayestwin.predict import predict
 from bayestwin.project.calibrate import (
     Results,
@@ -38,7 +38,7 @@ from bayestwin.project.calibrate import (
 )
 from bayestwin.project.model import Model, Split, load_telemetry, read_model_telemetry
 from bayestwin.project.record import RECORD, read_record, renew_outputs, to_json
-from bayestwin.project.run import ASSETS, ENDED, POSTERIOR, PREDICTIONS, REPORT, find_run
+from bayestwin.project.run import ASSETS, ENDED, INPUTS, POSTERIOR, PREDICTIONS, REPORT, find_run
 from bayestwin.project.sections import SplitSection
 from bayestwin.project.telemetry import Attributes, known_attributes
 from bayestwin.report.reading import zone_of
@@ -103,7 +103,7 @@ def predict_again(
             advice="Write CSV for a spreadsheet; `bt.load` reads the other one.",
         )
     posterior = load(run / POSTERIOR)
-    check_belongs(model.twin, posterior)
+    check_own(model, run, posterior)
     if file is not None:
         future = read_model_telemetry(model, file, partly=True, split=split_made_with(posterior))
     else:
@@ -179,6 +179,16 @@ def _status(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> str:
     return status_of(posterior, diagnose(posterior, **model.job.gates.model_dump(), predictions=predictions))
 
 
+def check_own(model: Model, run: pathlib.Path, posterior: xr.DataTree) -> None:
+    """As `check_belongs`, and says where the run keeps the twin that it was calibrated with."""
+    try:
+        check_belongs(model.twin, posterior)
+    except InvalidArtifact as reason:
+        kept = run / INPUTS / "twin.py"
+        where = f" Run `{run.name}` keeps the twin that it was made with, `{kept}`." if kept.is_file() else ""
+        raise reason.replace(advice=f"{reason.advice}{where}") from reason
+
+
 def open_results(model: Model, run: pathlib.Path) -> Results:
     """What is known of an earlier run of a model, from its files.
 
@@ -186,7 +196,7 @@ def open_results(model: Model, run: pathlib.Path) -> Results:
         InvalidInput: If the run belongs to another twin or other telemetry.
     """
     posterior, predictions = read_calibrated(run)
-    check_belongs(model.twin, posterior)
+    check_own(model, run, posterior)
     split = _split_of(model, run, posterior)
     return judge(model, run, posterior, predictions, split, read_record(run))
 

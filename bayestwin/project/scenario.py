@@ -20,7 +20,6 @@ import xarray as xr
 
 from bayestwin._base.progress import Progress
 from bayestwin._base.wording import count
-from bayestwin.calibrate import check_belongs
 from bayestwin.check import read_limits
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.insight.expectations import BASELINE
@@ -28,7 +27,7 @@ from bayestwin.insight.policies import Control, Policy, optimise, with_draws
 from bayestwin.insight.scenarios import InputChange, Scenario, changes_of, scenario
 from bayestwin.insight.shares import shares_of
 from bayestwin.project.model import Model, read_model_telemetry
-from bayestwin.project.predict import open_results, split_made_with
+from bayestwin.project.predict import check_own, open_results, split_made_with
 from bayestwin.project.record import read_record, renew_outputs, to_json
 from bayestwin.project.run import POSTERIOR, find_run
 from bayestwin.project.telemetry_sections import Moment, Section
@@ -203,7 +202,7 @@ def run_scenarios(
     files = _files(model, names)
     used = find_run(results, model, run)
     posterior = load(used / POSTERIOR)
-    check_belongs(model.twin, posterior)
+    check_own(model, used, posterior)
     base = files.pop(BASELINE, None) or ScenarioFile()
     future = _future(model, used, posterior, base)
     initial = {state: _number(state, value) for state, value in base.initial.items()} or None
@@ -329,12 +328,18 @@ def _decision(
         "shares": shares,
         "warnings": {n: found.attrs[WORDS].get(n, []) for n in (BASELINE, *names)},
         "status": told.get("status", ""),
-        "failed": [gate["sentence"] for gate in told.get("gates", ()) if not gate["passed"]],
+        "failed": _said(told, "fail"),
+        "warned": _said(told, "warn"),
         "made_from": {key: told.get(key, "") for key in ("began", "twin_sha256", "job_sha256", "code_sha256")}
         | {"telemetry_sha256": (told.get("telemetry_sha256") or {}).get("calibration", "")}
         | {"version": (told.get("versions") or {}).get("bayestwin", ""), "seed": model.job.predict.seed},
         "draws": int(found[f"{BASELINE}/predictions"].sizes["chain"] * found[f"{BASELINE}/predictions"].sizes["draw"]),
     }
+
+
+def _said(run: Mapping[str, Any], severity: str) -> list[str]:
+    """What the gates of a calibration say that did not pass, of one severity."""
+    return [gate["sentence"] for gate in run.get("gates", ()) if not gate["passed"] and gate["severity"] == severity]
 
 
 def _docs(model: Model) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pydantic
 
 from bayestwin._base.postgres import check_address, is_database
 from bayestwin.errors import InvalidInput, InvalidJob
+from bayestwin.telemetry import datasets
 from bayestwin.telemetry.aligning import ResampleHow, Side
 from bayestwin.telemetry.derived import Feature
 from bayestwin.telemetry.features import Bins, Calendar, Difference, Expression, Lag, Rolling, Standardized, Switch
@@ -72,7 +73,7 @@ class ReadingSection(Section):
     Attributes:
         file: CSV, Parquet or netCDF file, or a folder of Parquet files, relative to the job file; with `[fleet]` also a
             folder of files of any kind.
-        dataset: Name for `bt.datasets.load`, instead of a file.
+        dataset: Name for `bt.datasets.load`, instead of a file; what is not said here is read as that reads it.
         database: Address of a PostgreSQL database, which `query` belongs to, instead of a file.
     """
 
@@ -103,6 +104,21 @@ class ReadingSection(Section):
     skip_rows: Annotated[int, pydantic.Field(ge=0)] | list[Annotated[int, pydantic.Field(ge=1)]] = USUAL["skip_rows"]
     drop: list[DropSection] = []
     fill: dict[str, FillSection] = {}
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, found: object) -> object:
+        """What is known of a dataset need not be said again: its column of times, its units, its separator."""
+        if not isinstance(found, dict):
+            return found
+        told: dict[str, Any] = dict(found)
+        record, units, rename = datasets.read_as(told.get("dataset")), told.get("units", {}), told.get("rename", {})
+        if not record or not isinstance(units, dict) or not isinstance(rename, dict):
+            return told
+        columns = {new: name for name, new in rename.items()}
+        said = {columns.get(name, name) for name in units}
+        known = {name: unit for name, unit in record.get("units", {}).items() if name not in said}
+        return {**record, **told, "units": {**known, **units}}
 
     @pydantic.field_validator("database")
     @classmethod

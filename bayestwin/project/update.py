@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bayestwin._base.progress import Progress
-from bayestwin.calibrate import check_belongs
 from bayestwin.errors import InvalidInput
 from bayestwin.project.calibrate import Results, inputs_of, judge, write_report
 from bayestwin.project.model import Model, Split, read_model_telemetry
-from bayestwin.project.predict import split_made_with
+from bayestwin.project.predict import check_own, split_made_with
 from bayestwin.project.record import parameter_figures, read_record, summary
 from bayestwin.project.run import POSTERIOR, Carried, Given, VerbOutcome, carry_out, find_run
 from bayestwin.results.store import load, save
@@ -60,7 +59,7 @@ def update_model(
     """
     earlier = find_run(results, model, run)
     posterior = load(earlier / POSTERIOR)
-    check_belongs(model.twin, posterior)
+    check_own(model, earlier, posterior)
     check_updatable(posterior)
     half_life_of(model.twin, model.job.update.forget)
     new = read_model_telemetry(model, telemetry, partly=True, split=split_made_with(posterior))

@@ -94,12 +94,6 @@ class TelemetrySource(Protocol):
         ...
 
 
-def _in_a_line(reason: InvalidTelemetry) -> str:
-    """All that an error says, for a table."""
-    told = (f"Expected: {reason.expected}.", f"Received: {reason.received}.", reason.advice)
-    return " ".join(part for part in (reason.summary, *told) if part)
-
-
 class FolderSource:
     """Files of a folder, in the order of their names, numbers in these by value.
 
@@ -428,14 +422,14 @@ class _Watch(NamedTuple):
         try:
             self._read(posterior, path)
         except InvalidTelemetry as reason:
-            return one._replace(reason=_in_a_line(reason)), newest, state.looks
+            return one._replace(reason=reason.line), newest, state.looks
         alpha = alpha_at(self.settings.alpha, state.looks)
         own: dict[str, Any] = {"alpha": alpha, "device": self.device, "progress": self.progress}
         one = one._replace(fate="held")
         try:
             found = monitor_run(self.model, run, path, earlier=waiting, **own).found
         except InvalidTelemetry as reason:  # it does not follow what is known, as where rows between are not there yet
-            return one._replace(reason=_in_a_line(reason)), newest, state.looks
+            return one._replace(reason=reason.line), newest, state.looks
         told = {name: getattr(found, name) for name in ("verdict", "cause", "parameter", "reason")}
         one, looks = one._replace(**told, alpha=alpha), state.looks + 1
         if found.verdict not in self.settings.update_on:
@@ -446,7 +440,7 @@ class _Watch(NamedTuple):
             except NothingNew:
                 continue
             except InvalidTelemetry as reason:
-                return one._replace(reason=_in_a_line(reason)), state.newest, looks
+                return one._replace(reason=reason.line), state.newest, looks
             if status != "finished":
                 words = f"Run {taken} has taken it in, and fails its gates: it is not gone on with."
                 return one._replace(fate="held", reason=words), state.newest, looks

@@ -20,10 +20,10 @@ from bayestwin.report.reading import (
     Period,
     Quantity,
     apart,
-    flat_rows,
     group,
     held_out,
     of_other_draws,
+    provenance_rows,
     read_quantities,
     result_rows,
     split,
@@ -34,9 +34,6 @@ from bayestwin.report.style import Picture, drawing
 from bayestwin.report.tables import EarlierCheck, finding_rows, finding_words
 from bayestwin.results.schema import quantity_names
 from bayestwin.telemetry import Telemetry
-
-SHOWN = ("job", "telemetry_notices")
-"""What a record says that stands elsewhere on the page: settings as they were used, notices with the findings."""
 
 
 class Among(NamedTuple):
@@ -130,8 +127,7 @@ def render_report(
         if others
         else None,
         "result": result_rows(posterior, parts, forecast, validation),
-        "job": flat_rows(posterior.attrs.get("job") or "{}"),
-        "run": flat_rows({key: value for key, value in (provenance or {}).items() if key not in SHOWN}),
+        "comes_from": provenance_rows(posterior.attrs.get("job") or "{}", provenance),
         "unseen": [] if forecast is None or among.experiment else forecast.attrs.get("beyond", []),
         "pictures": _pictures(posterior, quantities, parts, forecast, covered, residuals, shares),
     }

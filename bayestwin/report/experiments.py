@@ -27,7 +27,7 @@ from bayestwin.report.calibrate import Among, render_report
 from bayestwin.report.page import fill
 from bayestwin.report.posteriors import PANELS_ACROSS, Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted, verdict
-from bayestwin.report.reading import PROB, Quantity, flat_rows, group, held_out, read_quantities, result_rows
+from bayestwin.report.reading import PROB, Quantity, group, held_out, provenance_rows, read_quantities, result_rows
 from bayestwin.report.style import LIGHT, Picture, drawing, figure, fitting, picture
 from bayestwin.results.store import write_text_durably
 from bayestwin.telemetry import Telemetry
@@ -267,7 +267,7 @@ def _overview(
             (one.name, tables.parameter_rows([known[n] for n in own if n in known], judged)) for one, known in panels
         ],
         "result": result_rows(posterior, (), None, None),
-        "run": flat_rows({key: value for key, value in (provenance or {}).items() if key != "job"}),
+        "comes_from": provenance_rows(posterior.attrs.get("job") or "{}", provenance),
     }
     return fill("experiments.html", page)
 

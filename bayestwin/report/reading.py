@@ -421,6 +421,44 @@ def flat_rows(nested: Mapping[str, Any] | str, front: str = "") -> list[tuple[st
     return rows
 
 
+SHOWN_ALONE = ("job", "telemetry_notices")
+"""Of the record of a run, what pages tell elsewhere."""
+
+IDENTITY = ("run", "command", "status", "began", "ended", "model", "code_sha256", "job_sha256")
+"""Of the record of a run, what tells which one it is: that is on paper as well."""
+
+OTHER_VERBS = ("check", "sbc", "sensitivity", "design", "compare", "promote", "watch", "validate")
+"""Tables of a job that say how a calibration is looked at later, and nothing about what it was."""
+
+
+class Provenance(NamedTuple):
+    """Where a result comes from, as rows of tables.
+
+    Attributes:
+        settings: Of the job, those that the result comes from.
+        other_settings: Those of other verbs.
+        run: What tells which run it was.
+        record: All else that it recorded.
+    """
+
+    settings: list[tuple[str, str]]
+    other_settings: list[tuple[str, str]]
+    run: list[tuple[str, str]]
+    record: list[tuple[str, str]]
+
+
+def provenance_rows(job: str, recorded: Mapping[str, Any] | None) -> Provenance:
+    """What the settings of a result, as JSON text, and the record of its run say; None where there is no record."""
+    settings: dict[str, Any] = json.loads(job or "{}")
+    known = {key: value for key, value in (recorded or {}).items() if key not in SHOWN_ALONE}
+    return Provenance(
+        flat_rows({key: value for key, value in settings.items() if key not in OTHER_VERBS}),
+        flat_rows({key: settings[key] for key in OTHER_VERBS if key in settings}),
+        flat_rows({key: known[key] for key in IDENTITY if key in known}),
+        flat_rows({key: value for key, value in known.items() if key not in IDENTITY}),
+    )
+
+
 def _start(value: Any, zone: str) -> str:
     """The recorded `t0`, or that of each experiment: a date as all others on the page, on its clock."""
     if isinstance(value, Mapping):

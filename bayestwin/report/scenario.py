@@ -166,7 +166,7 @@ def render_decision(found: xr.DataTree, record: Mapping[str, Any], twin: str) ->
             "name": twin,
             "question": told["question"] or _asked(record),
             "status": status,
-            "headline": _answer(told, comparison, unit) if quantity else _demands(record),
+            "headline": _answer(record, comparison, unit) if quantity else _demands(record),
             "lines": _because(record),
             "caption": f"Typical values, and differences with the range that holds {percent(PROB)} of all cases"
             if quantity
@@ -196,13 +196,23 @@ def _better(less: float, told: Mapping[str, Any]) -> float:
     return 1.0 - less if told["most"] == "most" else less
 
 
-def _answer(told: Mapping[str, Any], comparison: xr.Dataset, unit: str) -> str:
+def _unasked(record: Mapping[str, Any]) -> bool:
+    """Whether no alternative keeps what is demanded, and the baseline, of which nothing is, might do no better."""
+    missed = {one["scenario"] for one in record["expectations"] if one["verdict"] == "missed"}
+    asked = {one["scenario"] for one in record["expectations"]}
+    return BASELINE not in asked and missed >= set(record["scenarios"]) - {BASELINE}
+
+
+def _answer(record: Mapping[str, Any], comparison: xr.Dataset, unit: str) -> str:
     """The answer in a sentence."""
+    told = record["decision"]
     best, words = told["best"], told["words"] or told["quantity"]
     if not told["most"]:
         return "The alternatives are compared below; nothing was said of what is to be least."
     if best is None:
         return "No alternative keeps what is demanded of it, and the baseline does not either."
+    if best == BASELINE and _unasked(record):
+        return "Stay with the baseline, of which nothing was demanded: no alternative keeps what is demanded of it."
     if best == BASELINE:
         return f"Stay with the baseline: no alternative that keeps its demands has {told['most']} {words}."
     own = {str(k): float(v) for k, v in comparison.sel(quantity=told["quantity"], scenario=best).data_vars.items()}
@@ -302,6 +312,12 @@ def _before_signing(record: Mapping[str, Any]) -> list[str]:
     found += [
         f"{one['scenario']} does not keep what is demanded: {plain_words(one['text'], told['docs'])}." for one in missed
     ]
+    if told["best"] == BASELINE and _unasked(record):
+        found.append(
+            "Whether the baseline keeps what is demanded of the alternatives was not asked; `expect` in "
+            f"`{BASELINE}.toml` asks it."
+        )
+    found += [f"A check of the calibration warns: {words}" for words in told.get("warned", ())]
     for name, one in record["scenarios"].items():
         policy = one.get("policy")
         if policy and not policy["feasible"]:

@@ -495,10 +495,9 @@ def support_words(found: Supported) -> list[str]:
             held = watched.steps[columns[0]]
             per = unit if held else f"{unit or ' 1'}/{found.time_unit}"
             most = number(float(np.nanmax(found.changes[rows][:, columns])))
-            told.append(
-                f"`{name}` {'jumps' if held else 'changes'} by up to {most}{per} {_when(found, rows)}; calibrated were "
-                f"{number(float(fastest[columns].max()))}{per} at most."
-            )
+            before, own = number(float(fastest[columns].max())), "jumps" if held else "changes"
+            usual = f"calibrated were {before}{per} at most" if before != "0" else "in what was calibrated it never did"
+            told.append(f"`{name}` {own} by up to {most}{per} {_when(found, rows)}; {usual}.")
     apart = (codes & COMBINATION).any(axis=-1) & ~(codes & LEVEL).any(axis=-1)
     if apart.any():
         told.append(

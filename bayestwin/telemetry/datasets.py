@@ -159,6 +159,21 @@ def load(
     return read_experiments(named, by="experiment", **settings)
 
 
+def read_as(name: object) -> Mapping[str, Any]:
+    """Arguments of `read_telemetry` for the first file of a dataset; none where that is no table of rows by time.
+
+    Args:
+        name: One of `datasets.names()`; of anything else nothing is known.
+    """
+    if not isinstance(name, str) or name not in REGISTRY:
+        return {}
+    record = REGISTRY[name].records[0]
+    if record.shape is not None or record.file != REGISTRY[name].files[0].name:
+        return {}
+    skipped = {"skip_rows": [line + 1 for line in record.skip]} if record.skip else {}
+    return {**record.settings, **skipped}
+
+
 def find(name: str, file: str | None = None) -> pathlib.Path:
     """Path of a dataset's file, downloaded first where it has to be: telemetry or a reference result.
 

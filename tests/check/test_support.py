@@ -142,6 +142,21 @@ def test_what_is_new_is_said_of_each_quantity_and_time() -> None:
     assert last.startswith("`heating` is outside the operating range")
 
 
+@pytest.mark.thorough
+def test_an_input_that_never_changed_is_not_said_to_have_jumped_by_up_to_nothing() -> None:
+    steady = past() | {"heating": np.full(CALIBRATED, 1.0)}
+    truth = {"tau": 10.0, "gain": 1.0, "indoor_initial": 20.0}
+    seen = bt.simulate(room(), truth, telemetry_of(steady), seed=0)["indoor"].values
+    known = bt.calibrate(room(), telemetry_of({**steady, "indoor": seen}), seed=0, method="laplace", num_samples=50)
+    ahead = planned("inside", 3)
+    ahead["heating"] = np.where(np.arange(AHEAD) < 12, 1.0, 0.5)
+    forecast = bt.predict(room(), known, telemetry_of(ahead), seed=1, draws=20)
+    told = [one for one in bt.extrapolation(room(), known, forecast).attrs["sentences"] if "jumps" in one]
+    assert len(told) == 1
+    assert told[0].startswith("`heating` jumps by up to 0.500 kW ")
+    assert told[0].endswith("; in what was calibrated it never did.")
+
+
 def test_a_twin_without_inputs_goes_on_within_what_its_state_was() -> None:
     twin, posterior = known_decay(), known_decay_posterior()
     later = telemetry_of({"time": decay_telemetry().table.index[-1] + np.linspace(0.2, 1.0, 5)}, t0=0.0)

@@ -1,6 +1,7 @@
 """What is printed fits a terminal of 80 columns whole, however long the names, and shows the digits that count."""
 
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from bayestwin.cli.display import (
     number,
     parameter_table,
     score_table,
+    show_files,
     show_findings,
     show_gates,
     show_path,
@@ -132,6 +134,17 @@ def test_paths_can_be_copied() -> None:
     console = rich.console.Console(file=io.StringIO(), width=20)
     show_path(console, "results/[red]tank[/]/20261123-110510-5e76/posterior.nc")
     assert console.file.getvalue() == "  results/[red]tank[/]/20261123-110510-5e76/posterior.nc\n"
+
+
+def test_pages_of_a_fleet_are_one_line(tmp_path: pathlib.Path) -> None:
+    for name in ("posterior.nc", "report.html", "assets/a.html", "assets/b.html", "assets/a/posterior.nc", "inputs/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    console = rich.console.Console(file=io.StringIO(), width=40)
+    show_files(console, tmp_path)
+    names = ("assets/a/posterior.nc", "posterior.nc", "report.html")
+    listed = [f"  {tmp_path / name}" for name in names] + [f"  2 pages, one an asset, in {tmp_path / 'assets'}"]
+    assert console.file.getvalue().splitlines() == listed
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from twins import NOISES, counted, decay, driven, lynx_hare
 
 import bayestwin as bt
-from bayestwin.model.describe import describe, fingerprint, noise_text, prior_text
+from bayestwin.model.describe import describe, fingerprint, noise_text, prior_text, what_differs
 
 SCALE = 1.0
 TABLE = np.array([1.0, 2.0])
@@ -57,6 +57,30 @@ def test_each_change_of_the_twin_changes_it() -> None:
     found = [fingerprint(decay(**change)) for change in CHANGES.values()]
     assert len({fingerprint(decay()), *found}) == len(CHANGES) + 1
     assert fingerprint(decay()) == fingerprint(decay())
+
+
+SAID = {
+    "prior": [],  # six digits of it are told
+    "initial": ["state `level`"],
+    "unit": ["state `level`"],
+    "noise": ["observation `level`"],
+    "noise parameter": ["observation `level`"],
+    "of": ["observation `level`"],
+    "time unit": ["the unit of time"],
+    "method": ["the solver"],
+    "tolerance": ["the solver"],
+    "steps": [],
+    "equations": ["the vector field"],
+}
+
+
+def test_what_differs_between_two_twins_is_named() -> None:
+    for kind, change in CHANGES.items():
+        assert what_differs(describe(decay(**change)), describe(decay())) == SAID[kind], kind
+    more = decay(parameters=decay().parameters | {"extra": bt.Parameter(1.0)})
+    assert what_differs(describe(more), describe(decay())) == ["parameter `extra`"]
+    assert what_differs(describe(decay()), describe(more)) == ["parameter `extra`"]
+    assert what_differs(describe(decay(doc="Another word.")), describe(decay())) == []
 
 
 @pytest.mark.parametrize("setting", [{"hold": "previous"}, {"beyond": "hold"}, {"unit": "m"}])

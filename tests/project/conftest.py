@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from tank_model import SECRET, MakeModel, Ran, Runs, run_command, write_model
+from tank_model import JOB, SECRET, MakeModel, Ran, Runs, run_command, write_model
 
 
 @pytest.fixture
@@ -28,6 +28,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         patch.setenv("JAX_PLATFORMS_PASSWORD", SECRET)
         code, out, err = run_command("calibrate", model, "--results", results)
     return Ran(code, out, err, model, results)
+
+
+@pytest.fixture(scope="session")
+def calibrated_for_watching(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with the tank and a run of it, of draws enough for weights to be trusted; copy it before you watch."""
+    root = tmp_path_factory.mktemp("watched")
+    model = write_model(root / "models" / "tank", job=JOB.replace("num_samples = 75", "num_samples = 300"))
+    code, out, err = run_command("calibrate", model, "--results", root / "results")
+    assert code == 0, out + err
+    return root
 
 
 def runs_in(results: pathlib.Path) -> Runs:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -145,6 +146,12 @@ def test_a_twin_that_was_changed_is_refused(copied: Ran, verb: str) -> None:
     code, out, err = run_on(copied, verb)
     assert (code, out) == (2, "")
     assert err.startswith("error: This posterior does not belong to twin `tank` as it is now.")
+    (changed,) = set(re.findall(r"differs in (.*)", err))
+    assert re.fullmatch(r"parameter `\w+`", changed)
+    kept = copied.runs[0] / "inputs" / "twin.py"
+    assert f"Run `{copied.runs[0].name}` keeps the twin that it was made with, `{kept}`." in err
+    shutil.copy(kept, copied.model / "twin.py")
+    assert run_on(copied, verb)[0] == 0
 
 
 @pytest.mark.parametrize("verb", ["predict", "coverage", "report"])

@@ -127,6 +127,20 @@ def test_telemetry_is_a_file_or_a_dataset(tmp_path: pathlib.Path, text: str, rec
     assert f"Received: {received}" in str(caught.value)
 
 
+def test_what_is_known_of_a_dataset_need_not_be_said_again(tmp_path: pathlib.Path) -> None:
+    home = read(tmp_path, "[telemetry]\ndataset = 'dutch_home'").telemetry
+    assert (home.time, home.separator) == ("t", ";")
+    assert home.units == {"Ps": "kW/m^2", "Ta": "degC", "yTi": "degC", "Thm": "degC"}
+    assert read(tmp_path, "[telemetry]\ndataset = 'ucl_wall'").telemetry.skip_rows == [2, 3]
+    said = "dataset = 'dutch_home'\ntime = 'hour'\nunits = {Ta = 'degF', indoor = 'K'}\nrename = {yTi = 'indoor'}"
+    ours = read(tmp_path, f"[telemetry]\n{said}").telemetry
+    assert (ours.time, ours.separator) == ("hour", ";")
+    assert ours.units == {"Ps": "kW/m^2", "Ta": "degF", "indoor": "K", "Thm": "degC"}
+    assert read(tmp_path, "[telemetry]\ndataset = 'sir'").telemetry.time == "time"  # no table of rows by time
+    kept = ours.model_dump(mode="json")
+    assert type(ours).model_validate(kept) == ours
+
+
 def test_a_job_that_is_not_there_lists_those_that_are(tmp_path: pathlib.Path) -> None:
     (tmp_path / "winter.toml").write_text(FILE)
     with pytest.raises(InvalidJob, match=r"(?s)no job file.*in that folder: `winter.toml`.*`--job`"):

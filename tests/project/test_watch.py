@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import xarray as xr
-from tank_model import JOB, run_command, telemetry_text, write_model
+from tank_model import run_command, telemetry_text
 
 import bayestwin as bt
 from bayestwin.project.model import load_model
@@ -25,8 +25,8 @@ from bayestwin.project.watch import FolderSource, alpha_at, read_state, watch_mo
 
 _, HEAD, *ROWS = telemetry_text().splitlines()
 LATER = ROWS[24:]
-# draws enough for the weights to be trusted, and files that settle at once
-WATCHED = JOB.replace("num_samples = 75", "num_samples = 300") + '\n[watch]\nsettle = "PT0.01S"\n'
+WATCH = '\n[watch]\nsettle = "PT0.01S"\n'
+"""Files settle at once."""
 
 
 class Site(NamedTuple):
@@ -72,20 +72,19 @@ class Site(NamedTuple):
         return found[::-1]
 
 
-@pytest.fixture(scope="module")
-def calibrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    root = tmp_path_factory.mktemp("watched")
-    model = write_model(root / "models" / "tank", job=WATCHED)
-    code, out, err = run_command("calibrate", model, "--results", root / "results")
-    assert code == 0, out + err
-    return root
+def made_site(calibrated: pathlib.Path, root: pathlib.Path, watch: str) -> Site:
+    """A copy of what was calibrated, whose job says how it is watched."""
+    site = Site(root / "models" / "tank", root / "results", root / "incoming")
+    shutil.copytree(calibrated, root)
+    site.incoming.mkdir()
+    with (site.model / "job.toml").open("a", encoding="utf-8") as job:
+        job.write(watch)
+    return site
 
 
 @pytest.fixture
-def site(calibrated: pathlib.Path, tmp_path: pathlib.Path) -> Site:
-    root = shutil.copytree(calibrated, tmp_path / "site")
-    (root / "incoming").mkdir()
-    return Site(root / "models" / "tank", root / "results", root / "incoming")
+def site(calibrated_for_watching: pathlib.Path, tmp_path: pathlib.Path) -> Site:
+    return made_site(calibrated_for_watching, tmp_path / "site", WATCH)
 
 
 def check_once(site: Site, rows: list[str]) -> None:

@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 from servers import PASSWORD, Broker, Database, running_broker
-from tank_model import JOB, run_command, telemetry_text, write_model
-from test_watch import Died, Site, check_once, die_at
+from tank_model import run_command, telemetry_text, write_model
+from test_watch import Died, Site, check_once, die_at, made_site
 
 from bayestwin.errors import InvalidInput, InvalidSetting, Unreachable
 from bayestwin.project import streams
@@ -28,32 +28,19 @@ from bayestwin.project.watch import watch_model
 
 ROWS = telemetry_text().splitlines()[2:]
 LATER = ROWS[24:]
-WATCHED = (
-    JOB.replace("num_samples = 75", "num_samples = 300")
-    + """
+WATCH = """
 [watch]
 settle = "PT0.2S"
 query = "SELECT hour, gauge, pump FROM watched WHERE asset = %(asset)s"
 parameters = { asset = "north" }
 """
-)
-
-
-@pytest.fixture(scope="module")
-def calibrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    if not any(importlib.util.find_spec(module) for module in ("psycopg", "paho")):
-        pytest.skip("psycopg and paho are optional extras")
-    root = tmp_path_factory.mktemp("streams")
-    model = write_model(root / "models" / "tank", job=WATCHED)
-    code, out, err = run_command("calibrate", model, "--results", root / "results")
-    assert code == 0, out + err
-    return root
 
 
 @pytest.fixture
-def site(calibrated: pathlib.Path, tmp_path: pathlib.Path) -> Site:
-    root = shutil.copytree(calibrated, tmp_path / "site")
-    return Site(root / "models" / "tank", root / "results", root / "incoming")
+def site(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Site:
+    if not any(importlib.util.find_spec(module) for module in ("psycopg", "paho")):
+        pytest.skip("psycopg and paho are optional extras")
+    return made_site(request.getfixturevalue("calibrated_for_watching"), tmp_path / "site", WATCH)
 
 
 @pytest.fixture

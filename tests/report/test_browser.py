@@ -43,7 +43,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pages: dict[str, str], expe
     (where / "difference.html").write_text(fill("difference.html", DIFFERENCE), encoding="utf-8")
     row = {"name": several.EVIL, "status": "finished", "why": "", "attempts": "1", "seconds": "2"}
     row |= {"coverage": "", "gates": "", "run": "room", "link": "room.html", "warned": [], "said": [], "parameters": []}
-    content = {"tasks": [row], "words": several.EVIL, "prob": "90 %"}
+    row |= {"missed": False}
+    long = row | {
+        "name": "cell/cell1_soc10",
+        "warned": ["modes", "prior_edge", "residuals"],
+        "coverage": "voltage 100 % ?",
+    }
+    long |= {"run": "20261201-014027-99d09fff"}
+    content = {"tasks": [row, long], "words": several.EVIL, "prob": "90 %"}
     (where / "batch.html").write_text(fill("batch.html", content), encoding="utf-8")
     page = render_validation(planted("holds"), {}, folder="models/tank", provenance={})
     (where / "validation.html").write_text(page, encoding="utf-8")
@@ -103,9 +110,13 @@ def test_no_column_of_a_table_is_cut_off(chromium: browser.Browser, folder: path
     cut = "[...document.querySelectorAll('.wide')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
     words = f"{cut}.map((one) => one.querySelector('caption').textContent)"
     try:
-        for file in [folder / "room.html", folder / "lynx_hare.html", folder / "validation.html"]:
+        for file in [folder / f"{name}.html" for name in ("room", "lynx_hare", "validation", "batch")]:
             chromium.open(file)
             assert chromium.run(words) == [], file.name
+        lines = (
+            "range.selectNodeContents(document.querySelectorAll('#tasks tbody th')[1]); range.getClientRects().length"
+        )
+        assert chromium.run(f"const range = document.createRange(); {lines}") == 1, "the name of a task is broken"
     finally:
         chromium.send("Emulation.clearDeviceMetricsOverride")
 
@@ -147,9 +158,14 @@ def test_the_page_follows_the_system_the_switch_and_the_printer(shown: browser.B
     assert shown.run(line) in {rgb(LIGHT[name]) for name in ("ink", "muted")}
     hidden = "Array.from(document.querySelectorAll('nav, button, .skip, .theme'), (one) => one.getClientRects().length)"
     assert set(shown.run(hidden)) == {0}
+    paper = "Array.from(document.querySelectorAll('{}'), (one) => one.getClientRects().length > 0)"
+    assert set(shown.run(paper.format("#provenance .folded"))) == {False}
+    assert shown.run(paper.format("#provenance .paper")) == [True]
     shown.run("dispatchEvent(new Event('beforeprint'))")
     assert shown.run("document.querySelectorAll('details:not([open])').length") == 0
     shown.like()
+    assert shown.run(paper.format("#provenance .paper")) == [False]
+    assert set(shown.run(paper.format("#provenance .folded"))) == {True}
     shown.run(choose.format(""))
 
 

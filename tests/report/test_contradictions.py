@@ -6,13 +6,15 @@ import pathlib
 import re
 
 import pytest
+import scipy.stats
 import xarray as xr
 from readable import read
 from worlds import LEVELS, PASSED, WORLDS, planted
 
 from bayestwin.assess.gates import Gate
 from bayestwin.assess.trust import HELD_OUT, Validated
-from bayestwin.project.batch import Task, TaskOutcome, write_page
+from bayestwin.cli.display_insight import phrase
+from bayestwin.project.batch import Task, TaskOutcome, doubted, summary, write_page
 from bayestwin.report.prose import verdict
 from bayestwin.report.validate import render_validation
 
@@ -108,6 +110,27 @@ def test_what_the_evidence_leaves_open_holds_the_promise_unless_it_was_missed(pa
         assert low <= 100 * share(row["coverage"]) <= high + 0.5
 
 
+@pytest.mark.parametrize("world", WORLDS)
+def test_so_many_as_observations_are_said_to_be_worth_leave_open_what_is_said_to_be(world: str):
+    """Clopper and Pearson's interval of the number that a sentence tells, with a number of its own rounding."""
+    found = planted(world)
+    for sentence in (one for one in found.trust.basis if "truly holds from" in one):
+        part = "backtest" if " forecasts of " in sentence else HELD_OUT
+        whole = found.evidence[part].whole
+        few = re.search(r"worth no more than (\d+)", sentence) or re.search(r"worth about (\d+)", sentence)
+        number = int(few[1]) if few else int(re.search(r"(\d+) (?:held-out )?observations", sentence)[1])
+        low, high = (float(one) / 100 for one in re.search(r"from \D*([\d.]+)\D+to \D*([\d.]+)", sentence).groups())
+        coverage, tail = float(whole["coverage"].sel(prob=0.9).item()), (1 - whole.attrs["joint_level"]) / 2
+
+        def width(num: float, share: float = coverage, tail: float = tail) -> float:
+            inside = share * num
+            lower = scipy.stats.beta.ppf(tail, inside, num - inside + 1) if inside else 0.0
+            upper = scipy.stats.beta.ppf(1 - tail, inside + 1, num - inside) if inside < num else 1.0
+            return upper - lower
+
+        assert width(1.1 * number + 0.6) - 0.011 <= high - low <= width(max(0.9 * number - 0.6, 1.0)) + 0.011, sentence
+
+
 def test_the_headline_denies_no_mark(page):
     found, text = page
     headline = found.trust.headline
@@ -175,13 +198,13 @@ def _marks(covered: xr.Dataset) -> list[bool | None]:
 
 
 def test_a_batch_is_not_green_over_jobs_that_warn(tmp_path: pathlib.Path) -> None:
-    """Both finished; the noise of one lies wholly at its prior's edge."""
+    """All finished; intervals of one miss, and the noise of one lies wholly at its prior's edge."""
     sentence = (
         "The posterior lies at its prior's edge: `noise`. Of the draws of `noise`, 100 % lie in the outermost 1 %."
     )
     figures = {"mean": 0.02, "sd": 0.0001, "lower": 0.0198, "upper": 0.0202, "unit": "V"}
     outcomes = []
-    for name, passed, good in (("calm", True, True), ("edge", False, None)):
+    for name, passed, good in (("calm", True, True), ("edge", False, None), ("off", True, False)):
         run = tmp_path / name / "1"
         run.mkdir(parents=True)
         gate = Gate("prior_edge", passed, 1.0, 0.1, sentence, "warn")._asdict()
@@ -189,15 +212,20 @@ def test_a_batch_is_not_green_over_jobs_that_warn(tmp_path: pathlib.Path) -> Non
         record |= {"summary": {"coverage": {"level": {"0.9": 0.95}}}}
         (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
         outcomes.append(TaskOutcome(Task(name, name, "job.toml", "", "", "0"), "finished", str(run), 1, 2.0, ""))
-    page = write_page(tmp_path / "batch.html", outcomes, [], "2 finished").read_text(encoding="utf-8")
-    calm, edge = rows_of(page, "What became of each task")
+    words = phrase(summary(outcomes), doubted(outcomes))
+    assert words == "3 finished; 1 with warnings, 1 with intervals that miss"
+    page = write_page(tmp_path / "batch.html", outcomes, [], words).read_text(encoding="utf-8")
+    assert f"Batch: {words}" in page
+    calm, edge, off = rows_of(page, "What became of each task")
     assert (calm["outcome"], calm["gates warned"], calm["coverage"]) == ("✓ finished", "", "level 95\u202f% ✓")
     assert (edge["outcome"], edge["gates warned"]) == ("! finished, with warnings", "prior_edge")
     assert edge["coverage"] == "level 95\u202f% ?"
+    assert (off["outcome"], off["coverage"]) == ("! finished, intervals miss", "level 95\u202f% ✗")
     assert [row["task"] for row in rows_of(page, "What gates found")] == ["edge"]
     assert "100 % lie in the outermost 1 %" in page
     parameters = rows_of(page, "Posterior of each task")
     assert [(row["task"], row["quantity"], row["unit"], row["mean"]) for row in parameters] == [
         ("calm", "noise", "V", "0.02000"),
         ("edge", "noise", "V", "0.02000"),
+        ("off", "noise", "V", "0.02000"),
     ]

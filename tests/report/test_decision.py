@@ -47,6 +47,7 @@ def record_of(best: str | None = "insulated", most: str = "least", **changed) ->
         "warnings": {"baseline": ["All is colder."], "insulated": ["All is colder.", "`indoor` is warmer than ever."]},
         "status": "finished",
         "failed": [],
+        "warned": [],
         "made_from": {"began": "2026-01-01", "version": "1.0", "seed": 0, "twin_sha256": "0123456789abcdef"},
         "draws": 1000,
     }
@@ -142,13 +143,38 @@ def test_a_policy_at_its_limit_says_so_and_what_it_gains() -> None:
     assert "at its limit, as closely as so many cases can tell (4.3 % of them)." in text
 
 
+def test_a_baseline_of_which_nothing_was_demanded_is_not_said_to_do_better() -> None:
+    missed = [
+        {"scenario": name, "text": "P(indoor < 16 degC) <= 0.05", "verdict": "missed", "value": 0.97}
+        for name in ("insulated", "warmer", "same")
+    ]
+    record, headline = record_of("baseline"), "Stay with the baseline, of which nothing was demanded: no alternative"
+    record["expectations"] = missed
+    text = text_of(render_decision(found_of(), record, "room"))
+    assert headline in text
+    assert "Whether the baseline keeps what is demanded of the alternatives was not asked" in text
+    for asked in (missed[:2], [*missed, missed[0] | {"scenario": "baseline", "verdict": "met"}]):
+        record["expectations"] = asked  # one alternative that keeps its demands, and a baseline that does
+        text = text_of(render_decision(found_of(), record, "room"))
+        assert "Stay with the baseline: no alternative that keeps its demands has least" in text
+        assert "was not asked" not in text
+
+
+def test_a_gate_that_warned_is_not_called_failed() -> None:
+    record = record_of(warned=["The posterior lies at its prior's edge."])
+    items = re.findall(r"<li>(.*?)</li>", render_decision(found_of(), record, "room"))
+    assert items[0] == "A check of the calibration warns: The posterior lies at its prior&#39;s edge."
+    assert not any("did not pass" in item for item in items)
+
+
 def test_what_failed_comes_first() -> None:
-    record = record_of(failed=["Chains disagree."])
+    record = record_of(failed=["Chains disagree."], warned=["A prior is narrow."])
     record["expectations"].append({"scenario": "warmer", "text": "energy <= 90 kWh", "verdict": "missed", "value": 0.0})
     page = render_decision(found_of(), record, "room")
     items = re.findall(r"<li>(.*?)</li>", page)
     assert items[0] == "The calibration did not pass a check: Chains disagree."
     assert items[1] == "warmer does not keep what is demanded: energy at most 90 kWh on average."
+    assert items[2] == "A check of the calibration warns: A prior is narrow."
     assert 'class="verdict warn"' in page
 
 

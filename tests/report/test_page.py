@@ -147,6 +147,28 @@ def test_provenance_is_told(pages):
         assert words in part
 
 
+def test_what_other_commands_are_set_to_is_folded_away(lynx_hare):
+    posterior = lynx_hare.posterior.copy()
+    settings = {
+        "calibrate": {"num_chains": 4},
+        "gates": {"max_rhat": 1.01},
+        "sbc": {"seed": 7},
+        "watch": {"every": "PT1M"},
+    }
+    posterior.attrs = posterior.attrs | {"job": json.dumps(settings)}
+    told = {"run": "first", "began": "2026-01-01", "versions": {"jax": "0.12.0"}, "code_sha256": "ab" * 32}
+    page = render_report(posterior, provenance=told)
+    part = page.split('id="provenance"')[1].split("</section>")[0]
+    folded = "".join(re.findall(r'<details class="folded">.*?</details>', part, flags=re.DOTALL))
+    shown = re.sub(r"<details.*?</details>", "", part, flags=re.DOTALL)
+    for words in ("calibrate · num_chains", "gates · max_rhat", "first", "2026-01-01", "ab" * 32):
+        assert words in shown
+        assert words not in folded
+    for words in ("sbc · seed", "watch · every", "versions · jax"):
+        assert words in folded
+        assert words not in shown
+
+
 @pytest.mark.thorough
 def test_same_result_gives_the_same_page_also_with_attributes_as_text(pages, lynx_hare):
     stored = xr.DataTree.from_dict({name: node.to_dataset() for name, node in lynx_hare.posterior.children.items()})
