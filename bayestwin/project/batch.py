@@ -446,13 +446,10 @@ def doubts(outcome: TaskOutcome) -> Doubts:
     return Doubts(tuple(gate["name"] for gate in gates if gate["severity"] == "warn"), tuple(missed))
 
 
-def doubted(outcomes: Iterable[TaskOutcome]) -> dict[str, int]:
+def doubted(outcomes: Sequence[TaskOutcome]) -> dict[str, int]:
     """How many of those that finished have something against them, by what that is; what none has is left out."""
-    found = [doubts(outcome) for outcome in outcomes]
-    counts = {
-        "with warnings": sum(bool(one.warned) for one in found),
-        "with intervals that miss": sum(bool(one.missed) for one in found),
-    }
+    warned, missed = zip(*map(doubts, outcomes), strict=True) if outcomes else ((), ())
+    counts = {"with warnings": sum(map(bool, warned)), "with intervals that miss": sum(map(bool, missed))}
     return {words: number for words, number in counts.items() if number}
 
 
