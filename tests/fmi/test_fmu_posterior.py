@@ -57,6 +57,20 @@ def test_it_is_what_nuts_draws_from_the_same_equations(oscillator: pathlib.Path)
             assert abs(ours.mean() - theirs.mean()) < 4.0 * error, (name, power)
 
 
+@pytest.mark.thorough
+def test_a_discrepancy_takes_what_the_fmu_leaves_out(oscillator: pathlib.Path) -> None:
+    x0 = solved(1.3, times=TIMES)[0]
+    telemetry = noisy(x0 + 0.3 * np.sin(TIMES))
+    twin = bt.Fmu(oscillator, PARAMETERS, outputs=["x0"]).twin({"x0": bt.Observation(bt.Gaussian(0.1))})
+    error = bt.Discrepancy(scale={"x0": dist.HalfNormal(0.5)}, length={"x0": dist.LogNormal(0.5, 0.4)})
+    found = bt.calibrate(twin, telemetry, seed=0, model_error=error, num_samples=200, num_chains=2)
+    told = found["posterior_predictive"]["x0_discrepancy"].mean(("chain", "draw")).values
+    assert np.corrcoef(told, 0.3 * np.sin(TIMES))[0, 1] > 0.8
+    assert np.sqrt(np.mean((told - 0.3 * np.sin(TIMES)) ** 2)) < 0.15
+    lower, upper = found["posterior"]["mu"].quantile([0.005, 0.995]).values
+    assert lower < 1.3 < upper
+
+
 @functools.cache
 def by_quadrature(seen: tuple[float, ...]) -> dict[str, float]:
     """Mean and variance of `mu` and of the scale, where the oscillator steps by Euler's method in steps of 10 ms."""
