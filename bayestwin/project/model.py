@@ -251,6 +251,7 @@ def read_model_telemetry(
         split: Says which part features may have statistics of; by default as the model's job does.
     """
     job, split = model.job, split or model.job.split
+    _check_there(path)
     if job.fleet is None:
         with about_job(f"`[telemetry]` of `{model.job_path}`"):
             telemetry = read_file(in_place(job.telemetry, path), path, partly=partly)
@@ -261,6 +262,18 @@ def read_model_telemetry(
         assets = read_assets(job, path, known, partly=partly).assets
     earlier = read_fleet(job, model.folder, model.job_path).assets if job.features else {}
     return {name: _following(model, one, earlier.get(name), split, partly=partly) for name, one in assets.items()}
+
+
+def _check_there(path: pathlib.Path) -> None:
+    """Refuse a file that is asked for in place of the job's, and is not there: the job is not to blame."""
+    if path.exists():
+        return
+    raise InvalidInput(
+        f"There is no telemetry file `{path}`.",
+        expected="the path of a file, counted from the current folder",
+        received="nothing under that path",
+        advice="Check the path; it was given in place of the telemetry that the job names.",
+    )
 
 
 def _following(
@@ -283,10 +296,12 @@ def changed(model: Model, *, telemetry: pathlib.Path | None = None, **tables: Ma
         **tables: Settings by table of the job, such as `calibrate={"seed": 1}`; None leaves one as it is.
 
     Raises:
+        InvalidInput: If that file is not there.
         InvalidJob: If a value makes no sense, naming the option.
     """
     job = model.job
     if telemetry is not None:
+        _check_there(telemetry)
         job = job.model_copy(update={"telemetry": in_place(job.telemetry, telemetry.absolute())})
     for table, asked in tables.items():
         section = getattr(job, table)

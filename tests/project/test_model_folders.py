@@ -7,7 +7,7 @@ import pytest
 from tank_model import TWIN, MakeModel
 
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidTelemetry, InvalidTwin
-from bayestwin.project.model import load_model, load_telemetry
+from bayestwin.project.model import changed, load_model, load_telemetry, read_model_telemetry
 from bayestwin.project.sections import SplitSection
 
 
@@ -123,6 +123,15 @@ def test_telemetry_that_is_not_there_is_counted_from_the_model(make_model: MakeM
     lines = failure(folder, InvalidJob)
     assert "`data/tank.csv`" in lines[0]
     assert "`data/tonk.csv`" in lines[2]
+
+
+def test_a_file_in_its_place_that_is_not_there_is_not_blamed_on_the_job(make_model: MakeModel) -> None:
+    model = load_model(make_model())
+    nowhere = pathlib.Path("tomorrow.csv")
+    for ask in (lambda: changed(model, telemetry=nowhere), lambda: read_model_telemetry(model, nowhere, partly=True)):
+        with pytest.raises(InvalidInput, match=r"no telemetry file `tomorrow\.csv`") as refused:
+            ask()
+        assert "job.toml" not in str(refused.value)
 
 
 @pytest.mark.parametrize("time", ["0.0", "10.25"])
