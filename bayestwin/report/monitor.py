@@ -25,9 +25,16 @@ STATUS = {"ok": "pass", "watch": "warn", "insufficient data": "warn", "act": "fa
 HEADLINES = {
     "ok": "The twin is as right as it was.",
     "watch": "Look at it: something is off, and raises no alarm.",
-    "act": "Act: what came is not what the twin says.",
     "insufficient data": "It cannot be told whether the twin is right: there is too little data.",
 }
+
+ACT = {
+    "model": "Act: what came is not what the twin says.",
+    "data": "Act: something is wrong with the telemetry.",
+    "infrastructure": "Act: something is wrong where it was computed.",
+    "none": "Act: what came is not what the twin says.",
+}
+"""By what is to blame."""
 
 MOST_STEPS = 4000
 """More readings are drawn at every so manyth of them."""
@@ -77,7 +84,7 @@ def render_monitor(found: Monitored, twin: Twin, *, zone: str, provenance: Mappi
         "status": STATUS[found.verdict],
         "verdict": found.verdict,
         "cause": found.cause,
-        "headline": HEADLINES[found.verdict],
+        "headline": ACT[found.cause] if found.verdict == "act" else HEADLINES[found.verdict],
         "reason": found.reason,
         "since": _since(found, zone),
         "pictures": pictures,

@@ -43,7 +43,8 @@ def test_a_verdict_lies_in_the_run_with_its_page(copied: Callable[[], Runs], tmp
     assert kept["observations"]["level"]["readings"] == 30
     assert kept["e_value"] >= 20.0
     page = (run / "monitor.html").read_text(encoding="utf-8")
-    assert "Act: what came is not what the twin says." in page
+    assert told["cause"] == "data"  # a jump of 2 m from one row to the next is no level of a tank
+    assert "Act: something is wrong with the telemetry." in page
     assert page.count("<svg") == 3
     assert {"monitor.json", "monitor.html"} <= set(read_record(run)["outputs"])
     code, out, _ = run_command("monitor", runs.results.parent / "models" / "tank", "--results", runs.results)
@@ -67,9 +68,13 @@ def test_a_file_that_cannot_be_read_is_a_verdict_about_the_data(
 ) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(content, encoding="utf-8")
-    code, told = monitored(copied(), "--telemetry", path)
+    runs = copied()
+    code, told = monitored(runs, "--telemetry", path)
     assert (code, told["verdict"], told["cause"]) == (1, "act", "data")
     assert len(told["telemetry_sha256"]) == 64
+    page = (runs.folders[0] / "monitor.html").read_text(encoding="utf-8")
+    assert "Act: something is wrong with the telemetry." in page
+    assert "what the twin says" not in page
 
 
 def test_without_a_file_it_looks_at_what_was_held_out(copied: Callable[[], Runs]) -> None:
