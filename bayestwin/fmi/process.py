@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import multiprocessing
 import os
 import pathlib
 import shutil
@@ -18,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from multiprocessing.connection import Pipe
 from typing import Any
 
 import numpy as np
@@ -143,7 +143,7 @@ class FmuProcess:
         return np.frombuffer(numbers).reshape(-1, len(self._told["outputs"])), words
 
     def _start(self) -> None:
-        ours, theirs = multiprocessing.Pipe()
+        ours, theirs = Pipe()
         with theirs:
             self._worker = subprocess.Popen(
                 [sys.executable, "-P", str(WORKER), str(theirs.fileno()), str(os.getpid())],
