@@ -123,6 +123,7 @@ def _check_wandering(twin: Twin, scale: Mapping[str, Prior]) -> None:
         ([name for name in scale if name not in able], "no parameter with a prior of its own"),
         ([name for name in scale if name in twin.switched], "a parameter that an event changes"),
         ([name for name in scale if name in noise], "a parameter of the noise of an observation"),
+        (list(scale) if twin.black_box else [], "a model whose equations nobody sees"),
         (taken, "one whose state `<parameter>_walk` is there already"),
     ):
         if wrong or not scale:

@@ -343,3 +343,9 @@ def test_without_the_extra_it_says_what_is_missing(oscillator: pathlib.Path, mon
         bt.Fmu(oscillator, MU)
     assert told.value.received == "no fmpy"
     assert "bayestwin[fmi]" in told.value.advice
+
+
+def test_its_parameters_do_not_wander(oscillator: pathlib.Path) -> None:
+    fmu = bt.Fmu(oscillator, {"mu": bt.Parameter(dist.LogNormal(0.0, 1.0))}, outputs=["x0"])
+    with pytest.raises(InvalidTwin, match="`mu` cannot wander"):
+        bt.with_random_walk(fmu.twin({"x0": bt.Observation(bt.Gaussian(0.1))}), {"mu": 0.1})
