@@ -9,7 +9,9 @@ import hashlib
 import math
 import os
 import re
-from pathlib import Path
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import h5py
@@ -23,6 +25,9 @@ _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FL
 # Deflate shrinks at most 1,032-fold, so that a whole file cannot hold more than this times its size.
 _LARGEST_RATIO = 2_000
 _SMALL = 64 << 20
+
+MOST_UNPACKED = 4 * 2**30
+"""Bytes that an archive may hold: what claims to be more is not opened."""
 
 
 def without_password(text: str) -> str:
@@ -124,3 +129,33 @@ def source_sha256(package: Path = PACKAGE) -> str:
     for name, content in source_files(package).items():
         digest.update(f"{name}\0".encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()
+
+
+def check_archive(path: Path, archive: zipfile.ZipFile, *, most_files: int, why: str, within: str) -> None:
+    """Refuse an archive that would leave its folder or fill the disk, before anything is written.
+
+    Args:
+        path: Where it is.
+        archive: The archive, opened.
+        most_files: That it may hold.
+        why: What it is not, as the message says it.
+        within: Where its files should lie, as the message says it.
+
+    Raises:
+        UnsafeArtifact: Naming the first entry that is a link or leads elsewhere, or what it holds.
+    """
+    entries = archive.infolist()
+    strange = [one.filename for one in entries if _leaves(one.filename) or stat.S_ISLNK(one.external_attr >> 16)]
+    size = sum(one.file_size for one in entries)
+    if strange or len(entries) > most_files or size > MOST_UNPACKED:
+        raise errors.UnsafeArtifact(
+            f"`{path}` is not unpacked: it is not {why}.",
+            expected=f"plain files within {within}, at most {most_files:,} of them and {MOST_UNPACKED / 2**30:g} GiB",
+            received=f"`{strange[0]}`" if strange else f"{len(entries):,} files of {size / 2**30:.1f} GiB",
+            advice="Do not use it unless you know who made it.",
+        )
+
+
+def _leaves(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name

@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import shutil
-import stat
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayestwin._base.files import local_path
+from bayestwin._base.files import check_archive, local_path
 from bayestwin._base.units import check_unit, suggested
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidSetting, InvalidTwin, UnsafeArtifact
 from bayestwin.fmi.process import FmuProcess, packed
@@ -30,8 +29,8 @@ from bayestwin.model.checks import check_name
 from bayestwin.model.components import Input, Observation, Parameter, State
 from bayestwin.model.twin import Twin
 
-MOST_FILES, MOST_BYTES = 100_000, 4 * 2**30
-"""Of an archive, unpacked: what claims to be more is not opened."""
+MOST_FILES = 100_000
+"""Of an archive: what claims to hold more is not opened."""
 
 CLOSE = 1e-9
 """How far the end of a step may lie from a row of the telemetry, in steps."""
@@ -335,17 +334,8 @@ def _unpack(path: pathlib.Path) -> tuple[str, pathlib.Path]:
 
 
 def _check_archive(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
-    """Refuse what would leave the folder or fill the disk, before anything is written."""
-    entries = archive.infolist()
-    strange = [one.filename for one in entries if _leaves(one.filename) or stat.S_ISLNK(one.external_attr >> 16)]
-    size = sum(one.file_size for one in entries)
-    if strange or len(entries) > MOST_FILES or size > MOST_BYTES:
-        raise UnsafeArtifact(
-            f"`{path}` is not unpacked: it is not what an FMU is.",
-            expected=f"plain files within the archive, at most {MOST_FILES:,} of them and {MOST_BYTES / 2**30:g} GiB",
-            received=f"`{strange[0]}`" if strange else f"{len(entries):,} files of {size / 2**30:.1f} GiB",
-            advice="Do not use it unless you know who made it.",
-        )
+    """Refuse what would leave the folder, fill the disk, or read other files, before anything is written."""
+    check_archive(path, archive, most_files=MOST_FILES, why="what an FMU is", within="the archive")
     try:
         text = archive.read("modelDescription.xml")
     except KeyError as reason:
@@ -358,11 +348,6 @@ def _check_archive(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
             received="a document type definition",
             advice="Do not use it unless you know who made it.",
         )
-
-
-def _leaves(name: str) -> bool:
-    path = pathlib.PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
 
 
 def _describe(path: pathlib.Path, folder: pathlib.Path) -> Any:

@@ -8,14 +8,14 @@ import io
 import os
 import pathlib
 import shlex
-import stat
 import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bayestwin.errors import InvalidInput, UnsafeArtifact
+from bayestwin._base.files import check_archive
+from bayestwin.errors import InvalidInput
 from bayestwin.project.index import find_any_run
 from bayestwin.project.record import ENVIRONMENT, MADE, RECORD, code_path, files_of, read_record
 from bayestwin.project.run import CHECKPOINT, ENDED, used_runs
@@ -23,7 +23,7 @@ from bayestwin.results.store import write_bytes_durably
 
 RUN, RERUN = "run", "rerun"
 
-MOST_FILES, MOST_BYTES = 10_000, 4 * 2**30
+MOST_FILES = 10_000
 """Of a kit, unpacked: what claims to be more is not one."""
 
 SCRIPT = """\
@@ -113,7 +113,8 @@ def unpack(kit: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """
     try:
         with zipfile.ZipFile(kit) as archive:
-            _check(kit, archive)
+            within = {"why": "what `bayestwin export` writes", "within": "one folder"}
+            check_archive(kit, archive, most_files=MOST_FILES, **within)
             archive.extractall(folder)
     except (zipfile.BadZipFile, OSError) as reason:
         raise InvalidInput(
@@ -156,25 +157,6 @@ def _packed(name: str, files: Mapping[str, bytes]) -> bytes:
             about.external_attr = (0o755 if path == RERUN else 0o644) << 16
             archive.writestr(about, content, zipfile.ZIP_DEFLATED)
     return body.getvalue()
-
-
-def _check(kit: pathlib.Path, archive: zipfile.ZipFile) -> None:
-    """Refuse what would leave the folder or fill the disk, before anything is written."""
-    entries = archive.infolist()
-    strange = [one.filename for one in entries if _leaves(one.filename) or stat.S_ISLNK(one.external_attr >> 16)]
-    size = sum(one.file_size for one in entries)
-    if strange or len(entries) > MOST_FILES or size > MOST_BYTES:
-        raise UnsafeArtifact(
-            f"`{kit}` is not unpacked: it is not what `bayestwin export` writes.",
-            expected=f"plain files within one folder, at most {MOST_FILES:,} of them and {MOST_BYTES / 2**30:g} GiB",
-            received=f"`{strange[0]}`" if strange else f"{len(entries):,} files of {size / 2**30:.1f} GiB",
-            advice="Do not use it unless you know who made it.",
-        )
-
-
-def _leaves(name: str) -> bool:
-    path = pathlib.PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
 
 
 # A run made again in a fresh environment, by the one command of its kit.

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 from tank_model import Runs, run_command
 
+from bayestwin._base import files
 from bayestwin.errors import InvalidInput, UnsafeArtifact
-from bayestwin.project import kit
 from bayestwin.project.kit import export, unpack
 
 
@@ -98,7 +98,7 @@ def test_links_and_bombs_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest
     link = write_zip(tmp_path / "link.zip", ["kit/run/run.json"], mode=stat.S_IFLNK | 0o777, content=b"/etc/passwd")
     with pytest.raises(UnsafeArtifact):
         unpack(link, tmp_path / "kit")
-    monkeypatch.setattr(kit, "MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "MOST_UNPACKED", 1000)
     bomb = write_zip(tmp_path / "bomb.zip", ["kit/run/run.json"], content=bytes(2000))
     with pytest.raises(UnsafeArtifact):
         unpack(bomb, tmp_path / "kit")
