@@ -26,7 +26,8 @@ from bayestwin.model.twin import Twin
 from bayestwin.model.types import SteadyState
 
 MOST_STEPS, SETTLED = 200, 1e-12
-"""Steps of the search, and the last one's size, relative to the state, at which it ends."""
+"""Steps of the search, and the last one's size at which it ends: relative to a state, and to what flows through it in
+its own time, which rounding follows where the state itself is next to nothing."""
 
 NUM_PARAMETERS, POINTS_EACH = 4, 4
 """For how many draws of the parameters, and at how many points for each steady state, sums are looked for."""
@@ -66,10 +67,14 @@ def find_equilibrium(
         # along what is conserved no rate says anything: there the distance from the total takes its place
         return rates - strength * sums.weights.T @ (sums.weights @ values(whole)[steady] - sums.totals)
 
-    def newton_step(part: Array, pace: Array) -> Array:
+    def newton_step(part: Array, pace: Array) -> tuple[Array, Array]:
+        """The step, and what it is to be small to; shape (k,) each."""
         at = lax.stop_gradient(state)
-        matrix = jax.jacfwd(residual)(part, at)
-        return jnp.linalg.solve(jnp.eye(len(steady)) / pace - matrix, residual(part, at))
+        matrix = _settling(jax.jacfwd(residual)(part, at))
+        own = jnp.abs(jnp.diag(matrix))
+        through = jnp.where(own > 0.0, jnp.abs(matrix) @ jnp.abs(part) / jnp.where(own > 0.0, own, 1.0), 0.0)
+        step = jnp.linalg.solve(jnp.eye(len(steady)) / pace - matrix, residual(part, at))
+        return step, 1e-8 + jnp.abs(part) + through
 
     def unfinished(loop: tuple[Array, ...]) -> Array:
         _, _, moved, number = loop
@@ -77,10 +82,10 @@ def find_equilibrium(
 
     def body(loop: tuple[Array, ...]) -> tuple[Array, ...]:
         part, pace, _, number = loop
-        step = lax.stop_gradient(newton_step(part, pace))
+        step, size = lax.stop_gradient(newton_step(part, pace))
         ratio = jnp.linalg.norm(residual(part, state)) / jnp.linalg.norm(residual(part + step, state))
         ratio = lax.stop_gradient(jnp.where(jnp.isfinite(ratio), ratio, 2.0))
-        moved = jnp.max(jnp.abs(step) / (1e-8 + jnp.abs(part)))
+        moved = jnp.max(jnp.abs(step) / size)
         return part + step, pace * jnp.clip(2.0 * ratio, 0.2, 1e3), moved, number + 1
 
     start = lax.stop_gradient(state[steady])
@@ -88,11 +93,21 @@ def find_equilibrium(
     pace = 1.0 / (1e-300 + jnp.linalg.norm(jax.jacfwd(residual)(start, lax.stop_gradient(state))))
     beginning = (start, lax.stop_gradient(pace), jnp.asarray(jnp.inf), jnp.zeros((), int))
     part, _, moved, _ = lax.while_loop(unfinished, body, beginning)
-    matrix = lax.stop_gradient(jax.jacfwd(residual)(part, state))
+    matrix = _settling(lax.stop_gradient(jax.jacfwd(residual)(part, state)))
     left = residual(lax.stop_gradient(part), state)
     # of length next to zero; its derivative is that of the equilibrium
     part = lax.stop_gradient(part) - jnp.linalg.solve(matrix, left)
     return state.at[steady].set(part), (moved <= SETTLED) & jnp.isfinite(part).all()
+
+
+def _settling(matrix: Array) -> Array:
+    """A Jacobian, shape (k, k), in which each state that nothing depends on, not even itself, stays where it is.
+
+    So does what is left of a complex whose parts are absent. One that goes on growing never settles.
+    """
+    alone = (matrix == 0.0).all(axis=0)
+    strength = jnp.linalg.norm(matrix)
+    return matrix - jnp.diag(jnp.where(alone, jnp.where(strength > 0.0, strength, 1.0), 0.0))
 
 
 class Sums(NamedTuple):

@@ -91,6 +91,9 @@ class Field:
 
     def slope(self, inputs_at: InputsAt) -> Slope:
         """The vector field: `(t, (s,)) → (s,)`."""
+        if self.long:
+            _ = self.told
+            return lambda t, state: self._all_rates(inputs_at, t, state, None)[0]
         function = self.equations.derivative if self.equations.delicate else self.twin.derivative
 
         def slope(t: Array, state: Array) -> Array:
@@ -101,6 +104,8 @@ class Field:
 
     def hold(self, inputs_at: InputsAt, t: Array, state: Array, modes: Array) -> tuple[Array, Array]:
         """The vector field, shape (s,), while its switches stay as they are, and their gaps; shape (k,), as modes."""
+        if self.long:
+            return self._all_rates(inputs_at, t, state, modes)
         x, p, u = self.operands(inputs_at, t, state)
         derivative, gaps = self.equations.hold(t, x, p, u, modes)
         return self._rates(derivative, x), gaps
@@ -122,6 +127,36 @@ class Field:
         assert self.signals is not None
         row = self.twin.delayed.index(delay.name)
         return jnp.asarray(self.signals.times)[row], jnp.asarray(self.signals.coefficients)[row]
+
+    @functools.cached_property
+    def long(self) -> bool:
+        """Whether the equations are computed as arrays: see `operations.put_together`."""
+        return self.twin.layout.scalar and self.equations.alike is not None
+
+    @functools.cached_property
+    def told(self) -> Array:
+        """Parameters as they are at the start as one array, shape (p,); to be asked for before there are loops."""
+        return _flat(self.p)
+
+    def _all_rates(self, inputs_at: InputsAt, t: Array, state: Array, modes: Array | None) -> tuple[Array, Array]:
+        """As `hold`, of long equations, without a number by itself; no mode is held where None is given."""
+        values, num = self.values(state), self.twin.layout.size
+        inputs = inputs_at(t)[: len(self.twin.inputs)]
+        arguments = [jnp.asarray(t, float)[None], values[:num], self._parameters_at(values), inputs]
+        found, gaps = self.equations.compute(jnp.concatenate(arguments), modes)
+        rates = found[np.array([self.equations.names.index(name) for name in self.twin.states])]
+        if self.logs.any():
+            rates /= jnp.where(self.logs[:num], values[:num], 1.0)
+        return jnp.concatenate([rates, jnp.zeros(len(self.twin.switched))]), gaps
+
+    def _parameters_at(self, values: Array) -> Array:
+        """All parameters, shape (p,), from what `values` gives at one time."""
+        if not self.twin.switched:
+            return self.told
+        if self.twin.derived:
+            return _flat(self.named(values)[1])
+        places = [list(self.twin.parameters).index(name) for name in self.twin.switched]
+        return self.told.at[np.array(places)].set(values[self.twin.layout.size :])
 
     def _rates(self, derivative: Mapping[str, Any], x: Any) -> Array:
         rates = [
@@ -145,9 +180,15 @@ class Field:
             state: Right before; shape (s,).
             inputs: By name, and under the event's own name its value.
         """
-        x, p = self.named(self.values(state))
+        values = self.values(state)
+        x, p = self.named(values)
         u = namespace("inputs", tuple(inputs))(*inputs.values())
         changed = self.twin.events[name].effect(t, x, p, u)
+        if self.twin.layout.scalar:
+            names = [*self.twin.states, *self.twin.switched]
+            places = np.array([names.index(key) for key in changed], int)
+            new = [jnp.asarray(value, float) for value in changed.values()]
+            return self._logarithms(values.at[places].set(jnp.stack(new)) if new else values)
         states = [jnp.asarray(changed.get(key, value), float) for key, value in x._asdict().items()]
         switched = [jnp.asarray(changed.get(key, getattr(p, key)), float) for key in self.twin.switched]
         return self._logarithms(self._joined(states, switched))
@@ -176,3 +217,8 @@ class Field:
         if not self.logs.any():
             return values
         return jnp.where(self.logs, jnp.log(jnp.where(self.logs, values, 1.0)), values)
+
+
+def _flat(p: Any) -> Array:
+    """Parameters by name as one array; shape (p,)."""
+    return jnp.stack([jnp.asarray(one, float) for one in p]) if p else jnp.zeros(0)

@@ -343,9 +343,9 @@ def plan_mesh(traced: np.ndarray) -> np.ndarray:
 # What the equations do in time between two stops, looked at before anything is solved: a step that sees nothing at its
 # few times of a pulse between them goes across it, and so does one that is a hundred times more precise.
 
-NUM_LOOKED, NUM_DRAWS = 65_536, 16
-"""At how many times the field is looked at, and for how many draws of what is inferred; for fewer where
-states are large arrays."""
+NUM_LOOKED, NUM_DRAWS, MOST_SIGNALS = 65_536, 16, 400
+"""At how many times the field is looked at, and for how many draws of what is inferred; for fewer where there are so
+many states that these were more signals than there is memory for."""
 
 LEAST_BETWEEN, MOST_STOPS = 8, 512
 """Of these times at least so many lie in an interval; and how many stops are set at most."""
@@ -373,7 +373,7 @@ def stops_within(
     num = len(edges) - 1
     if num < 1 or num * LEAST_BETWEEN > NUM_LOOKED or isinstance(twin.model_error, ProcessNoise):
         return edges[:0]
-    if not is_timed(twin):
+    if not is_shaped(twin):
         return edges[:0]
     times, interval = _looked_at(edges)
     specs = zip(signals, twin.inputs.values(), strict=True)
@@ -397,11 +397,27 @@ def stops_within(
 
 
 def is_timed(twin: Twin) -> bool:
-    """Whether a derivative depends on time but through inputs; the trace that tells it is made once for each twin."""
+    """Whether a derivative depends on time but through inputs."""
+    return _kept(twin).timed
+
+
+def is_shaped(twin: Twin) -> bool:
+    """Whether something may happen in time that nothing tells beforehand: as of `Equations.shaped`."""
+    return _kept(twin).shaped
+
+
+class _InTime(NamedTuple):
+    timed: bool
+    shaped: bool
+
+
+def _kept(twin: Twin) -> _InTime:
+    """How equations depend on time; the trace that tells it is made once for each twin."""
     known = vars(twin)
-    if "_timed" not in known:
-        known["_timed"] = take_apart(twin).timed
-    return known["_timed"]
+    if "_in_time" not in known:
+        equations = take_apart(twin)
+        known["_in_time"] = _InTime(equations.timed, equations.shaped)
+    return known["_in_time"]
 
 
 def _looked_at(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -453,8 +469,8 @@ def _look(
 
         return jax.vmap(at)(times, inputs, times[begins], inputs[begins])
 
-    entries = 1 if specs.layout.scalar else -(-specs.layout.size // NUM_DRAWS)
-    return jax.vmap(one)(jax.random.split(jax.random.key(0), -(-NUM_DRAWS // entries)))
+    num = max(1, min(NUM_DRAWS, MOST_SIGNALS // specs.layout.size))
+    return jax.vmap(one)(jax.random.split(jax.random.key(0), num))
 
 
 def _hidden(times: np.ndarray, signal: np.ndarray, low: int, high: int, least: float) -> list[int]:

@@ -256,6 +256,8 @@ def _held_before(twin: Twin, p: Any) -> Any:
 def _march(grid: Grid, field: Field, state: Array, found: Array) -> tuple[Position, Position]:
     """Where the adaptive solver stands at the end, and at the end of each interval; a leading axis m in the second."""
     stepper, interrupted = STEPPERS[field.twin.solver.method], field.interrupted
+    if field.long:
+        _ = field.told  # joined once, not at every turn of what follows
 
     def interval(loop: tuple[Position, Array, Array], span: tuple[Array, ...]) -> tuple[tuple, Position]:
         (at, levels, gaps), (start, end, coefficients, amounts) = loop, span

@@ -18,6 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from bayestwin.dynamics.operations import (
+    ROOTS,
+    AlikeOperations,
+    Operation,
+    are_many_formulas,
+    put_together,
+    real_numbers,
+)
 from bayestwin.model.delays import ASKED, with_timed_inputs
 from bayestwin.model.tracing import CALLS, OWN_DERIVATIVE, abstract_arguments, called
 from bayestwin.model.twin import Twin
@@ -46,22 +54,6 @@ NOW: Mapping[str, Callable[[Array], Array]] = {
     "to zero": jnp.trunc,
 }
 """The mode that goes with a gap, by the kind of the switch."""
-
-
-class Operation(NamedTuple):
-    """One operation of a trace.
-
-    Attributes:
-        primitive: What is done.
-        params: Its settings.
-        given: Numbers of its operands.
-        out: Numbers of its results.
-    """
-
-    primitive: Any
-    params: Mapping[str, Any]
-    given: tuple[int, ...]
-    out: tuple[int, ...]
 
 
 class Decision(NamedTuple):
@@ -118,6 +110,8 @@ class Equations:
         results: Numbers of what the user's function returns.
         structure: Of that.
         timed: Whether a derivative depends on time but through inputs.
+        shaped: Whether it does but by what changes evenly with time, and by comparisons of that, each of which time
+            decides once: only then something can happen unseen between two stops.
         switches: By the number of the operation, the switch and whether its operands are the other way round.
         chosen: Numbers of the operations that choose by the outcomes of switches, and these.
         delays: Inputs that are asked for at other times than now.
@@ -130,6 +124,7 @@ class Equations:
     results: tuple[int, ...]
     structure: Any
     timed: bool
+    shaped: bool
     switches: Mapping[int, tuple[Decision, bool]]
     chosen: Mapping[int, frozenset[Decision]]
     delays: tuple[Delay, ...]
@@ -203,6 +198,61 @@ class Equations:
         then = [u[delay.name] for delay in self.fixed]
         return self.answered([*u.values(), *then], lambda one: (jnp.zeros(1), jnp.full((2, 1), u[one.name])))
 
+    @functools.cached_property
+    def alike(self) -> AlikeOperations | None:
+        """What follows from arguments, switches and what these choose, where it is long and formulas of scalars."""
+        if self.delays or not are_many_formulas(self.operations, self.constants):
+            return None
+        before = [self.operations[number] for number in self._deciding]
+        made = {number for one in before for number in one.out}
+        rest = [one for number, one in enumerate(self.operations) if number not in self._deciding]
+        given = made.intersection([*self.results, *(number for one in rest for number in one.given)])
+        return put_together(rest, self.constants, (*self.arguments, *sorted(given)), self.results)
+
+    @functools.cached_property
+    def _deciding(self) -> list[int]:
+        """Numbers of the operations that lead to switches and to what these choose, as far as to real numbers."""
+        real = real_numbers(self.operations, self.constants, self.arguments)
+        wanted = {number for one in (*self.switches, *self.chosen) for number in self.operations[one].out}
+        while True:
+            found = self._leading_to(sorted(wanted))
+            unreal = {number for one in found for number in self.operations[one].out} - real
+            wanted |= {number for one in self.operations if unreal.intersection(one.given) for number in one.out}
+            if wanted.issubset(number for one in found for number in self.operations[one].out):
+                return found
+
+    def compute(self, arguments: Array, modes: Array | None) -> tuple[Array, Array]:
+        """What `hold` and `derivative` give, where the equations are `alike`: an array, and the gaps.
+
+        Args:
+            arguments: In the order of `arguments`; shape (a,).
+            modes: Of the switches that are held, shape (k,); None where they are not.
+
+        Returns:
+            Derivatives in the order of `results`, shape (s,), and gaps, shape (k,), or (0,) where nothing is held.
+        """
+        assert self.alike is not None
+        gaps: dict[Decision, Array] = {}
+
+        def decide(switch: Decision, gap: Array) -> Array:
+            assert modes is not None
+            gaps[switch] = gap.ravel()
+            return modes[switch.entries].reshape(switch.shape)
+
+        needed = self._needed(self._deciding)
+        own = [arguments[place] if number in needed else None for place, number in enumerate(self.arguments)]
+        known = self._known(own, None if modes is None else decide, self._deciding)
+        more = [jnp.asarray(known[number], float) for number in self.alike.given[len(self.arguments) :]]
+        given = jnp.concatenate([arguments, jnp.stack(more)]) if more else arguments
+        held = [] if modes is None else [gaps[one] for one in self.distinct]
+        return self.alike.compute(given), jnp.concatenate([jnp.zeros(0), *held])
+
+    @property
+    def names(self) -> list[str]:
+        """What the results are derivatives of."""
+        places = jax.tree.unflatten(self.structure, range(len(self.results)))
+        return sorted(places, key=places.__getitem__)
+
     def derivative(self, t: Array, x: Any, p: Any, u: Any) -> dict[str, Array]:
         """What the user's function returns, but finite in its derivatives at a root of zero."""
         return self._run((t, *x, *p, *u), None)
@@ -247,7 +297,8 @@ class Equations:
             found = found.at[switch.entries].set(mode.ravel())
             return jnp.where(mode == SLIDING, ABOVE, mode) if switch.kind == "side" else mode
 
-        self._run((t, *x, *p, *u), decide)
+        switching = [number for one in self.switches for number in self.operations[one].out]
+        self._known((t, *x, *p, *u), decide, self._leading_to(switching))
         return found
 
     def _run(self, arguments: Sequence[Any], decide: Decide | None) -> dict[str, Array]:
@@ -263,10 +314,15 @@ class Equations:
                 found.append(number)
         return found[::-1]
 
+    def _needed(self, numbers: Sequence[int]) -> set[int]:
+        """Numbers of what some operations take, and of the results."""
+        return {number for one in numbers for number in self.operations[one].given} | set(self.results)
+
     def _known(self, arguments: Sequence[Any], decide: Decide | None, numbers: Sequence[int]) -> dict[int, Any]:
         """What some operations lead to, by number."""
-        known: dict[int, Any] = dict(self.constants)
-        known |= {number: jnp.asarray(value, float) for number, value in zip(self.arguments, arguments, strict=True)}
+        known, needed = dict(self.constants), self._needed(numbers)
+        given = zip(self.arguments, arguments, strict=True)
+        known |= {number: jnp.asarray(value, float) for number, value in given if number in needed}
         beyond: dict[Decision, Array] = {}
         for number in numbers:
             primitive, params, given, out = self.operations[number]
@@ -302,6 +358,7 @@ def take_apart(twin: Twin, samples: tuple[int, int] = (1, 1)) -> Equations:
     constant = {name: trace.new(0) for name in twin.parameters}
     inputs = {name: trace.new(source) for name, source in zip(twin.inputs, sloped, strict=True)}
     trace.clock.add(clock)
+    trace.even.add(clock)
     trace.fixed |= {number for name, number in constant.items() if not twin.delayed or name not in twin.switched}
     trace.inputs |= inputs
     arguments = [clock, *varying, *constant.values(), *inputs.values()]
@@ -313,6 +370,7 @@ def take_apart(twin: Twin, samples: tuple[int, int] = (1, 1)) -> Equations:
         results=tuple(results),
         structure=jax.tree.structure(shape),
         timed=any(trace.sources[number] & TIME for number in results),
+        shaped=not trace.shaped.isdisjoint(results),
         switches=trace.switches,
         chosen=trace.chosen,
         delays=tuple(trace.delays),
@@ -331,6 +389,8 @@ class _Trace:
         self.sources: list[int] = []  # what each number depends on, as bits
         self.clock: set[int] = set()  # numbers that are now and more or less of what is fixed
         self.fixed: set[int] = set()  # numbers that follow from parameters alone
+        self.even: set[int] = set()  # numbers that change evenly with time
+        self.shaped: set[int] = set()  # numbers that depend on time otherwise, but for comparisons of even ones
         self.inputs: dict[str, int] = {}
         self.delays: list[Delay] = []
         self._answers: dict[tuple[str, int], int] = {}
@@ -397,12 +457,25 @@ class _Trace:
         elif primitive.name in ("add", "sub"):
             first, second = given if primitive.name == "sub" or given[0] in self.clock else given[::-1]
             self.clock |= set(out) if first in self.clock and second in self.fixed else set()
+        self._note_shape(primitive.name, given, out, compares=switch is not None and primitive.name in COMPARISONS)
         if switch is not None:
             decided |= {switch[0]}
         if decided:
             self._decided |= dict.fromkeys(out, decided)
         self.operations.append(Operation(primitive, params, tuple(given), tuple(out)))
         return out
+
+    def _note_shape(self, name: str, given: list[int], out: list[int], *, compares: bool) -> None:
+        """Note how results depend on time, if not by their states alone."""
+        moving = [number for number in given if number in self.even]
+        plain = self.shaped.isdisjoint(given) and all(number in self.even or number in self.fixed for number in given)
+        if plain and moving and compares:
+            return
+        once = (name == "mul" and len(moving) == 1) or (name == "div" and given[1] not in self.even)
+        if plain and moving and (name in ("add", "sub", "neg", "copy", "convert_element_type") or once):
+            self.even |= set(out)
+        elif moving or not self.shaped.isdisjoint(given):
+            self.shaped |= set(out)
 
     def _ask(self, name: str, at: int) -> int:
         """The number of an input at a time."""
@@ -525,38 +598,3 @@ def _choose(primitive: Any, params: Any, values: list[Any], beyond: list[Array])
         return found
     own = functools.reduce(jnp.logical_or, [one if one.shape == found.shape else one.any() for one in beyond])
     return jnp.where(jnp.isfinite(found) | ~own, found, primitive.bind(which, *cases[::-1], **params))
-
-
-@jax.custom_jvp
-def _square_root(value: Array) -> Array:
-    """A square root, whose derivative at zero is taken as zero: infinity times nothing is not a number."""
-    return lax.sqrt(value)
-
-
-@_square_root.defjvp
-def _square_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    root = _square_root(*primals)
-    away = root != 0.0
-    return root, jnp.where(away, 0.5 / jnp.where(away, root, 1.0), 0.0) * tangents[0]
-
-
-def _cube_root(primitive: Any, params: Any, value: Array) -> Array:
-    away = value != 0.0
-    return jnp.where(away, primitive.bind(jnp.where(away, value, 1.0), **params), 0.0)
-
-
-def _power(primitive: Any, params: Any, base: Array, exponent: Array) -> Array:
-    """A power, which is a root where its exponent is below one."""
-    if not jnp.issubdtype(jnp.result_type(exponent), jnp.floating):
-        return primitive.bind(base, exponent, **params)
-    at_root = (base == 0.0) & (exponent < 1.0)
-    found = primitive.bind(jnp.where(at_root, 1.0, base), exponent, **params)
-    return jnp.where(at_root, primitive.bind(lax.stop_gradient(base), lax.stop_gradient(exponent), **params), found)
-
-
-ROOTS: Mapping[str, Callable[..., Array]] = {
-    "sqrt": lambda primitive, params, value: _square_root(value),  # noqa: ARG005
-    "cbrt": _cube_root,
-    "pow": _power,
-}
-"""Primitives whose derivative is infinite at zero."""

@@ -1,6 +1,9 @@
 """A start in equilibrium may be one under other circumstances, and some experiments may conserve what others do not."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
@@ -9,6 +12,7 @@ import pytest
 import bayestwin as bt
 from bayestwin.density.bind import bind_all
 from bayestwin.density.density import build_density
+from bayestwin.dynamics.equilibrium import find_equilibrium
 from bayestwin.errors import InvalidTwin
 
 
@@ -90,3 +94,48 @@ def test_one_past_for_all_states_and_names_that_there_are() -> None:
         exchange(under=lambda p: {"forward": p.rest})
     with pytest.raises(InvalidTwin, match=r"(?s)`then=` of state `A`.*\(p, x\)"):
         exchange(A=bt.State(bt.SteadyState(1.0, under=before, then=lambda p: p.total)))
+
+
+def binding(t, s, rates: np.ndarray) -> jax.Array:
+    """A receptor binds a drug that is not there, whose complex is changed, and a partner that is there little."""
+    receptor, drug, complex_, changed, partner, bound = s
+    drugged = rates[0] * receptor * drug - rates[1] * complex_
+    change = rates[2] * complex_ - rates[3] * changed
+    joined = rates[4] * receptor * partner - rates[5] * bound
+    return jnp.stack([-drugged - joined, -drugged, drugged - change, change, -joined, joined])
+
+
+@pytest.mark.parametrize("little", [0.3, 1e-9])
+def test_what_is_not_there_does_not_hide_an_equilibrium(little: float) -> None:
+    """Where a state is nothing but rounding no step is small to it; what there is little of is right all the same."""
+
+    @jax.jit
+    def found(rates: jax.Array) -> tuple[jax.Array, jax.Array]:
+        start = jnp.asarray([0.5, 0.0, 0.0, 0.0, little, 0.0])
+        slope = functools.partial(binding, rates=rates)
+        return find_equilibrium(slope, start, np.arange(6), lambda values: values, None)
+
+    for seed in range(30):
+        rates = 10.0 ** np.random.default_rng(seed).uniform(-3.0, 4.0, 6)
+        state, there = found(rates)
+        ratio = rates[5] / rates[4]
+        half = 0.5 + little + ratio
+        bound = 2.0 * 0.5 * little / (half + np.sqrt(half**2 - 2.0 * little))
+        assert there
+        np.testing.assert_allclose(state[5], bound, rtol=1e-6)
+        np.testing.assert_allclose(state[0] + state[5], 0.5, rtol=1e-9)
+        np.testing.assert_allclose(state[1:4], 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.1])
+def test_what_nothing_depends_on_stays_unless_it_grows(growth: float) -> None:
+    """A complex that never falls apart, of a drug that is not there, is at rest; with a source it never is."""
+
+    def slope(t, s):
+        receptor, drug, complex_ = s
+        return jnp.stack([0.3 - 0.6 * receptor - receptor * drug, -2.0 * drug, receptor * drug**2 + growth])
+
+    state, there = find_equilibrium(slope, jnp.asarray([2.0, 0.0, 0.7]), np.arange(3), lambda values: values, 0)
+    assert bool(there) is (growth == 0.0)
+    if there:
+        np.testing.assert_allclose(state, [0.5, 0.0, 0.7], rtol=1e-12, atol=1e-15)

@@ -326,6 +326,38 @@ def test_no_stop_is_set_where_steps_see_what_happens() -> None:
     )
 
 
+IN_TIME: dict[str, tuple[Callable, bool]] = {
+    "not at all": (lambda t, x, p, u: {"a": -p.k * x.a}, False),
+    "one comparison of the clock": (lambda t, x, p, u: {"a": jnp.where(t < p.k, 1.0, 0.0) - x.a}, False),
+    "of what is left of it": (lambda t, x, p, u: {"a": jnp.where(2.0 * (p.k - t) / 3.0 > 0.0, 1.0, 0.0)}, False),
+    "evenly": (lambda t, x, p, u: {"a": p.k * t - 1.0}, False),
+    "a comparison that holds twice": (lambda t, x, p, u: {"a": jnp.where(jnp.sin(p.k * t) > 0.999, 1.0, 0.0)}, True),
+    "every day anew": (lambda t, x, p, u: {"a": jnp.where(jnp.mod(t, 24.0) < 1e-3, p.k, 0.0)}, True),
+    "a square": (lambda t, x, p, u: {"a": jnp.where(t * t < p.k, 1.0, 0.0)}, True),
+    "a peak within a comparison": (
+        lambda t, x, p, u: {"a": jnp.where(t < 5.0, jnp.exp(-((t - 3.0) ** 2) * 1e9), 0.0)},
+        True,
+    ),
+    "a state beside the clock": (lambda t, x, p, u: {"a": jnp.where(x.a < jnp.sin(t), p.k, 0.0)}, True),
+}
+
+
+@pytest.mark.parametrize("name", IN_TIME)
+def test_time_is_searched_unless_it_decides_each_comparison_once(name: str) -> None:
+    """What is not searched cannot hide a pulse; what may hide one is."""
+    field, shaped = IN_TIME[name]
+    assert take_apart(switching(field, ("k",), a=0.5)).shaped is shaped
+
+
+def test_two_comparisons_of_the_clock_are_not_stepped_over() -> None:
+    """A pulse of a thousandth of its record's hundredth between two of them, though nothing is searched."""
+    twin = switching(pulse, ("inflow", "rate"), a=0.0)
+    assert not take_apart(twin).shaped
+    found = solve(twin, grid_of(twin, np.array([0.0, 100.0])), {"inflow": 1.0, "rate": 0.01})
+    expected = decay_after(np.array([100.0]), 5.0, 5.001, 0.01, 1.0)
+    assert np.isclose(float(found.states[-1, 0]), expected[0], rtol=1e-6)
+
+
 @pytest.mark.thorough
 def test_an_input_that_crosses_a_threshold_between_its_samples() -> None:
     twin = bt.Twin(
