@@ -85,6 +85,7 @@ def test_spans_of_time_have_a_unit_that_suits_them(value: float, unit: str, text
 
 def test_sentences_have_units_as_headings_do():
     assert _prose("from 3 degC to 2.5 m**3/s in 12 W") == "from 3 °C to 2.5 m³/s in 12 W"
+    assert _prose("14,158 to 16,486 kW*h, 0.4 kW*h/K, 5 A*h.") == "14,158 to 16,486 kW·h, 0.4 kW·h/K, 5 A·h."
     assert _prose("2 degrees, 4 chains, 3 W/m^2") == "2 degrees, 4 chains, 3 W/m²"
 
 
