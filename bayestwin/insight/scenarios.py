@@ -571,14 +571,15 @@ def changes_of(one: Scenario, twin: Twin) -> list[str]:
     told, members = [], {**twin.inputs, **twin.events, **twin.states, **twin.parameters}
     for change in (one.inputs, one.parameters, one.initial):
         for name, value in change.items():
-            unit = getattr(members.get(name), "unit", "")
-            words = _input_words if isinstance(value, InputChange) else _with_unit
-            told.append(f"{name} {prior_text(value) if isinstance(value, dist.Distribution) else words(value, unit)}")
+            law = prior_text(value) if isinstance(value, dist.Distribution) else ""
+            told.append(f"{name} {law or _with_unit(value, getattr(members.get(name), 'unit', ''))}")
     return told + [f"{name}: {'removed' if event is None else 'added'}" for name, event in one.events.items()]
 
 
 def _with_unit(value: Any, unit: str) -> str:
     """A number, or text such as `"+ 2"`, in the unit of what it is of; what multiplies has none."""
+    if isinstance(value, InputChange):
+        return _input_words(value, unit)
     text = value if isinstance(value, str) else f"{value:g}"
     return f"{text} {unit}".rstrip() if re.match(r"[+−-]? ?[\d.]", text) else text
 
