@@ -74,11 +74,17 @@ def decimals_for(spread: float) -> int:
     return min(max(1 - math.floor(math.log10(float(f"{spread:.1e}"))), 0), 9)
 
 
+IMMENSE = 1e15
+"""From here on a number has more digits than a computer knows of it."""
+
+
 def fixed(value: float, decimals: int) -> Written:
-    """`value` with so many decimals, thousands parted, a true minus; NaN says so."""
+    """`value` with so many decimals, thousands parted, a true minus; NaN says so, and powers of ten what is immense."""
     value = float(value)
     if not math.isfinite(value):
         return Written("NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞"), value)
+    if abs(value) >= IMMENSE:
+        return number(value)
     text = f"{value:,.{decimals}f}"
     return Written(text.replace("-", "−" if float(text.replace(",", "")) else ""), value)
 
@@ -98,8 +104,10 @@ def percent(share: float, decimals: int = 0) -> Written:
     """A share as text: 90 %; 0.9996 is not rounded up to 100 %."""
     share = float(share)
     if not math.isfinite(share):
-        return Written("NaN", share)
-    text = f"{100 * share:.{decimals}f}"
+        return fixed(share, 0)
+    if abs(share) >= IMMENSE:
+        return Written(f"{number(100 * share)}{NARROW}%", 100 * share)
+    text = f"{100 * share:,.{decimals}f}"
     # 12 digits: 100 × 0.29 is 28.999999999999996
     value = float(f"{100 * share:.12g}")
     if 0 < share < 1 and float(text) in (0.0, 100.0):

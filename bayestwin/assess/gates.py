@@ -462,7 +462,7 @@ def divergences_gate(tree: xr.DataTree, found: Chains, limit: int) -> Gate:
                 else f"Calibrate with a higher `target_acceptance`, say {HIGHEST_ADVISED}; if some remain"
             )
             sentence += (
-                f"not follow the posterior there, and the draws may miss a part of it{place}. The pair plot marks them."
+                f"not follow the posterior there, and the draws may miss a part of it{place}. Pair plots mark them."
                 f" {higher}{':' if aimed >= HIGHEST_ADVISED else ','} {help_} or write the twin in other parameters"
             )
         else:

@@ -245,8 +245,13 @@ def _summary(drawn: np.ndarray) -> tuple[float, float, float]:
 def _variation(pooled: Pooled, typical: np.ndarray, spread: np.ndarray) -> tuple[float, float, float] | None:
     """Standard deviation between assets over their mean."""
     if pooled.positive:
-        return _summary(np.sqrt(np.expm1(spread**2)))
+        return _summary(_log_normal_variation(spread))
     return _summary(spread / np.abs(typical)) if pooled.unbounded and (np.abs(typical) > 0).all() else None
+
+
+def _log_normal_variation(spread: np.ndarray) -> np.ndarray:
+    """That of values whose logarithms have these standard deviations, as large as a number can be."""
+    return np.sqrt(np.expm1(np.minimum(spread**2, 700.0)))
 
 
 def _drawn(twin: Twin, group: xr.Dataset, site: Site) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -335,7 +340,7 @@ def _table_row(twin: Twin, group: xr.Dataset, site: Site, prob: float) -> xr.Dat
     pooled: Pooled = site.prior
     own, typical, spread = _drawn(twin, group, site)
     unbounded, middle = (np.asarray(pooled.transform.inv(one), float) for one in (own, typical))
-    cv = np.sqrt(np.expm1(spread**2)) if pooled.positive else spread * np.nan
+    cv = _log_normal_variation(spread) if pooled.positive else spread * np.nan
     found = {}
     for key, values in {"typical": typical, "spread": spread, "cv": cv}.items():
         found[key], found[f"{key}_lower"], found[f"{key}_upper"] = np.quantile(

@@ -117,9 +117,10 @@ def constant(signal: Signal) -> list[Finding]:
     if values.size < 2 or values.min() != values.max():
         return []
     value = float(values[0])
+    advice = "Check the sensor" if signal.role == "observation" else "Where it is measured, check the sensor"
     sentence = (
         f"{signal.called} never changes: all {values.size:,} values are {value:g} {signal.unit}".rstrip()
-        + ". Check the sensor; a constant says next to nothing about the dynamics."
+        + f". {advice}; a constant says next to nothing about the dynamics."
     )
     # an input that nobody changes is a matter of the experiment
     severity = "warn" if signal.role == "observation" else "note"

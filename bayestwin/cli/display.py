@@ -457,11 +457,11 @@ def show_monitored(console: rich.console.Console, found: MonitoredRun) -> None:
             shown.add_row(name, f"{own['readings']:,}", f"{own['trusted']:,}", f"{own['e_value']:.3g}")
         console.print(shown)
     if one.shifts:
-        shown = table("if it alone moved", "before", "after", "z")
+        shown = table("if it alone moved", "before", "after", "unit", "z")
         for own in one.shifts:
             before = "–" if own.kind == "sensor" else f"{own.before:.4g}"
             label = f"{own.name} (sensor, off by)" if own.kind == "sensor" else own.name
-            shown.add_row(label, before, f"{own.after:.4g}", f"{own.z:.1f}")
+            shown.add_row(label, before, f"{own.after:.4g}", own.unit, f"{own.z:.1f}")
         console.print(shown)
     for words in one.infrastructure:
         show_line(console, "[yellow]![/yellow]", words)

@@ -11,7 +11,7 @@ import rich.markup
 import rich.table
 import xarray as xr
 
-from bayestwin._base.wording import count
+from bayestwin._base.wording import NARROW, count, percent
 from bayestwin.assess import failed
 from bayestwin.cli.display import (
     MARKS,
@@ -413,7 +413,7 @@ def show_fleet(console: rich.console.Console, found: FleetFound) -> None:
         for one in record["populations"]:
             pairs = [one[key] for key in ("typical", "spread")]
             cells = [f"{mean:.3g} ({low:.3g} … {high:.3g})" for mean, low, high in pairs]
-            variation = "–" if one["variation"] is None else f"{100 * one['variation'][0]:.0f} %"
+            variation = "–" if one["variation"] is None else percent(one["variation"][0]).replace(NARROW, " ")
             made.add_row(one["name"], *cells, variation, f"{100 * one['shrinkage']:.0f} %", one["unit"])
         console.print("Populations, with 90 % equal-tailed intervals:")
         console.print(made)

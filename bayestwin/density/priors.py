@@ -278,9 +278,10 @@ def _unconstrained(prior: dist.Distribution, value: Array) -> Array:
     return biject_to(prior.support).inv(value)
 
 
-# Coordinates of what is pooled. Of a normal with mean m and standard deviation s, y = (1 − c) m + s^(1 − c) z. With
+# Coordinates of what is pooled. Of a normal with mean m and standard deviation s, y = m + s^(1 − c) (z − c m). With
 # c = 0 their prior does not depend on the population, which would make a funnel of few data; with c = 1 they are the
-# values, which many data say whatever the population is.
+# values, which many data say whatever the population is. In between z has the mean c m, which must not move with s:
+# far from 0, as the logarithm of a volume in mL is, values would else run along a bent ridge as s becomes small.
 #
 # O. Papaspiliopoulos, G. O. Roberts & M. Sköld (2007), doi:10.1214/088342307000000014.
 
@@ -288,14 +289,14 @@ def _unconstrained(prior: dist.Distribution, value: Array) -> Array:
 def _centred(prior: dist.Distribution, coordinate: Array, centring: Array) -> tuple[Array, Array]:
     mean, deviation, transform = standard(prior)
     width = deviation ** (1.0 - centring)
-    unbounded = (1.0 - centring) * mean + width * coordinate
+    unbounded = mean + width * (coordinate - centring * mean)
     value: Any = transform(unbounded)
     return value, jnp.log(width) + transform.log_abs_det_jacobian(unbounded, value)
 
 
 def _uncentred(prior: dist.Distribution, value: Array, centring: Array) -> Array:
     mean, deviation, transform = standard(prior)
-    return (transform.inv(value) - (1.0 - centring) * mean) / deviation ** (1.0 - centring)
+    return (transform.inv(value) - mean) / deviation ** (1.0 - centring) + centring * mean
 
 
 def _log_density(prior: dist.Distribution, value: Array) -> Array:

@@ -566,25 +566,32 @@ def _in_hours(times: pd.Index, daily: tuple[str, str], future: Telemetry, owner:
     return np.asarray((clock >= first) & (clock < last) if first < last else (clock >= first) | (clock < last))
 
 
-def changes_of(one: Scenario) -> list[str]:
+def changes_of(one: Scenario, twin: Twin) -> list[str]:
     """What a scenario changes, in words, one after the other."""
-    told = []
+    told, members = [], {**twin.inputs, **twin.events, **twin.states, **twin.parameters}
     for change in (one.inputs, one.parameters, one.initial):
         for name, value in change.items():
-            if isinstance(value, InputChange):
-                told.append(f"{name} {_input_words(value)}")
-            else:
-                told.append(f"{name} {prior_text(value) if isinstance(value, dist.Distribution) else value}")
+            law = prior_text(value) if isinstance(value, dist.Distribution) else ""
+            told.append(f"{name} {law or _with_unit(value, getattr(members.get(name), 'unit', ''))}")
     return told + [f"{name}: {'removed' if event is None else 'added'}" for name, event in one.events.items()]
 
 
-def _input_words(change: InputChange) -> str:
+def _with_unit(value: Any, unit: str) -> str:
+    """A number, or text such as `"+ 2"`, in the unit of what it is of; what multiplies has none."""
+    if isinstance(value, InputChange):
+        return _input_words(value, unit)
+    text = value if isinstance(value, str) else f"{value:g}"
+    return f"{text} {unit}".rstrip() if re.match(r"[+−-]? ?[\d.]", text) else text
+
+
+def _input_words(change: InputChange, unit: str) -> str:
     """How an input is changed, and when."""
-    value = None if change.value is None else "removed" if math.isnan(change.value) else f"= {change.value:g}"
+    sign = "+" if change.shift > 0.0 else "−"
+    value = None if change.value is None else "removed" if math.isnan(change.value) else _with_unit(change.value, unit)
     parts = [
         value,
         None if change.scale == 1.0 else f"× {change.scale:g}",
-        None if change.shift == 0.0 else f"{'+' if change.shift > 0.0 else '−'} {abs(change.shift):g}",
+        None if change.shift == 0.0 else _with_unit(f"{sign} {abs(change.shift):g}", unit),
         None if change.later is None else f"{change.later} later",
         None if change.daily is None else f"daily from {change.daily[0]} to {change.daily[1]}",
         None if change.start is None else f"from {change.start} on",

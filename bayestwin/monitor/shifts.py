@@ -36,6 +36,7 @@ class Shift(NamedTuple):
             sensor.
         gain: Log likelihood that the move gains over none.
         z: The square root of twice that, with the sign of the move: standard normal where nothing moved.
+        unit: Of before and after.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Shift(NamedTuple):
     moved: float
     gain: float
     z: float
+    unit: str
 
 
 @Program
@@ -105,8 +107,9 @@ def find_shifts(ahead: RowsAhead) -> tuple[Shift, ...]:
     gains = np.maximum(reached[1:] - reached[0], 0.0)
     found = _told(density, z, candidates, lengths[1:], gains)
     for k, delta, gain in zip(off, lengths[len(found) + 1 :], gains[len(found) :], strict=True):
-        signed = float(np.sign(delta) * np.sqrt(2.0 * gain))
-        found.append(Shift(names[k - size], "sensor", 0.0, float(delta), np.nan, float(gain), signed))
+        signed, name = float(np.sign(delta) * np.sqrt(2.0 * gain)), names[k - size]
+        unit = density.twin.observations[name].unit
+        found.append(Shift(name, "sensor", 0.0, float(delta), np.nan, float(gain), signed, unit))
     return tuple(sorted(found, key=lambda one: -one.gain))
 
 
@@ -124,7 +127,8 @@ def _told(
         own = values[site.name]
         moved = delta / float(z[:, j].std(ddof=1))
         signed = float(np.sign(delta) * np.sqrt(2.0 * gain))
-        found.append(Shift(site.name, site.kind, float(own[0]), float(own[number + 1]), moved, gain, signed))
+        before, after = float(own[0]), float(own[number + 1])
+        found.append(Shift(site.name, site.kind, before, after, moved, gain, signed, site.unit))
     return found
 
 

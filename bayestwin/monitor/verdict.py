@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayestwin._base.wording import percent
+from bayestwin._base.wording import fixed, number, percent
 from bayestwin.check.finding import Finding
 from bayestwin.model.twin import Twin
 from bayestwin.monitor.ahead import Predictive, Reading
@@ -209,7 +209,7 @@ def judged(
     cause: Cause
     if raised.size:
         verdict = "act"
-        words = f"Readings are not as forecast: e = {_e(highest):.3g}, {_shown(alarm, telemetry)}"
+        words = f"Readings are not as forecast: e = {number(_e(highest))}, {_shown(alarm, telemetry)}"
         cause, why = _cause(culprits, infrastructure, shifts)
         reason = f"{words}; {why}"
     elif any(one.severity == "fail" for one in culprits):
@@ -234,7 +234,9 @@ def judged(
         reason = f"{num} readings are fewer than could have raised an alarm."
     else:
         verdict, cause = "ok", "none"
-        reason = f"{num:,} readings are as forecast: e has been {_e(highest):.3g} at most, of {1 / settings.alpha:.0f}."
+        reason = (
+            f"{num:,} readings are as forecast: e has been {number(_e(highest))} at most, of {1 / settings.alpha:.0f}."
+        )
     named = moved.name if moved is not None and cause == "model" else None
     since = _since(evidence, readings) if raised.size else None
     return Monitored(
@@ -287,16 +289,14 @@ def _cause(culprits: Sequence[Finding], infrastructure: Sequence[str], shifts: S
     moved = next((one for one in shifts if one.kind != "sensor"), None)
     if shifts and shifts[0].kind == "sensor" and (moved is None or shifts[0].gain > moved.gain + EXPLAINS):
         off = shifts[0]
-        words = "more" if off.after > 0.0 else "less"
-        return "data", f"a sensor `{off.name}` that reads {abs(off.after):.3g} {words} explains most (z = {off.z:.1f})."
+        words = f"{number(abs(off.after))} {off.unit}".rstrip() + (" more" if off.after > 0.0 else " less")
+        return "data", f"a sensor `{off.name}` that reads {words} explains most (z = {fixed(off.z, 1)})."
     return "model", "nothing says what moved." if moved is None else _moved_words(moved)
 
 
 def _moved_words(moved: Shift) -> str:
-    return (
-        f"`{moved.name}` explains most if it alone moved: from {moved.before:.4g} to {moved.after:.4g} "
-        f"(z = {moved.z:.1f})."
-    )
+    ends = f"from {number(moved.before, 4)} to {number(moved.after, 4)} {moved.unit}".rstrip()
+    return f"`{moved.name}` explains most if it alone moved: {ends} (z = {fixed(moved.z, 1)})."
 
 
 def _e(log_e: float) -> float:

@@ -377,6 +377,7 @@ def write_report(found: Results) -> pathlib.Path:
 
     provenance = {k: v for k, v in found.record.items() if k not in ("gates", "summary", "outputs", "assets")}
     held_out = found.split.held_out
+    checked = checked_telemetry(found.run.absolute().parent, found.posterior.attrs["telemetry_sha256"])
     if not isinstance(found.split.calibration, Telemetry):
         return write_reports(
             found.posterior,
@@ -386,6 +387,7 @@ def write_report(found: Results) -> pathlib.Path:
             gates=found.gates,
             provenance=provenance,
             overview=found.run / REPORT,
+            checked=checked,
         )
     page = render_report(
         found.posterior,
@@ -395,7 +397,7 @@ def write_report(found: Results) -> pathlib.Path:
         provenance=provenance,
         beside=found.beside,
         shares=found.shares,
-        checked=checked_telemetry(found.run.absolute().parent, found.posterior.attrs["telemetry_sha256"]),
+        checked=checked,
     )
     return write_text_durably(found.run / REPORT, page)
 

@@ -19,13 +19,14 @@ import pydantic
 import xarray as xr
 
 from bayestwin._base.progress import Progress
-from bayestwin._base.wording import count
+from bayestwin._base.wording import NARROW, count, percent
 from bayestwin.check import read_limits
 from bayestwin.errors import BayestwinError, InvalidInput, InvalidJob, InvalidSetting
 from bayestwin.insight.expectations import BASELINE
 from bayestwin.insight.policies import Control, Policy, optimise, with_draws
 from bayestwin.insight.scenarios import InputChange, Scenario, changes_of, scenario
 from bayestwin.insight.shares import shares_of
+from bayestwin.model.twin import Twin
 from bayestwin.project.model import Model, read_model_telemetry
 from bayestwin.project.predict import check_own, open_results, split_made_with
 from bayestwin.project.record import read_record, renew_outputs, to_json
@@ -221,7 +222,7 @@ def run_scenarios(
     ordered = {name: scenarios[name] for name in (*files, BASELINE)}
     settings |= {"loss": base.loss, "limits": read_limits(model.folder / "card.md", model.twin)}
     found = scenario(model.twin, posterior, future, ordered, **settings)
-    record = _figures(found, ordered, used.name)
+    record = _figures(found, ordered, model.twin, used.name)
     for name, policy in policies.items():
         record["scenarios"][name] |= {"changes": list(policy.changes), "policy": _policy_figures(policy)}
     record["flipped"] = _flipped(record, _earlier(model, results, used))
@@ -330,11 +331,24 @@ def _decision(
         "status": told.get("status", ""),
         "failed": _said(told, "fail"),
         "warned": _said(told, "warn"),
+        "missed": _missed_promises(told, _docs(model)),
         "made_from": {key: told.get(key, "") for key in ("began", "twin_sha256", "job_sha256", "code_sha256")}
         | {"telemetry_sha256": (told.get("telemetry_sha256") or {}).get("calibration", "")}
         | {"version": (told.get("versions") or {}).get("bayestwin", ""), "seed": model.job.predict.seed},
         "draws": int(found[f"{BASELINE}/predictions"].sizes["chain"] * found[f"{BASELINE}/predictions"].sizes["draw"]),
     }
+
+
+def _missed_promises(run: Mapping[str, Any], docs: Mapping[str, str]) -> list[str]:
+    """Observations whose 90 % intervals did not hold what they promise on what the calibration held out, in words."""
+    summary = run.get("summary") or {}
+    promised = (run.get("promises") or {}) if summary.get("held_out") else {}
+    return [
+        f"Ranges of {docs.get(name, name)} are not to be trusted: of what came after the calibration, those that were "
+        f"to hold 90{NARROW}% held {percent(summary['coverage'][name]['0.9'])}."
+        for name, kept in promised.items()
+        if kept.get("0.9") is False
+    ]
 
 
 def _said(run: Mapping[str, Any], severity: str) -> list[str]:
@@ -534,7 +548,7 @@ def _number(state: str, value: Any) -> Any:
 # What came of them, as plain values, and what flipped since.
 
 
-def _figures(found: xr.DataTree, scenarios: Mapping[str, Scenario], run: str) -> dict[str, Any]:
+def _figures(found: xr.DataTree, scenarios: Mapping[str, Scenario], twin: Twin, run: str) -> dict[str, Any]:
     comparison = found["comparison"].to_dataset()
     told: dict[str, Any] = {}
     for name in map(str, comparison["scenario"].to_numpy()):
@@ -545,7 +559,7 @@ def _figures(found: xr.DataTree, scenarios: Mapping[str, Scenario], run: str) ->
             keys = [str(key) for key, values in comparison.data_vars.items() if "quantity" in values.dims]
             quantities[quantity] = {"unit": one["units"].item(), **{key: float(one[key]) for key in keys}}
         whole = {key: float(own[key]) for key in ("expected_loss", "best", "regret") if key in own}
-        about: dict[str, Any] = {"question": scenarios[name].question, "changes": changes_of(scenarios[name])}
+        about: dict[str, Any] = {"question": scenarios[name].question, "changes": changes_of(scenarios[name], twin)}
         about["beyond"] = {"share": float(own["beyond"]), "sentences": found.attrs[WORDS].get(name, [])}
         told[name] = about | whole | {"quantities": quantities}
     expected: list[dict[str, Any]] = []

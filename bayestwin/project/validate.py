@@ -186,11 +186,15 @@ def _regimes(
         for name in names:
             if name not in table.columns or (key == "bins" and name not in asked.by):
                 expected = ", ".join(f"`{column}`" for column in (table.columns if key == "by" else asked.by))
+                known = name in table.columns
                 raise InvalidJob(
-                    f"Job file `{model.job_path}` names `{name}` in `{key}` of `[validate]`, which is no column.",
+                    f"Job file `{model.job_path}` names `{name}` in `{key}` of `[validate]`, which "
+                    + ("`by` does not name." if known else "is no column."),
                     expected=(expected or "a column that `by` names") + (", or `horizon`" if key == "bins" else ""),
                     received=f"`{name}`",
-                    advice="Name columns of the telemetry, as they are called in the twin.",
+                    advice=f'Add "{name}" to `by`, which says what regimes are told apart by.'
+                    if known
+                    else "Name columns of the telemetry, as they are called in the twin.",
                 )
     regimes = {}
     for name in asked.by:

@@ -29,6 +29,7 @@ from bayestwin.report.posteriors import PANELS_ACROSS, Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted, verdict
 from bayestwin.report.reading import PROB, Quantity, group, held_out, provenance_rows, read_quantities, result_rows
 from bayestwin.report.style import LIGHT, Picture, drawing, figure, fitting, picture
+from bayestwin.report.tables import EarlierCheck
 from bayestwin.results.store import write_text_durably
 from bayestwin.telemetry import Telemetry
 
@@ -150,6 +151,7 @@ def write_reports(
     gates: Sequence[Gate] | None = None,
     provenance: dict[str, Any] | None = None,
     overview: str | os.PathLike[str] | None = None,
+    checked: EarlierCheck | None = None,
     progress: Progress | None = None,
 ) -> pathlib.Path:
     """Write a page about all experiments of an asset, and one about each.
@@ -162,6 +164,7 @@ def write_reports(
         gates: The verdict on all; by default `diagnose(posterior)`.
         provenance: What the run recorded about itself.
         overview: The page about all; by default `index.html` in the folder.
+        checked: What `bayestwin check` found in the telemetry of all; None where it was not run.
         progress: Where progress is shown.
 
     Returns:
@@ -192,6 +195,7 @@ def write_reports(
                 gates=judged,
                 provenance=provenance,
                 among=Among(name, links),
+                checked=checked and checked.of_one(name),
             )
             write_text_durably(where / file, page)
             held.append(one)
@@ -260,6 +264,7 @@ def _overview(
         "gates": judged,
         "prob": percent(PROB),
         "experiments": rows,
+        "held_out": any(one.validation is not None for one in held),
         "pages": [(one.name, one.file) for one in held],
         "parameters": tables.parameter_rows(shared, judged),
         "picture": own_forest([(one.name, known) for one, known in panels], own),

@@ -153,7 +153,7 @@ def profile_plot(found: xr.DataTree) -> Picture | None:
     names = [str(name) for name in group["profiled"].values]
     across = min(len(names), ACROSS)
     rows = -(-len(names) // across)
-    drawn = figure(0.7 + 2.0 * rows, width=max(3.2 * across, 4.0))
+    drawn = figure(0.7 + 2.0 * rows)
     grid = drawn.subplots(rows, across, squeeze=False).ravel()
     level = float(scipy.stats.chi2.ppf(group.attrs["prob"], 1)) / 2.0
     for axes, name in zip(grid, names, strict=False):

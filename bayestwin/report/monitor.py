@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bayestwin._base.wording import count
+from bayestwin._base.wording import Written, count, fixed, number, unit_text
 from bayestwin.model.twin import Twin
 from bayestwin.monitor.shifts import Shift
 from bayestwin.monitor.verdict import Monitored
@@ -46,11 +46,11 @@ class ShiftRow(NamedTuple):
     name: str
     kind: str
     unit: str
-    before: str
-    after: str
-    moved: str
-    gain: str
-    z: str
+    before: Written | str
+    after: Written
+    moved: Written | str
+    gain: Written
+    z: Written
 
 
 class ObservationRow(NamedTuple):
@@ -59,7 +59,7 @@ class ObservationRow(NamedTuple):
     name: str
     readings: str
     trusted: str
-    e_value: str
+    e_value: Written
     alarm: str
 
 
@@ -90,7 +90,7 @@ def render_monitor(found: Monitored, twin: Twin, *, zone: str, provenance: Mappi
         "pictures": pictures,
         "observations": [_observation(name, one, zone) for name, one in found.observations.items()],
         "regimes": [_observation(name, one, zone) for name, one in found.regimes.items()],
-        "shifts": [_shift(one, twin) for one in found.shifts],
+        "shifts": [_shift(one) for one in found.shifts],
         "findings": found.findings,
         "infrastructure": found.infrastructure,
         "alarm_at": f"{1.0 / found.attributes['alpha']:.4g}",
@@ -132,18 +132,18 @@ def _observation(name: str, one: Mapping, zone: str) -> ObservationRow:
         name,
         f"{one['readings']:,}" if "readings" in one else "–",
         f"{one['trusted']:,}" if "trusted" in one else "–",
-        f"{one['e_value']:.3g}",
+        number(one["e_value"]),
         "–" if alarm is None else said(_moment(alarm), zone),
     )
 
 
-def _shift(one: Shift, twin: Twin) -> ShiftRow:
-    units = {site.name: site.unit for site in twin.sites()} | {n: o.unit for n, o in twin.observations.items()}
-    unit = units.get(one.name, "") if one.kind == "sensor" else {s.name: s.unit for s in twin.sites()}[one.name]
-    moved = "–" if math.isnan(one.moved) else f"{one.moved:.2f}"
-    kind = "sensor is off by" if one.kind == "sensor" else one.kind.replace("_", " ")
-    before = "–" if one.kind == "sensor" else f"{one.before:.4g}"
-    return ShiftRow(one.name, kind, unit, before, f"{one.after:.4g}", moved, f"{one.gain:.2f}", f"{one.z:.2f}")
+def _shift(one: Shift) -> ShiftRow:
+    sensor = one.kind == "sensor"
+    moved = "–" if math.isnan(one.moved) else fixed(one.moved, 1)
+    before = "–" if sensor else number(one.before, 4)
+    kind = "sensor is off by" if sensor else one.kind.replace("_", " ")
+    after, gain = number(one.after, 4), fixed(one.gain, 1)
+    return ShiftRow(one.name, kind, unit_text(one.unit), before, after, moved, gain, fixed(one.z, 1))
 
 
 def _pictures(found: Monitored, twin: Twin, zone: str) -> list[Picture]:
@@ -188,7 +188,7 @@ def _bets(found: Monitored, axis: TimeAxis) -> Picture:
         "What bets against the one-step-ahead forecasts have grown to, from a stake of 1. While the twin is right they "
         f"reach the line with probability {found.attributes['alpha']:g} at most, ever.{shaded}"
     )
-    alt = f"E-values over time: {found.e_value:.3g} at most, alarm at {1 / found.attributes['alpha']:.4g}."
+    alt = f"E-values over time: {number(found.e_value)} at most, alarm at {1 / found.attributes['alpha']:.4g}."
     return picture(drawn, "bets", alt, caption)
 
 

@@ -87,8 +87,8 @@ def _read(name: str) -> str:
 
 
 def _with_units(text: str) -> str:
-    """Units after a number as headings have them: 3 degC → 3 °C, 2 m**3/s → 2 m³/s."""
-    units = r"(?<=\d )(?:delta_)?deg[CF]\b\S*|(?<=\d )[A-Za-z]+[\w/]*(?:\*\*|\^)-?\d\S*"
+    """Units after a number as headings have them: 3 degC → 3 °C, 2 m**3/s → 2 m³/s, 5 kW*h → 5 kW·h."""
+    units = r"(?<=\d )(?:delta_)?deg[CF]\b\S*|(?<=\d )[A-Za-z]+[\w/]*(?:(?:\*\*|\^)-?\d|\*[A-Za-z])\S*"
     return re.sub(units, lambda found: unit_text(found[0]), text)
 
 

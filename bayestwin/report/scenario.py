@@ -308,6 +308,7 @@ def _before_signing(record: Mapping[str, Any]) -> list[str]:
     """Warnings, the gravest first: of the calibration, of demands, of policies, and what was never seen."""
     told = record["decision"]
     found = [f"The calibration did not pass a check: {words}" for words in told["failed"]]
+    found += told.get("missed", ())
     missed = [one for one in record["expectations"] if one["verdict"] == "missed"]
     found += [
         f"{one['scenario']} does not keep what is demanded: {plain_words(one['text'], told['docs'])}." for one in missed
@@ -331,7 +332,9 @@ def _before_signing(record: Mapping[str, Any]) -> list[str]:
             more = f" And {len(new) - 1} more, which the file scenarios.json tells." if len(new) > 1 else ""
             found.append(f"{name} goes beyond what the twin was calibrated on: {new[0]}{more}")
     left = len(found) - MOST_WARNINGS
-    return found[:MOST_WARNINGS] + ([f"And {left} more."] if left > 0 else [])
+    return found[:MOST_WARNINGS] + (
+        [f"And {left} more, on the pages of the scenarios and of the calibration."] if left > 0 else []
+    )
 
 
 def _hangs(told: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ def sobol_plot(found: xr.Dataset) -> Picture:
     names, quantities = (_text(found[dim]) for dim in ("observation", "quantity"))
     across = min(len(names), ACROSS)
     rows = -(-len(names) // across)
-    drawn = figure(0.6 + rows * (0.75 + 0.27 * len(quantities)), width=max(3.2 * across, 4.6))
+    drawn = figure(0.6 + rows * (0.75 + 0.27 * len(quantities)))
     grid = drawn.subplots(rows, across, squeeze=False, sharey=True).ravel()
     for axes, name in zip(grid, names, strict=False):
         _bars(axes, found.sel(observation=name), name, quantities)

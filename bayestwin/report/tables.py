@@ -235,6 +235,10 @@ class EarlierCheck(NamedTuple):
     findings: Sequence[Mapping[str, Any]] = ()
     trouble: str = ""
 
+    def of_one(self, experiment: str) -> "EarlierCheck":
+        """What of it is about one of several experiments."""
+        return self._replace(findings=[one for one in self.findings if one.get("experiment", experiment) == experiment])
+
 
 class FindingRow(NamedTuple):
     """One line of the table."""

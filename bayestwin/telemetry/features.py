@@ -291,6 +291,9 @@ class Switch(Feature):
 # Features of several columns at one time, by an expression or a function, and standardised columns.
 
 
+NUMBERS = "a number that has a unit stands with it, in quotes of their own: `'0.2 W/K'`."
+
+
 @dataclasses.dataclass(frozen=True)
 class Expression(Feature):
     """An expression over columns at one time, such as `"'4186 J/(kg K)' * flow * (supply - back)"`.
@@ -337,8 +340,23 @@ class Expression(Feature):
                 found = evaluate(tree, columns)
         except (pint.PintError, TypeError, ValueError) as reason:
             received = f"`{self.value}`: {reason}"
-            record.refuse("has units that do not fit together.", "terms of one dimension", received, "Correct `value`.")
+            advice = f"Correct `value`; {NUMBERS}"
+            record.refuse("has units that do not fit together.", "terms of one dimension", received, advice)
+        if not names and not quantities:
+            self._refuse_bare(record, float(found))
         return _in_unit(record, found, None if bare else "", self.unit)
+
+    def _refuse_bare(self, record: RecordedColumns, number: float) -> None:
+        """Refuse a number alone that has no unit, where one is wanted."""
+        wanted = self.unit or ""
+        check_unit(wanted, f"feature `{record.name}`", InvalidTelemetry)
+        if not registry().Unit(wanted).is_compatible_with(""):
+            record.refuse(
+                f"is a number without a unit, and is wanted in `{wanted}`.",
+                expected=f"`value = \"'{number:g} {wanted}'\"`, with both kinds of quotes",
+                received=f'`value = "{self.value}"`',
+                advice=f"In expressions {NUMBERS}",
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,14 @@ def planted(said: np.ndarray, sd: np.ndarray, spread: float = 0.2, seed: int = 0
     return xr.DataTree.from_dict({"posterior": group})
 
 
+def test_a_spread_that_may_be_immense_makes_a_variation_that_is_a_number() -> None:
+    """By a normal approximation in its logarithm it may be, and what is too large for a number warned on the way."""
+    one = found(SAID, np.full(8, 0.05), spread=30.0)
+    assert one.variation is not None
+    assert 1e15 < one.variation[0] < np.inf
+    assert one.variation[1] <= one.variation[2] < np.inf
+
+
 def found(said: np.ndarray, sd: np.ndarray, **settings: float) -> PopulationFound:
     (one,) = populations(twin(), planted(said, sd, **settings))
     return one

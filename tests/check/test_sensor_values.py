@@ -25,6 +25,13 @@ def test_a_constant_sensor_is_found(look):
     assert (finding.severity, finding.column) == ("warn", "y")
     assert finding.sentence.startswith("`y` never changes: all 171 values are 21.5 degC.")
     assert finding.evidence == {"value": 21.5, "values": 171}
+    assert "Check the sensor" in finding.sentence
+
+
+def test_an_input_that_nobody_changes_may_not_come_from_a_sensor(look, sensor):
+    finding = only(look({"y": sensor(200), "u": np.full(200, -50.0)}, inputs=["u"]), "constant")
+    assert (finding.severity, finding.column) == ("note", "u")
+    assert "Where it is measured, check the sensor" in finding.sentence
 
 
 def test_a_stuck_sensor_is_found(look, sensor):

@@ -87,6 +87,18 @@ def test_the_density_is_that_of_the_values_in_any_coordinates(centring: object) 
     np.testing.assert_allclose(priors.unconstrain(values), z, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("centring", CENTRINGS.values(), ids=CENTRINGS)
+def test_another_unit_moves_coordinates_as_far_whatever_the_spread_is(centring: object) -> None:
+    """Else values far from 1 would go along a bent ridge where the spread may be small, and other ones would not."""
+    priors = priors_of(TWIN, centring)
+    values, _ = priors.constrain(jax.random.normal(jax.random.key(2), (DIM,)))
+    other = {name: 1000.0 * values[name] for name in ("rate", "rate_typical")}
+    own = slice(2, 2 + NUM)
+    for spread in (0.01, 0.1, 1.0):
+        before, after = (priors.unconstrain({**values, **one, "rate_spread": spread})[own] for one in ({}, other))
+        np.testing.assert_allclose(after - before, np.broadcast_to(centring, (NUM,)) * np.log(1000.0), atol=1e-9)
+
+
 def test_coordinates_that_are_not_centred_are_standard_normal_and_centred_ones_are_the_values() -> None:
     keys = jax.random.split(jax.random.key(0), 2_000)
     drawn = jax.vmap(priors_of(TWIN).sample)(keys)

@@ -13,7 +13,7 @@ import xarray as xr
 
 import bayestwin as bt
 from bayestwin.insight.expectations import Expectation, effective, judge_expectation, read_expectation, wilson
-from bayestwin.insight.scenarios import changed_column
+from bayestwin.insight.scenarios import changed_column, changes_of
 from bayestwin.telemetry import Telemetry
 
 HOURS = pd.date_range("2026-01-01", periods=72, freq="h", name="time")
@@ -65,6 +65,25 @@ SCENARIOS = {
 @pytest.fixture(scope="module")
 def found(telemetry: Telemetry, posterior: xr.DataTree) -> xr.DataTree:
     return bt.scenario(STORE, posterior, telemetry.between(start=HOURS[36]), SCENARIOS, seed=1, loss="lost")
+
+
+def test_what_is_changed_is_told_in_its_unit() -> None:
+    everything = bt.Scenario(
+        inputs={"feed": bt.InputChange(value=0.2, daily=("22:00", "06:00"))},
+        parameters={"rate": "/ 2"},
+        initial={"content": "+ 1"},
+        events={"drained": None},
+    )
+    assert changes_of(everything, STORE) == [
+        "feed 0.2 kW daily from 22:00 to 06:00",
+        "rate / 2",
+        "content + 1 kWh",
+        "drained: removed",
+    ]
+    others = bt.Scenario(inputs={"feed": 0.0}, parameters={"rate": 0.05}, initial={"content": 20.0})
+    assert changes_of(others, STORE) == ["feed 0 kW", "rate 0.05 1/h", "content 20 kWh"]
+    shifted = bt.Scenario(inputs={"feed": bt.InputChange(shift=-0.1, scale=2.0)})
+    assert changes_of(shifted, STORE) == ["feed × 2 − 0.1 kW"]
 
 
 def content_after(begin: np.ndarray, rate: np.ndarray, hours: float, feed: float) -> np.ndarray:

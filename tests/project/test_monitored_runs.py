@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -46,6 +47,11 @@ def test_a_verdict_lies_in_the_run_with_its_page(copied: Callable[[], Runs], tmp
     assert told["cause"] == "data"  # a jump of 2 m from one row to the next is no level of a tank
     assert "Act: something is wrong with the telemetry." in page
     assert page.count("<svg") == 3
+    moved = {one["name"]: one for one in told["shifts"]}
+    assert {one["unit"] for one in moved.values()} > {"m"}
+    assert not re.search(
+        r"\de[+-]\d|>-\d", re.sub(r"(?s)<svg.*?</svg>|<style.*?</style>|<script.*?</script>", "", page)
+    )
     assert {"monitor.json", "monitor.html"} <= set(read_record(run)["outputs"])
     code, out, _ = run_command("monitor", runs.results.parent / "models" / "tank", "--results", runs.results)
     assert code in (0, 1)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import bayestwin as bt
 from bayestwin.cli import app
-from bayestwin.project.scenario import read_scenario
+from bayestwin.project.scenario import _missed_promises, read_scenario
 
 ROOM = pathlib.Path(__file__).parents[2] / "models" / "room"
 JOB = """
@@ -56,7 +56,7 @@ def test_scenarios_are_compared_and_exit_by_what_was_expected(place: pathlib.Pat
     told = json.loads(call("scenario", place, "--json", "--draws", "100").stdout)
     assert list(told["scenarios"]) == ["baseline", "warm"]
     own = told["scenarios"]["warm"]
-    assert own["changes"] == ["outdoor + 3 from 2026-03-21T12:00 on"]
+    assert own["changes"] == ["outdoor + 3 degC from 2026-03-21T12:00 on"]
     assert own["quantities"]["mean"]["difference"] > 0.5
     assert own["quantities"]["energy"]["difference"] == 0.0
     assert [one["verdict"] for one in told["expectations"]] == ["met", "met"]
@@ -280,3 +280,16 @@ def test_a_file_that_does_not_fit_the_model_is_refused(name, text, words, tmp_pa
     outcome = call("scenario", folder, name)
     assert outcome.exit_code == 2
     assert words in " ".join(outcome.output.split())
+
+
+@pytest.mark.parametrize(
+    ("kept", "held_out", "words"), [(False, True, "held 12"), (None, True, ""), (False, False, "")]
+)
+def test_what_is_signed_says_where_ranges_did_not_hold(kept: bool | None, held_out: bool, words: str) -> None:
+    run = {
+        "summary": {"held_out": held_out, "coverage": {"indoor": {"0.9": 0.12}}},
+        "promises": {"indoor": {"0.5": False, "0.9": kept}},
+    }
+    told = _missed_promises(run, {"indoor": "the room"})
+    assert [words in one and "Ranges of the room" in one for one in told] == [True] * bool(words)
+    assert _missed_promises({}, {}) == []

@@ -60,6 +60,18 @@ def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)).replace("\u202f", " ")
 
 
+def test_the_sheet_says_units_as_people_read_them_and_where_else_is_what_it_has_no_room_for() -> None:
+    warned = [f"Warning {k}." for k in range(9)]
+    record = record_of(warned=warned, missed=["Ranges of it are not to be trusted."])
+    record["scenarios"]["insulated"]["changes"] = ["setpoint 20 degC", "loss 5 kW*h"]
+    text = text_of(render_decision(found_of(), record, "room"))
+    assert "setpoint 20 °C; loss 5 kW·h" in text
+    assert text.index("Ranges of it are not to be trusted.") < text.index("Warning 0.")
+    assert "Warning 4." in text
+    assert "Warning 5." not in text
+    assert "And 6 more, on the pages of the scenarios and of the calibration." in text
+
+
 def test_the_answer_is_told_with_its_range_and_its_reasons() -> None:
     page = render_decision(found_of(), record_of(), "room")
     assert faults(page) == ["nav 0 times"]  # one sheet has nothing to be found by a list of contents

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 import several
 from readable import faults, read
@@ -11,6 +12,7 @@ import bayestwin as bt
 from bayestwin.assess.draws import alone
 from bayestwin.report.experiments import file_name, own_forest
 from bayestwin.report.reading import read_quantities
+from bayestwin.report.tables import EarlierCheck
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,29 @@ def test_the_page_about_all_says_what_was_held_out_of_each(experiments: pathlib.
     own = next(one for one in read(page).tables if "own quantities" in "".join(one["caption"]))
     rate = float(posterior["posterior"]["rate"].sel(experiment="monday").mean())
     assert float(own["rows"][1][3]["value"]) == pytest.approx(rate)
+
+
+def test_of_experiments_of_which_nothing_was_held_out_no_empty_columns_are_shown(tmp_path: pathlib.Path) -> None:
+    posterior, _, _ = several.results()
+    page = bt.write_reports(posterior, tmp_path).read_text(encoding="utf-8")
+    table = next(one for one in read(page).tables if "nothing was held out" in "".join(one["caption"]))
+    assert [[cell["text"].strip() for cell in row] for row in table["rows"][1:]] == [
+        [name, "level", "15"] for name in several.NAMES
+    ]
+    assert "Whether intervals cover as promised is not known" in page
+
+
+def test_each_page_has_what_was_found_in_the_telemetry_of_its_experiment(tmp_path: pathlib.Path) -> None:
+    """They said that nobody had looked, also where somebody had."""
+    posterior, _, _ = several.results()
+    found = [
+        {"kind": "gap", "severity": "warn", "column": "level", "sentence": f"A gap in {k}.", "experiment": name}
+        for k, name in enumerate(several.NAMES)
+    ]
+    bt.write_reports(posterior, tmp_path, checked=EarlierCheck("20261130-101500", found))
+    pages = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.glob("0*.html"))]
+    assert [[f"A gap in {k}." in page for k in range(3)] for page in pages] == np.eye(3, dtype=bool).tolist()
+    assert not any("was not run" in page for page in pages)
 
 
 def test_what_is_typical_of_a_population_is_a_line_among_its_members() -> None:

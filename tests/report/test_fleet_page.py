@@ -9,6 +9,7 @@ import pytest
 import several
 from readable import faults, read
 
+from bayestwin.assess import Gate
 from bayestwin.assess.population import AssetVerdict, Member, PopulationFound
 from bayestwin.report.experiments import FleetOnPage, caterpillar, over_attributes, render_fleet
 from bayestwin.report.style import drawing
@@ -92,6 +93,31 @@ def test_a_picture_of_very_many_leaves_those_in_the_middle_out() -> None:
     assert "50 assets in the middle are left out." in drawn.caption
     assert "asset 199" in drawn.svg
     assert "asset 100" not in drawn.svg
+
+
+def test_assets_are_not_to_be_relied_on_where_all_together_are_not() -> None:
+    bad = Gate("divergences", False, 3.0, 0.0, "3 transitions diverged.", "fail")
+    words = "None of it is to be relied on"
+    assert words not in page_of(POPULATION)
+    assert words in render_fleet(shown(POPULATION)._replace(gates=(bad,)), report="r.html", assets="a", provenance={})
+
+
+@pytest.mark.skipif(browser.find() is None, reason=f"none of {', '.join(browser.NAMES)} is installed")
+def test_populations_fit_a_narrow_window_and_tables_are_printed_without_addresses(tmp_path: pathlib.Path) -> None:
+    page = tmp_path / "fleet.html"
+    wide = POPULATION._replace(
+        typical=(0.0412, 0.0312, 0.0512), spread=(0.208, 0.0665, 0.242), variation=(0.2, 0.1, 1.2)
+    )
+    page.write_text(page_of(*(wide._replace(name=one) for one in ("ka", "clearance", "volume"))), encoding="utf-8")
+    with browser.started(str(browser.find()), tmp_path / "profile") as chromium:
+        chromium.send("Emulation.setDeviceMetricsOverride", width=800, height=900, deviceScaleFactor=1, mobile=False)
+        chromium.open(page)
+        table = "document.querySelector('#population .wide')"
+        assert chromium.run(f"{table}.scrollWidth - {table}.clientWidth") <= 1
+        chromium.send("Emulation.setEmulatedMedia", media="print")
+        shown = "getComputedStyle(document.querySelector('{} a'), '::after').content"
+        assert chromium.run(shown.format("#assets tbody th")) == "none"
+        assert "report.html" in chromium.run(shown.format("#assets .more"))
 
 
 @pytest.mark.skipif(browser.find() is None, reason=f"none of {', '.join(browser.NAMES)} is installed")

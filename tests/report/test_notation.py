@@ -27,6 +27,19 @@ def test_number(value, text):
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [(4.9354471864e61, "4.94 × 10⁶¹"), (-3e15, "−3.00 × 10¹⁵"), (123456789012.0, "123,456,789,012.0")],
+)
+def test_what_is_immense_is_a_power_of_ten_whatever_decimals_were_asked_for(value, text):
+    assert fixed(value, 1) == text
+
+
+def test_shares_far_above_one_are_read_as_other_numbers():
+    assert (percent(113.95), percent(math.inf), percent(math.nan)) == ("11,395\u202f%", "∞", "NaN")
+    assert percent(1e152) == "1.00 × 10¹⁵⁴\u202f%"
+
+
+@pytest.mark.parametrize(
     ("size", "factor", "unit"),
     [(1.469e7, 1e-6, "10⁶ J/K"), (0.00198, 1.0, "J/K"), (4.2e-5, 1e6, "10⁻⁶ J/K"), (math.nan, 1.0, "J/K")],
 )
@@ -85,6 +98,7 @@ def test_spans_of_time_have_a_unit_that_suits_them(value: float, unit: str, text
 
 def test_sentences_have_units_as_headings_do():
     assert _prose("from 3 degC to 2.5 m**3/s in 12 W") == "from 3 °C to 2.5 m³/s in 12 W"
+    assert _prose("14,158 to 16,486 kW*h, 0.4 kW*h/K, 5 A*h.") == "14,158 to 16,486 kW·h, 0.4 kW·h/K, 5 A·h."
     assert _prose("2 degrees, 4 chains, 3 W/m^2") == "2 degrees, 4 chains, 3 W/m²"
 
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from bayestwin.report.reading import TimeAxis
 from bayestwin.report.sensitivity import influence_plot, local_plot, sobol_plot
-from bayestwin.report.style import LIGHT, Picture, drawing
+from bayestwin.report.style import LIGHT, WIDTH, Picture, drawing
 
 HOURS = TimeAxis(False, "h")
 NAMES = ["gain", "<script>alert(1)"]
@@ -49,6 +49,15 @@ def influential(largest: list[float]) -> xr.Dataset:
         coords={"observation": ("point", ["level"] * num), "time": ("point", np.arange(float(num)))},
         attrs={"max_pareto_k": 0.5, "meaning": "One by one."},
     )
+
+
+def test_pictures_of_few_panels_are_as_wide_as_the_page_so_that_their_letters_are_of_one_size() -> None:
+    """One of a single panel was blown up to the page, and its legend was cut off."""
+    for names in (["level"], ["level", "heat"]):
+        svg = drawn_by(sobol_plot, sobol().sel(observation=names)).svg
+        width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+        assert abs(width - 72.0 * WIDTH) < 1.0
+        assert "with all that it does together with others" in svg
 
 
 def drawn_by(function, *arguments: object) -> Picture:

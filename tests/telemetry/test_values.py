@@ -161,6 +161,23 @@ def test_heating_power_from_a_flow_and_two_temperatures() -> None:
     np.testing.assert_allclose(added(telemetry, function)[0], expected / 1000.0)
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "written"),
+    [("-50", "degC", "'-50 degC'"), ("2 * 3", "kW", "'6 kW'"), ("-x + 5", "W", "'0.2 W/K'")],
+)
+def test_a_number_without_a_unit_is_told_how_it_has_one(value: str, unit: str, written: str) -> None:
+    with pytest.raises(InvalidTelemetry, match=f"{written}"):
+        added(regular(), Expression(value, unit=unit))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "is_it"), [("'-50 degC'", "degC", -50.0), ("0.7", None, 0.7), ("1", "%", 100.0)]
+)
+def test_a_number_alone_is_a_column(value: str, unit: str | None, is_it: float) -> None:
+    found, _ = added(regular(), Expression(value, unit=unit))
+    np.testing.assert_allclose(found, is_it)
+
+
 def test_an_expression_that_has_no_finite_value_is_missing_there() -> None:
     found = bt.add_features(regular(), {"new": Expression("'1 W**2' / x")})
     assert np.isnan(found.table["new"].iloc[0])
