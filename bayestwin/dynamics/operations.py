@@ -86,7 +86,7 @@ ROOTS: Mapping[str, Callable[..., Array]] = {
 # Formulas that are alike.
 
 
-class Formula(NamedTuple):
+class Form(NamedTuple):
     """An operation with formulas as its operands; without a primitive the next number, or one that is written in it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Formula(NamedTuple):
 
     primitive: Any = None
     params: Mapping[str, Any] = {}
-    operands: tuple["Formula", ...] = ()
+    operands: tuple["Form", ...] = ()
 
     @property
     def words(self) -> str:
@@ -123,7 +123,7 @@ class Alike(NamedTuple):
         places: Where each formula finds each of its numbers; shape (numbers, formulas).
     """
 
-    form: Formula
+    form: Form
     places: np.ndarray
 
     def compute(self, known: Array) -> Array:
@@ -131,7 +131,7 @@ class Alike(NamedTuple):
         return self.form.compute(iter(known[self.places]), self.places.shape[1])
 
 
-class Sums(NamedTuple):
+class SumRows(NamedTuple):
     """Sums of about as many terms.
 
     Attributes:
@@ -159,7 +159,7 @@ class AlikeOperations(NamedTuple):
 
     given: tuple[int, ...]
     constants: np.ndarray
-    stages: tuple[tuple[Alike | Sums, ...], ...]
+    stages: tuple[tuple[Alike | SumRows, ...], ...]
     results: np.ndarray
 
     def compute(self, given: Array) -> Array:
@@ -231,16 +231,16 @@ class _Cut:
         self.terms[number] = terms
         return terms
 
-    def _formula(self, number: int, found: list[int], *, first: bool = False) -> Formula:
+    def _form(self, number: int, found: list[int], *, first: bool = False) -> Form:
         """What leads to a number from the ends before it, which are noted in `found` as they come."""
         if number in self.made and (first or number not in self.ends):
             operation = self.made[number]
-            inner = tuple(self._formula(one, found) for one in operation.given)
-            return Formula(operation.primitive, operation.params, inner)
+            inner = tuple(self._form(one, found) for one in operation.given)
+            return Form(operation.primitive, operation.params, inner)
         if number in self.real:
             found.append(number)
-            return Formula()
-        return Formula(params={"value": self.constants[number]})
+            return Form()
+        return Form(params={"value": self.constants[number]})
 
     def stages(self) -> AlikeOperations:
         """All of it, in an order in which everything is known when it is needed."""
@@ -248,19 +248,19 @@ class _Cut:
         place = {number: at for at, number in enumerate((*self.given, *written))}
         level = dict.fromkeys(place, 0)
         rows: dict[tuple[int, str], list[tuple[int, list[int]]]] = {}
-        forms: dict[str, Formula] = {}
+        forms: dict[str, Form] = {}
         for number in [one for one in self.made if one in self.ends]:
             if number in self.terms:
                 found = [one for one, _ in self.terms[number]]
                 words = f"a sum of {1 << (len(found) - 1).bit_length()}"
             else:
                 found = []
-                form = self._formula(number, found, first=True)
+                form = self._form(number, found, first=True)
                 words = form.words
                 forms.setdefault(words, form)
             level[number] = 1 + max((level[one] for one in found), default=0)
             rows.setdefault((level[number], words), []).append((number, found))
-        stages: list[list[Alike | Sums]] = [[] for _ in range(max(level.values(), default=0))]
+        stages: list[list[Alike | SumRows]] = [[] for _ in range(max(level.values(), default=0))]
         for (depth, words), members in sorted(rows.items(), key=lambda one: one[0]):
             places = [[place[one] for one in found] for _, found in members]
             if words in forms:
@@ -274,11 +274,11 @@ class _Cut:
         return AlikeOperations(tuple(self.given), constants, tuple(map(tuple, stages)), results)
 
 
-def _sums(places: Sequence[Sequence[int]], signs: Sequence[Sequence[float]]) -> Sums:
+def _sums(places: Sequence[Sequence[int]], signs: Sequence[Sequence[float]]) -> SumRows:
     """Rows of terms; those that are shorter than the longest are filled up with their first one, times nothing."""
     most = max(map(len, places))
     filled = [[*own, *[own[0]] * (most - len(own))] for own in places]
-    return Sums(np.array(filled), np.array([[*own, *[0.0] * (most - len(own))] for own in signs]))
+    return SumRows(np.array(filled), np.array([[*own, *[0.0] * (most - len(own))] for own in signs]))
 
 
 def real_numbers(operations: Sequence[Operation], constants: Mapping[int, Any], given: Sequence[int]) -> set[int]:

@@ -132,7 +132,7 @@ def test_what_nothing_depends_on_stays_unless_it_grows(growth: float) -> None:
     """A complex that never falls apart, of a drug that is not there, is at rest; with a source it never is."""
 
     def slope(t, s):
-        receptor, drug, complex_ = s
+        receptor, drug, _ = s
         return jnp.stack([0.3 - 0.6 * receptor - receptor * drug, -2.0 * drug, receptor * drug**2 + growth])
 
     state, there = find_equilibrium(slope, jnp.asarray([2.0, 0.0, 0.7]), np.arange(3), lambda values: values, 0)
