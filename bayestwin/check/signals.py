@@ -63,7 +63,7 @@ class Signal(NamedTuple):
 
     def amount(self, value: float) -> str:
         """A number with the signal's unit."""
-        return f"{value:.4g} {self.unit}".strip()
+        return f"{value:.4g} {self.unit}".strip().replace("-", "\N{MINUS SIGN}", int(value < 0.0))
 
     def finding(
         self, kind: str, severity: Severity, rows: np.ndarray, words: str, advice: str = "", **evidence: Any

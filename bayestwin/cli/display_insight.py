@@ -352,7 +352,8 @@ def show_batch(console: rich.console.Console, refused: Sequence[Refused], page: 
 def phrase(counts: Mapping[str, int], doubts: Mapping[str, int]) -> str:
     """How many tasks ended in which way, in words, and how many of those that finished are in doubt."""
     told, but = (", ".join(f"{number} {what}" for what, number in one.items()) for one in (counts, doubts))
-    return (f"{told}; {but}" if but else told) or "nothing to do"
+    among = "of those that finished " if len(counts) > 1 else ""
+    return (f"{told}; {among}{but}" if but else told) or "nothing to do"
 
 
 def _table(tasks: Sequence[Task], known: Mapping[str, TaskOutcome]) -> rich.table.Table:

@@ -187,7 +187,7 @@ def _values_in_words(signal: Signal) -> str:
     if there.size:
         words += f", {there.min():.4g} to {there.max():.4g} {unit}".rstrip()
         words += f", median {np.median(there):.4g} {unit}".rstrip()
-    return words
+    return words.replace("-", "\N{MINUS SIGN}")
 
 
 def _picture(

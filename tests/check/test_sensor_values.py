@@ -30,6 +30,7 @@ def test_a_constant_sensor_is_found(look):
 
 def test_an_input_that_nobody_changes_may_not_come_from_a_sensor(look, sensor):
     finding = only(look({"y": sensor(200), "u": np.full(200, -50.0)}, inputs=["u"]), "constant")
+    assert "all 200 values are \N{MINUS SIGN}50" in finding.sentence
     assert (finding.severity, finding.column) == ("note", "u")
     assert "Where it is measured, check the sensor" in finding.sentence
 

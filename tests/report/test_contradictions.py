@@ -214,6 +214,9 @@ def test_a_batch_is_not_green_over_jobs_that_warn(tmp_path: pathlib.Path) -> Non
         outcomes.append(TaskOutcome(Task(name, name, "job.toml", "", "", "0"), "finished", str(run), 1, 2.0, ""))
     words = phrase(summary(outcomes), doubted(outcomes))
     assert words == "3 finished; 1 with warnings, 1 with intervals that miss"
+    gone = outcomes[0]._replace(status="failed gates")
+    beside = "3 finished, 1 failed gates; of those that finished 1 with warnings, 1 with intervals that miss"
+    assert phrase(summary([*outcomes, gone]), doubted([*outcomes, gone])) == beside
     page = write_page(tmp_path / "batch.html", outcomes, [], words).read_text(encoding="utf-8")
     assert f"Batch: {words}" in page
     calm, edge, off = rows_of(page, "What became of each task")
