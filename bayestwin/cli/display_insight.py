@@ -30,12 +30,10 @@ from bayestwin.project.batch import Refused, Task, TaskOutcome, doubts
 from bayestwin.project.compare import Compared
 from bayestwin.project.design import MOST_OPTIONS, Designed
 from bayestwin.project.each import EachFound
-from bayestwin.project.identify import Identified
+from bayestwin.project.insight import MOST_POINTS, Identified, Ranked
 from bayestwin.project.predict import FleetFound
 from bayestwin.project.run import Carried
-from bayestwin.project.sbc import Ranked
 from bayestwin.project.scenario import ScenarioOutcome, headline
-from bayestwin.project.sensitivity import MOST_POINTS
 
 
 def show_identified(console: rich.console.Console, found: Carried[Identified]) -> None:

@@ -49,7 +49,7 @@ def identify(
     with explained() as console:
         from bayestwin._base.progress import Progress
         from bayestwin.cli.display_insight import show_identified
-        from bayestwin.project.identify import Asked, identify_model
+        from bayestwin.project.insight import Asked, identify_model
         from bayestwin.project.model import load_model
 
         asked = Asked(tuple(profile or ()), profile_prior, planned, run)
@@ -82,8 +82,8 @@ def sensitivity(
     with explained() as console:
         from bayestwin._base.progress import Progress
         from bayestwin.cli.display_insight import show_sensitivity
+        from bayestwin.project.insight import run_sensitivity
         from bayestwin.project.model import changed, load_model
-        from bayestwin.project.sensitivity import run_sensitivity
 
         chosen = changed(load_model(model, job), sensitivity={"distribution": distribution})
         carried, earlier = run_sensitivity(
@@ -208,8 +208,8 @@ def sbc(
     with explained() as console:
         from bayestwin._base.progress import Progress
         from bayestwin.cli.display_insight import show_ranks
+        from bayestwin.project.insight import check_calibration
         from bayestwin.project.model import changed, load_model
-        from bayestwin.project.sbc import check_calibration
 
         chosen = changed(load_model(model, job), sbc={"num_simulations": num_simulations, "seed": seed})
         found = check_calibration(chosen, results, device=device, progress=Progress(began=began))

@@ -35,7 +35,7 @@ def serve(
     with explained() as console:
         _check_there(results)
         try:
-            from bayestwin.serve.run import run
+            from bayestwin.serve.app import run
         except ModuleNotFoundError as reason:
             if (reason.name or "").split(".")[0] not in ("fastapi", "starlette", "uvicorn", "prometheus_client"):
                 raise

@@ -32,7 +32,7 @@ from bayestwin.report.page import fill
 from bayestwin.results.store import write_text_durably
 
 if TYPE_CHECKING:
-    from bayestwin.report.style import Picture
+    from bayestwin.report.page import Picture
 
 # What a batch consists of: one task for each job, or for each telemetry file of a job, known by what goes into it.
 
@@ -534,9 +534,9 @@ def side_by_side(parameters: Mapping[str, Mapping[str, Any]]) -> "Picture | None
     Args:
         parameters: By task, what the record of its run says of its quantities.
     """
+    from bayestwin.report.page import drawing, picture
     from bayestwin.report.posteriors import Line, Panel, draw_forest  # half a second, which only a page is worth
     from bayestwin.report.prose import listed
-    from bayestwin.report.style import drawing, picture
 
     tasks = {name: own for name, own in list(parameters.items())[:MOST_TASKS] if own}
     panels, told = [], []

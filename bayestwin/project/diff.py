@@ -23,9 +23,8 @@ from bayestwin._base.wording import (
 from bayestwin.project.record import read_record
 from bayestwin.project.run import POSTERIOR, REPORT
 from bayestwin.report import prose
-from bayestwin.report.page import fill
+from bayestwin.report.page import Picture, drawing, fill, picture
 from bayestwin.report.posteriors import Line, Panel, draw_forest
-from bayestwin.report.style import Picture, drawing, picture
 from bayestwin.results.store import load, write_text_durably
 
 # How far two posteriors agree, quantity by quantity.

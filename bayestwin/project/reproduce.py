@@ -20,14 +20,12 @@ from bayestwin.project.check import check_model
 from bayestwin.project.compare import compare_model
 from bayestwin.project.design import Planned, design_model
 from bayestwin.project.diff import Change, changed
-from bayestwin.project.identify import Asked, identify_model
+from bayestwin.project.insight import Asked, check_calibration, identify_model, run_sensitivity
 from bayestwin.project.model import Model
 from bayestwin.project.predict import LATER
 from bayestwin.project.record import circumstances, read_record
 from bayestwin.project.run import ENDED, INPUTS, POSTERIOR, recorded_file, recorded_model, used_runs
-from bayestwin.project.sbc import check_calibration
 from bayestwin.project.selected import selections_now
-from bayestwin.project.sensitivity import run_sensitivity
 from bayestwin.project.update import update_model
 from bayestwin.project.validate import validate_model
 from bayestwin.results.store import load

@@ -13,7 +13,7 @@ from bayestwin.assess.gates import record
 from bayestwin.assess.residuals import dependent, width_words
 from bayestwin.report import coverage, model_errors, posteriors, series, tables
 from bayestwin.report.coverage import Residuals, residual_words, residuals_of
-from bayestwin.report.page import fill
+from bayestwin.report.page import Picture, drawing, fill
 from bayestwin.report.prose import interrupted, key_figures, origin_rows, origin_words, start_words, verdict
 from bayestwin.report.reading import (
     PROB,
@@ -30,7 +30,6 @@ from bayestwin.report.reading import (
     time_axis,
 )
 from bayestwin.report.series import shares_plot
-from bayestwin.report.style import Picture, drawing
 from bayestwin.report.tables import EarlierCheck, finding_rows, finding_words
 from bayestwin.results.schema import quantity_names
 from bayestwin.telemetry import Telemetry

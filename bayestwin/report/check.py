@@ -16,10 +16,9 @@ from bayestwin._base.wording import count, labelled, scale_for, unit_text
 from bayestwin.check import Finding, Limit
 from bayestwin.check.finding import where
 from bayestwin.check.signals import Signal, SignalRecord
-from bayestwin.report.page import fill
+from bayestwin.report.page import LIGHT, Picture, dots, drawing, figure, fill, marker, picture
 from bayestwin.report.reading import TimeAxis
 from bayestwin.report.series import dress_time
-from bayestwin.report.style import LIGHT, Picture, dots, drawing, figure, marker, picture
 from bayestwin.telemetry import said
 
 COLOURS = {"fail": LIGHT["fail"], "warn": LIGHT["heldout"], "note": LIGHT["muted"]}

@@ -15,9 +15,9 @@ from bayestwin._base.wording import fixed, labelled, percent, scale_for
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.residuals import MAX_CORRELATION, autocorrelation, normal_scores, successive, worth
 from bayestwin.report import prose
+from bayestwin.report.page import LIGHT, Picture, dots, figure, fitting, marker, picture
 from bayestwin.report.reading import Period, TimeAxis, as_numbers
 from bayestwin.report.series import dress_time
-from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
 from bayestwin.telemetry.times import paired
 
 # Residuals of a result: raw, and as scores that are standard normal and independent if the twin is right.

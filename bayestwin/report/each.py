@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bayestwin._base.wording import Scale, count, fixed, number, percent, scale_for
-from bayestwin.report.page import fill
+from bayestwin.report.page import Picture, fill
 from bayestwin.report.prose import Verdict, listed
-from bayestwin.report.style import Picture
 
 MOST_COLUMNS = 6
 """Quantities that have a column in the table."""

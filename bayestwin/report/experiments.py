@@ -24,11 +24,10 @@ from bayestwin.assess.population import FALSE_ALARM, AssetVerdict, PopulationFou
 from bayestwin.model.pooling import TYPICAL
 from bayestwin.report import prose, tables
 from bayestwin.report.calibrate import Among, render_report
-from bayestwin.report.page import fill
+from bayestwin.report.page import LIGHT, Picture, drawing, figure, fill, fitting, picture
 from bayestwin.report.posteriors import PANELS_ACROSS, Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted, verdict
 from bayestwin.report.reading import PROB, Quantity, group, held_out, provenance_rows, read_quantities, result_rows
-from bayestwin.report.style import LIGHT, Picture, drawing, figure, fitting, picture
 from bayestwin.report.tables import EarlierCheck
 from bayestwin.results.store import write_text_durably
 from bayestwin.telemetry import Telemetry

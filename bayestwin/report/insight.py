@@ -18,11 +18,10 @@ from bayestwin.insight.influence import FINE
 from bayestwin.insight.promise import promises, sentences
 from bayestwin.insight.sbc import judge_sbc
 from bayestwin.report import prose
-from bayestwin.report.page import fill
+from bayestwin.report.page import LIGHT, WIDTH, Picture, drawing, figure, fill, fitting, picture
 from bayestwin.report.prose import interrupted
 from bayestwin.report.reading import flat_rows
 from bayestwin.report.sensitivity import sobol_plot
-from bayestwin.report.style import LIGHT, WIDTH, Picture, drawing, figure, fitting, picture
 
 # What another verb has found about a twin: its run, and what a section on it shows.
 #

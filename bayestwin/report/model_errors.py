@@ -14,10 +14,10 @@ from bayestwin.assess import diagnose, draws, failed, intervals
 from bayestwin.assess.coverage import kept
 from bayestwin.assess.gates import record
 from bayestwin.report import prose
+from bayestwin.report.page import Picture, picture
 from bayestwin.report.posteriors import Line, Panel, draw_forest
 from bayestwin.report.prose import interrupted
 from bayestwin.report.reading import PROB, Calibrated, Quantity, held_out, read_quantities
-from bayestwin.report.style import Picture, picture
 from bayestwin.telemetry import Telemetry
 
 PHRASES = {"": "without model error", "ProcessNoise": "with process noise", "Discrepancy": "with a discrepancy"}

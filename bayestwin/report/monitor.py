@@ -14,10 +14,9 @@ from bayestwin._base.wording import Written, count, fixed, number, unit_text
 from bayestwin.model.twin import Twin
 from bayestwin.monitor.shifts import Shift
 from bayestwin.monitor.verdict import Monitored
-from bayestwin.report.page import fill
+from bayestwin.report.page import CHAINS, LIGHT, Picture, dots, drawing, figure, fill, marker, picture
 from bayestwin.report.reading import TimeAxis, as_numbers
 from bayestwin.report.series import dress_time
-from bayestwin.report.style import CHAINS, LIGHT, Picture, dots, drawing, figure, marker, picture
 from bayestwin.telemetry import said
 
 STATUS = {"ok": "pass", "watch": "warn", "insufficient data": "warn", "act": "fail"}

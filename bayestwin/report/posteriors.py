@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bayestwin._base.wording import count, fixed, number, percent
 from bayestwin.report import prose
+from bayestwin.report.page import CHAINS, LIGHT, WIDTH, Picture, dots, figure, fitting, picture
 from bayestwin.report.reading import PROB, Quantity, widest_rhat_first
-from bayestwin.report.style import CHAINS, LIGHT, WIDTH, Picture, dots, figure, fitting, picture
 
 COLUMNS = 4
 PRIOR_SEEN = 8.0

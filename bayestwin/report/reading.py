@@ -80,7 +80,7 @@ def split(posterior: xr.DataTree, forecast: xr.DataTree | None, validation: Tele
         forecast: Result of `predict`, or None.
         validation: Telemetry that was held out, or None.
     """
-    from bayestwin.report.style import LIGHT  # with matplotlib, which only a picture is worth
+    from bayestwin.report.page import LIGHT  # with matplotlib, which only a picture is worth
 
     observed = group(posterior, "observed_data")
     names = tuple(str(name) for name in observed.data_vars)

@@ -9,8 +9,7 @@ import xarray as xr
 
 from bayestwin._base.wording import Written, decimals_for, fixed, number, percent, unit_text
 from bayestwin.insight.expectations import BASELINE, PROB, plain_words
-from bayestwin.report.page import fill
-from bayestwin.report.style import LIGHT, Picture, drawing, figure, picture
+from bayestwin.report.page import LIGHT, Picture, drawing, figure, fill, picture
 from bayestwin.report.tables import LATER
 
 EARLIER = "earlier"

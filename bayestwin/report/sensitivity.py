@@ -9,9 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from bayestwin._base.wording import fixed, labelled, percent, scale_for
 from bayestwin.report import prose
+from bayestwin.report.page import LIGHT, Picture, dots, figure, fitting, marker, picture
 from bayestwin.report.reading import TimeAxis, as_numbers
 from bayestwin.report.series import dress_time
-from bayestwin.report.style import LIGHT, Picture, dots, figure, fitting, marker, picture
 
 ACROSS = 3
 

@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bayestwin._base.wording import NARROW, labelled, percent, scale_for
 from bayestwin.report import prose
+from bayestwin.report.page import LIGHT, Picture, dots, figure, marker, picture
 from bayestwin.report.reading import PROBS, Period, TimeAxis, as_numbers
-from bayestwin.report.style import LIGHT, Picture, dots, figure, marker, picture
 
 MOST_TIMES = 4000
 DATES = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%S.%f"]

@@ -17,10 +17,9 @@ from bayestwin.assess.trust import BACKTEST, HELD_OUT, Validated, group_names
 from bayestwin.density.bind import sha256_of
 from bayestwin.report import coverage, prose, validation_tables
 from bayestwin.report.insight import SECTIONS, Content, Found, VerbSection
-from bayestwin.report.page import fill
+from bayestwin.report.page import LIGHT, WIDTH, Picture, dots, drawing, figure, fill, fitting, marker, picture
 from bayestwin.report.reading import as_numbers, time_axis, zone_of
 from bayestwin.report.series import dress_time
-from bayestwin.report.style import LIGHT, WIDTH, Picture, dots, drawing, figure, fitting, marker, picture
 from bayestwin.report.validation_tables import SHORT, SIMPLE, conformal_words, moment
 from bayestwin.telemetry import Telemetry
 

@@ -1,23 +1,30 @@
-"""The application: what is asked over HTTP, by whom, within which limits; every failure is JSON that says more."""
+"""The application: what is asked over HTTP, by whom, within which limits, and the process that listens.
+
+Every failure is JSON that says more.
+"""
 
 import base64
 import binascii
 import contextlib
+import logging
 import pathlib
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import fastapi
 import fastapi.exceptions
 import fastapi.openapi.utils
+import jax
 import pydantic_core
 import starlette.exceptions
+import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from bayestwin import errors
+from bayestwin._base.compilation import keep_compiled
 from bayestwin._base.process import num_cores
 from bayestwin.project.record import read_record
 from bayestwin.serve import bodies
@@ -553,3 +560,32 @@ def _described(app: FastAPI, service: Service) -> dict[str, Any]:
             if path not in ("/health", "/ready"):
                 told["security"] = [{"token": []}]
     return found
+
+
+def run(
+    results: pathlib.Path,
+    host: str,
+    port: int,
+    *,
+    models: pathlib.Path | None,
+    tokens: pathlib.Path | None,
+    limits: Mapping[str, int],
+    private: bool,
+) -> None:
+    """Listen until Ctrl-C: one process, with JAX on its processor, and a log of its own in place of the server's.
+
+    Args:
+        results: As of `make_app`, like all that follow but two.
+        host: Address.
+        port: 0 for a free one.
+        models: As of `make_app`.
+        tokens: Likewise.
+        limits: Likewise, by name.
+        private: Likewise.
+    """
+    jax.config.update("jax_platforms", "cpu")
+    keep_compiled()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    app = make_app(results, models=models, tokens=tokens, limits=RequestLimits(**limits), private=private)
+    # the server's own lines have what follows a `?`, where a token may stand
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)

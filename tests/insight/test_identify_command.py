@@ -11,7 +11,7 @@ from tank_model import JOB, TWIN, parse_strictly, run_command, write_model
 import bayestwin as bt
 from bayestwin.insight.profile import _interval
 from bayestwin.report.insight import contraction_plot, profile_plot
-from bayestwin.report.style import drawing
+from bayestwin.report.page import drawing
 
 # The leak is a product, and a second input that never moves has a gain that nothing is told of.
 TIED = (

@@ -12,7 +12,7 @@ from bayestwin.project.compare import WHOLE, variants
 from bayestwin.project.model import changed, load_model
 from bayestwin.project.run import named_value
 from bayestwin.report.insight import comparison_plot
-from bayestwin.report.style import drawing
+from bayestwin.report.page import drawing
 
 QUICK = JOB.replace("[calibrate]", '[calibrate]\nmethod = "laplace"').replace("num_samples = 75", "num_samples = 400")
 EXTRA = '"rate": bt.Parameter(dist.LogNormal(0.0, 0.5), unit="1/h", doc="rate of the leak")'

@@ -9,8 +9,7 @@ import pytest
 import several
 from worlds import planted
 
-from bayestwin.report.page import fill
-from bayestwin.report.style import DARK, LIGHT
+from bayestwin.report.page import DARK, LIGHT, fill
 from bayestwin.report.validate import render_validation
 
 PROGRAM = browser.find()

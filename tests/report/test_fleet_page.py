@@ -12,7 +12,7 @@ from readable import faults, read
 from bayestwin.assess import Gate
 from bayestwin.assess.population import AssetVerdict, Member, PopulationFound
 from bayestwin.report.experiments import FleetOnPage, caterpillar, over_attributes, render_fleet
-from bayestwin.report.style import drawing
+from bayestwin.report.page import drawing
 
 EVIL = several.EVIL
 MEANS = {"monday": 0.30, EVIL: 0.95, '../"tuesday" & «so»': 0.45}

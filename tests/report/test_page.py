@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 from bayestwin.report import posteriors, render_report
+from bayestwin.report.page import drawing
 from bayestwin.report.reading import read_quantities
-from bayestwin.report.style import drawing
 
 PROVENANCE = {"seconds": {"calibrate": 14.218}, "versions": {"jax": "0.12.0"}, "packages": ["a", "b"]}
 SECTIONS = ["verdict", "twin", "data", "parameters", "prior", "pairs", "chains", "starts"]

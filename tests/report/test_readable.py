@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from readable import faults, read
 
-from bayestwin.report.style import DARK, LIGHT, dots, picture
+from bayestwin.report.page import DARK, LIGHT, dots, picture
 
 WRITTEN = ("ink", "muted", "pass", "warn", "fail", "calibrated", "heldout")
 """Colours that text is written in."""

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import xarray as xr
 
+from bayestwin.report.page import LIGHT, WIDTH, Picture, drawing
 from bayestwin.report.reading import TimeAxis
 from bayestwin.report.sensitivity import influence_plot, local_plot, sobol_plot
-from bayestwin.report.style import LIGHT, WIDTH, Picture, drawing
 
 HOURS = TimeAxis(False, "h")
 NAMES = ["gain", "<script>alert(1)"]

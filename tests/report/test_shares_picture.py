@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from bayestwin.report.page import LIGHT, drawing
 from bayestwin.report.reading import TimeAxis
 from bayestwin.report.series import caption, shares_plot
-from bayestwin.report.style import LIGHT, drawing
 
 
 def made(sources: tuple[str, ...], times: int = 5, share: float | None = None) -> xr.Dataset:

@@ -1,19 +1,121 @@
-"""A run of `sensitivity`: what the predictions of a model hang on, and what the posterior of an earlier run does."""
+"""The verbs `identify`, `sensitivity` and `sbc`, each as a run: what telemetry tells, what results hang on, ranks."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import xarray as xr
 
 from bayestwin._base.progress import Progress
+from bayestwin.assess import Gate, failed
 from bayestwin.errors import InvalidInput
+from bayestwin.insight.identify import check_names, identify
+from bayestwin.insight.identify_verdict import verdict
 from bayestwin.insight.influence import MIN_DRAWS, influence, power_scaling
+from bayestwin.insight.sbc import judge_sbc, sbc
 from bayestwin.insight.sensitivity import sensitivity
 from bayestwin.project.calibrate import inputs_of
-from bayestwin.project.model import Model, Split, load_telemetry
+from bayestwin.project.model import Model, Split, check_ready, load_telemetry, read_model_telemetry
 from bayestwin.project.predict import open_results
 from bayestwin.project.run import POSTERIOR, Carried, Given, VerbOutcome, carry_out, find_run
-from bayestwin.results.store import save
+from bayestwin.results.store import load, save, write_text_durably
+
+# What telemetry can tell.
+
+IDENTIFIED = "identify.nc"
+
+
+class Identified(NamedTuple):
+    """What telemetry can tell of a model's quantities.
+
+    Attributes:
+        tree: As of `identify`.
+        gates: The verdict.
+    """
+
+    tree: xr.DataTree
+    gates: tuple[Gate, ...]
+
+
+class Asked(NamedTuple):
+    """What is wanted beside the verdict.
+
+    Attributes:
+        profile: Quantities whose profile likelihood is wanted.
+        profile_prior: Whether the prior counts in profiles.
+        planned: CSV file with the times and inputs of planned telemetry.
+        run: Run whose posterior is held against what is expected.
+    """
+
+    profile: Sequence[str] = ()
+    profile_prior: bool = False
+    planned: pathlib.Path | None = None
+    run: str | None = None
+
+
+def identify_model(
+    model: Model,
+    results: pathlib.Path,
+    asked: Asked | None = None,
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Carried[Identified]:
+    """Say which quantities of a model its telemetry can tell, the held-out part left out.
+
+    Args:
+        model: The model.
+        results: Where runs are filed.
+        asked: What is wanted beside the verdict.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown.
+    """
+    asked = asked or Asked()
+    split = load_telemetry(model)
+    check_ready(model, split, device)
+    check_names([site.name for site in model.twin.sites()], asked.profile)
+    planned = None if asked.planned is None else read_model_telemetry(model, asked.planned, partly=True)
+    earlier = None if asked.run is None else find_run(results, model, asked.run)
+    posterior = None if earlier is None else load(earlier / POSTERIOR)
+
+    def work(run: pathlib.Path, shown: Progress) -> VerbOutcome[Identified]:
+        tree = identify(
+            model.twin,
+            split.calibration,
+            seed=model.job.calibrate.seed,
+            posterior=posterior,
+            planned=planned,
+            profile=asked.profile,
+            profile_prior=asked.profile_prior,
+            device=device,
+            progress=shown,
+        )
+        save(tree, run / IDENTIFIED)
+        gates = verdict(tree)
+        status = "failed gates" if failed(gates) else "finished"
+        return VerbOutcome(Identified(tree, gates), status, figures_of_identified(tree, gates))
+
+    given = Given(
+        {"profile": list(asked.profile), "profile_prior": asked.profile_prior, "run": asked.run},
+        {} if asked.planned is None else {"planned": asked.planned},
+        [] if earlier is None else [earlier],
+    )
+    return carry_out(model, results, "identify", inputs_of(model, split), work, progress, given)
+
+
+def figures_of_identified(tree: xr.DataTree, gates: Sequence[Gate]) -> dict[str, Any]:
+    """The verdict and the figures by quantity, as plain values for JSON."""
+    groups = [tree[name].to_dataset() for name in ("quantities", "planned") if name in tree]
+    figures: dict[str, dict[str, float]] = {}
+    for group in groups:
+        for name, values in group.data_vars.items():
+            if values.dims == ("quantity",):
+                for quantity, value in zip(group["quantity"].values, values.values, strict=True):
+                    figures.setdefault(str(quantity), {})[str(name)] = float(value)
+    return {"gates": [gate._asdict() for gate in gates], "quantities": figures}
+
+
+# What predictions and posteriors hang on.
 
 SENSITIVITY = "sensitivity.nc"
 
@@ -79,12 +181,12 @@ def run_sensitivity(
         with shown.timed("save"):
             save(found, folder / SENSITIVITY)
         status = "interrupted" if found.attrs["interrupted"] else "finished"
-        return VerbOutcome(found, status, {"summary": figures(found)})
+        return VerbOutcome(found, status, {"summary": figures_of_sensitivity(found)})
 
     return carry_out(model, results, "sensitivity", inputs_of(model, split), work, progress, given), earlier
 
 
-def figures(found: xr.DataTree) -> dict[str, Any]:
+def figures_of_sensitivity(found: xr.DataTree) -> dict[str, Any]:
     """Key figures as plain values: indices over all times, diagnoses, the most influential observations."""
     sobol = found["sobol"].to_dataset()
     names = sobol["observation"].to_numpy()
@@ -138,3 +240,47 @@ def _of_posterior(model: Model, posterior: xr.DataTree, shown: Progress) -> dict
     if draws.sizes["chain"] * draws.sizes["draw"] < MIN_DRAWS:
         return {}
     return {"power_scaling": power_scaling(model.twin, posterior), "influence": influence(posterior, progress=shown)}
+
+
+# Whether calibration itself is right.
+
+RANKS, PAGE = "sbc.nc", "sbc.html"
+
+
+class Ranked(NamedTuple):
+    """Ranks, and the verdict on them."""
+
+    ranks: xr.Dataset
+    gates: tuple[Gate, ...]
+
+
+def check_calibration(
+    model: Model,
+    results: pathlib.Path,
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Carried[Ranked]:
+    """Run a model's simulation-based calibration: simulate, draw, rank, judge, and write it all down.
+
+    Args:
+        model: The model folder; what its job calibrates on gives times and inputs.
+        results: Where runs are filed.
+        device: `"cpu"`, `"gpu"`, or None for JAX's default.
+        progress: Where progress is shown.
+    """
+    split, asked = load_telemetry(model), model.job.sbc
+
+    def work(run: pathlib.Path, shown: Progress) -> VerbOutcome[Ranked]:
+        found = sbc(model.twin, split.calibration, **asked.model_dump(), device=device, progress=shown)
+        with shown.timed("report"):
+            from bayestwin.report.insight import render_ranks  # half a second, which only a page is worth
+
+            gates = judge_sbc(found)
+            save(xr.DataTree(found), run / RANKS)
+            write_text_durably(run / PAGE, render_ranks(found, gates))
+        status = "interrupted" if found.attrs["interrupted"] else "failed gates" if failed(gates) else "finished"
+        figures = {"gates": [gate._asdict() for gate in gates]}
+        return VerbOutcome(Ranked(found, gates), status, figures)
+
+    return carry_out(model, results, "sbc", inputs_of(model, split), work, progress)
