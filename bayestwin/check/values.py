@@ -118,10 +118,8 @@ def constant(signal: Signal) -> list[Finding]:
         return []
     value = float(values[0])
     advice = "Check the sensor" if signal.role == "observation" else "Where it is measured, check the sensor"
-    sentence = (
-        f"{signal.called} never changes: all {values.size:,} values are {value:g} {signal.unit}".rstrip()
-        + f". {advice}; a constant says next to nothing about the dynamics."
-    )
+    found = f"never changes: all {values.size:,} values are {signal.amount(value)}"
+    sentence = f"{signal.called} {found}. {advice}; a constant says next to nothing about the dynamics."
     # an input that nobody changes is a matter of the experiment
     severity = "warn" if signal.role == "observation" else "note"
     return [Finding("constant", severity, signal.name, sentence, {"value": value, "values": int(values.size)})]
