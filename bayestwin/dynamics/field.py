@@ -17,7 +17,7 @@ from bayestwin.dynamics.signals import Signals
 from bayestwin.dynamics.steppers import Slope, larger
 from bayestwin.dynamics.switching import Delay, Equations, take_apart
 from bayestwin.model.dependence import parameters
-from bayestwin.model.tracing import namespace
+from bayestwin.model.tracing import Layout, namespace
 from bayestwin.model.twin import Twin
 
 type InputsAt = Callable[[Array], Array]
@@ -52,6 +52,11 @@ class Field:
         return bool(self.twin.triggered) or self.equations.count > 0
 
     @functools.cached_property
+    def _whole(self) -> Layout:
+        """Where states, and parameters that events change, stand in the solver's array."""
+        return Layout({**self.twin.layout.shapes, **dict.fromkeys(self.twin.switched, ())})
+
+    @functools.cached_property
     def logs(self) -> np.ndarray:
         """Which entries are logarithms; shape (s,)."""
         positive = self.twin.layout.repeat([state.positive for state in self.twin.states.values()])
@@ -69,9 +74,8 @@ class Field:
 
     def pack(self, states: Sequence[ArrayLike]) -> Array:
         """The solver's array for the twin's states at the start."""
-        values = self.twin.layout.join(states)
-        switched = [jnp.asarray(getattr(self.p, name), float) for name in self.twin.switched]
-        return self._logarithms(jnp.concatenate([values, jnp.stack(switched)]) if switched else values)
+        switched = [getattr(self.p, name) for name in self.twin.switched]
+        return self._logarithms(self._whole.join([*states, *switched]))
 
     def values(self, state: Array) -> Array:
         """Values of the twin's states, and of the parameters that events change; any leading axes, then (s,)."""
@@ -163,13 +167,7 @@ class Field:
             jnp.asarray(derivative[name] / getattr(x, name) if spec.positive else derivative[name], float)
             for name, spec in self.twin.states.items()
         ]
-        return self._joined(rates, [jnp.zeros(())] * len(self.twin.switched))
-
-    def _joined(self, states: list[Array], switched: list[Array]) -> Array:
-        """States, and the parameters that events change, as one array; shape (s,)."""
-        if self.twin.layout.scalar:
-            return jnp.stack(states + switched)
-        return jnp.concatenate([self.twin.layout.join(states), *([jnp.stack(switched)] if switched else [])])
+        return self._whole.join([*rates, *[0.0] * len(self.twin.switched)])
 
     def jump(self, name: str, t: Array, state: Array, inputs: Mapping[str, Array]) -> Array:
         """The state right after an event.
@@ -184,14 +182,10 @@ class Field:
         x, p = self.named(values)
         u = namespace("inputs", tuple(inputs))(*inputs.values())
         changed = self.twin.events[name].effect(t, x, p, u)
-        if self.twin.layout.scalar:
-            names = [*self.twin.states, *self.twin.switched]
-            places = np.array([names.index(key) for key in changed], int)
-            new = [jnp.asarray(value, float) for value in changed.values()]
-            return self._logarithms(values.at[places].set(jnp.stack(new)) if new else values)
-        states = [jnp.asarray(changed.get(key, value), float) for key, value in x._asdict().items()]
-        switched = [jnp.asarray(changed.get(key, getattr(p, key)), float) for key in self.twin.switched]
-        return self._logarithms(self._joined(states, switched))
+        for key, value in changed.items():
+            entries = jnp.broadcast_to(jnp.asarray(value, float), self._whole.shapes[key]).ravel()
+            values = values.at[self._whole.places[key]].set(entries)
+        return self._logarithms(values)
 
     def happen(self, t: Array, state: Array, inputs: Array, amounts: Array) -> Array:
         """The state after the events of known time that happen at t, one after the other.

@@ -113,8 +113,8 @@ def unpack(kit: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """
     try:
         with zipfile.ZipFile(kit) as archive:
-            within = {"why": "what `bayestwin export` writes", "within": "one folder"}
-            check_archive(kit, archive, most_files=MOST_FILES, **within)
+            why = "what `bayestwin export` writes"
+            check_archive(kit, archive, most_files=MOST_FILES, why=why, within="one folder")
             archive.extractall(folder)
     except (zipfile.BadZipFile, OSError) as reason:
         raise InvalidInput(
